@@ -1,0 +1,42 @@
+"""The photographs that ship with the package; ``photos/README.md`` says where they come from."""
+
+from pathlib import Path
+
+_PHOTOS = Path(__file__).parent / "photos"
+
+
+def photograph_names() -> tuple[str, ...]:
+    """Names of the bundled photographs, sorted.
+
+    Returns:
+        The names that :func:`photograph_path` takes, e.g. ``("caps", "coast", ...)``.
+
+    Example:
+        >>> from jpegrad.data import photograph_names
+        >>> "portrait" in photograph_names()
+        True
+    """
+    return tuple(sorted(path.stem for path in _PHOTOS.glob("*.png")))
+
+
+def photograph_path(name: str) -> Path:
+    """Path of a bundled photograph: an 8-bit sRGB PNG that was never JPEG-coded.
+
+    Args:
+        name: One of :func:`photograph_names`.
+
+    Returns:
+        The path of the PNG file inside the installed package.
+
+    Raises:
+        ValueError: ``name`` is not a bundled photograph.
+
+    Example:
+        >>> from jpegrad.data import photograph_path
+        >>> photograph_path("caps").name
+        'caps.png'
+    """
+    names = photograph_names()
+    if name not in names:
+        raise ValueError(f"name must be one of {', '.join(names)}; got {name!r}")
+    return _PHOTOS / f"{name}.png"
