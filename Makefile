@@ -1,0 +1,49 @@
+# Every target makes .venv and installs what it needs, with the versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGE := $(BIN)/.installed
+EVERYTHING := $(BIN)/.installed-all
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/jpegrad/backends/native/*)
+
+.PHONY: demo test test-slow test-gpu lint format docs wheel clean
+
+demo: $(PACKAGE)  ## the main job on real photographs, as an HTML report
+	$(BIN)/jpegrad demo
+
+test: $(EVERYTHING)  ## the fast tier
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2
+
+test-slow: $(EVERYTHING)  ## the exhaustive tier
+	$(BIN)/python -m pytest -m "slow and not gpu" -n 2
+
+test-gpu: $(EVERYTHING)  ## fails, rather than skips, without a CUDA device
+	REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
+
+lint: $(EVERYTHING)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(EVERYTHING)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(EVERYTHING)
+	$(BIN)/mkdocs build --strict
+
+wheel: $(PACKAGE)
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv build dist site src/*.egg-info src/jpegrad/backends/_native.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+$(PACKAGE): $(BUILT_FROM) | $(BIN)/python
+	$(BIN)/python -m pip install --constraint constraints.txt --editable .
+	touch $@
+
+$(EVERYTHING): $(BUILT_FROM) | $(BIN)/python
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[all]"
+	touch $(PACKAGE) $@
