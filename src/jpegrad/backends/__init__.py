@@ -1,0 +1,61 @@
+"""Which code runs a call: the contract, the order, the choice.
+
+A backend is a module with
+
+- ``unsupported(operation, image, spec) -> list[str]``: reasons why it cannot run ``"jpeg"``, ``"encode"`` or ``"decode"``
+  (``image`` stands for its dtype, device, shape and layout; for ``"decode"`` it is the first component's levels);
+- ``jpeg(image, tables, spec) -> image``;
+- ``encode(image, tables, spec) -> (levels, unrounded or None)``;
+- ``decode(levels, tables, size, dtype, spec) -> image``;
+
+all differentiable in every tensor. ``tables`` are legal entries in float64 on the image's device,
+``[..., n, 8, 8]`` with leading dimensions that broadcast to the image's. For the exact forward a backend equals
+:mod:`jpegrad.backends.reference` with 0 differing samples. An explicit choice never falls back; only ``"auto"`` chooses.
+"""
+
+import importlib
+import os
+from types import ModuleType
+
+from torch import Tensor
+
+from jpegrad.spec import Spec
+
+ORDER = ("reference",)
+"""From fastest to slowest; ``"auto"`` takes the first that supports the call."""
+
+
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"jpegrad.backends.{name}")
+
+
+def check(name: str) -> str:
+    """Raise unless ``name`` is ``"auto"`` or a backend."""
+    if name not in ("auto", *ORDER):
+        raise ValueError(f"backend: expected one of auto, {', '.join(ORDER)}; got {name!r}")
+    return name
+
+
+def reasons(name: str, operation: str, image: Tensor, spec: Spec) -> list[str]:
+    """Why the backend cannot run the call; empty if it can."""
+    return list(_load(name).unsupported(operation, image, spec))
+
+
+def select(backend: str, operation: str, image: Tensor, spec: Spec) -> ModuleType:
+    """The module that runs a call.
+
+    Raises:
+        ValueError: ``backend`` is unknown, or was named explicitly and cannot run the call.
+    """
+    check(backend)
+    if backend == "auto":
+        backend = check(os.environ.get("JPEGRAD_BACKEND", "auto"))
+    if backend != "auto":
+        found = reasons(backend, operation, image, spec)
+        if found:
+            raise ValueError(f"backend: {backend!r} cannot run this call: {'; '.join(found)}")
+        return _load(backend)
+    for name in ORDER:
+        if not reasons(name, operation, image, spec):
+            return _load(name)
+    raise AssertionError("the reference backend supports every call")

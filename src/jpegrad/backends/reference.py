@@ -1,0 +1,122 @@
+"""The specification: the whole pipeline in plain float64 PyTorch, where the codec's integers are exact.
+
+Each stage gives libjpeg-turbo's value and carries the gradient of its real-valued counterpart. Fast backends exist to be
+equal to this file.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from jpegrad.spec import JFIF, Color, Spec, ceil_div, components, ratios, table_index
+from jpegrad.stages import blocks, chroma, color, dct, quant
+from jpegrad.surrogates import leaky_clamp, straight_through
+
+
+def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
+    """Reasons why this backend cannot run a call: none, it runs everything."""
+    return []
+
+
+def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
+    """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
+    levels, _ = _encode(image, tables, spec)
+    return _decode(levels, tables, image.shape[-2:], image.dtype, spec)
+
+
+def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """Levels per component, and coefficient / table entry before rounding if gradients are on."""
+    dtype = torch.float64 if image.dtype is torch.float64 else torch.float32
+    levels, ratios_ = _encode(image, tables, spec)
+    unrounded = tuple(u.to(dtype) for u in ratios_) if torch.is_grad_enabled() else None
+    return tuple(level.to(dtype) for level in levels), unrounded
+
+
+def decode(levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec) -> Tensor:
+    """An image ``[..., C, H, W]`` of ``dtype`` from levels per component."""
+    return _decode([level.to(torch.float64) for level in levels], tables, size, dtype, spec)
+
+
+def _stage(spec: Spec, exact: Callable[..., Tensor], real: Callable[..., Tensor], x: Tensor, *args: Tensor | int) -> Tensor:
+    """One step: the exact value with the real map's gradient, or the real map itself in the soft forward."""
+    if spec.forward == "soft":
+        return real(x, *args)
+    value = exact(x.detach(), *(arg.detach() if isinstance(arg, Tensor) else arg for arg in args))
+    return straight_through(value, real(x, *args)) if torch.is_grad_enabled() else value
+
+
+def _clamp(x: Tensor, spec: Spec) -> Tensor:
+    if spec.forward == "soft" or spec.clip_slope == 0:
+        return leaky_clamp(x, 0.0, 255.0, spec.clip_slope)
+    return straight_through(x.clamp(0.0, 255.0), leaky_clamp(x, 0.0, 255.0, spec.clip_slope))
+
+
+def _color(spec: Spec, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Encoder matrix and offset, decoder matrix and offset; the decoder is every viewer's unless an inverse is given."""
+    chosen = JFIF if spec.color is None else spec.color
+    decoder = JFIF if chosen.inverse is None else chosen
+
+    def tensor(x: object) -> Tensor:
+        return torch.as_tensor(x, dtype=like.dtype, device=like.device)
+
+    return tensor(chosen.matrix), tensor(chosen.offset), tensor(decoder.inverse), tensor(decoder.offset)
+
+
+def _samples(image: Tensor, spec: Spec) -> Tensor:
+    """Grey levels 0…255: 8-bit integers in the exact forward, as saving the image would round them."""
+    x = image.to(torch.float64)
+    if image.dtype is not torch.uint8:
+        low, high = spec.value_range
+        x = torch.nan_to_num((x - low) * (255 / (high - low)), nan=0.0, posinf=255.0, neginf=0.0)
+    x = _clamp(x, spec)
+    return x if spec.forward == "soft" else straight_through(x.round(), x)
+
+
+def _encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[list[Tensor], list[Tensor]]:
+    channels = image.shape[-3]
+    planes = _samples(image, spec)
+    if channels == 3:
+        matrix, offset, _, _ = _color(spec, planes)
+        planes = _stage(spec, color.to_ycbcr_exact, color.to_ycbcr_real, planes, matrix, offset)
+    levels, unrounded = [], []
+    roles = components(channels, spec.subsampling, spec.color)
+    for i, ((h, v), role) in enumerate(zip(ratios(channels, spec.subsampling), roles, strict=True)):
+        plane = _stage(spec, chroma.downsample_exact, chroma.downsample_real, planes[..., i, :, :], h, v)
+        coefficients = _stage(spec, dct.forward_exact, dct.forward_real, blocks.split(plane))
+        table = _table(tables, i)
+        if spec.forward == "soft":
+            level = quant.quantize_soft(coefficients, table, role, spec.surrogate)
+        elif torch.is_grad_enabled():
+            level = quant.quantize(coefficients, table, role, spec.surrogate, spec.table_surrogate)
+        else:
+            level = quant.quantize_exact(coefficients, table)
+        levels.append(level)
+        unrounded.append(coefficients / table)
+    return levels, unrounded
+
+
+def _table(tables: Tensor, component: int) -> Tensor:
+    """A component's table, aligned with ``[..., blocks_y, blocks_x, 8, 8]``."""
+    return tables[..., table_index(component, tables.shape[-3]), :, :][..., None, None, :, :]
+
+
+def _decode(
+    levels: list[Tensor], tables: Tensor, size: tuple[int, int] | torch.Size, dtype: torch.dtype, spec: Spec
+) -> Tensor:
+    height, width = size
+    planes = []
+    for i, (level, (h, v)) in enumerate(zip(levels, ratios(len(levels), spec.subsampling), strict=True)):
+        coefficients = quant.dequantize(level, _table(tables, i))
+        samples = _stage(spec, dct.inverse_exact, dct.inverse_real, coefficients)
+        plane = blocks.merge(_clamp(samples, spec))[..., : ceil_div(height, v), : ceil_div(width, h)]
+        plane = _stage(spec, chroma.upsample_exact, chroma.upsample_real, plane, h, v)
+        planes.append(plane[..., :height, :width])
+    image = torch.stack(planes, -3)
+    if len(levels) == 3:
+        _, _, inverse, offset = _color(spec, image)
+        image = _clamp(_stage(spec, color.to_rgb_exact, color.to_rgb_real, image, inverse, offset), spec)
+    if dtype is torch.uint8:
+        return (image if spec.forward == "exact" else image.round()).to(torch.uint8)
+    low, high = spec.value_range
+    return (low + image / 255 * (high - low)).to(dtype)

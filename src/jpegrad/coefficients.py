@@ -1,0 +1,88 @@
+"""What a JPEG file holds: quantized levels and tables."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from jpegrad.spec import SUBSAMPLING, Color, blocks, check_choice, ratios
+
+Segment = tuple[int, bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """Quantized DCT levels of a batch of images, with everything needed to decode them, count their bits or write them.
+
+    Args:
+        levels: per component (Y, Cb, Cr; or Y alone) ``[..., blocks_y, blocks_x, 8, 8]``, natural order, integers held in
+            floating point (real numbers after ``encode(forward="soft")``).
+        tables: ``[..., n, 8, 8]``, n = 1 (gray), 2 (luma, chroma) or 3; integers 1…255; natural order.
+        size: (height, width) in pixels.
+        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; gray images have ``"4:4:4"``.
+        color: colour conversion; None is JFIF.
+        dtype: of the decoded image, unless ``decode`` is told another.
+        value_range: (low, high) of the decoded image, likewise.
+        forward: ``"exact"`` or ``"soft"``, likewise.
+        clip_slope: slope outside the decoder's clamps, likewise.
+        metadata: marker segments to carry along, (marker, payload).
+
+    ``unrounded`` holds coefficient / table entry before rounding, with a slope-1 graph to image and tables, if ``encode``
+    ran with gradients; ``dataclasses.replace`` drops it, so that edited levels never meet stale ones.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+
+    Source: ITU-T T.81 A.1, A.2.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> c = jpegrad.encode(torch.rand(3, 40, 24), quality=75)
+        >>> [list(level.shape) for level in c.levels]
+        [[5, 3, 8, 8], [3, 2, 8, 8], [3, 2, 8, 8]]
+    """
+
+    levels: tuple[Tensor, ...]
+    tables: Tensor
+    size: tuple[int, int]
+    subsampling: str = "4:2:0"
+    color: Color | None = None
+    dtype: torch.dtype = torch.float32
+    value_range: tuple[float, float] = (0.0, 1.0)
+    forward: str = "exact"
+    clip_slope: float = 0.0
+    metadata: tuple[Segment, ...] = ()
+    unrounded: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_choice("subsampling", self.subsampling, tuple(SUBSAMPLING))
+        if len(self.levels) not in (1, 3):
+            raise ValueError(f"levels: expected 1 or 3 components, got {len(self.levels)}")
+        for i, (level, ratio) in enumerate(zip(self.levels, ratios(len(self.levels), self.subsampling), strict=True)):
+            expected = (*blocks(self.size, ratio), 8, 8)
+            if tuple(level.shape[-4:]) != expected:
+                raise ValueError(
+                    f"levels[{i}]: expected shape [..., {', '.join(map(str, expected))}] for a "
+                    f"{self.size[0]}×{self.size[1]} image in {self.subsampling}, got {list(level.shape)}"
+                )
+        counts = (1, 2, 3) if len(self.levels) == 1 else (2, 3)
+        if self.tables.ndim < 3 or self.tables.shape[-2:] != (8, 8) or self.tables.shape[-3] not in counts:
+            raise ValueError(f"tables: expected shape [..., 2 or 3, 8, 8], got {list(self.tables.shape)}")
+
+    @property
+    def channels(self) -> int:
+        """1 (gray) or 3."""
+        return len(self.levels)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The leading dimensions."""
+        return self.levels[0].shape[:-4]
+
+    def to(self, device: torch.device | str) -> "Coefficients":
+        """The same coefficients on another device (``unrounded`` stays behind)."""
+        return replace(self, levels=tuple(x.to(device) for x in self.levels), tables=self.tables.to(device))
+
+    def detach(self) -> "Coefficients":
+        """The same coefficients without a graph."""
+        return replace(self, levels=tuple(x.detach() for x in self.levels), tables=self.tables.detach())

@@ -1,0 +1,256 @@
+"""What a call asks for, checked once: every argument of the public functions is validated and resolved here."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from jpegrad import surrogates
+from jpegrad import tables as quantization
+from jpegrad.surrogates import Component, Surrogate
+
+SUBSAMPLING: dict[str, tuple[int, int]] = {
+    "4:4:4": (1, 1),
+    "4:2:2": (2, 1),
+    "4:2:0": (2, 2),
+    "4:4:0": (1, 2),
+    "4:1:1": (4, 1),
+}
+"""Luma sampling factors (horizontal, vertical); chroma's are (1, 1)."""
+
+FORWARDS = ("exact", "soft")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+Matrix = Tensor | Sequence[Sequence[float]]
+Vector = Tensor | Sequence[float]
+
+
+class Color(NamedTuple):
+    """Colour-conversion parameters.
+
+    Args:
+        matrix: ``[3, 3]``, RGB → YCbCr.
+        offset: ``[3]``, added to YCbCr, in grey levels.
+        inverse: ``[3, 3]``, YCbCr − offset → RGB. None is what every viewer has: JFIF's matrix and offset.
+
+    Source: JFIF 1.02; the five-digit constants of libjpeg-turbo, rounded to 16-bit fixed point by the exact forward.
+    """
+
+    matrix: Matrix
+    offset: Vector = (0.0, 128.0, 128.0)
+    inverse: Matrix | None = None
+
+
+JFIF = Color(
+    matrix=((0.299, 0.587, 0.114), (-0.16874, -0.33126, 0.5), (0.5, -0.41869, -0.08131)),
+    offset=(0.0, 128.0, 128.0),
+    inverse=((1.0, 0.0, 1.402), (1.0, -0.34414, -0.71414), (1.0, 1.772, 0.0)),
+)
+_UNIT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+RGB = Color(matrix=_UNIT, offset=(0.0, 0.0, 0.0), inverse=_UNIT)
+"""No conversion: the three components are R, G and B (Adobe transform 0)."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How to code: everything about a call that is not a tensor.
+
+    Args:
+        subsampling: a key of :data:`SUBSAMPLING`.
+        forward: ``"exact"`` or ``"soft"``.
+        surrogate: the quantiser's rounding as the image sees it.
+        table_surrogate: the same rounding as tables and quality see it (exact forward only).
+        clip_slope: slope outside the clamps.
+        value_range: (low, high) of a floating-point image.
+        color: colour conversion, or None for JFIF.
+    """
+
+    subsampling: str = "4:2:0"
+    forward: str = "exact"
+    surrogate: Surrogate = surrogates.gaussian()
+    table_surrogate: Surrogate = surrogates.distortion
+    clip_slope: float = 0.0
+    value_range: tuple[float, float] = (0.0, 1.0)
+    color: Color | None = None
+
+
+def components(channels: int, subsampling: str, color: Color | None = None) -> tuple[Component, ...]:
+    """The planes of an image as the surrogates see them: noise gain and number of averaged samples."""
+    if channels == 1:
+        return (Component("Y", converted=False),)
+    rows: Any = (JFIF if color is None else color).matrix
+    gains = [(row.detach() ** 2).sum() if isinstance(row, Tensor) else sum(x * x for x in row) for row in rows]
+    h, v = SUBSAMPLING[subsampling]
+    names = ("Y", "Cb", "Cr")
+    return tuple(Component(name, gain, h * v if i else 1) for i, (name, gain) in enumerate(zip(names, gains, strict=True)))
+
+
+def ratios(channels: int, subsampling: str) -> tuple[tuple[int, int], ...]:
+    """Per component, how many luma samples one of its samples covers: (horizontal, vertical)."""
+    chroma = SUBSAMPLING[subsampling]
+    return ((1, 1),) if channels == 1 else ((1, 1), chroma, chroma)
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def blocks(size: tuple[int, int], ratio: tuple[int, int]) -> tuple[int, int]:
+    """(blocks_y, blocks_x) of a component of an image of ``size`` = (height, width)."""
+    (height, width), (h, v) = size, ratio
+    return ceil_div(height, 8 * v), ceil_div(width, 8 * h)
+
+
+def table_index(component: int, count: int) -> int:
+    """Which of ``count`` tables a component uses: two tables are luma and chroma."""
+    return min(component, count - 1)
+
+
+def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{argument}: expected one of {', '.join(choices)}; got {value!r}")
+
+
+def check_image(image: Tensor) -> None:
+    if not isinstance(image, Tensor):
+        raise TypeError(f"image: expected a torch.Tensor, got {type(image).__name__}")
+    if image.dtype is not torch.uint8 and image.dtype not in FLOATS:
+        raise TypeError(f"image: expected a floating-point or uint8 tensor, got dtype {image.dtype}")
+    if image.ndim < 3 or image.shape[-3] not in (1, 3) or image.shape[-1] < 1 or image.shape[-2] < 1:
+        raise ValueError(f"image: expected shape [..., 1 or 3, H, W] with H, W >= 1, got {list(image.shape)}")
+
+
+def check_value_range(value_range: tuple[float, float]) -> tuple[float, float]:
+    try:
+        low, high = (float(x) for x in value_range)
+    except (TypeError, ValueError):
+        raise TypeError(f"value_range: expected two numbers (low, high), got {value_range!r}") from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"value_range: expected finite low < high, got {value_range!r}")
+    return low, high
+
+
+def check_clip_slope(clip_slope: float) -> float:
+    if isinstance(clip_slope, bool) or not isinstance(clip_slope, (int, float)):
+        raise TypeError(f"clip_slope: expected a number, got {type(clip_slope).__name__}")
+    if not (math.isfinite(clip_slope) and 0 <= clip_slope <= 1):
+        raise ValueError(f"clip_slope: expected 0 to 1, got {clip_slope}")
+    return float(clip_slope)
+
+
+def check_broadcast(argument: str, shape: Sequence[int], lead: Sequence[int]) -> None:
+    """``shape`` must broadcast against the image's leading dimensions without adding to them."""
+    fits = len(shape) <= len(lead) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(lead), strict=False))
+    if not fits:
+        raise ValueError(
+            f"{argument}: expected leading dimensions that broadcast to the image's {list(lead)}, got {list(shape)}"
+        )
+
+
+def check_tables(tables: Tensor, channels: int, lead: Sequence[int]) -> None:
+    if not isinstance(tables, Tensor):
+        raise TypeError(f"tables: expected a torch.Tensor, got {type(tables).__name__}")
+    if tables.is_complex() or tables.dtype == torch.bool:
+        raise TypeError(f"tables: expected a real tensor, got dtype {tables.dtype}")
+    counts = (1, 2, 3) if channels == 1 else (2, 3)
+    if tables.ndim < 3 or tables.shape[-2:] != (8, 8) or tables.shape[-3] not in counts:
+        expected = " or ".join(str(n) for n in counts)
+        raise ValueError(f"tables: expected shape [..., {expected}, 8, 8], got {list(tables.shape)}")
+    check_broadcast("tables", tables.shape[:-3], lead)
+
+
+def resolve_color(color: Color | tuple[Any, ...] | None) -> Color | None:
+    """Check a colour conversion; a plain tuple (matrix, offset[, inverse]) is taken as a :class:`Color`."""
+    if color is None:
+        return None
+    if not isinstance(color, tuple) or not 1 <= len(color) <= 3:
+        raise TypeError(f"color: expected None, a Color or a tuple (matrix, offset), got {type(color).__name__}")
+    color = Color(*color)
+    shapes = {"matrix": [3, 3], "offset": [3], "inverse": [3, 3]}
+    for name, value in color._asdict().items():
+        if value is None and name == "inverse":
+            continue
+        try:
+            found = list(value.shape) if isinstance(value, Tensor) else list(torch.tensor(value).shape)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"color.{name}: expected numbers of shape {shapes[name]}, got {value!r}") from error
+        if found != shapes[name]:
+            raise ValueError(f"color.{name}: expected shape {shapes[name]}, got {found}")
+    return color
+
+
+def resolve_surrogate(argument: str, value: str | Surrogate, sigma: float = 2.0) -> Surrogate:
+    if isinstance(value, Surrogate):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{argument}: expected a name or a Surrogate, got {type(value).__name__}")
+    return surrogates.get(value, sigma=sigma, argument=argument)
+
+
+def resolve(
+    *,
+    subsampling: str,
+    forward: str | None,
+    surrogate: str | Surrogate,
+    sigma: float,
+    table_surrogate: str | Surrogate | None,
+    clip_slope: float | None,
+    color: Color | tuple[Any, ...] | None,
+    value_range: tuple[float, float],
+) -> Spec:
+    """Check every argument that is not a tensor and put them into a :class:`Spec`.
+
+    A preset of the paper fills in what the caller left at None: its forward, its clip slope, and its cubic for the tables too.
+    """
+    check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
+    record = resolve_surrogate("surrogate", surrogate, sigma)
+    preset = record.floor_slope is not None
+    if forward is None:
+        forward = record.forward or "exact"
+    check_choice("forward", forward, FORWARDS)
+    if clip_slope is None:
+        clip_slope = record.clip_slope or 0.0
+    if table_surrogate is None:
+        tables = record if preset else surrogates.distortion
+    else:
+        tables = resolve_surrogate("table_surrogate", table_surrogate, sigma)
+    return Spec(
+        subsampling=subsampling,
+        forward=forward,
+        surrogate=record,
+        table_surrogate=tables,
+        clip_slope=check_clip_slope(clip_slope),
+        value_range=check_value_range(value_range),
+        color=resolve_color(color),
+    )
+
+
+def resolve_tables(image: Tensor, quality: float | Tensor | None, tables: Tensor | None, spec: Spec) -> Tensor:
+    """The tables of a call, legal, float64, on the image's device: ``[..., n, 8, 8]``, with a graph to what they came from.
+
+    Raises:
+        ValueError: neither or both of ``quality`` and ``tables`` given, or of the wrong shape.
+    """
+    lead = image.shape[:-3]
+    if tables is not None:
+        if quality is not None:
+            raise ValueError(
+                "tables and quality: expected one of them, got both; "
+                "tables are used as they are: scale them with jpegrad.tables.scale(tables, quality)"
+            )
+        check_tables(tables, image.shape[-3], lead)
+        tables = tables.to(image.device, torch.float64)
+        return quantization.legal(tables, forward=spec.forward, clip_slope=spec.clip_slope)
+    if quality is None:
+        raise ValueError("quality: expected a number or a tensor (or tables instead), got None")
+    quantization.check_quality(quality)
+    if isinstance(quality, Tensor):
+        check_broadcast("quality", quality.shape, lead)
+        quality = quality.to(image.device)
+    base = torch.tensor(quantization.ANNEX_K, dtype=torch.float64, device=image.device)
+    return quantization.scale(
+        base, quality, forward=spec.forward, surrogate=spec.surrogate, clip_slope=spec.clip_slope
+    )

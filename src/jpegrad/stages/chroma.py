@@ -1,0 +1,116 @@
+"""Padding, chroma downsampling and upsampling (libjpeg-turbo ``jcprepct.c``, ``jcsample.c``, ``jdsample.c``).
+
+Downsampling is the mean of each ``h × v`` box; upsampling is the triangle filter ("fancy upsampling", the default), or
+replication where libjpeg has no triangle: 4:1:1, and planes at most two samples wide in 4:2:2 and 4:2:0.
+"""
+
+import torch
+from torch import Tensor
+
+from jpegrad.spec import ceil_div
+
+
+def extend_right(plane: Tensor, width: int) -> Tensor:
+    """Replicate the last column to ``width``."""
+    edge = plane[..., -1:].expand(*plane.shape[:-1], width - plane.shape[-1])
+    return torch.cat([plane, edge], -1)
+
+
+def extend_bottom(plane: Tensor, height: int) -> Tensor:
+    """Replicate the last row to ``height``."""
+    edge = plane[..., -1:, :].expand(*plane.shape[:-2], height - plane.shape[-2], plane.shape[-1])
+    return torch.cat([plane, edge], -2)
+
+
+def _box_sums(plane: Tensor, h: int, v: int) -> Tensor:
+    height, width = plane.shape[-2:]
+    return plane.reshape(*plane.shape[:-2], height // v, v, width // h, h).sum((-3, -1))
+
+
+def _pad(plane: Tensor, h: int, v: int) -> Tensor:
+    """To whole blocks on the right, but only to whole boxes at the bottom: libjpeg pads there after downsampling."""
+    height, width = plane.shape[-2:]
+    plane = extend_right(plane, ceil_div(width, 8 * h) * 8 * h)
+    return extend_bottom(plane, ceil_div(height, v) * v)
+
+
+def _whole_blocks(plane: Tensor) -> Tensor:
+    return extend_bottom(plane, ceil_div(plane.shape[-2], 8) * 8)
+
+
+def downsample_real(plane: Tensor, h: int, v: int) -> Tensor:
+    """``[..., H, W]`` to whole blocks of the component, ``[..., 8·blocks_y, 8·blocks_x]``."""
+    return _whole_blocks(_box_sums(_pad(plane, h, v), h, v) / (h * v))
+
+
+def downsample_exact(plane: Tensor, h: int, v: int) -> Tensor:
+    sums = _box_sums(_pad(plane, h, v), h, v)
+    n = h * v
+    bias: Tensor | int = n // 2
+    if h == 2:
+        # An alternating bias keeps the mean unbiased: 0, 1, 0, 1 for pairs, 1, 2, 1, 2 for squares.
+        odd = torch.arange(sums.shape[-1], device=sums.device) % 2
+        bias = (odd + (v - 1)).to(sums.dtype)
+    return _whole_blocks(((sums + bias) / n).floor())
+
+
+def _before(x: Tensor, dim: int) -> Tensor:
+    """The previous sample along ``dim``; at the border the sample itself."""
+    return torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, x.shape[dim] - 1)], dim)
+
+
+def _after(x: Tensor, dim: int) -> Tensor:
+    return torch.cat([x.narrow(dim, 1, x.shape[dim] - 1), x.narrow(dim, x.shape[dim] - 1, 1)], dim)
+
+
+def _interleave(first: Tensor, second: Tensor, dim: int) -> Tensor:
+    return torch.stack([first, second], dim).flatten(dim - 1, dim) if dim == -1 else _interleave_rows(first, second)
+
+
+def _interleave_rows(first: Tensor, second: Tensor) -> Tensor:
+    return torch.stack([first, second], -2).flatten(-3, -2)
+
+
+def _replicate(plane: Tensor, h: int, v: int) -> Tensor:
+    return plane.repeat_interleave(v, -2).repeat_interleave(h, -1)
+
+
+def _triangle_applies(plane: Tensor, h: int) -> bool:
+    """Width decides in the modes that halve it; 4:1:1 never has a triangle, 4:4:0 always."""
+    return h == 1 or (h == 2 and plane.shape[-1] > 2)
+
+
+def _triangle(plane: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Four times the triangle-filtered samples at both halves, unrounded: 3p + previous, 3p + next."""
+    return 3 * plane + _before(plane, dim), 3 * plane + _after(plane, dim)
+
+
+def upsample_real(plane: Tensor, h: int, v: int) -> Tensor:
+    """A component of the decoder's size to ``[..., v·height, h·width]``."""
+    if (h, v) == (1, 1):
+        return plane
+    if not _triangle_applies(plane, h):
+        return _replicate(plane, h, v)
+    if v == 2:
+        upper, lower = _triangle(plane, -2)
+        plane = _interleave_rows(upper / 4, lower / 4)
+    if h == 2:
+        left, right = _triangle(plane, -1)
+        plane = _interleave(left / 4, right / 4, -1)
+    return plane
+
+
+def upsample_exact(plane: Tensor, h: int, v: int) -> Tensor:
+    if (h, v) == (1, 1):
+        return plane
+    if not _triangle_applies(plane, h):
+        return _replicate(plane, h, v)
+    if v == 1:
+        left, right = _triangle(plane, -1)
+        return _interleave(((left + 1) / 4).floor(), ((right + 2) / 4).floor(), -1)
+    upper, lower = _triangle(plane, -2)
+    if h == 1:
+        return _interleave_rows(((upper + 1) / 4).floor(), ((lower + 2) / 4).floor())
+    # 4:2:0 rounds once, after both directions.
+    left, right = _triangle(_interleave_rows(upper, lower), -1)
+    return _interleave(((left + 8) / 16).floor(), ((right + 7) / 16).floor(), -1)

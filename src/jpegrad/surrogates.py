@@ -1,0 +1,310 @@
+"""Gradient estimators for the quantiser's rounding, one record each.
+
+A surrogate says how a rounding looks to the gradient. Its functions take
+
+- ``u``: the coefficient in steps (coefficient / table entry), any shape ending in ``[8, 8]``;
+- ``step``: the table entry, broadcastable to ``u``;
+- ``component``: a :class:`Component`, what is known about the plane the coefficient belongs to.
+
+``soft`` is the smooth function that ``forward="soft"`` evaluates in place of the rounding; ``slope`` is its derivative
+with respect to ``u``, used behind the true rounding by ``forward="exact"``. Every record obeys the same laws (tests
+iterate over :data:`ALL`), and a record of your own is as good as one of these.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Component:
+    """One plane of the image, as a surrogate sees it.
+
+    Args:
+        name: ``"Y"``, ``"Cb"`` or ``"Cr"``.
+        gain: variance of the plane per unit of pixel variance, Σ of the squared colour weights.
+        averaged: samples that the downsampling averages into one (1, 2 or 4).
+        converted: whether the plane comes out of a rounded colour conversion (gray images do not).
+    """
+
+    name: str
+    gain: float | Tensor = 1.0
+    averaged: int = 1
+    converted: bool = True
+
+    def noise_variance(self, sigma: float) -> float | Tensor:
+        """Variance of a coefficient when white noise of ``sigma`` grey levels is added to the pixels.
+
+        The orthonormal DCT keeps variances, so all frequencies share it. The pixel, the converted sample and the
+        averaged sample are each rounded: 1/12, 1/12, and (1 − 1/n²)/12 for the mean of n integers.
+        """
+        pixel = sigma**2 + 1 / 12
+        n = self.averaged
+        conversion = 1 / 12 if self.converted else 0.0
+        return (self.gain * pixel + conversion) / n + (1 - 1 / n**2) / 12
+
+
+Rounding = Callable[[Tensor, Tensor, Component], Tensor]
+Elementwise = Callable[[Tensor], Tensor]
+
+
+def _floor_mean(x: Tensor) -> Tensor:
+    return x - 0.5
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """How a rounding looks to the gradient.
+
+    Args:
+        name: what ``surrogate=`` takes.
+        soft: smooth stand-in for ``round(u)``, called as ``soft(u, step, component)``.
+        slope: derivative of ``soft`` with respect to ``u``, same arguments.
+        source: where it comes from.
+        floor: smooth stand-in for the floors of the quality scaling, used by the soft forward.
+        floor_slope: slope of those floors behind an exact forward; None is slope 1.
+        clip_slope: slope outside the clamps that the record asks for; None leaves it to the caller.
+        forward: the forward that the record is meant for, where the caller names none.
+        parameter: the record's own number (σ, a), for backends that evaluate it themselves.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> half = jpegrad.surrogates.Surrogate(
+        ...     "half", lambda u, step, component: u / 2, lambda u, step, component: torch.full_like(u, 0.5), "mine")
+        >>> jpegrad.jpeg(torch.rand(3, 16, 16), quality=50, surrogate=half).shape
+        torch.Size([3, 16, 16])
+    """
+
+    name: str
+    soft: Rounding
+    slope: Rounding
+    source: str
+    floor: Elementwise = _floor_mean
+    floor_slope: Elementwise | None = None
+    clip_slope: float | None = None
+    forward: str | None = None
+    parameter: float | None = None
+
+
+def straight_through(value: Tensor, carrier: Tensor) -> Tensor:
+    """``value`` with the gradient of ``carrier``: exactly ``value``, because ``carrier − carrier`` is exactly 0."""
+    return value.detach() + (carrier - carrier.detach())
+
+
+def leaky_clamp(x: Tensor, low: float, high: float, slope: float) -> Tensor:
+    """Clamp to ``[low, high]`` that keeps ``slope`` outside."""
+    clamped = x.clamp(low, high)
+    return clamped if slope == 0 else clamped + slope * (x - clamped)
+
+
+def _elementwise(
+    name: str,
+    soft: Elementwise,
+    slope: Elementwise,
+    source: str,
+    parameter: float | None = None,
+    floor: Elementwise | None = None,
+) -> Surrogate:
+    return Surrogate(
+        name,
+        lambda u, step, component: soft(u),
+        lambda u, step, component: slope(u),
+        source,
+        floor=floor or (lambda x: soft(x - 0.5)),
+        parameter=parameter,
+    )
+
+
+def _residual(x: Tensor) -> Tensor:
+    return x - x.detach().round()
+
+
+def _cubic(x: Tensor) -> Tensor:
+    nearest = x.detach().round()
+    return nearest + (x - nearest) ** 3
+
+
+def _cubic_slope(x: Tensor) -> Tensor:
+    return 3 * _residual(x) ** 2
+
+
+def _sin(x: Tensor) -> Tensor:
+    return x - torch.sin(2 * math.pi * x) / (2 * math.pi)
+
+
+def _sin_slope(x: Tensor) -> Tensor:
+    return 1 - torch.cos(2 * math.pi * x)
+
+
+_HARMONICS = range(1, 10)
+
+
+def _fourier(x: Tensor) -> Tensor:
+    waves = sum((-1) ** (n + 1) / n * torch.sin(2 * math.pi * n * x) for n in _HARMONICS)
+    return x - waves / math.pi
+
+
+def _fourier_slope(x: Tensor) -> Tensor:
+    return 1 - 2 * sum((-1) ** (n + 1) * torch.cos(2 * math.pi * n * x) for n in _HARMONICS)
+
+
+identity = _elementwise(
+    "identity",
+    lambda x: x,
+    torch.ones_like,
+    "straight-through estimator: Bengio, Léonard, Courville 2013",
+    floor=_floor_mean,
+)
+
+cubic = _elementwise("cubic", _cubic, _cubic_slope, "Shin & Song 2017; Reich et al. WACV 2024")
+
+sin = _elementwise("sin", _sin, _sin_slope, "Korus & Memon, CVPR 2019")
+
+fourier = _elementwise("fourier", _fourier, _fourier_slope, "Xing, Qian, Chen, InvISP, CVPR 2021 (9 harmonics)")
+
+
+def soft_round(a: float = 7.0) -> Surrogate:
+    """Soft rounding of sharpness ``a`` > 0 (Agustsson & Theis, NeurIPS 2020): a → 0 is the identity, a → ∞ the rounding."""
+    if not (isinstance(a, (int, float)) and math.isfinite(a) and a > 0):
+        raise ValueError(f"a: expected a positive number, got {a!r}")
+
+    def offset(x: Tensor) -> tuple[Tensor, Tensor]:
+        middle = x.detach().floor() + 0.5
+        return middle, torch.tanh(a * (x - middle))
+
+    def soft(x: Tensor) -> Tensor:
+        middle, bend = offset(x)
+        return middle + bend / (2 * math.tanh(a / 2))
+
+    def slope(x: Tensor) -> Tensor:
+        _, bend = offset(x)
+        return a * (1 - bend**2) / (2 * math.tanh(a / 2))
+
+    return _elementwise("soft_round", soft, slope, "Agustsson & Theis, NeurIPS 2020", parameter=float(a))
+
+
+# Thresholds m + ½ within six standard deviations matter; at s = 1 the staircase is straight to 5e-9, so wider is not needed.
+_NEAR = range(-6, 6)
+_NARROWEST, _WIDEST = 1e-3, 1.0
+
+
+def smoothed_round(u: Tensor, s: Tensor) -> Tensor:
+    """E[round(u + s·noise)], noise standard normal: Σ Φ((u − m − ½)/s), a smooth staircase; s in steps."""
+    s = s.clamp(_NARROWEST, _WIDEST)
+    nearest = u.detach().round()
+    r = u - nearest
+    steps = sum(torch.special.ndtr((r - m - 0.5) / s) for m in _NEAR)
+    return nearest + (steps + _NEAR.start)
+
+
+def smoothed_slope(u: Tensor, s: Tensor) -> Tensor:
+    """Derivative of :func:`smoothed_round`: Σ φ((u − m − ½)/s)/s, mean 1 over a period."""
+    s = s.clamp(_NARROWEST, _WIDEST)
+    r = _residual(u)
+    spikes = sum(torch.exp(-0.5 * ((r - m - 0.5) / s) ** 2) for m in _NEAR)
+    return spikes / (s * math.sqrt(2 * math.pi))
+
+
+def gaussian(sigma: float = 2.0) -> Surrogate:
+    """Staircase smoothed by pixel noise of ``sigma`` > 0 grey levels: the width per frequency is the noise's in that coefficient.
+
+    Behind the exact forward it is the derivative of the real JPEG averaged over that noise; its soft function is
+    E[round(u + noise)].
+    """
+    if not (isinstance(sigma, (int, float)) and math.isfinite(sigma) and sigma > 0):
+        raise ValueError(f"sigma: expected a positive number of grey levels, got {sigma!r}")
+
+    def width(step: Tensor, component: Component) -> Tensor:
+        return component.noise_variance(sigma) ** 0.5 / step
+
+    return Surrogate(
+        "gaussian",
+        lambda u, step, component: smoothed_round(u, width(step, component)),
+        lambda u, step, component: smoothed_slope(u, width(step, component)),
+        "derivative of the noise-smoothed JPEG, closed form",
+        floor=_sin_floor,
+        parameter=float(sigma),
+    )
+
+
+def _sin_floor(x: Tensor) -> Tensor:
+    return _sin(x - 0.5)
+
+
+noise = Surrogate(
+    "noise",
+    lambda u, step, component: u + torch.rand_like(u) - 0.5,
+    lambda u, step, component: torch.ones_like(u),
+    "additive uniform noise: Ballé, Laparra, Simoncelli, ICLR 2017",
+)
+
+
+def _zero_level(u: Tensor) -> Tensor:
+    return u.detach().abs() < 0.5
+
+
+distortion = Surrogate(
+    "distortion",
+    lambda u, step, component: torch.where(_zero_level(u), 4 / 3 * u**3, u - u.detach().sign() / 3),
+    lambda u, step, component: torch.where(_zero_level(u), 4 * u**2, 1.0),
+    "for tables and quality: 4u² on the zero level, 1 elsewhere; matches d(distortion)/d(table) of real files",
+)
+
+_CUT = 1 + 1 / math.sqrt(12)
+
+dead_zone = Surrogate(
+    "dead_zone",
+    lambda u, step, component: u.detach().sign() * (u.abs() - _CUT).clamp(min=0),
+    lambda u, step, component: (u.detach().abs() > _CUT).to(u.dtype),
+    "for tables: 0 up to 1 + 1/√12, where the squared residual averages 1/12, and 1 beyond",
+)
+
+reich2024 = replace(
+    cubic,
+    name="reich2024",
+    floor_slope=lambda x: _cubic_slope(x - 0.5),
+    clip_slope=1e-3,
+    forward="soft",
+    source="Reich, Debnath, Patel, Chakradhar, WACV 2024: soft variant",
+)
+
+reich2024_ste = replace(
+    reich2024,
+    name="reich2024_ste",
+    forward="exact",
+    source="Reich, Debnath, Patel, Chakradhar, WACV 2024: straight-through variant",
+)
+
+
+def get(name: str, *, sigma: float = 2.0, argument: str = "surrogate") -> Surrogate:
+    """The record called ``name``; ``sigma`` is the width of ``"gaussian"`` in grey levels.
+
+    Raises:
+        ValueError: no record has that name.
+    """
+    if name == "gaussian":
+        return gaussian(sigma)
+    if name not in ALL:
+        raise ValueError(f"{argument}: expected a Surrogate or one of {', '.join(ALL)}; got {name!r}")
+    return ALL[name]
+
+
+ALL: dict[str, Surrogate] = {
+    record.name: record
+    for record in (
+        identity,
+        cubic,
+        sin,
+        fourier,
+        soft_round(),
+        gaussian(),
+        noise,
+        distortion,
+        dead_zone,
+        reich2024,
+        reich2024_ste,
+    )
+}

@@ -1,0 +1,160 @@
+"""Quantization tables: Annex K, the quality scaling of libjpeg, zigzag order.
+
+Tables are natural order (row = vertical frequency), never transposed, never scaled behind your back.
+Sources: ITU-T T.81 Annex K.1; libjpeg-turbo ``jcparam.c`` (``jpeg_quality_scaling``, ``jpeg_add_quant_table``).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from jpegrad.surrogates import Surrogate, identity, leaky_clamp, straight_through
+
+LUMINANCE = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+CHROMINANCE = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    (99, 99, 99, 99, 99, 99, 99, 99),
+    (99, 99, 99, 99, 99, 99, 99, 99),
+    (99, 99, 99, 99, 99, 99, 99, 99),
+    (99, 99, 99, 99, 99, 99, 99, 99),
+)
+ANNEX_K = (LUMINANCE, CHROMINANCE)
+
+
+def _zigzag() -> tuple[int, ...]:
+    # Diagonals alternate: even ones run up (row falling), odd ones down.
+    def key(i: int) -> tuple[int, int]:
+        row, column = divmod(i, 8)
+        diagonal = row + column
+        return diagonal, row if diagonal % 2 else column
+
+    return tuple(sorted(range(64), key=key))
+
+
+ZIGZAG = _zigzag()
+"""Natural index (8·row + column) of the k-th coefficient in zigzag order (T.81 Figure A.6)."""
+
+
+def check_quality(quality: float | Tensor) -> None:
+    """Raise unless ``quality`` is a number in 1…100 or a real tensor (whose values are clamped, not read)."""
+    if isinstance(quality, Tensor):
+        if quality.is_complex() or quality.dtype == torch.bool:
+            raise TypeError(f"quality: expected a real tensor, got dtype {quality.dtype}")
+        return
+    if isinstance(quality, bool) or not isinstance(quality, (int, float)):
+        raise TypeError(f"quality: expected a number or a tensor, got {type(quality).__name__}")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality: expected 1 to 100, got {quality}")
+
+
+def legal(tables: Tensor, *, forward: str = "exact", clip_slope: float = 0.0) -> Tensor:
+    """Table entries as a file holds them: integers 1…255 (NaN becomes 1).
+
+    Args:
+        tables: real numbers of any shape.
+        forward: ``"exact"`` rounds and clamps (slope 1 inside); ``"soft"`` only clamps.
+        clip_slope: slope outside 1…255.
+
+    Returns:
+        A tensor of the same shape and dtype.
+
+    Example:
+        >>> legal(torch.tensor([0.2, 16.4, 300.0]))
+        tensor([  1.,  16., 255.])
+    """
+    tables = torch.nan_to_num(tables, nan=1.0, posinf=255.0, neginf=1.0)
+    real = leaky_clamp(tables, 1.0, 255.0, clip_slope)
+    if forward == "soft":
+        return real
+    return straight_through(tables.round().clamp(1.0, 255.0), real)
+
+
+def scale(
+    base: Tensor,
+    quality: float | Tensor,
+    *,
+    forward: str = "exact",
+    surrogate: Surrogate = identity,
+    clip_slope: float = 0.0,
+) -> Tensor:
+    """Scale base tables to a quality as libjpeg does: s = 5000//q below 50, 200 − 2q above; (base·s + 50)//100 in 1…255.
+
+    Args:
+        base: tables at quality 50, ``[..., 8, 8]`` or ``[n, 8, 8]``, entries 1…255.
+        quality: 1…100, a number or a tensor ``[...]`` of any shape; values of a tensor are clamped to 1…100 (NaN to 1).
+        forward: ``"exact"`` floors and clamps, with the slopes of ``surrogate`` (1 unless it is a preset of the paper);
+            ``"soft"`` uses the surrogate's soft floor.
+        surrogate: whose floors to use.
+        clip_slope: slope outside 1…255.
+
+    Returns:
+        ``quality.shape + base.shape``, in the dtype of ``base``.
+
+    Raises:
+        TypeError, ValueError: ``quality`` is not a number in 1…100 or a real tensor.
+
+    Source: libjpeg-turbo ``jcparam.c``; fractional qualities follow the same formulas.
+
+    Example:
+        >>> scale(torch.tensor(ANNEX_K), 25)[0, 0, :4]
+        tensor([32, 22, 20, 32])
+    """
+    check_quality(quality)
+    dtype, device = base.dtype, base.device
+    base = base.to(torch.float64)
+    q = torch.as_tensor(quality, dtype=torch.float64, device=device)
+    q = torch.nan_to_num(q, nan=1.0).clamp(1.0, 100.0).reshape(q.shape + (1,) * base.ndim)
+
+    def floor(x: Tensor) -> Tensor:
+        if forward == "soft":
+            return surrogate.floor(x)
+        slope = 1.0 if surrogate.floor_slope is None else surrogate.floor_slope(x.detach())
+        return straight_through(x.floor(), slope * x)
+
+    percent = torch.where(q < 50, floor(5000 / q), 200 - 2 * q)
+    entries = floor((base * percent + 50) / 100)
+    real = leaky_clamp(entries, 1.0, 255.0, clip_slope)
+    if forward == "exact":
+        real = straight_through(entries.clamp(1.0, 255.0), real)
+    return real.to(dtype)
+
+
+def annex_k(quality: float | Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
+    """The tables of T.81 Annex K at a quality, as libjpeg, Pillow and OpenCV use them.
+
+    Args:
+        quality: 1…100, a number or a tensor ``[...]``, which may require grad.
+        dtype: of the result; the quality's own if that is floating point, else float32.
+        device: of the result; the quality's own.
+
+    Returns:
+        ``[..., 2, 8, 8]``: luminance, chrominance; integers 1…255 with a gradient to the quality.
+
+    Raises:
+        TypeError, ValueError: ``quality`` is not a number in 1…100 or a real tensor.
+
+    Source: ITU-T T.81 Tables K.1 and K.2.
+
+    Example:
+        >>> annex_k(50).shape
+        torch.Size([2, 8, 8])
+    """
+    check_quality(quality)
+    if isinstance(quality, Tensor):
+        device = device or quality.device
+        dtype = dtype or (quality.dtype if quality.is_floating_point() else None)
+    base = torch.tensor(ANNEX_K, dtype=torch.float64, device=device)
+    return scale(base, quality).to(dtype or torch.float32)
