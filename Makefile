@@ -29,7 +29,7 @@ format: $(EVERYTHING)
 	$(BIN)/ruff format .
 
 docs: $(EVERYTHING)
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: $(PACKAGE)
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .

@@ -1,0 +1,153 @@
+"""The house as the design draws it: who may import whom, what `import jpegrad` loads, and the public names."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
+
+GROUND = {"spec", "surrogates", "tables"}
+CODEC = {*GROUND, "coefficients", "backends", "codec"}
+FILES = {*CODEC, "rate", "jfif", "io"}
+EVERYTHING = {*FILES, "", "nn", "tune", "data", "testing", "demo", "bench", "cli"}
+
+# Which rooms of the house each room may import. A room is a module or subpackage of jpegrad; the backends have one each.
+ARROWS: dict[str, set[str]] = {
+    "surrogates": set(),
+    "tables": {"surrogates"},
+    "spec": {"surrogates", "tables"},
+    "coefficients": GROUND,
+    "data": set(),
+    "stages": GROUND,
+    "backends.reference": {*GROUND, "stages"},
+    "backends.native": GROUND,
+    "backends.triton": GROUND,
+    "backends": {*GROUND, "backends.reference", "backends.native", "backends.triton"},
+    "codec": {*GROUND, "coefficients", "backends"},
+    "rate": {*GROUND, "coefficients"},
+    "jfif": {*GROUND, "coefficients", "rate"},
+    "io": {*CODEC, "rate", "jfif"},
+    "nn": FILES,
+    "compat": CODEC,
+    "testing": FILES,
+    "tune": {*FILES, "data"},
+    "demo": {*FILES, "", "nn", "tune", "data"},
+    "bench": {*FILES, "", "nn", "tune", "data", "testing"},
+    "cli": EVERYTHING,
+    "": {*FILES, "nn", "compat", "tune", "testing", "data"},
+}
+
+
+def room(module: str) -> str:
+    """The room of a dotted module name below jpegrad: `rate.codes` is in `rate`, `backends.native` is its own."""
+    parts = module.split(".")
+    if parts[0] == "backends" and len(parts) > 1:
+        return f"backends.{parts[1].removeprefix('_')}"
+    return parts[0]
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package, as its dotted name below jpegrad."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = path
+    return found
+
+
+def imported_modules(source: str, module: str, is_package: bool, known: set[str]) -> set[str]:
+    """Dotted names below jpegrad that a source imports, at any depth of nesting; type-checking imports are no arrows."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            node.body = []
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                here = ["jpegrad", *filter(None, module.split("."))]
+                here = here[: len(here) - node.level + is_package]
+                base = ".".join([*here, *filter(None, [node.module])])
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    below = set()
+    for name in names:
+        if name == "jpegrad" or not name.startswith("jpegrad."):
+            below.update({""} if name == "jpegrad" else set())
+            continue
+        parts = name.split(".")[1:]
+        while parts and ".".join(parts) not in known:
+            parts.pop()
+        below.add(".".join(parts))
+    return below
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_follow_the_arrows(module: str) -> None:
+    found = modules()
+    path = found[module]
+    here = room(module)
+    assert here in ARROWS, f"{path} is a new room: draw its arrows in ARROWS"
+    targets = {
+        room(name)
+        for name in imported_modules(path.read_text(), module, path.name == "__init__.py", set(found))
+    }
+    wrong = targets - ARROWS[here] - {here}
+    assert not wrong, f"{path} imports {sorted(wrong)}; {here or 'jpegrad'} may import {sorted(ARROWS[here])}"
+
+
+def test_the_arrows_make_no_circle() -> None:
+    done: set[str] = set()
+    while remaining := set(ARROWS) - done:
+        free = {name for name in remaining if ARROWS[name] <= done}
+        assert free, f"a circle among {sorted(remaining)}"
+        done |= free
+
+
+def test_the_walk_sees_every_form_of_import() -> None:
+    known = {"", "spec", "backends", "backends.reference", "stages", "stages.dct", "rate"}
+    source = """
+import jpegrad.spec
+from jpegrad.stages.dct import forward
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import jpegrad.rate
+def late():
+    from .reference import run
+    from jpegrad import backends
+"""
+    seen = imported_modules(source, "backends", is_package=True, known=known)
+    assert seen == {"spec", "stages.dct", "backends.reference", "backends"}
+
+
+def test_the_package_never_imports_the_studies() -> None:
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            outside = {name.split(".")[0] for name in names} & {"baselines", "bench", "tests"}
+            assert not outside, f"{path} imports {sorted(outside)}"
+
+
+def test_import_loads_torch_and_nothing_optional() -> None:
+    script = """
+import sys
+import numpy, torch
+before = set(sys.modules)
+import jpegrad
+roots = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(roots - sys.stdlib_module_names - {"jpegrad"}))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+def test_every_listed_room_but_the_planned_ones_is_there() -> None:
+    rooms = {room(module) for module in modules()}
+    assert set(ARROWS) - rooms <= {"jfif", "io", "nn", "compat", "testing", "tune", "demo", "bench", "cli"}
