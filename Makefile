@@ -32,6 +32,7 @@ docs: $(EVERYTHING)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: $(PACKAGE)
+	rm -rf build
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
