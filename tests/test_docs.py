@@ -1,0 +1,47 @@
+"""Every Python block of the README and the documentation runs, and so does every example of a docstring."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import jpegrad
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    path
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if "```python" in path.read_text()
+]
+BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# The kernel library is no Python module, and Triton is an extra.
+NOT_IMPORTED = {"jpegrad.backends._native", "jpegrad.backends.triton"}
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(jpegrad.__path__, "jpegrad.")
+    if module.name not in NOT_IMPORTED and not module.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_blocks_of_a_page_run_from_top_to_bottom(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text()
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for block in BLOCK.finditer(text):
+        # Blank lines in front, so that a traceback shows the line of the page.
+        source = "\n" * (text.count("\n", 0, block.start()) + 1) + block[1]
+        exec(compile(source, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    report = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert report.failed == 0, f"{report.failed} of {report.attempted} examples of {name} failed"
