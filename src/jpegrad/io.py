@@ -1,0 +1,257 @@
+"""Real .jpg files ↔ ``Coefficients``."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from jpegrad.coefficients import Coefficients
+from jpegrad.jfif import segments
+from jpegrad.jfif.decode import decode
+from jpegrad.jfif.errors import JPEGError
+from jpegrad.jfif.frame import Component
+from jpegrad.jfif.segments import FrameComponent, ScanComponent
+from jpegrad.rate.huffman import check_huffman, entropy_coded
+from jpegrad.spec import JFIF, RGB, SUBSAMPLING, Color
+from jpegrad.tables import ZIGZAG
+
+MAX_PIXELS = 178_956_970
+"""Pixels of the largest picture that Pillow opens by default."""
+MAX_SIDE = 65500
+"""libjpeg reads and writes no more rows or columns."""
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+
+def read(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> Coefficients:
+    """Read a .jpg file: quantized levels, tables, subsampling, colour space and metadata, without loss.
+
+    Baseline, extended sequential and progressive Huffman files of 8 bits, gray or three components (JFIF's YCbCr, or RGB
+    as libjpeg recognises it), in the subsampling modes of the library. Reading is strict: where a viewer would show a
+    damaged picture, this raises. Time and memory are bounded in proportion to the length of the file: each block must
+    cost at least one bit, no bit may be sent twice, and the scans may visit 256 blocks per byte of the file.
+
+    Args:
+        source: path, bytes, or binary file object (read from its position to its end).
+        max_pixels: largest height · width accepted; None for no limit.
+
+    Returns:
+        :class:`~jpegrad.Coefficients` without leading dimensions, float32 on the CPU. ``metadata`` has the application and
+        comment segments (EXIF, XMP, ICC profile, …) in their order, but not JFIF's and Adobe's headers, which are
+        written anew, nor a multi-picture index, whose offsets hold in the original file only.
+
+    Raises:
+        JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: CMYK, YCCK, 12 bits,
+            arithmetic coding, lossless, hierarchical, other sampling factors.
+        TypeError: ``source`` is none of the above.
+        OSError: the file cannot be opened.
+
+    Source: ITU-T T.81 Annexes B, E, F and G; JFIF 1.02; libjpeg-turbo ``jdapimin.c`` (colour space).
+
+    Example:
+        >>> import jpegrad, torch
+        >>> coefficients = jpegrad.encode(torch.rand(3, 40, 24), quality=75)
+        >>> again = jpegrad.read(jpegrad.to_bytes(coefficients))
+        >>> torch.equal(again.levels[0], coefficients.levels[0])
+        True
+    """
+    if max_pixels is not None and (isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1):
+        raise ValueError(f"max_pixels: expected a positive integer or None, got {max_pixels!r}")
+    decoder = decode(_bytes_of(source), max_pixels)
+    frame = decoder.frame
+    if frame is None:
+        raise JPEGError("corrupt: no frame header")
+    return Coefficients(
+        levels=tuple(torch.from_numpy(component.levels()).to(torch.float32) for component in frame.components),
+        tables=_tables_of(frame.components),
+        size=frame.size,
+        subsampling=frame.subsampling,
+        color=RGB if decoder.rgb() else None,
+        metadata=tuple(decoder.metadata),
+    )
+
+
+def to_bytes(
+    coefficients: Coefficients, index: int = 0, *, huffman: str = "default", metadata: bool = True
+) -> bytes:
+    """The .jpg file of one image: baseline, one interleaved scan, JFIF header; what Pillow writes, byte for byte.
+
+    Coefficients of ``encode`` give the bytes of Pillow's ``save`` with the same ``quality`` or ``qtables`` and
+    ``subsampling``. Any viewer decodes the file to exactly ``decode(coefficients)``.
+
+    Args:
+        coefficients: integer levels, integer tables 1…255, and the colour conversion that a viewer has: JFIF's, or RGB
+            stored as it is (then Adobe's header says so).
+        index: which image, counted through the flattened leading dimensions.
+        huffman: ``"default"`` tables of Annex K.3, or ``"optimized"`` ones (Pillow's ``optimize=True``).
+        metadata: write the carried segments too, after the JFIF header.
+
+    Returns:
+        The bytes of the file.
+
+    Raises:
+        ValueError: a level or table entry that no baseline file can hold, another colour conversion, or no such index.
+
+    Source: ITU-T T.81 Annex B; JFIF 1.02; libjpeg-turbo ``jcmarker.c``.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> jpegrad.to_bytes(jpegrad.encode(torch.rand(1, 8, 8), quality=75))[:2].hex()
+        'ffd8'
+    """
+    if not isinstance(coefficients, Coefficients):
+        raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
+    check_huffman(huffman)
+    rgb = _is_rgb(coefficients)
+    height, width = coefficients.size
+    if max(height, width) > MAX_SIDE:
+        raise ValueError(f"size: expected at most {MAX_SIDE} rows and columns, got {height} × {width}")
+    levels = _levels_at(coefficients, index)
+    tables = _tables_at(coefficients, index)
+    sampling = SUBSAMPLING[coefficients.subsampling]
+    frame, scan = [], []
+    for i, identifier in enumerate(b"RGB" if rgb else bytes(range(1, len(levels) + 1))):
+        h, v = sampling if i == 0 else (1, 1)
+        frame.append(FrameComponent(identifier, h, v, min(i, len(tables) - 1)))
+        scan.append(ScanComponent(identifier, min(i, 1), min(i, 1)))
+    huffman_tables, data = entropy_coded(levels, coefficients.size, coefficients.subsampling, huffman)
+    carried = coefficients.metadata if metadata else ()
+    return b"".join(
+        [
+            segments.marker(segments.SOI),
+            segments.emit_adobe_rgb() if rgb else segments.emit_jfif(),
+            *(segments.emit_metadata(marker, payload) for marker, payload in carried),
+            *(segments.emit_dqt(slot, entries) for slot, entries in enumerate(tables)),
+            segments.emit_sof0(coefficients.size, frame),
+            *(segments.emit_dht(*table) for table in huffman_tables),
+            segments.emit_sos(scan),
+            data,
+            segments.marker(segments.EOI),
+        ]
+    )
+
+
+def write(
+    path: str | os.PathLike[str],
+    coefficients: Coefficients,
+    index: int = 0,
+    *,
+    huffman: str = "default",
+    metadata: bool = True,
+) -> None:
+    """Write the .jpg file of one image. The file appears complete or not at all.
+
+    Args:
+        path: where; an existing file is replaced.
+        coefficients, index, huffman, metadata: as in :func:`to_bytes`.
+
+    Raises:
+        ValueError: as in :func:`to_bytes`.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import jpegrad, tempfile, torch
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> jpegrad.write(f"{folder.name}/gray.jpg", jpegrad.encode(torch.rand(1, 8, 8), quality=75))
+        >>> jpegrad.read(f"{folder.name}/gray.jpg").size
+        (8, 8)
+    """
+    data = to_bytes(coefficients, index, huffman=huffman, metadata=metadata)
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _bytes_of(source: Source) -> bytes:
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source).read_bytes()
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    data = source.read() if hasattr(source, "read") else None
+    if not isinstance(data, bytes):
+        raise TypeError(f"source: expected a path, bytes or a binary file object, got {type(source).__name__}")
+    return data
+
+
+def _tables_of(components: list[Component]) -> Tensor:
+    """``[n, 8, 8]``; two tables if both chroma components use the same one."""
+    used = [(component.header.table, component.table or ()) for component in components]
+    if len(used) == 3 and used[1] == used[2]:
+        used = used[:2]
+    tables = torch.empty(len(used), 64)
+    tables[:, list(ZIGZAG)] = torch.tensor([entries for _, entries in used], dtype=torch.float32)
+    return tables.unflatten(-1, (8, 8))
+
+
+def _same_color(a: Color, b: Color) -> bool:
+    """Equal as the 16-bit fixed-point numbers that decoders compute with; only what a decoder uses counts."""
+
+    def fixed(color: Color) -> list[Tensor]:
+        return [(torch.as_tensor(part, dtype=torch.float64) * 65536).round() for part in (color.inverse, color.offset)]
+
+    return all(torch.equal(x.cpu(), y.cpu()) for x, y in zip(fixed(a), fixed(b), strict=True))
+
+
+def _is_rgb(coefficients: Coefficients) -> bool:
+    """Whether a file says "RGB" of these coefficients, rather than "YCbCr" or "gray".
+
+    Raises:
+        ValueError: no viewer has the inverse of their colour conversion.
+    """
+    color = coefficients.color
+    if color is None or coefficients.channels == 1 or color.inverse is None or _same_color(color, JFIF):
+        return False
+    if _same_color(color, RGB):
+        return True
+    raise ValueError(
+        "color: expected JFIF's conversion back to RGB (inverse=None) or none at all (RGB stored as it is), "
+        "the two that a .jpg file can announce; got another inverse or offset"
+    )
+
+
+def _flat_index(coefficients: Coefficients, index: int) -> int:
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise TypeError(f"index: expected an integer, got {type(index).__name__}")
+    count = coefficients.batch_shape.numel()
+    if not -count <= index < count:
+        raise ValueError(f"index: expected {-count} to {count - 1} for a batch of {count}, got {index}")
+    return index % count
+
+
+def _levels_at(coefficients: Coefficients, index: int) -> list[Tensor]:
+    at = _flat_index(coefficients, index)
+    chosen = [x.detach().reshape(-1, *x.shape[-4:])[at] for x in coefficients.levels]
+    for component, levels in enumerate(chosen):
+        legal = (levels == levels.round()) & (levels.abs() < 1 << 15)
+        if not legal.all():
+            first = (~legal).nonzero()[0]
+            raise ValueError(
+                f"levels: expected integers of at most 15 bits, got {levels[tuple(first)].item()} "
+                f"at levels[{component}][{', '.join(map(str, first.tolist()))}] of image {index}"
+            )
+    return chosen
+
+
+def _tables_at(coefficients: Coefficients, index: int) -> list[list[int]]:
+    """The tables a file of this image holds: one for gray, else two or three; natural order."""
+    tables = coefficients.tables.detach()
+    tables = tables.expand(*coefficients.batch_shape, *tables.shape[-3:])
+    tables = tables.reshape(-1, *tables.shape[-3:])[_flat_index(coefficients, index)]
+    if coefficients.channels == 1:
+        tables = tables[:1]
+    legal = (tables == tables.round()) & (tables >= 1) & (tables <= 255)
+    if not legal.all():
+        first = (~legal).nonzero()[0]
+        raise ValueError(
+            f"tables: expected integers 1 to 255, got {tables[tuple(first)].item()} at "
+            f"tables[{', '.join(map(str, first.tolist()))}] of image {index}; jpegrad.tables.legal rounds and clamps"
+        )
+    return [table.flatten().int().tolist() for table in tables]

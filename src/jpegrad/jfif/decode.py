@@ -1,0 +1,198 @@
+"""The bytes of a .jpg file → its frame with every coefficient, and what its markers say (ITU-T T.81 Annexes B and E)."""
+
+from dataclasses import dataclass, field
+
+from jpegrad.jfif import progressive, segments
+from jpegrad.jfif.errors import JPEGError
+from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, block_offsets, check_size, new_frame
+from jpegrad.jfif.lookup import Lookup, lookup
+from jpegrad.jfif.scan import Part, bits, decode_sequential
+from jpegrad.jfif.segments import ScanHeader, Segment
+from jpegrad.rate.codes import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
+
+BLOCKS_PER_BYTE = 256
+"""Limit on work: all scans together may visit this many blocks per byte of the file. Real files stay far below, since
+each block costs at least one bit in one of their scans, and they have about ten."""
+
+_RGB = tuple(b"RGB")
+
+
+@dataclass
+class Decoder:
+    """State while the segments of a file go by.
+
+    A sequential file may leave out the tables of T.81 Annex K.3, as the frames of a Motion JPEG do.
+    """
+
+    data: bytes
+    max_pixels: int | None
+    frame: Frame | None = None
+    quantization: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    huffman: dict[tuple[int, int], HuffmanTable] = field(default_factory=dict)
+    restart_interval: int = 0
+    visited: int = 0
+    jfif: bool = False
+    adobe_transform: int | None = None
+    metadata: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def rgb(self) -> bool:
+        """Whether the components are R, G and B, by libjpeg's rules (``jdapimin.c``, ``default_decompress_parms``)."""
+        if self.frame is None or len(self.frame.components) != 3 or self.jfif:
+            return False
+        if self.adobe_transform is not None:
+            return self.adobe_transform == 0
+        return tuple(c.header.identifier for c in self.frame.components) == _RGB
+
+    def start_frame(self, segment: Segment) -> None:
+        kind = segments.FRAMES[segment.marker]
+        if segment.marker not in (segments.SOF0, segments.SOF1, segments.SOF2):
+            raise JPEGError(f"not supported: {kind} JPEG; expected baseline or progressive with Huffman coding")
+        if self.frame is not None:
+            raise JPEGError("corrupt: more than one frame header")
+        header = segments.parse_sof(segment.payload)
+        if header.precision != 8:
+            raise JPEGError(f"not supported: {header.precision} bits per sample; expected 8")
+        check_size(header, self.max_pixels)
+        self.frame = new_frame(header, segment.marker == segments.SOF2, len(self.data))
+
+    def read_scan(self, segment: Segment) -> int:
+        """Decode one scan and return where it ends."""
+        if self.frame is None:
+            raise JPEGError("corrupt: a scan before the frame header")
+        header = segments.parse_sos(segment.payload)
+        components = select(self.frame, header)
+        for component in components:
+            if component.table is None:
+                component.table = self.table(component.header.table)
+        advance(self.frame, components, header)
+        intervals, end = segments.entropy_coded_intervals(self.data, segment.end)
+        offsets = block_offsets(components)
+        self.visited += offsets.size
+        if self.visited > BLOCKS_PER_BYTE * len(self.data):
+            raise JPEGError(
+                f"the scans visit more than {BLOCKS_PER_BYTE} blocks per byte of the file: refused as a decompression bomb"
+            )
+        mcu = self.parts(components, header)
+        step = self.restart_interval or len(offsets)
+        starts = range(0, len(offsets), step)
+        if len(intervals) < len(starts):
+            raise JPEGError(f"truncated: {len(intervals)} restart intervals, expected {len(starts)}")
+        for start, interval in zip(starts, intervals, strict=False):
+            self.decode_interval(interval, offsets[start : start + step].ravel().tolist(), mcu, header)
+        return end
+
+    def decode_interval(self, interval: bytes, offsets: list[int], mcu: list[Part], header: ScanHeader) -> None:
+        data, (first, last, high, low) = bits(interval), header[1:]
+        if self.frame is not None and not self.frame.progressive:
+            decode_sequential(data, offsets, mcu)
+        elif first == 0:
+            decode_dc = progressive.decode_dc_refine if high else progressive.decode_dc_first
+            decode_dc(data, offsets, mcu, low)
+        else:
+            _, coefficients, _, ac = mcu[0]
+            if ac is not None:
+                decode_ac = progressive.decode_ac_refine if high else progressive.decode_ac_first
+                decode_ac(data, offsets, coefficients, ac, first, last, low)
+
+    def table(self, slot: int) -> tuple[int, ...]:
+        if slot not in self.quantization:
+            raise JPEGError(f"corrupt: quantization table {slot} is missing")
+        if 0 in self.quantization[slot]:
+            raise JPEGError(f"corrupt: quantization table {slot} has an entry 0")
+        return self.quantization[slot]
+
+    def lookup(self, kind: int, slot: int) -> Lookup:
+        table = self.huffman.get((kind, slot))
+        if table is None and self.frame is not None and not self.frame.progressive and slot < 2:
+            table = ((DC_LUMA, DC_CHROMA), (AC_LUMA, AC_CHROMA))[kind][slot]
+        if table is None:
+            raise JPEGError(f"corrupt: {('DC', 'AC')[kind]} Huffman table {slot} is missing")
+        if kind == 0 and any(symbol > 15 for symbol in table.symbols):
+            raise JPEGError("corrupt: a DC Huffman table with a symbol above 15")
+        return lookup(table)
+
+    def parts(self, components: list[Component], header: ScanHeader) -> list[Part]:
+        needs_dc = header.first == 0 and header.high == 0
+        needs_ac = header.last > 0
+        mcu = []
+        for index, (component, selected) in enumerate(zip(components, header.components, strict=True)):
+            dc = self.lookup(0, selected.dc) if needs_dc else None
+            ac = self.lookup(1, selected.ac) if needs_ac else None
+            blocks = component.header.h * component.header.v if len(components) > 1 else 1
+            mcu += [Part(index, component.coefficients, dc, ac)] * blocks
+        return mcu
+
+    def keep_marker(self, segment: Segment) -> None:
+        """Application and comment segments: two of them decide the colour space, the others are metadata."""
+        marker, payload, _ = segment
+        if marker == segments.APP0:
+            self.jfif |= len(payload) >= 14 and payload.startswith(b"JFIF\0")
+        elif marker == segments.APP14:
+            if len(payload) >= 12 and payload.startswith(b"Adobe"):
+                self.adobe_transform = payload[11]
+        elif not (marker == segments.APP2 and payload.startswith(b"MPF\0")):
+            # A multi-picture index holds offsets into this very file: it would be wrong in any other.
+            self.metadata.append((marker, payload))
+
+
+def select(frame: Frame, header: ScanHeader) -> list[Component]:
+    """The components of a scan; as in libjpeg, a repeated identifier means the next component that has it."""
+    chosen: list[Component] = []
+    for selected in header.components:
+        for component in frame.components:
+            if component.header.identifier == selected.identifier and not any(component is c for c in chosen):
+                chosen.append(component)
+                break
+        else:
+            raise JPEGError(f"corrupt: a scan of component {selected.identifier}, which the frame does not have")
+    return chosen
+
+
+def advance(frame: Frame, components: list[Component], header: ScanHeader) -> None:
+    """Check that a scan sends what is due next of its coefficients, and note that it did (T.81 G.1.1.1)."""
+    first, last, high, low = header[1:]
+    if not frame.progressive:
+        # Some encoders fill in the progressive fields of a sequential scan wrongly; they have no meaning there.
+        first, last, high, low = 0, 63, 0, 0
+    elif first > last or last > 63 or (first == 0) != (last == 0) or (first > 0 and len(components) > 1) or low > 13:
+        raise JPEGError(f"corrupt: progressive scan of coefficients {first} to {last}, bits {high} to {low}")
+    elif high and high != low + 1:
+        raise JPEGError(f"corrupt: progressive scan from bit {high} to {low}")
+    for component in components:
+        due = {component.pending[k] for k in range(first, last + 1)}
+        if due != {high or NEVER_SENT}:
+            raise JPEGError(f"corrupt: a scan repeats or skips bits of coefficients {first} to {last}")
+        component.pending[first : last + 1] = [low] * (last + 1 - first)
+
+
+def decode(data: bytes, max_pixels: int | None) -> Decoder:
+    """Read a file up to its EOI; a file that is complete but for its EOI is accepted too.
+
+    Raises:
+        JPEGError: see :class:`JPEGError`.
+    """
+    if data[:2] != segments.marker(segments.SOI):
+        raise JPEGError("not a JPEG file: it does not begin with FF D8")
+    decoder = Decoder(data, max_pixels)
+    position = 2
+    while (segment := segments.next_segment(data, position)) and segment.marker != segments.EOI:
+        position, marker = segment.end, segment.marker
+        if marker in segments.FRAMES:
+            decoder.start_frame(segment)
+        elif marker == segments.SOS:
+            position = decoder.read_scan(segment)
+        elif marker == segments.DQT:
+            decoder.quantization |= segments.parse_dqt(segment.payload)
+        elif marker == segments.DHT:
+            decoder.huffman |= segments.parse_dht(segment.payload)
+        elif marker == segments.DRI:
+            decoder.restart_interval = segments.parse_dri(segment.payload)
+        elif marker in segments.APPLICATION or marker == segments.COM:
+            decoder.keep_marker(segment)
+        elif marker not in (*segments.STANDALONE, segments.DAC, segments.DNL):
+            raise JPEGError(f"corrupt: unexpected marker 0xFF{marker:02X}")
+    if decoder.frame is None:
+        raise JPEGError("corrupt: no frame header")
+    if not decoder.frame.complete():
+        raise JPEGError("truncated: the file ends before every bit of every coefficient is sent")
+    return decoder

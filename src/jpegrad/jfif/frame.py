@@ -1,0 +1,130 @@
+"""A frame: its components, their geometry, and the coefficients as scans fill them in (ITU-T T.81 A.1, A.2)."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jpegrad.jfif.errors import JPEGError
+from jpegrad.jfif.segments import FrameComponent, FrameHeader
+from jpegrad.spec import SUBSAMPLING, ceil_div
+from jpegrad.tables import ZIGZAG
+
+NEVER_SENT = -1
+MAX_BLOCKS_IN_MCU = 10
+
+
+@dataclass
+class Component:
+    """One component while it is decoded.
+
+    Args:
+        header: what SOF says.
+        blocks: real blocks, rows and columns.
+        padded: the same, filled up to whole MCUs.
+        coefficients: levels of the padded blocks in zigzag order.
+        table: quantization table in zigzag order, taken when the component's first scan begins (None before).
+        pending: per coefficient, how many low bits are still to come (-1 before the first).
+    """
+
+    header: FrameComponent
+    blocks: tuple[int, int]
+    padded: tuple[int, int]
+    coefficients: "array[int]"
+    table: tuple[int, ...] | None = None
+    pending: list[int] = field(default_factory=lambda: [NEVER_SENT] * 64)
+
+    def levels(self) -> np.ndarray:
+        """``[blocks_y, blocks_x, 8, 8]``, int16, natural order."""
+        rows, columns = self.blocks
+        count = self.padded[0] * self.padded[1] * 64
+        zigzag = np.frombuffer(self.coefficients, np.int16, count).reshape(*self.padded, 64)[:rows, :columns]
+        natural = np.empty_like(zigzag, order="C")
+        natural[..., list(ZIGZAG)] = zigzag
+        return natural.reshape(rows, columns, 8, 8)
+
+
+@dataclass
+class Frame:
+    size: tuple[int, int]
+    subsampling: str
+    progressive: bool
+    components: list[Component]
+
+    def complete(self) -> bool:
+        return all(not any(component.pending) for component in self.components)
+
+
+def check_size(header: FrameHeader, max_pixels: int | None) -> None:
+    """Refuse empty pictures (a height of 0 announces a DNL segment) and pictures above the limit."""
+    height, width = header.height, header.width
+    if not height or not width:
+        raise JPEGError(f"not supported: picture of {height} rows of {width} pixels (a height given later, by DNL)")
+    if max_pixels is not None and height * width > max_pixels:
+        raise JPEGError(f"picture of {height} x {width} pixels exceeds max_pixels={max_pixels}")
+
+
+def find_subsampling(components: Sequence[FrameComponent]) -> str:
+    """The library's name of the sampling factors; only their ratios count."""
+    if len(components) not in (1, 3):
+        kind = {2: "two components", 4: "CMYK or YCCK"}.get(len(components), f"{len(components)} components")
+        raise JPEGError(f"not supported: {kind}; expected gray or three components")
+    if any(not (1 <= c.h <= 4 and 1 <= c.v <= 4) for c in components):
+        raise JPEGError("corrupt: sampling factors outside 1 to 4")
+    if len(components) == 1:
+        return "4:4:4"
+    luma, first, second = components
+    for name, (h, v) in SUBSAMPLING.items():
+        if all((c.h * h, c.v * v) == (luma.h, luma.v) for c in (first, second)):
+            return name
+    factors = ", ".join(f"{c.h}x{c.v}" for c in components)
+    raise JPEGError(f"not supported: sampling factors {factors}; expected one of {', '.join(SUBSAMPLING)}")
+
+
+def new_frame(header: FrameHeader, progressive: bool, data_length: int) -> Frame:
+    """An empty frame.
+
+    Raises:
+        JPEGError: sampling that is not supported, or more blocks than ``data_length`` bytes can hold: a complete file
+            spends at least one bit on each block. This bounds memory in proportion to the file.
+    """
+    subsampling = find_subsampling(header.components)
+    h_max = max(c.h for c in header.components)
+    v_max = max(c.v for c in header.components)
+    mcus = ceil_div(header.height, 8 * v_max), ceil_div(header.width, 8 * h_max)
+    real = [
+        (ceil_div(header.height * c.v, 8 * v_max), ceil_div(header.width * c.h, 8 * h_max)) for c in header.components
+    ]
+    if sum(rows * columns for rows, columns in real) > 8 * data_length:
+        raise JPEGError(
+            f"truncated: {data_length} bytes cannot hold a picture of {header.height} x {header.width} pixels"
+        )
+    components = []
+    for c, blocks in zip(header.components, real, strict=True):
+        padded = mcus[0] * c.v, mcus[1] * c.h
+        # A corrupt run may step up to 15 coefficients past the last block before it is noticed.
+        coefficients = array("h", bytes(2 * (padded[0] * padded[1] * 64 + 16)))
+        components.append(Component(c, blocks, padded, coefficients))
+    return Frame((header.height, header.width), subsampling, progressive, components)
+
+
+def block_offsets(components: Sequence[Component]) -> np.ndarray:
+    """Where each block of a scan begins in its component's coefficients, in scan order, ``[MCUs, blocks per MCU]``.
+
+    A scan of one component is not interleaved: its MCU is one block, and there are no dummy blocks (T.81 A.2.2).
+    """
+    if len(components) == 1:
+        (component,) = components
+        rows, columns = component.blocks
+        grid = np.arange(rows)[:, None] * component.padded[1] + np.arange(columns)
+        return 64 * grid.reshape(-1, 1)
+    if sum(c.header.h * c.header.v for c in components) > MAX_BLOCKS_IN_MCU:
+        raise JPEGError(f"corrupt: more than {MAX_BLOCKS_IN_MCU} blocks in an MCU")
+    parts = []
+    for component in components:
+        rows, columns = component.padded
+        h, v = component.header.h, component.header.v
+        grid = np.arange(rows * columns).reshape(rows // v, v, columns // h, h)
+        parts.append(grid.transpose(0, 2, 1, 3).reshape(-1, v * h))
+    return 64 * np.concatenate(parts, axis=1)

@@ -1,0 +1,57 @@
+"""Huffman decoding tables: what the next 16 bits of the data mean."""
+
+from array import array
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from jpegrad.jfif.errors import JPEGError
+from jpegrad.rate.codes import HuffmanTable
+
+
+class Lookup(NamedTuple):
+    """Four arrays over all 16-bit windows.
+
+    Where a symbol with run and size and the bits of its amplitude fit into the window together, ``values`` holds the
+    decoded nonzero coefficient, ``steps`` its run + 1 and ``lengths`` the bits used; elsewhere ``values`` is 0.
+    ``codes`` always holds code length · 256 + symbol, or 0 where no code begins the window.
+    """
+
+    codes: "array[int]"
+    values: "array[int]"
+    steps: "array[int]"
+    lengths: "array[int]"
+
+
+def _array(typecode: str, values: np.ndarray) -> "array[int]":
+    # Python reads single items of an array several times faster than of an ndarray.
+    return array(typecode, values.astype(typecode).tobytes())
+
+
+@lru_cache(maxsize=32)
+def lookup(table: HuffmanTable) -> Lookup:
+    """The decoding table of a Huffman table (T.81 Annex C and F.2.2.3).
+
+    Raises:
+        JPEGError: the code lengths describe no prefix code, or a code of ones only (which T.81 C.2 excludes).
+    """
+    counts = np.array(table.counts)
+    length = np.repeat(np.arange(1, 17), counts)
+    if len(length) != len(table.symbols) or (1 << (16 - length)).sum() >= 1 << 16:
+        raise JPEGError("corrupt: the lengths of a Huffman table are no prefix code")
+    # Canonical codes in ascending order tile the windows from 0 upwards.
+    codes = np.repeat(length << 8 | np.array(table.symbols, dtype=np.int64), 1 << (16 - length))
+    codes = np.concatenate([codes, np.zeros((1 << 16) - len(codes), dtype=np.int64)])
+
+    size, run = codes & 15, codes >> 4 & 15
+    total = (codes >> 8) + size
+    direct = (size > 0) & (total <= 16)
+    amplitude = np.arange(1 << 16) >> np.where(direct, 16 - total, 0) & (1 << size) - 1
+    value = np.where(amplitude >> np.maximum(size - 1, 0), amplitude, amplitude - (1 << size) + 1)
+    return Lookup(
+        _array("H", codes),
+        _array("h", np.where(direct, value, 0)),
+        _array("B", np.where(direct, run + 1, 0)),
+        _array("B", np.where(direct, total, 0)),
+    )

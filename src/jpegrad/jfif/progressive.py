@@ -1,0 +1,151 @@
+"""Entropy decoding of progressive scans (ITU-T T.81 Annex G; libjpeg-turbo ``jdphuff.c``).
+
+Scans send the coefficients bit plane by bit plane: first scans all bits above ``low``, refining scans one bit more.
+"""
+
+from array import array
+from collections.abc import Sequence
+from itertools import cycle
+
+from jpegrad.jfif.errors import JPEGError
+from jpegrad.jfif.lookup import Lookup
+from jpegrad.jfif.scan import BAD_DC, BAD_RUN, BAD_SYMBOL, END_OF_DATA, NO_CODE, Bits, Part
+
+
+def decode_dc_first(data: Bits, offsets: Sequence[int], mcu: Sequence[Part], low: int) -> None:
+    words, end = data
+    position = 0
+    predictions = [0] * (1 + max(part.component for part in mcu))
+    parts = [(c, coefficients, dc.codes) for c, coefficients, dc, _ in mcu if dc]
+    for offset, (component, coefficients, codes) in zip(offsets, cycle(parts)):
+        code = codes[words[position >> 3] >> 8 - (position & 7) & 0xFFFF]
+        position += code >> 8
+        size = code & 15
+        if size:
+            amplitude = words[position >> 3] >> 24 - size - (position & 7) & (1 << size) - 1
+            position += size
+            if not amplitude >> size - 1:
+                amplitude -= (1 << size) - 1
+            predictions[component] += amplitude
+        if not code or position > end:
+            raise JPEGError(END_OF_DATA if position > end else NO_CODE)
+        try:
+            coefficients[offset] = predictions[component] << low
+        except OverflowError:
+            raise JPEGError(BAD_DC) from None
+
+
+def decode_dc_refine(data: Bits, offsets: Sequence[int], mcu: Sequence[Part], low: int) -> None:
+    words, end = data
+    if len(offsets) > end:
+        raise JPEGError(END_OF_DATA)
+    for position, (offset, part) in enumerate(zip(offsets, cycle(mcu))):
+        part.coefficients[offset] |= (words[position >> 3] >> 23 - (position & 7) & 1) << low
+
+
+def decode_ac_first(
+    data: Bits, offsets: Sequence[int], coefficients: "array[int]", ac: Lookup, first: int, last: int, low: int
+) -> None:
+    words, end = data
+    codes, values, steps, lengths = ac
+    position = 0
+    scale = 1 << low
+    index, count = 0, len(offsets)
+    while index < count:
+        at = offsets[index] + first - 1
+        stop = offsets[index] + last
+        index += 1
+        while at < stop:
+            window = words[position >> 3] >> 8 - (position & 7) & 0xFFFF
+            value = values[window]
+            if value:
+                at += steps[window]
+                position += lengths[window]
+            else:
+                code = codes[window]
+                run, size = code >> 4 & 15, code & 15
+                position += code >> 8
+                if size:
+                    value = words[position >> 3] >> 24 - size - (position & 7) & (1 << size) - 1
+                    position += size
+                    if not value >> size - 1:
+                        value -= (1 << size) - 1
+                    at += run + 1
+                elif not code:
+                    raise JPEGError(END_OF_DATA if position > end else NO_CODE)
+                elif run == 15:
+                    at += 16
+                    continue
+                else:
+                    # The end of this band in 2^run … 2^(run + 1) - 1 blocks, this one included.
+                    index += (1 << run) - 1
+                    if run:
+                        index += words[position >> 3] >> 24 - run - (position & 7) & (1 << run) - 1
+                        position += run
+                    break
+            if at > stop:
+                break
+            try:
+                coefficients[at] = value * scale
+            except OverflowError:
+                raise JPEGError("corrupt: an AC level leaves 16 bits") from None
+        if at > stop or position > end or index > count:
+            raise JPEGError(END_OF_DATA if position > end else BAD_RUN)
+
+
+def decode_ac_refine(
+    data: Bits, offsets: Sequence[int], coefficients: "array[int]", ac: Lookup, first: int, last: int, low: int
+) -> None:
+    words, end = data
+    codes = ac.codes
+    position = 0
+    plus, minus = 1 << low, -1 << low
+    zeros = array("h", bytes(2 * (last + 1 - first)))
+    bands_left = 0
+    for offset in offsets:
+        at, stop = offset + first, offset + last + 1
+        while at < stop and not bands_left:
+            code = codes[words[position >> 3] >> 8 - (position & 7) & 0xFFFF]
+            run, size = code >> 4 & 15, code & 15
+            position += code >> 8
+            value = 0
+            if size == 1:
+                value = plus if words[position >> 3] >> 23 - (position & 7) & 1 else minus
+                position += 1
+            elif size or not code:
+                raise JPEGError(END_OF_DATA if position > end else BAD_SYMBOL if code else NO_CODE)
+            elif run < 15:
+                bands_left = 1 << run
+                if run:
+                    bands_left += words[position >> 3] >> 24 - run - (position & 7) & (1 << run) - 1
+                    position += run
+                break
+            # Skip ``run`` zeros; every nonzero coefficient on the way gets its next bit.
+            while at < stop:
+                known = coefficients[at]
+                if known:
+                    if words[position >> 3] >> 23 - (position & 7) & 1:
+                        coefficients[at] = known + (plus if known > 0 else minus)
+                    position += 1
+                elif run:
+                    run -= 1
+                else:
+                    break
+                at += 1
+            if at == stop:
+                raise JPEGError(END_OF_DATA if position > end else BAD_RUN)
+            coefficients[at] = value
+            at += 1
+        if bands_left:
+            bands_left -= 1
+            if coefficients[at:stop] != zeros[: stop - at]:
+                for k in range(at, stop):
+                    known = coefficients[k]
+                    if known:
+                        if words[position >> 3] >> 23 - (position & 7) & 1:
+                            coefficients[k] = known + (plus if known > 0 else minus)
+                        position += 1
+        if position > end:
+            raise JPEGError(END_OF_DATA)
+    if bands_left:
+        raise JPEGError(BAD_RUN)
