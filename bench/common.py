@@ -1,0 +1,156 @@
+"""What every study shares: photographs, subjects, resumable JSON results, generated tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import jpegrad
+from baselines import ALL, Baseline
+from jpegrad.data import photograph_names, photograph_path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
+COMPARISON = ROOT / "docs" / "comparison.md"
+PACKAGES = ("jpegrad", "torch", "numpy", "pillow", "opencv-python-headless", "kornia", "scikit-image")
+
+BINS = {"1–10": (1, 10), "11–25": (11, 25), "26–50": (26, 50), "51–75": (51, 75), "76–99": (76, 99)}
+
+
+def bin_of(quality: float) -> str:
+    return next(name for name, (low, high) in BINS.items() if low <= quality <= high)
+
+
+def load_images(directory: Path | None, limit: int | None = None, multiple: int = 16) -> dict[str, Tensor]:
+    """Photographs as uint8 [3, H, W] by name, cut at the lower right to multiples of `multiple`.
+
+    Args:
+        directory: A folder of PNG files; None takes the bundled photographs.
+        limit: At most so many, in order of name.
+        multiple: 16, because several published codes accept nothing else.
+    """
+    if directory is None:
+        paths = [photograph_path(name) for name in photograph_names()]
+    else:
+        paths = sorted(
+            path for path in directory.iterdir() if path.suffix.lower() in {".png", ".ppm", ".bmp"}
+        )
+    if not paths:
+        raise ValueError(f"directory must hold PNG photographs; {directory} has none")
+    images = {}
+    for path in paths[:limit]:
+        with Image.open(path) as picture:
+            width, height = (side - side % multiple for side in picture.size)
+            pixels = np.array(picture.convert("RGB").crop((0, 0, width, height)))
+        images[path.stem] = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return images
+
+
+def codec(**options: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """jpegrad.jpeg on images in 0 ... 255 with fixed options, in the form of a baseline's call."""
+
+    def call(image: Tensor, quality: Tensor, base: Tensor | None = None) -> Tensor:
+        chosen = {"quality": quality}
+        if base is not None:
+            chosen = {"tables": jpegrad.tables.scale(base, quality)}
+        return jpegrad.jpeg(image, **chosen, value_range=(0.0, 255.0), **options)
+
+    return call
+
+
+def ours(name: str, notes: str, subsampling: str = "4:2:0", **options: Any) -> Baseline:
+    """A mode of jpegrad as a subject of the studies."""
+    call = codec(subsampling=subsampling, **options)
+    return Baseline(name, 2026, "this package", call, ("image", "quality", "tables"), subsampling, notes)
+
+
+def earlier(before: int = 9999) -> dict[str, Baseline]:
+    """The published approaches that can run here, from before the given year."""
+    return {
+        name: baseline
+        for name, baseline in ALL.items()
+        if baseline.call is not None and baseline.year < before and (name != "kornia" or installed("kornia"))
+    }
+
+
+def installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def versions() -> dict[str, str]:
+    """Python, the processor and every package that a result may depend on."""
+    found = {name: version(name) for name in PACKAGES if installed(name)}
+    return {"python": platform.python_version(), "machine": platform.machine(), **found}
+
+
+class Results:
+    """The cells of one study in one JSON file, written after each so that an interrupted run goes on.
+
+    A file made with other settings is not continued: its cells would not be comparable.
+
+    Args:
+        path: The JSON file.
+        settings: Everything a cell depends on besides its own key: images, seed, sizes.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path = path
+        self.settings = json.loads(json.dumps(settings))
+        self.cells: dict[str, Any] = {}
+        if path.exists():
+            stored = json.loads(path.read_text())
+            if stored["settings"] == self.settings:
+                self.cells = stored["cells"]
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        return [key for key in keys if key not in self.cells]
+
+    def add(self, key: str, cell: Any) -> None:
+        self.cells[key] = cell
+        document = {"versions": versions(), "settings": self.settings, "cells": self.cells}
+        write_whole(self.path, json.dumps(document, indent=1) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write under another name, then rename: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def publish(section: str, text: str, path: Path = COMPARISON) -> None:
+    """Replace what stands between the two marks of a section."""
+    begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
+    page = path.read_text()
+    if begin not in page or end not in page:
+        raise ValueError(f"{path} must hold the marks {begin!r} and {end!r}")
+    before, after = page.split(begin)[0], page.split(end)[1]
+    write_whole(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
+def bootstrap(values: np.ndarray, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
+    """95 % interval of the mean under resampling of the images."""
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
