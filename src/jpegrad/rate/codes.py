@@ -14,7 +14,7 @@ MAX_LENGTH = 16
 
 
 class HuffmanTable(NamedTuple):
-    """What a DHT segment says: how many codes of each length 1…16, and the symbols in the order of their codes."""
+    """A DHT segment: how many codes of each length 1…16, and the symbols in the order of their codes."""
 
     counts: tuple[int, ...]
     symbols: tuple[int, ...]
@@ -106,28 +106,9 @@ def _limited(counts: list[int]) -> list[int]:
 
 
 def code_book(tables: Sequence[HuffmanTable]) -> Tensor:
-    """``[len(tables), 256, 2]``, int32: code and length of every symbol, zeros for a symbol without a code."""
+    """Code and length of every symbol, zeros for one without a code: ``[len(tables), 256, 2]``, int32."""
     book = torch.zeros(len(tables), 256, 2, dtype=torch.int32)
-    for entries, table in zip(book, tables):
+    for entries, table in zip(book, tables, strict=True):
         codes = table.codes()
         entries[list(codes)] = torch.tensor(list(codes.values()), dtype=torch.int32)
     return book
-
-
-# An operator of its own, because the loops above depend on the frequencies: compile, export and vmap see one node.
-@torch.library.custom_op("jpegrad::optimal_code_book", mutates_args=())
-def optimal_code_book(frequencies: Tensor) -> Tensor:
-    """``code_book`` of the optimal tables: ``[..., tables, 256]`` frequencies → ``[..., tables, 256, 2]``."""
-    rows = frequencies.detach().cpu().flatten(0, -2)
-    book = code_book([optimal_table(row) for row in rows.tolist()])
-    return book.view(*frequencies.shape, 2).to(frequencies.device)
-
-
-@optimal_code_book.register_fake
-def _(frequencies: Tensor) -> Tensor:
-    return frequencies.new_empty(*frequencies.shape, 2, dtype=torch.int32)
-
-
-@optimal_code_book.register_vmap
-def _(info: object, in_dims: tuple[int], frequencies: Tensor) -> tuple[Tensor, int]:
-    return optimal_code_book(frequencies.movedim(in_dims[0], 0)), 0

@@ -1,24 +1,31 @@
 """The exact size of a baseline .jpg, and its entropy-coded bytes, as array arithmetic.
 
-Every symbol becomes an item of at most 27 bits; a cumulative sum of the lengths says where each begins, and a
-scatter-add lays it over two 32-bit words. Nothing overlaps, so adding is the same as writing.
+A cumulative sum of the code lengths says at which bit each code begins; a scatter-add lays the codes over 32-bit words.
+Nothing overlaps, so adding is the same as writing.
 
-Sources: ITU-T T.81 B.1.1.5, F.1.2; libjpeg-turbo ``jchuff.c``, ``jcmarker.c``.
+Sources: ITU-T T.81 B.1.1.5, B.2, F.1.2; libjpeg-turbo ``jchuff.c``, ``jcmarker.c``.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jpegrad.rate import codes
-from jpegrad.rate.codes import HuffmanTable
-from jpegrad.rate.symbols import MAX_AC, MAX_DC_DIFFERENCE, NO_SYMBOL, component_blocks, image_symbols
+from jpegrad.rate.symbols import (
+    EOB,
+    MAX_AC,
+    MAX_DC_DIFFERENCE,
+    ZRL,
+    Symbols,
+    component_blocks,
+    dc_differences,
+    scan_symbols,
+)
 
 HUFFMAN = ("default", "optimized")
-# 16 + 11 bits for a DC, 16 + 10 for each AC, in words of 32.
-WORDS_PER_BLOCK = 53
-PLACES_AT_ONCE = 1 << 23
+COEFFICIENTS_AT_ONCE = 1 << 22
 
 
 def check_huffman(huffman: str) -> None:
@@ -27,85 +34,131 @@ def check_huffman(huffman: str) -> None:
         raise ValueError(f"huffman: expected one of {HUFFMAN}, got {huffman!r}")
 
 
-def symbol_counts(symbols: Tensor, components: int) -> Tensor:
-    """How often each symbol occurs: ``[..., places]`` → ``[..., 2 or 4, 256]`` (DC, AC of luma; of chroma), int64."""
-    counts = symbols.new_zeros(*symbols.shape[:-1], NO_SYMBOL + 1, dtype=torch.int64)
-    counts = counts.scatter_add(-1, symbols.long(), torch.ones_like(symbols, dtype=torch.int64))
-    return counts[..., : 512 if components == 1 else 1024].unflatten(-1, (-1, 256))
+def huffman_tables(
+    symbols: Symbols, batch: int, components: int, huffman: str
+) -> list[list[codes.HuffmanTable]]:
+    """The tables of each image: DC luma, AC luma, and for colour DC chroma, AC chroma."""
+    n = 2 if components == 1 else 4
+    if huffman == "default":
+        return [list(codes.DEFAULT[:n])] * batch
+    return [
+        [codes.optimal_table(row) for row in image] for image in symbol_counts(symbols, batch, n).tolist()
+    ]
 
 
-def book_of(symbols: Tensor, components: int, huffman: str) -> Tensor:
-    """Code and length of every symbol: ``[..., 2 or 4, 256, 2]``; leading dimensions only if they differ by image."""
-    if huffman == "optimized":
-        return codes.optimal_code_book(symbol_counts(symbols, components))
-    return codes.code_book(codes.DEFAULT[: 2 if components == 1 else 4]).to(symbols.device)
+def symbol_counts(symbols: Symbols, batch: int, tables: int) -> Tensor:
+    """How often each image uses each symbol of each table: ``[batch, tables, 256]``."""
+    first = 256 * (tables * symbols.image + symbols.table)
+    counts = torch.bincount(first + symbols.symbol, minlength=256 * tables * batch)
+    counts.index_add_(0, first + ZRL, symbols.zrl.to(counts.dtype))
+    # An EOB may follow a DC, but is of the AC table.
+    counts.index_add_(0, (first | 256) + EOB, symbols.eob.to(counts.dtype))
+    return counts.view(batch, tables, 256)
 
 
-def item_lengths(symbols: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
-    """Code and length in bits, amplitude included, of every place: two tensors ``[..., places]``, int32."""
-    flat = torch.nn.functional.pad(book.flatten(-3, -2), (0, 0, 0, NO_SYMBOL + 1 - 256 * book.shape[-3]))
-    index = symbols.long()
-    if flat.ndim == 2:
-        both = (flat[:, 0] << 5 | flat[:, 1])[index]
-    else:
-        both = (flat[..., 0] << 5 | flat[..., 1]).gather(-1, index)
-    return both >> 5, (both & 31) + (symbols & 15)
+def packed(symbols: Symbols, book: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The coded scans, before zero bytes are stuffed, the last byte of each filled up with ones.
 
-
-def packed(symbols: Tensor, amplitude: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
-    """The coded scan in words, before zero bytes are stuffed, its last byte filled with ones.
+    Args:
+        symbols: of a batch of images.
+        book: ``[batch, tables, 256, 2]``, code and length of each symbol.
 
     Returns:
-        words ``[..., words]``, int64 in 0…2³²−1, most significant bit first; zero after the end;
-        the number of bytes ``[...]``.
+        words of 32 bits, int64, most significant first, of one image after the other, each from a new word on;
+        the word where each image begins ``[batch]``; the bytes of each image ``[batch]``.
     """
-    code, length = item_lengths(symbols, book)
-    value = (code << (symbols & 15) | amplitude).long()
-    end = length.cumsum(-1)
-    bits = end[..., -1:]
-    padding = -bits & 7
-    start = torch.cat([end - length, bits], -1)
-    length = torch.cat([length, padding], -1)
-    value = torch.cat([value, (1 << padding) - 1], -1)
+    batch, tables = book.shape[:2]
+    code, bits = book.view(-1, 2).long().unbind(-1)
+    first = 256 * (tables * symbols.image + symbols.table)
+    row, zrl, eob = first + symbols.symbol, first + ZRL, (first | 256) + EOB
 
-    window = value << (64 - (start & 31) - length)
-    words = value.new_zeros(*value.shape[:-1], symbols.shape[-1] // 64 * WORDS_PER_BLOCK + 2)
-    words = words.scatter_add(-1, start >> 5, window >> 32 & 0xFFFFFFFF)
-    words = words.scatter_add(-1, (start >> 5) + 1, window & 0xFFFFFFFF)
-    return words, (bits + padding)[..., 0] >> 3
+    before = symbols.zrl * bits[zrl]
+    own = bits[row] + symbols.size
+    length = before + own + symbols.eob * bits[eob]
+    total = length.new_zeros(batch).index_add_(0, symbols.image, length)
+    # Every window reaches into a second word, that of the padding too.
+    room = (total >> 5) + 2
+    begin = room.cumsum(0) - room
+    start = length.cumsum(0) - length + (32 * begin - total.cumsum(0) + total)[symbols.image]
+    words = length.new_zeros(int(room.sum()))
+
+    def write(start: Tensor, length: Tensor, value: Tensor) -> None:
+        window = value << 64 - (start & 31) - length
+        words.index_add_(0, start >> 5, window >> 32 & 0xFFFFFFFF)
+        words.index_add_(0, (start >> 5) + 1, window & 0xFFFFFFFF)
+
+    for n in range(3):
+        at = (symbols.zrl > n).nonzero().squeeze(1)
+        write(start[at] + n * bits[zrl[at]], bits[zrl[at]], code[zrl[at]])
+    write(start + before, own, code[row] << symbols.size | symbols.amplitude)
+    at = symbols.eob.nonzero().squeeze(1)
+    write((start + before + own)[at], bits[eob[at]], code[eob[at]])
+    padding = -total & 7
+    write(32 * begin + total, padding, (1 << padding) - 1)
+    return words, begin, total + padding >> 3
 
 
-def stuffed_zeros(words: Tensor) -> Tensor:
-    """How many bytes are 0xFF: each is followed by a zero byte in the file (T.81 B.1.1.5)."""
+def stuffed_zeros(words: Tensor, begin: Tensor) -> Tensor:
+    """How many bytes of each image are 0xFF: a zero byte follows each in the file (T.81 B.1.1.5)."""
     ones = words & words >> 1
-    ones = ones & ones >> 2
-    ones = ones & ones >> 4 & 0x01010101
-    return (ones * 0x01010101 >> 24 & 0xFF).sum(-1)
+    ones &= ones >> 2
+    ones &= ones >> 4 & 0x01010101
+    up_to = torch.nn.functional.pad((ones * 0x01010101 >> 24 & 0xFF).cumsum(0), (1, 0))
+    end = torch.cat([begin[1:], begin.new_full((1,), len(words))])
+    return up_to[end] - up_to[begin]
 
 
-def header_bytes(components: int, tables: int, symbols: Tensor, metadata: Sequence[tuple[int, bytes]] = ()) -> Tensor:
-    """Bytes of everything but the scan: SOI, APP0, metadata, DQT, SOF0, DHT, SOS, EOI.
+# One operator, because its inner shapes depend on the levels: compile, export and vmap need not look inside.
+@torch.library.custom_op("jpegrad::scan_bytes", mutates_args=())
+def scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
+    """Bytes of the scan, stuffed zeros included, and how many symbols the Huffman tables list: ``[..., 2]``, int64."""
+    lead = levels[0].shape[:-4]
+    flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
+    at_once = max(1, COEFFICIENTS_AT_ONCE // sum(x.shape[1:].numel() for x in flat))
+    parts = []
+    for chunk in zip(*(x.split(at_once) for x in flat), strict=True):
+        batch = len(chunk[0])
+        symbols = scan_symbols(chunk, (height, width), subsampling)
+        tables = huffman_tables(symbols, batch, len(levels), huffman)
+        listed = torch.tensor([sum(len(table.symbols) for table in image) for image in tables])
+        words, begin, count = packed(symbols, _book(tables).to(levels[0].device))
+        parts.append(torch.stack([count + stuffed_zeros(words, begin), listed.to(count.device)], -1))
+    return torch.cat(parts).view(*lead, 2)
+
+
+@scan_bytes.register_fake
+def _(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
+    return levels[0].new_empty(*levels[0].shape[:-4], 2, dtype=torch.int64)
+
+
+@scan_bytes.register_vmap
+def _(
+    info: object, in_dims: tuple[Any, ...], levels: Sequence[Tensor], *arguments: Any
+) -> tuple[Tensor, int]:
+    n = next(x.shape[d] for x, d in zip(levels, in_dims[0], strict=True) if d is not None)
+    leading = [
+        x.expand(n, *x.shape) if d is None else x.movedim(d, 0)
+        for x, d in zip(levels, in_dims[0], strict=True)
+    ]
+    return scan_bytes(leading, *arguments), 0
+
+
+def _book(tables: list[list[codes.HuffmanTable]]) -> Tensor:
+    books = {id(image): codes.code_book(image) for image in tables}
+    return torch.stack([books[id(image)] for image in tables])
+
+
+def header_bytes(components: int, tables: int, metadata: Sequence[tuple[int, bytes]] = ()) -> int:
+    """Bytes of SOI, APP0, metadata, DQT, SOF0, DHT without its symbols, SOS and EOI.
 
     Args:
         components: 1 or 3.
         tables: quantization tables written.
-        symbols: how many symbols the Huffman tables list together, ``[...]``.
         metadata: carried marker segments (marker, payload).
     """
-    huffman_tables = 2 if components == 1 else 4
-    fixed = 2 + 18 + 69 * tables + (10 + 3 * components) + 21 * huffman_tables + (8 + 2 * components) + 2
-    return symbols + fixed + sum(4 + len(payload) for _, payload in metadata)
-
-
-def scan_and_table_bytes(
-    levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, huffman: str
-) -> tuple[Tensor, Tensor]:
-    """Bytes of the scan, stuffed zeros included, and symbols listed in the Huffman tables: ``[...]`` each, int64."""
-    symbols, amplitude = image_symbols(levels, size, subsampling)
-    book = book_of(symbols, len(levels), huffman)
-    words, count = packed(symbols, amplitude, book)
-    listed = (book[..., 1] > 0).sum((-2, -1))
-    return count + stuffed_zeros(words), listed.expand(count.shape)
+    huffman = 21 * (2 if components == 1 else 4)
+    fixed = 2 + 18 + 69 * tables + (10 + 3 * components) + huffman + (8 + 2 * components) + 2
+    return fixed + sum(4 + len(payload) for _, payload in metadata)
 
 
 def file_bytes(
@@ -119,10 +172,10 @@ def file_bytes(
 ) -> Tensor:
     """Exact size of the baseline .jpg that holds these levels.
 
-    Levels beyond what baseline can code (AC beyond ±1023, DC difference beyond ±2047) count as if clamped.
+    Levels beyond what baseline can code (AC beyond ±1023, DC differences beyond ±2047) count as if clamped.
 
     Args:
-        levels: one or three tensors ``[..., blocks_y, blocks_x, 8, 8]`` of integers, the same leading dimensions.
+        levels: one or three tensors ``[..., blocks_y, blocks_x, 8, 8]`` of integers.
         size: height and width in pixels.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
         huffman: ``"default"`` (Annex K) or ``"optimized"`` (two-pass, as ``optimize=True`` in Pillow).
@@ -138,20 +191,12 @@ def file_bytes(
     Source: T.81 Annex B and F; libjpeg-turbo ``jcmarker.c``, ``jchuff.c``.
 
     Example:
-        >>> gray = torch.zeros(1, 1, 8, 8)
-        >>> file_bytes([gray], (8, 8), "4:4:4")
+        >>> file_bytes([torch.zeros(1, 1, 8, 8)], (8, 8), "4:4:4")
         tensor(331)
     """
     check_huffman(huffman)
-    lead = levels[0].shape[:-4]
-    flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
-    places = max(1, sum(x[0].numel() for x in flat))
-    # A few images at a time: the working set is some 100 bytes a place.
-    chunks = zip(*(x.split(max(1, PLACES_AT_ONCE // places)) for x in flat))
-    parts = [scan_and_table_bytes(chunk, size, subsampling, huffman) for chunk in chunks]
-    scan, listed = (torch.cat(part).reshape(lead) for part in zip(*parts))
-    components = len(levels)
-    return scan + header_bytes(components, tables or (1 if components == 1 else 2), listed, metadata)
+    scan, listed = scan_bytes([x.detach() for x in levels], *size, subsampling, huffman).unbind(-1)
+    return scan + listed + header_bytes(len(levels), tables or min(2, len(levels)), metadata)
 
 
 def entropy_coded(
@@ -179,24 +224,23 @@ def entropy_coded(
     """
     check_huffman(huffman)
     _check_range(levels, size, subsampling)
-    symbols, amplitude = image_symbols(levels, size, subsampling)
-    if huffman == "optimized":
-        tables = [codes.optimal_table(row) for row in symbol_counts(symbols, len(levels)).tolist()]
-    else:
-        tables = list(codes.DEFAULT[: 2 if len(levels) == 1 else 4])
-    words, count = packed(symbols, amplitude, codes.code_book(tables).to(symbols.device))
+    symbols = scan_symbols([x.unsqueeze(0) for x in levels], size, subsampling)
+    (tables,) = huffman_tables(symbols, 1, len(levels), huffman)
+    words, _, count = packed(symbols, _book([tables]).to(levels[0].device))
     data = words.cpu().numpy().astype(">u4").tobytes()[: int(count)].replace(b"\xff", b"\xff\x00")
     return [(i % 2, i // 2, table.counts, table.symbols) for i, table in enumerate(tables)], data
 
 
 def _check_range(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> None:
     for component, blocks in enumerate(component_blocks(levels, size, subsampling)):
-        ac = blocks[..., 1:].abs().amax()
+        ac = int(blocks[..., 1:].int().abs().amax())
         if ac > MAX_AC:
-            raise ValueError(f"levels[{component}]: expected AC levels within ±{MAX_AC} (T.81 F.1.2.2), got ±{int(ac)}")
-        dc = blocks[..., 0].flatten().diff(prepend=blocks.new_zeros(1)).abs().amax()
+            raise ValueError(
+                f"levels[{component}]: expected AC levels in ±{MAX_AC} (T.81 F.1.2.2), got ±{ac}"
+            )
+        dc = int(dc_differences(blocks.int()).abs().amax())
         if dc > MAX_DC_DIFFERENCE:
             raise ValueError(
-                f"levels[{component}]: expected DC levels that differ by at most {MAX_DC_DIFFERENCE} from one block "
-                f"to the next (T.81 F.1.2.1), got {int(dc)}"
+                f"levels[{component}]: expected DC levels at most {MAX_DC_DIFFERENCE} apart from one block to the "
+                f"next (T.81 F.1.2.1), got {dc}"
             )
