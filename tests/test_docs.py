@@ -45,3 +45,8 @@ def test_the_examples_of_a_module_run(name: str, tmp_path: Path, monkeypatch: py
     module = importlib.import_module(name)
     report = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert report.failed == 0, f"{report.failed} of {report.attempted} examples of {name} failed"
+
+
+def test_the_page_on_gradients_names_every_surrogate() -> None:
+    rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "gradients.md").read_text(), re.MULTILINE))
+    assert rows == set(jpegrad.surrogates.ALL)
