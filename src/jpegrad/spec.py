@@ -82,7 +82,7 @@ def components(channels: int, subsampling: str, color: Color | None = None) -> t
     if channels == 1:
         return (Component("Y", converted=False),)
     rows: Any = (JFIF if color is None else color).matrix
-    gains = [(row.detach() ** 2).sum() if isinstance(row, Tensor) else sum(x * x for x in row) for row in rows]
+    gains = [(row**2).sum() if isinstance(row, Tensor) else sum(x * x for x in row) for row in rows]
     h, v = SUBSAMPLING[subsampling]
     names = ("Y", "Cb", "Cr")
     return tuple(Component(name, gain, h * v if i else 1) for i, (name, gain) in enumerate(zip(names, gains, strict=True)))
@@ -95,7 +95,7 @@ def ratios(channels: int, subsampling: str) -> tuple[tuple[int, int], ...]:
 
 
 def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
+    return (a + b - 1) // b
 
 
 def blocks(size: tuple[int, int], ratio: tuple[int, int]) -> tuple[int, int]:
@@ -128,7 +128,7 @@ def check_value_range(value_range: tuple[float, float]) -> tuple[float, float]:
         low, high = (float(x) for x in value_range)
     except (TypeError, ValueError):
         raise TypeError(f"value_range: expected two numbers (low, high), got {value_range!r}") from None
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not -math.inf < low < high < math.inf:
         raise ValueError(f"value_range: expected finite low < high, got {value_range!r}")
     return low, high
 
@@ -136,7 +136,7 @@ def check_value_range(value_range: tuple[float, float]) -> tuple[float, float]:
 def check_clip_slope(clip_slope: float) -> float:
     if isinstance(clip_slope, bool) or not isinstance(clip_slope, (int, float)):
         raise TypeError(f"clip_slope: expected a number, got {type(clip_slope).__name__}")
-    if not (math.isfinite(clip_slope) and 0 <= clip_slope <= 1):
+    if not 0 <= clip_slope <= 1:
         raise ValueError(f"clip_slope: expected 0 to 1, got {clip_slope}")
     return float(clip_slope)
 

@@ -168,7 +168,7 @@ fourier = _elementwise("fourier", _fourier, _fourier_slope, "Xing, Qian, Chen, I
 
 def soft_round(a: float = 7.0) -> Surrogate:
     """Soft rounding of sharpness ``a`` > 0 (Agustsson & Theis, NeurIPS 2020): a → 0 is the identity, a → ∞ the rounding."""
-    if not (isinstance(a, (int, float)) and math.isfinite(a) and a > 0):
+    if not (isinstance(a, (int, float)) and 0 < a < math.inf):
         raise ValueError(f"a: expected a positive number, got {a!r}")
 
     def offset(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,7 +214,7 @@ def gaussian(sigma: float = 2.0) -> Surrogate:
     Behind the exact forward it is the derivative of the real JPEG averaged over that noise; its soft function is
     E[round(u + noise)].
     """
-    if not (isinstance(sigma, (int, float)) and math.isfinite(sigma) and sigma > 0):
+    if not (isinstance(sigma, (int, float)) and 0 < sigma < math.inf):
         raise ValueError(f"sigma: expected a positive number of grey levels, got {sigma!r}")
 
     def width(step: Tensor, component: Component) -> Tensor:

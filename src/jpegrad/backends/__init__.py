@@ -13,20 +13,17 @@ all differentiable in every tensor. ``tables`` are legal entries in float64 on t
 :mod:`jpegrad.backends.reference` with 0 differing samples. An explicit choice never falls back; only ``"auto"`` chooses.
 """
 
-import importlib
 import os
 from types import ModuleType
 
 from torch import Tensor
 
+from jpegrad.backends import reference
 from jpegrad.spec import Spec
 
-ORDER = ("reference",)
+MODULES: dict[str, ModuleType] = {"reference": reference}
+ORDER = tuple(MODULES)
 """From fastest to slowest; ``"auto"`` takes the first that supports the call."""
-
-
-def _load(name: str) -> ModuleType:
-    return importlib.import_module(f"jpegrad.backends.{name}")
 
 
 def check(name: str) -> str:
@@ -38,7 +35,7 @@ def check(name: str) -> str:
 
 def reasons(name: str, operation: str, image: Tensor, spec: Spec) -> list[str]:
     """Why the backend cannot run the call; empty if it can."""
-    return list(_load(name).unsupported(operation, image, spec))
+    return list(MODULES[name].unsupported(operation, image, spec))
 
 
 def select(backend: str, operation: str, image: Tensor, spec: Spec) -> ModuleType:
@@ -54,8 +51,8 @@ def select(backend: str, operation: str, image: Tensor, spec: Spec) -> ModuleTyp
         found = reasons(backend, operation, image, spec)
         if found:
             raise ValueError(f"backend: {backend!r} cannot run this call: {'; '.join(found)}")
-        return _load(backend)
+        return MODULES[backend]
     for name in ORDER:
         if not reasons(name, operation, image, spec):
-            return _load(name)
+            return MODULES[name]
     raise AssertionError("the reference backend supports every call")

@@ -166,7 +166,7 @@ def advance(frame: Frame, components: list[Component], header: ScanHeader) -> No
 
 
 def decode(data: bytes, max_pixels: int | None) -> Decoder:
-    """Read a file up to its EOI; a file that is complete but for its EOI is accepted too.
+    """Read a file up to its EOI marker; what follows is ignored.
 
     Raises:
         JPEGError: see :class:`JPEGError`.
@@ -175,7 +175,7 @@ def decode(data: bytes, max_pixels: int | None) -> Decoder:
         raise JPEGError("not a JPEG file: it does not begin with FF D8")
     decoder = Decoder(data, max_pixels)
     position = 2
-    while (segment := segments.next_segment(data, position)) and segment.marker != segments.EOI:
+    while (segment := segments.next_segment(data, position)).marker != segments.EOI:
         position, marker = segment.end, segment.marker
         if marker in segments.FRAMES:
             decoder.start_frame(segment)
@@ -194,5 +194,5 @@ def decode(data: bytes, max_pixels: int | None) -> Decoder:
     if decoder.frame is None:
         raise JPEGError("corrupt: no frame header")
     if not decoder.frame.complete():
-        raise JPEGError("truncated: the file ends before every bit of every coefficient is sent")
+        raise JPEGError("truncated: the scans do not send every bit of every coefficient")
     return decoder

@@ -57,10 +57,12 @@ class Frame:
 
 
 def check_size(header: FrameHeader, max_pixels: int | None) -> None:
-    """Refuse empty pictures (a height of 0 announces a DNL segment) and pictures above the limit."""
+    """Refuse empty pictures and pictures above the limit."""
     height, width = header.height, header.width
-    if not height or not width:
-        raise JPEGError(f"not supported: picture of {height} rows of {width} pixels (a height given later, by DNL)")
+    if not width:
+        raise JPEGError("corrupt: a picture without columns")
+    if not height:
+        raise JPEGError("not supported: a height given after the first scan (DNL)")
     if max_pixels is not None and height * width > max_pixels:
         raise JPEGError(f"picture of {height} x {width} pixels exceeds max_pixels={max_pixels}")
 

@@ -45,11 +45,11 @@ class Segment(NamedTuple):
     """Where the next segment, or the entropy-coded data of a scan, begins."""
 
 
-def next_segment(data: bytes, position: int) -> Segment | None:
-    """The first marker segment at or after ``position``, if any; like libjpeg, bytes that are no marker are skipped."""
+def next_segment(data: bytes, position: int) -> Segment:
+    """The first marker segment at or after ``position``; like libjpeg, bytes that are no marker are skipped."""
     found = _MARKER.search(data, position)
     if found is None:
-        return None
+        raise JPEGError("truncated: the file ends before its EOI marker")
     marker, start = data[found.end() - 1], found.end()
     if marker in STANDALONE or marker in (SOI, EOI):
         return Segment(marker, b"", start)

@@ -10,16 +10,18 @@ from torch import Tensor
 from jpegrad.spec import ceil_div
 
 
+def _replicated(length: int, to: int, like: Tensor) -> Tensor:
+    return torch.arange(to, device=like.device).clamp(max=length - 1)
+
+
 def extend_right(plane: Tensor, width: int) -> Tensor:
     """Replicate the last column to ``width``."""
-    edge = plane[..., -1:].expand(*plane.shape[:-1], width - plane.shape[-1])
-    return torch.cat([plane, edge], -1)
+    return plane[..., _replicated(plane.shape[-1], width, plane)]
 
 
 def extend_bottom(plane: Tensor, height: int) -> Tensor:
     """Replicate the last row to ``height``."""
-    edge = plane[..., -1:, :].expand(*plane.shape[:-2], height - plane.shape[-2], plane.shape[-1])
-    return torch.cat([plane, edge], -2)
+    return plane[..., _replicated(plane.shape[-2], height, plane), :]
 
 
 def _box_sums(plane: Tensor, h: int, v: int) -> Tensor:
@@ -63,8 +65,8 @@ def _after(x: Tensor, dim: int) -> Tensor:
     return torch.cat([x.narrow(dim, 1, x.shape[dim] - 1), x.narrow(dim, x.shape[dim] - 1, 1)], dim)
 
 
-def _interleave(first: Tensor, second: Tensor, dim: int) -> Tensor:
-    return torch.stack([first, second], dim).flatten(dim - 1, dim) if dim == -1 else _interleave_rows(first, second)
+def _interleave_columns(first: Tensor, second: Tensor) -> Tensor:
+    return torch.stack([first, second], -1).flatten(-2, -1)
 
 
 def _interleave_rows(first: Tensor, second: Tensor) -> Tensor:
@@ -96,7 +98,7 @@ def upsample_real(plane: Tensor, h: int, v: int) -> Tensor:
         plane = _interleave_rows(upper / 4, lower / 4)
     if h == 2:
         left, right = _triangle(plane, -1)
-        plane = _interleave(left / 4, right / 4, -1)
+        plane = _interleave_columns(left / 4, right / 4)
     return plane
 
 
@@ -107,10 +109,10 @@ def upsample_exact(plane: Tensor, h: int, v: int) -> Tensor:
         return _replicate(plane, h, v)
     if v == 1:
         left, right = _triangle(plane, -1)
-        return _interleave(((left + 1) / 4).floor(), ((right + 2) / 4).floor(), -1)
+        return _interleave_columns(((left + 1) / 4).floor(), ((right + 2) / 4).floor())
     upper, lower = _triangle(plane, -2)
     if h == 1:
         return _interleave_rows(((upper + 1) / 4).floor(), ((lower + 2) / 4).floor())
     # 4:2:0 rounds once, after both directions.
     left, right = _triangle(_interleave_rows(upper, lower), -1)
-    return _interleave(((left + 8) / 16).floor(), ((right + 7) / 16).floor(), -1)
+    return _interleave_columns(((left + 8) / 16).floor(), ((right + 7) / 16).floor())
