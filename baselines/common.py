@@ -66,6 +66,7 @@ class Baseline:
         differentiable: What a gradient reaches, out of "image", "quality", "tables".
         subsampling: Of the real JPEG that the approach stands for.
         notes: What a reader of the tables must know.
+        published: False where the pipeline or the tables around the published formula are ours.
         status: "complete", or "partial: ..." / "unknown: ..." with what is missing.
     """
 
@@ -76,6 +77,7 @@ class Baseline:
     differentiable: tuple[str, ...] = ("image", "quality")
     subsampling: str = "4:2:0"
     notes: str = ""
+    published: bool = True
     status: str = "complete"
 
     def __call__(self, image: Tensor, quality: Tensor | float, **extra: Tensor) -> Tensor:
@@ -201,9 +203,6 @@ class Pipeline:
         """DCT, quantise, dequantise, inverse DCT of [B, C, H, W] with one [B, 8, 8] table per image."""
         dct = dct_matrix(plane)
         step = table[:, None, None, None]
-        coefficients = dct @ to_blocks(plane) @ dct.mT
-        if self.quantize is None:
-            decoded = self.round(coefficients / step) * step
-        else:
-            decoded = self.quantize(coefficients, step)
+        quantize = self.quantize or (lambda coefficients, step: self.round(coefficients / step) * step)
+        decoded = quantize(dct @ to_blocks(plane) @ dct.mT, step)
         return from_blocks(dct.mT @ decoded @ dct)

@@ -14,6 +14,7 @@ BASELINES = (
         "Agustsson & Theis, Universally quantized neural compression, NeurIPS 2020",
         Pipeline(round=soft_round),
         notes=f"{PLACED}; sharpness 7",
+        published=False,
     ),
     Baseline(
         "uniform_noise",
@@ -21,5 +22,6 @@ BASELINES = (
         "Ballé, Laparra & Simoncelli, End-to-end optimized image compression, ICLR 2017",
         Pipeline(round=noise),
         notes=PLACED,
+        published=False,
     ),
 )

@@ -8,7 +8,7 @@ from baselines.common import TRANSPOSED, Baseline, Pipeline, Rounding, factor, n
 from baselines.rounding import cubic, cubic_at_zero
 
 SHIN = "Shin & Song, JPEG-resistant adversarial images, NIPS workshop 2017"
-PUBLISHED = "as published: transposed luma table, tables neither floored nor clipped"
+PUBLISHED = "as the published code: transposed luma table, tables neither floored nor clipped"
 CORRECTED = "with correct tables"
 
 
@@ -24,7 +24,12 @@ BASELINES = (
     Baseline("shin", 2017, SHIN, published(cubic), notes=f"soft cubic, {PUBLISHED}; q = 100 divides by zero"),
     Baseline("shin_zero", 2017, SHIN, published(cubic_at_zero), notes=f"cubic at zero only, {PUBLISHED}"),
     Baseline(
-        "shin_tables", 2017, SHIN, Pipeline(round=cubic, up=nearest_up), notes=f"soft cubic, {CORRECTED}"
+        "shin_tables",
+        2017,
+        SHIN,
+        Pipeline(round=cubic, up=nearest_up),
+        notes=f"soft cubic, {CORRECTED}",
+        published=False,
     ),
     Baseline(
         "shin_zero_tables",
@@ -32,6 +37,14 @@ BASELINES = (
         SHIN,
         Pipeline(round=cubic_at_zero, up=nearest_up),
         notes=f"cubic at zero only, {CORRECTED}",
+        published=False,
+    ),
+    Baseline(
+        "shin_upright",
+        2017,
+        SHIN,
+        Pipeline(round=cubic, tables=scaled, up=nearest_up),
+        notes="soft cubic, luma table as the paper states it, neither floored nor clipped",
     ),
     Baseline(
         "shin_444",

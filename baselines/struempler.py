@@ -23,6 +23,7 @@ BASELINES = (
         differentiable=("image", "tables"),
         subsampling="4:4:4",
         notes="hard forward, slope 3r^2; tables learned in the paper, those of the quality here",
+        published=False,
     ),
     Baseline(
         "talebi",

@@ -142,6 +142,10 @@ def unfloored(extra: float = 0.0) -> TableRule:
     return lambda q: (LUMA.T * (percent(q) / 100 + extra), CHROMA * (percent(q) / 100 + extra))
 
 
+def upright(q: float) -> tuple[np.ndarray, ...]:
+    return LUMA * percent(q) / 100, CHROMA * percent(q) / 100
+
+
 def correct(q: float) -> tuple[np.ndarray, ...]:
     return legal(LUMA, q), legal(CHROMA, q)
 
@@ -173,6 +177,7 @@ FORMULAS: dict[str, dict[str, Any]] = {
     "shin_zero": {"tables": unfloored(), "rounding": zero_cubic, "up": nearest_up},
     "shin_tables": {"tables": correct, "rounding": cubic, "up": nearest_up},
     "shin_zero_tables": {"tables": correct, "rounding": zero_cubic, "up": nearest_up},
+    "shin_upright": {"tables": upright, "rounding": cubic, "up": nearest_up},
     "shin_444": {"tables": unfloored(), "rounding": cubic, **FULL},
     "diffjpeg": {"tables": unfloored(), "rounding": cubic, "up": nearest_up},
     "stegastamp": {"tables": unfloored(1e-4), "rounding": zero_cubic, "up": nearest_up},
