@@ -1,0 +1,50 @@
+// The plain C interface between Python (ctypes) and the kernel. Every structure mirrors a ctypes.Structure in native.py.
+#pragma once
+#include <cstdint>
+
+// How the arithmetic looks to one image: the same for a whole call.
+struct Codec {
+    int64_t height, width;
+    int32_t channels;                  // 1 or 3
+    int32_t h, v;                      // chroma subsampling: luma samples per chroma sample
+    int32_t table_count;               // tables per image: 1, 2 or 3
+    int32_t jfif;                      // whether the decoder's matrix is JFIF's
+    int32_t forward_matrix[9];         // RGB -> YCbCr, 16-bit fixed point
+    int32_t forward_bias[3];           // rounding included
+    int32_t inverse_matrix[9];         // YCbCr -> RGB, 16-bit fixed point
+    int64_t inverse_bias[3];           // -matrix * offset, rounding included
+    float forward_real[9], inverse_real[9];
+    double low, high;                  // value range of floating-point images
+    float clip_slope;
+    int32_t slope;                     // a Slope
+    float slope_parameter[3];          // per component: noise deviation in grey levels, or the record's own number
+};
+
+enum Slope : int32_t { IDENTITY, CUBIC, SIN, FOURIER, SOFT_ROUND, GAUSSIAN, DISTORTION, DEAD_ZONE };
+
+enum Type : int32_t { UINT8, FLOAT32 };
+
+// Strides count elements; the batch is one dimension. Outputs are contiguous.
+struct Image {
+    void* data;
+    int64_t batch, channel, row, column;
+    int32_t type;
+};
+
+// A batch of images on its way through the codec. Pointers that a call does not need are null.
+struct Call {
+    int64_t batch;
+    Image input;                       // image, or the gradient of the decoded image
+    Image output;                      // decoded image, or the gradient of the image
+    const double* tables;              // [batch or 1, table_count, 64]
+    int64_t table_stride;              // 0 if all images share them
+    int16_t* coefficients;             // saved for the backward pass, kernel layout
+    uint8_t* flags;                    // [batch, height, width], bits as in Flag
+    uint8_t* chroma_flags;             // [batch, 2, chroma height, chroma width]
+    float* planes[3];                  // blocks [batch, blocks_y, blocks_x, 64]: levels or gradients
+    float* ratios[3];                  // the same shape: unrounded coefficients
+    double* table_gradient;            // [batch, table_count, 64]
+    int32_t threads;
+};
+
+enum Flag : uint8_t { OUT_R = 1, OUT_G = 2, OUT_B = 4, IN_R = 8, IN_G = 16, IN_B = 32, SAMPLE = 64, UNDEFINED = 128 };

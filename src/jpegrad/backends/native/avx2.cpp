@@ -1,0 +1,23 @@
+// The kernel for x86-64 with AVX2 and FMA: 16 lanes.
+#include <cstdlib>
+
+#include "kernel.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+
+#define X86 1
+#define LANES 16
+#define NAMESPACE avx2
+#include "kernel.inc.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+const Kernel avx2_kernel = {"avx2", LANES, avx2::saved_size, avx2::units, avx2::jpeg, avx2::encode, avx2::decode};
+#endif
