@@ -19,7 +19,6 @@ from jpegrad.rate.symbols import (
     MAX_DC_DIFFERENCE,
     ZRL,
     Symbols,
-    component_blocks,
     dc_differences,
     scan_symbols,
 )
@@ -232,13 +231,14 @@ def entropy_coded(
 
 
 def _check_range(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> None:
-    for component, blocks in enumerate(component_blocks(levels, size, subsampling)):
-        ac = int(blocks[..., 1:].int().abs().amax())
+    for component, (blocks, differences) in enumerate(
+        zip(levels, dc_differences(levels, size, subsampling), strict=True)
+    ):
+        ac, dc = int(blocks.flatten(-2)[..., 1:].abs().amax()), int(differences.abs().amax())
         if ac > MAX_AC:
             raise ValueError(
                 f"levels[{component}]: expected AC levels in ±{MAX_AC} (T.81 F.1.2.2), got ±{ac}"
             )
-        dc = int(dc_differences(blocks.int()).abs().amax())
         if dc > MAX_DC_DIFFERENCE:
             raise ValueError(
                 f"levels[{component}]: expected DC levels at most {MAX_DC_DIFFERENCE} apart from one block to the "

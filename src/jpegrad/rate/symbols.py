@@ -12,60 +12,83 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jpegrad.spec import SUBSAMPLING
+from jpegrad.spec import SUBSAMPLING, ceil_div
 from jpegrad.tables import ZIGZAG
 
 ZRL, EOB = 0xF0, 0x00
 MAX_AC, MAX_DC_DIFFERENCE = 1023, 2047
 
 
-def component_blocks(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> list[Tensor]:
-    """``scan_order`` of every component: each ``[..., mcus, blocks of the component in an MCU, 64]``.
+def mcu_grid(
+    components: int, size: tuple[int, int], subsampling: str
+) -> tuple[int, int, list[tuple[int, int]]]:
+    """Rows and columns of MCUs, and the sampling factors (h, v) of each component.
 
     A gray scan is not interleaved: its MCU is one block (T.81 A.2.2).
     """
-    factors = [(1, 1)] if len(levels) == 1 else [SUBSAMPLING[subsampling], (1, 1), (1, 1)]
-    h_max, v_max = factors[0]
-    mcus = -(-size[0] // (8 * v_max)), -(-size[1] // (8 * h_max))
-    return [scan_order(x, mcus, f) for x, f in zip(levels, factors, strict=True)]
+    factors = [(1, 1)] if components == 1 else [SUBSAMPLING[subsampling], (1, 1), (1, 1)]
+    h, v = factors[0]
+    return ceil_div(size[0], 8 * v), ceil_div(size[1], 8 * h), factors
 
 
-def scan_order(levels: Tensor, mcus: tuple[int, int], factors: tuple[int, int]) -> Tensor:
-    """Blocks of one component in the order of the interleaved scan, dummy blocks included, in zigzag.
+def scan_order(
+    blocks: tuple[int, int],
+    mcus: tuple[int, int],
+    factors: tuple[int, int],
+    device: torch.device | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Which block of a component each place of the interleaved scan holds, row-major within the MCU.
 
-    A dummy block repeats the DC level of the block coded before it in its row or, below the image, of the last
-    block of the row above in the same MCU; its AC levels are 0.
+    A dummy block, past the right or the lower border, has AC levels 0 and repeats the DC level of the block coded
+    before it in its row or, below the image, of the last block of the row above in the same MCU.
 
     Args:
-        levels: ``[..., blocks_y, blocks_x, 8, 8]``.
+        blocks: (blocks_y, blocks_x) of the component.
         mcus: rows and columns of MCUs.
-        factors: sampling factors (h, v) of the component.
+        factors: sampling factors (h, v).
 
     Returns:
-        ``[..., mcus_y·mcus_x, v·h, 64]``, int16.
+        index ``[mcus_y·mcus_x, v·h]`` of the block whose DC stands there, row-major; whether it is a dummy.
     """
     h, v = factors
-    rows, columns = mcus
-    lead, (blocks_y, blocks_x) = levels.shape[:-4], levels.shape[-4:-2]
-    blocks = levels.detach().to(torch.int16).flatten(-2)[..., list(ZIGZAG)]
-    if blocks_x < columns * h:
-        dummies = _dc_only(blocks[..., -1:, :]).expand(*lead, blocks_y, columns * h - blocks_x, 64)
-        blocks = torch.cat([blocks, dummies], -2)
-    if blocks_y < rows * v:
-        last_of_mcu = _dc_only(blocks[..., -1:, h - 1 :: h, :]).repeat_interleave(h, -2)
-        blocks = torch.cat([blocks, last_of_mcu.expand(*lead, rows * v - blocks_y, columns * h, 64)], -3)
-    by_mcu = blocks.reshape(*lead, rows, v, columns, h, 64).transpose(-4, -3)
-    return by_mcu.reshape(*lead, rows * columns, v * h, 64)
+    last_y, last_x = blocks[0] - 1, blocks[1] - 1
+    y = torch.arange(mcus[0] * v, device=device).view(-1, 1, v, 1)
+    x = torch.arange(mcus[1] * h, device=device).view(1, -1, 1, h)
+    x = torch.where(y > last_y, x // h * h + h - 1, x)
+    index = y.clamp(max=last_y) * blocks[1] + x.clamp(max=last_x)
+    dummy = (y > last_y) | (x > last_x)
+    return index.flatten(2).flatten(0, 1), dummy.flatten(2).flatten(0, 1)
 
 
-def _dc_only(blocks: Tensor) -> Tensor:
-    return torch.cat([blocks[..., :1], torch.zeros_like(blocks[..., 1:])], -1)
+def in_scan_order(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> list[Tensor]:
+    """Zigzag blocks of each component, dummies included: ``[..., mcus, its blocks in an MCU, 64]``, int16."""
+    rows, columns, factors = mcu_grid(len(levels), size, subsampling)
+    ordered = []
+    for component, h_v in zip(levels, factors, strict=True):
+        index, dummy = scan_order(
+            (component.shape[-4], component.shape[-3]), (rows, columns), h_v, component.device
+        )
+        blocks = (
+            component.detach().to(torch.int16).flatten(-2)[..., list(ZIGZAG)].flatten(-3, -2)[..., index, :]
+        )
+        blocks[..., 1:].masked_fill_(dummy.unsqueeze(-1), 0)
+        ordered.append(blocks)
+    return ordered
 
 
-def dc_differences(blocks: Tensor) -> Tensor:
-    """DC levels minus the DC of the component's block before, in scan order; ``[..., n, m, 64]`` → ``[..., n, m]``."""
-    dc = blocks[..., 0].flatten(-2)
-    return torch.cat([dc[..., :1], dc[..., 1:] - dc[..., :-1]], -1).unflatten(-1, blocks.shape[-3:-1])
+def dc_differences(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> list[Tensor]:
+    """DC of each block minus the DC coded before it in its component: ``[..., mcus, blocks in an MCU]``, any dtype."""
+    rows, columns, factors = mcu_grid(len(levels), size, subsampling)
+    differences = []
+    for component, h_v in zip(levels, factors, strict=True):
+        index, _ = scan_order(
+            (component.shape[-4], component.shape[-3]), (rows, columns), h_v, component.device
+        )
+        dc = component[..., 0, 0].flatten(-2)[..., index.flatten()]
+        differences.append(
+            torch.cat([dc[..., :1], dc[..., 1:] - dc[..., :-1]], -1).unflatten(-1, index.shape)
+        )
+    return differences
 
 
 def size_category(values: Tensor) -> Tensor:
@@ -102,12 +125,10 @@ def scan_symbols(levels: Sequence[Tensor], size: tuple[int, int], subsampling: s
         size: height and width in pixels.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
     """
-    components = component_blocks(levels, size, subsampling)
-    ac = torch.cat(components, -2)[..., 1:].clamp(-MAX_AC, MAX_AC)
-    dc = torch.cat([dc_differences(blocks) for blocks in components], -1).clamp(
-        -MAX_DC_DIFFERENCE, MAX_DC_DIFFERENCE
-    )
-    values = torch.cat([dc.unsqueeze(-1), ac], -1)
+    components = in_scan_order(levels, size, subsampling)
+    values = torch.cat(components, -2).clamp_(-MAX_AC, MAX_AC)
+    dc = torch.cat(dc_differences([x.detach() for x in levels], size, subsampling), -1)
+    values[..., 0] = dc.clamp(-MAX_DC_DIFFERENCE, MAX_DC_DIFFERENCE)
     mcus, in_mcu = values.shape[1:3]
 
     coded = values != 0
