@@ -4,12 +4,10 @@ Tables are natural order (row = vertical frequency), never transposed, never sca
 Sources: ITU-T T.81 Annex K.1; libjpeg-turbo ``jcparam.c`` (``jpeg_quality_scaling``, ``jpeg_add_quant_table``).
 """
 
-import math
-
 import torch
 from torch import Tensor
 
-from jpegrad.surrogates import Surrogate, identity, leaky_clamp, straight_through
+from jpegrad.surrogates import Elementwise, Surrogate, identity, leaky_clamp, straight_through
 
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -92,13 +90,15 @@ def scale(
 ) -> Tensor:
     """Scale base tables to a quality as libjpeg does: s = 5000//q below 50, 200 − 2q above; (base·s + 50)//100 in 1…255.
 
+    Behind the exact forward the floors have slope 1. An entry that is clipped within ±2 of the quality has the slope of
+    the chord over that interval, in place of a derivative that is 0 or soon will be: at quality 1 every entry is clipped.
+
     Args:
-        base: tables at quality 50, ``[..., 8, 8]`` or ``[n, 8, 8]``, entries 1…255.
+        base: tables at quality 50, ``[..., 8, 8]`` or ``[n, 8, 8]``, entries 1…255; may require grad.
         quality: 1…100, a number or a tensor ``[...]`` of any shape; values of a tensor are clamped to 1…100 (NaN to 1).
-        forward: ``"exact"`` floors and clamps, with the slopes of ``surrogate`` (1 unless it is a preset of the paper);
-            ``"soft"`` uses the surrogate's soft floor.
-        surrogate: whose floors to use.
-        clip_slope: slope outside 1…255.
+        forward: ``"exact"`` floors and clamps; ``"soft"`` uses the surrogate's soft floor.
+        surrogate: whose floors to use; only the presets of the paper have slopes other than the above.
+        clip_slope: slope outside 1…255 where the surrogate's own floors are used.
 
     Returns:
         ``quality.shape + base.shape``, in the dtype of ``base``.
@@ -117,19 +117,45 @@ def scale(
     base = base.to(torch.float64)
     q = torch.as_tensor(quality, dtype=torch.float64, device=device)
     q = torch.nan_to_num(q, nan=1.0).clamp(1.0, 100.0).reshape(q.shape + (1,) * base.ndim)
+    if forward == "soft":
+        percent = _percent(q, surrogate.floor)
+        return leaky_clamp(surrogate.floor((base * percent + 50) / 100), 1.0, 255.0, clip_slope).to(dtype)
+    percent = _percent(q, torch.floor)
+    entries = ((base * percent + 50) / 100).floor().clamp(1.0, 255.0)
+    if surrogate.floor_slope is None:
+        carrier = _chord(base.detach(), q.detach()) * q + leaky_clamp(base * percent.detach() / 100, 1.0, 255.0, 0.0)
+    else:
+        carrier = leaky_clamp(_floors(base, q, surrogate.floor_slope), 1.0, 255.0, clip_slope)
+    return straight_through(entries, carrier).to(dtype)
+
+
+def _percent(q: Tensor, floor: Elementwise) -> Tensor:
+    return torch.where(q < 50, floor(5000 / q), 200 - 2 * q)
+
+
+def _floors(base: Tensor, q: Tensor, slope: Elementwise) -> Tensor:
+    """Both floors of the scaling, each exact with the given slope."""
 
     def floor(x: Tensor) -> Tensor:
-        if forward == "soft":
-            return surrogate.floor(x)
-        slope = 1.0 if surrogate.floor_slope is None else surrogate.floor_slope(x.detach())
-        return straight_through(x.floor(), slope * x)
+        return straight_through(x.floor(), slope(x.detach()) * x)
 
-    percent = torch.where(q < 50, floor(5000 / q), 200 - 2 * q)
-    entries = floor((base * percent + 50) / 100)
-    real = leaky_clamp(entries, 1.0, 255.0, clip_slope)
-    if forward == "exact":
-        real = straight_through(entries.clamp(1.0, 255.0), real)
-    return real.to(dtype)
+    return floor((base * _percent(q, floor) + 50) / 100)
+
+
+def _chord(base: Tensor, q: Tensor) -> Tensor:
+    """d(entry)/d(quality): the derivative where the entry stays unclipped within q ± 2, else the chord's slope."""
+    below, above = (q - _REACH).clamp(min=1.0), (q + _REACH).clamp(max=100.0)
+    low, high = (base * _percent(x, _unchanged) / 100 for x in (above, below))
+    chord = (low.clamp(1.0, 255.0) - high.clamp(1.0, 255.0)) / (above - below)
+    derivative = base / 100 * torch.where(q < 50, -5000 / q**2, -2.0)
+    return torch.where((low > 1) & (high < 255), derivative, chord)
+
+
+_REACH = 2.0
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
 
 
 def annex_k(quality: float | Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
