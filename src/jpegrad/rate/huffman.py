@@ -130,72 +130,40 @@ def _(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffm
     return levels[0].new_empty(*levels[0].shape[:-4], 2, dtype=torch.int64)
 
 
-@scan_bytes.register_vmap
-def _(
-    info: object, in_dims: tuple[Any, ...], levels: Sequence[Tensor], *arguments: Any
-) -> tuple[Tensor, int]:
-    n = next(x.shape[d] for x, d in zip(levels, in_dims[0], strict=True) if d is not None)
-    leading = [
-        x.expand(n, *x.shape) if d is None else x.movedim(d, 0)
-        for x, d in zip(levels, in_dims[0], strict=True)
-    ]
-    return scan_bytes(leading, *arguments), 0
+@torch.library.custom_op("jpegrad::scan_counts", mutates_args=())
+def scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: str) -> Tensor:
+    """How often each symbol occurs: ``[..., 2 or 4, 256]`` (DC luma, AC luma, DC chroma, AC chroma), int64."""
+    batch, tables = levels[0].shape[:-4], 2 if len(levels) == 1 else 4
+    symbols = scan_symbols([x.reshape(-1, *x.shape[-4:]) for x in levels], (height, width), subsampling)
+    return symbol_counts(symbols, batch.numel(), tables).view(*batch, tables, 256)
+
+
+@scan_counts.register_fake
+def _(levels: Sequence[Tensor], height: int, width: int, subsampling: str) -> Tensor:
+    tables = 2 if len(levels) == 1 else 4
+    return levels[0].new_empty(*levels[0].shape[:-4], tables, 256, dtype=torch.int64)
+
+
+for _operator in (scan_bytes, scan_counts):
+
+    @_operator.register_vmap
+    def _(
+        info: Any,
+        in_dims: tuple[Any, ...],
+        levels: Sequence[Tensor],
+        *arguments: Any,
+        operator: Any = _operator,
+    ) -> tuple[Tensor, int]:
+        mapped = zip(levels, in_dims[0], strict=True)
+        return operator(
+            [x.expand(info.batch_size, *x.shape) if d is None else x.movedim(d, 0) for x, d in mapped],
+            *arguments,
+        ), 0
 
 
 def _book(tables: list[list[codes.HuffmanTable]]) -> Tensor:
     books = {id(image): codes.code_book(image) for image in tables}
     return torch.stack([books[id(image)] for image in tables])
-
-
-def header_bytes(components: int, tables: int, metadata: Sequence[tuple[int, bytes]] = ()) -> int:
-    """Bytes of SOI, APP0, metadata, DQT, SOF0, DHT without its symbols, SOS and EOI.
-
-    Args:
-        components: 1 or 3.
-        tables: quantization tables written.
-        metadata: carried marker segments (marker, payload).
-    """
-    huffman = 21 * (2 if components == 1 else 4)
-    fixed = 2 + 18 + 69 * tables + (10 + 3 * components) + huffman + (8 + 2 * components) + 2
-    return fixed + sum(4 + len(payload) for _, payload in metadata)
-
-
-def file_bytes(
-    levels: Sequence[Tensor],
-    size: tuple[int, int],
-    subsampling: str,
-    *,
-    huffman: str = "default",
-    tables: int | None = None,
-    metadata: Sequence[tuple[int, bytes]] = (),
-) -> Tensor:
-    """Exact size of the baseline .jpg that holds these levels.
-
-    Levels beyond what baseline can code (AC beyond ±1023, DC differences beyond ±2047) count as if clamped.
-
-    Args:
-        levels: one or three tensors ``[..., blocks_y, blocks_x, 8, 8]`` of integers.
-        size: height and width in pixels.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
-        huffman: ``"default"`` (Annex K) or ``"optimized"`` (two-pass, as ``optimize=True`` in Pillow).
-        tables: quantization tables written, 1…3; by default 1 for gray and 2 for colour.
-        metadata: carried marker segments (marker, payload).
-
-    Returns:
-        Bytes, ``[...]``, int64.
-
-    Raises:
-        ValueError: ``huffman`` is none of the two.
-
-    Source: T.81 Annex B and F; libjpeg-turbo ``jcmarker.c``, ``jchuff.c``.
-
-    Example:
-        >>> file_bytes([torch.zeros(1, 1, 8, 8)], (8, 8), "4:4:4")
-        tensor(331)
-    """
-    check_huffman(huffman)
-    scan, listed = scan_bytes([x.detach() for x in levels], *size, subsampling, huffman).unbind(-1)
-    return scan + listed + header_bytes(len(levels), tables or min(2, len(levels)), metadata)
 
 
 def entropy_coded(
