@@ -57,10 +57,11 @@ PUBLIC = {
 
 
 def room(module: str) -> str:
-    """The room of a module by its dotted name below jpegrad: `rate.codes` is in `rate`."""
+    """The room of a module by its dotted name below jpegrad: `rate.codes` is in `rate`; a backend's files share
+    its name as a prefix, so `backends.native_abi` is in `backends.native`."""
     parts = module.split(".")
     if parts[0] == "backends" and len(parts) > 1:
-        return f"backends.{parts[1].removeprefix('_')}"
+        return f"backends.{parts[1].strip('_').partition('_')[0]}"
     return parts[0]
 
 
