@@ -1,7 +1,7 @@
 """The size of the file: exact bits (``huffman``), and models of it that have a slope (``proxy``)."""
 
-from jpegrad.rate.size import bits as bits
 from jpegrad.rate.marginal import marginal_costs as marginal_costs
 from jpegrad.rate.proxy import ALL as ALL
 from jpegrad.rate.proxy import RateModel as RateModel
 from jpegrad.rate.proxy import Scan as Scan
+from jpegrad.rate.size import bits as bits

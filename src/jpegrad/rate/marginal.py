@@ -52,7 +52,7 @@ def tables_of_components(
 
 
 class Surroundings(NamedTuple):
-    """Of every AC place: zeros since the nonzero before, places to the next nonzero, its size (0: no next)."""
+    """Of AC places: zeros since the nonzero before, places to the next nonzero, its size (0: none, block ends)."""
 
     run: Tensor
     ahead: Tensor
@@ -60,16 +60,14 @@ class Surroundings(NamedTuple):
 
 
 def surroundings(magnitudes: Tensor) -> Surroundings:
-    """The neighbours in zigzag order of each of 64 places, whatever stands at the place itself; DC at 0, end at 64."""
+    """The neighbours in zigzag order of places 1…63, whatever stands there; the DC is at 0, the end at 64."""
     nonzero = magnitudes > 0
     place = torch.arange(64, dtype=torch.int16, device=magnitudes.device)
-    before = running_maximum(torch.where(nonzero, place, 0))
-    before = torch.cat([torch.zeros_like(before[..., :1]), before[..., :-1]], -1)
+    before = running_maximum(torch.where(nonzero, place, 0))[..., :-1]
     # Distance from the end and size in one number: the running maximum from the right finds the nearest.
     tagged = torch.where(nonzero, (64 - place) << 4 | size_category(magnitudes), 0)
-    after = running_maximum(tagged.flip(-1)).flip(-1)
-    after = torch.cat([after[..., 1:], torch.zeros_like(after[..., :1])], -1)
-    return Surroundings((place - before - 1).clamp(min=0), 64 - (after >> 4) - place, after & 15)
+    after = torch.nn.functional.pad(running_maximum(tagged.flip(-1)).flip(-1)[..., 2:], (0, 1))
+    return Surroundings(place[1:] - before - 1, 64 - (after >> 4) - place[1:], after & 15)
 
 
 def running_maximum(x: Tensor) -> Tensor:
@@ -92,7 +90,7 @@ def crossing_costs(levels: Tensor, lower: Tensor, cost: Tensor) -> Tensor:
     """
     zigzag = torch.tensor(ZIGZAG, device=levels.device)
     magnitudes = levels.detach().abs().clamp(max=MAX_AC).to(torch.int16).flatten(-2)[..., zigzag]
-    m = lower.clamp(max=MAX_AC).to(torch.int16).flatten(-2)[..., zigzag]
+    m = lower.clamp(max=MAX_AC).to(torch.int16).flatten(-2)[..., zigzag[1:]]
     run, ahead, next_size = surroundings(magnitudes)
     flat = cost.flatten(-2)
 
@@ -106,7 +104,7 @@ def crossing_costs(levels: Tensor, lower: Tensor, cost: Tensor) -> Tensor:
     split = bits(ahead - 1, next_size) - bits(run + ahead, next_size)
     low = torch.where(m > 0, bits(run, size_category(m).clamp(min=1)), -split)
     change = bits(run, size_category(m + 1)) - low
-    change = torch.cat([torch.zeros_like(change[..., :1]), change[..., 1:]], -1)
+    change = torch.nn.functional.pad(change, (1, 0))
     return change[..., torch.argsort(zigzag)].unflatten(-1, (8, 8))
 
 
