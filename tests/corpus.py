@@ -1,4 +1,4 @@
-"""The test corpus: .jpg files of every kind that the library reads, made on the spot by independent encoders or by hand."""
+"""The test corpus: .jpg files of every kind that the library reads, made on the spot by other encoders or by hand."""
 
 import io
 import os
@@ -81,7 +81,11 @@ def libjpeg(image: np.ndarray, version: str, factors: Sequence[tuple[int, int]],
 
 
 def separate_scans(
-    coefficients: jpegrad.Coefficients, multiply: tuple[int, int] = (1, 1), *, one_slot: bool = False, identifier: int = 1
+    coefficients: jpegrad.Coefficients,
+    multiply: tuple[int, int] = (1, 1),
+    *,
+    one_slot: bool = False,
+    identifier: int = 1,
 ) -> bytes:
     """One scan per component, no JFIF header.
 
@@ -162,7 +166,9 @@ def _by_encoders() -> dict[str, bytes]:
     for mode in ("4:4:4", "4:2:2", "4:2:0"):
         for kind, image in {"photo": photo, "noise": rough, "tiny": tiny}.items():
             files[f"pillow {mode} {kind}"] = pillow(image, quality=85, subsampling=mode)
-            files[f"pillow {mode} {kind} progressive"] = pillow(image, quality=85, subsampling=mode, progressive=True)
+            files[f"pillow {mode} {kind} progressive"] = pillow(
+                image, quality=85, subsampling=mode, progressive=True
+            )
         files[f"pillow {mode} optimized restart"] = pillow(
             photo, quality=40, subsampling=mode, optimize=True, restart_marker_blocks=3
         )
@@ -172,7 +178,9 @@ def _by_encoders() -> dict[str, bytes]:
     for mode in OPENCV_FACTORS:
         files[f"opencv {mode}"] = opencv(photo, mode, quality=90)
         files[f"opencv {mode} tiny"] = opencv(tiny, mode, quality=90)
-        files[f"opencv {mode} optimized restart"] = opencv(photo, mode, quality=70, optimize=1, rst_interval=2)
+        files[f"opencv {mode} optimized restart"] = opencv(
+            photo, mode, quality=70, optimize=1, rst_interval=2
+        )
         files[f"opencv {mode} progressive"] = opencv(rough, mode, quality=100, progressive=1)
     files |= {
         "pillow gray": pillow(gray),
@@ -186,7 +194,9 @@ def _by_encoders() -> dict[str, bytes]:
         "pillow rgb progressive": pillow(photo, keep_rgb=True, progressive=True),
         "pillow smooth": pillow(np.full((70, 50, 3), 77, np.uint8), progressive=True),
         "libjpeg 6b 2x2 1x2 1x2": libjpeg(photo, "6b", [(2, 2), (2, 1), (2, 1)]),
-        "libjpeg 9f 2x2 2x1 2x1 progressive": libjpeg(photo, "9f", [(2, 2), (1, 2), (1, 2)], "+PROGRESSIVE_MODE"),
+        "libjpeg 9f 2x2 2x1 2x1 progressive": libjpeg(
+            photo, "9f", [(2, 2), (1, 2), (1, 2)], "+PROGRESSIVE_MODE"
+        ),
         "libjpeg 8d 4x1": libjpeg(photo, "8d", [(1, 4), (1, 1), (1, 1)], "+OPTIMIZE_CODING"),
         "mozjpeg 4:2:0": libjpeg(photo, "mozjpeg403", [(2, 2), (1, 1), (1, 1)]),
         "mozjpeg 4:4:4": libjpeg(rough, "mozjpeg300", [(1, 1), (1, 1), (1, 1)]),
@@ -206,7 +216,9 @@ def _by_hand() -> dict[str, bytes]:
         "16-bit entries above 255": with_16_bit_tables(pillow(photo, quality=5), 3),
         "fill bytes": with_fill_bytes(plain, 5),
         "fill bytes progressive": with_fill_bytes(progressive, 1),
-        "fill bytes restart": pillow(photo, restart_marker_blocks=1).replace(b"\xff\xd3", b"\xff\xff\xff\xd3"),
+        "fill bytes restart": pillow(photo, restart_marker_blocks=1).replace(
+            b"\xff\xd3", b"\xff\xff\xff\xd3"
+        ),
         "trailing garbage": plain + b"\xff\xd8garbage\xff\xda" * 9,
         "no Huffman tables": without(plain, segments.DHT),
         "no JFIF header": without(plain, segments.APP0),

@@ -29,23 +29,24 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 def read(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> Coefficients:
     """Read a .jpg file: quantized levels, tables, subsampling, colour space and metadata, without loss.
 
-    Baseline, extended sequential and progressive Huffman files of 8 bits, gray or three components (JFIF's YCbCr, or RGB
-    as libjpeg recognises it), in the subsampling modes of the library. Reading is strict: where a viewer would show a
-    damaged picture, this raises. Time and memory are bounded in proportion to the length of the file: each block must
-    cost at least one bit, no bit may be sent twice, and the scans may visit 256 blocks per byte of the file.
+    Baseline, extended sequential and progressive Huffman files of 8 bits, gray or three components (JFIF's YCbCr,
+    or RGB as libjpeg recognises it), in the subsampling modes of the library. Reading is strict: where a viewer
+    would show a damaged picture, and where the EOI marker is missing, this raises. Time and memory are bounded in
+    proportion to the length of the file: each block must cost at least one bit, no bit of a coefficient may be sent
+    twice, and all scans together may visit 256 blocks per byte of the file.
 
     Args:
         source: path, bytes, or binary file object (read from its position to its end).
         max_pixels: largest height · width accepted; None for no limit.
 
     Returns:
-        :class:`~jpegrad.Coefficients` without leading dimensions, float32 on the CPU. ``metadata`` has the application and
-        comment segments (EXIF, XMP, ICC profile, …) in their order, but not JFIF's and Adobe's headers, which are
-        written anew, nor a multi-picture index, whose offsets hold in the original file only.
+        :class:`~jpegrad.Coefficients` without leading dimensions, float32 on the CPU. ``metadata`` has the
+        application and comment segments (EXIF, XMP, ICC profile, …) in their order, but not JFIF's and Adobe's
+        headers, which are written anew, nor a multi-picture index, whose offsets hold in the original file only.
 
     Raises:
-        JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: CMYK, YCCK, 12 bits,
-            arithmetic coding, lossless, hierarchical, other sampling factors.
+        JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: CMYK, YCCK,
+            12 bits, arithmetic coding, lossless, hierarchical, other sampling factors.
         TypeError: ``source`` is none of the above.
         OSError: the file cannot be opened.
 
@@ -58,14 +59,18 @@ def read(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> Coefficients
         >>> torch.equal(again.levels[0], coefficients.levels[0])
         True
     """
-    if max_pixels is not None and (isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1):
+    if max_pixels is not None and (
+        isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1
+    ):
         raise ValueError(f"max_pixels: expected a positive integer or None, got {max_pixels!r}")
     decoder = decode(_bytes_of(source), max_pixels)
     frame = decoder.frame
     if frame is None:
         raise JPEGError("corrupt: no frame header")
     return Coefficients(
-        levels=tuple(torch.from_numpy(component.levels()).to(torch.float32) for component in frame.components),
+        levels=tuple(
+            torch.from_numpy(component.levels()).to(torch.float32) for component in frame.components
+        ),
         tables=_tables_of(frame.components),
         size=frame.size,
         subsampling=frame.subsampling,
@@ -177,7 +182,9 @@ def _bytes_of(source: Source) -> bytes:
         return bytes(source)
     data = source.read() if hasattr(source, "read") else None
     if not isinstance(data, bytes):
-        raise TypeError(f"source: expected a path, bytes or a binary file object, got {type(source).__name__}")
+        raise TypeError(
+            f"source: expected a path, bytes or a binary file object, got {type(source).__name__}"
+        )
     return data
 
 
@@ -195,7 +202,10 @@ def _same_color(a: Color, b: Color) -> bool:
     """Equal as the 16-bit fixed-point numbers that decoders compute with; only what a decoder uses counts."""
 
     def fixed(color: Color) -> list[Tensor]:
-        return [(torch.as_tensor(part, dtype=torch.float64) * 65536).round() for part in (color.inverse, color.offset)]
+        return [
+            (torch.as_tensor(part, dtype=torch.float64) * 65536).round()
+            for part in (color.inverse, color.offset)
+        ]
 
     return all(torch.equal(x.cpu(), y.cpu()) for x, y in zip(fixed(a), fixed(b), strict=True))
 

@@ -1,4 +1,4 @@
-"""The bytes of a .jpg file → its frame with every coefficient, and what its markers say (ITU-T T.81 Annexes B and E)."""
+"""The bytes of a .jpg file → its frame with every coefficient, and what its markers say (T.81 Annexes B and E)."""
 
 from dataclasses import dataclass, field
 
@@ -46,7 +46,9 @@ class Decoder:
     def start_frame(self, segment: Segment) -> None:
         kind = segments.FRAMES[segment.marker]
         if segment.marker not in (segments.SOF0, segments.SOF1, segments.SOF2):
-            raise JPEGError(f"not supported: {kind} JPEG; expected baseline or progressive with Huffman coding")
+            raise JPEGError(
+                f"not supported: {kind} JPEG; expected baseline or progressive with Huffman coding"
+            )
         if self.frame is not None:
             raise JPEGError("corrupt: more than one frame header")
         header = segments.parse_sof(segment.payload)
@@ -70,7 +72,7 @@ class Decoder:
         self.visited += offsets.size
         if self.visited > BLOCKS_PER_BYTE * len(self.data):
             raise JPEGError(
-                f"the scans visit more than {BLOCKS_PER_BYTE} blocks per byte of the file: refused as a decompression bomb"
+                f"decompression bomb: the scans visit more than {BLOCKS_PER_BYTE} blocks per byte of the file"
             )
         mcu = self.parts(components, header)
         step = self.restart_interval or len(offsets)
@@ -81,7 +83,9 @@ class Decoder:
             self.decode_interval(interval, offsets[start : start + step].ravel().tolist(), mcu, header)
         return end
 
-    def decode_interval(self, interval: bytes, offsets: list[int], mcu: list[Part], header: ScanHeader) -> None:
+    def decode_interval(
+        self, interval: bytes, offsets: list[int], mcu: list[Part], header: ScanHeader
+    ) -> None:
         data, (first, last, high, low) = bits(interval), header[1:]
         if self.frame is not None and not self.frame.progressive:
             decode_sequential(data, offsets, mcu)
@@ -144,7 +148,9 @@ def select(frame: Frame, header: ScanHeader) -> list[Component]:
                 chosen.append(component)
                 break
         else:
-            raise JPEGError(f"corrupt: a scan of component {selected.identifier}, which the frame does not have")
+            raise JPEGError(
+                f"corrupt: a scan of component {selected.identifier}, which the frame does not have"
+            )
     return chosen
 
 
@@ -154,7 +160,13 @@ def advance(frame: Frame, components: list[Component], header: ScanHeader) -> No
     if not frame.progressive:
         # Some encoders fill in the progressive fields of a sequential scan wrongly; they have no meaning there.
         first, last, high, low = 0, 63, 0, 0
-    elif first > last or last > 63 or (first == 0) != (last == 0) or (first > 0 and len(components) > 1) or low > 13:
+    elif (
+        first > last
+        or last > 63
+        or (first == 0) != (last == 0)
+        or (first > 0 and len(components) > 1)
+        or low > 13
+    ):
         raise JPEGError(f"corrupt: progressive scan of coefficients {first} to {last}, bits {high} to {low}")
     elif high and high != low + 1:
         raise JPEGError(f"corrupt: progressive scan from bit {high} to {low}")

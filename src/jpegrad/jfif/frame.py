@@ -96,7 +96,8 @@ def new_frame(header: FrameHeader, progressive: bool, data_length: int) -> Frame
     v_max = max(c.v for c in header.components)
     mcus = ceil_div(header.height, 8 * v_max), ceil_div(header.width, 8 * h_max)
     real = [
-        (ceil_div(header.height * c.v, 8 * v_max), ceil_div(header.width * c.h, 8 * h_max)) for c in header.components
+        (ceil_div(header.height * c.v, 8 * v_max), ceil_div(header.width * c.h, 8 * h_max))
+        for c in header.components
     ]
     if sum(rows * columns for rows, columns in real) > 8 * data_length:
         raise JPEGError(

@@ -44,7 +44,13 @@ def decode_dc_refine(data: Bits, offsets: Sequence[int], mcu: Sequence[Part], lo
 
 
 def decode_ac_first(
-    data: Bits, offsets: Sequence[int], coefficients: "array[int]", ac: Lookup, first: int, last: int, low: int
+    data: Bits,
+    offsets: Sequence[int],
+    coefficients: "array[int]",
+    ac: Lookup,
+    first: int,
+    last: int,
+    low: int,
 ) -> None:
     words, end = data
     codes, values, steps, lengths = ac
@@ -94,7 +100,13 @@ def decode_ac_first(
 
 
 def decode_ac_refine(
-    data: Bits, offsets: Sequence[int], coefficients: "array[int]", ac: Lookup, first: int, last: int, low: int
+    data: Bits,
+    offsets: Sequence[int],
+    coefficients: "array[int]",
+    ac: Lookup,
+    first: int,
+    last: int,
+    low: int,
 ) -> None:
     words, end = data
     codes = ac.codes

@@ -60,7 +60,9 @@ def decode_sequential(data: Bits, offsets: Sequence[int], mcu: Sequence[Part]) -
     position = 0
     predictions = [0] * (1 + max(part.component for part in mcu))
     parts = [(c, coefficients, dc.codes, *ac) for c, coefficients, dc, ac in mcu if dc and ac]
-    for offset, (component, coefficients, dc_codes, codes, values, steps, lengths) in zip(offsets, cycle(parts)):
+    for offset, (component, coefficients, dc_codes, codes, values, steps, lengths) in zip(
+        offsets, cycle(parts)
+    ):
         code = dc_codes[words[position >> 3] >> 8 - (position & 7) & 0xFFFF]
         if not code:
             raise JPEGError(END_OF_DATA if position > end else NO_CODE)

@@ -69,7 +69,7 @@ def entropy_coded_intervals(data: bytes, start: int) -> tuple[list[bytes], int]:
     """
     found = _MARKER_IN_SCAN.search(data, start)
     end = len(data) if found is None else found.start()
-    intervals = []
+    intervals: list[bytes] = []
     for restart in _RESTART.finditer(data, start, end):
         if data[restart.end() - 1] != RESTARTS[len(intervals) % 8]:
             raise JPEGError(f"corrupt: restart marker {len(intervals)} is out of order")
@@ -192,7 +192,9 @@ def emit_metadata(marker: int, payload: bytes) -> bytes:
     if (marker not in APPLICATION and marker != COM) or marker in (APP0, APP14):
         raise ValueError(f"metadata: expected markers APP1 to APP13, APP15 or COM, got {marker:#04x}")
     if len(payload) > 65533:
-        raise ValueError(f"metadata: expected at most 65533 bytes in a segment, got {len(payload)} in {marker:#04x}")
+        raise ValueError(
+            f"metadata: expected at most 65533 bytes in a segment, got {len(payload)} in {marker:#04x}"
+        )
     return segment(marker, payload)
 
 
