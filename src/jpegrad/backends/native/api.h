@@ -13,11 +13,13 @@ struct Codec {
     int32_t forward_bias[3];           // rounding included
     int32_t inverse_matrix[9];         // YCbCr -> RGB, 16-bit fixed point
     int64_t inverse_bias[3];           // -matrix * offset, rounding included
-    float forward_real[9], inverse_real[9];
+    float forward_real[9], inverse_real[9];  // what the backward pass transposes, value range included
     double low, high;                  // value range of floating-point images
     float clip_slope;
     int32_t slope;                     // a Slope
     float slope_parameter[3];          // per component: noise deviation in grey levels, or the record's own number
+    int32_t table_slope;               // the same for the tables
+    float table_parameter[3];
 };
 
 enum Slope : int32_t { IDENTITY, CUBIC, SIN, FOURIER, SOFT_ROUND, GAUSSIAN, DISTORTION, DEAD_ZONE };
@@ -43,7 +45,7 @@ struct Call {
     uint8_t* chroma_flags;             // [batch, 2, chroma height, chroma width]
     float* planes[3];                  // blocks [batch, blocks_y, blocks_x, 64]: levels or gradients
     float* ratios[3];                  // the same shape: unrounded coefficients
-    double* table_gradient;            // [batch, table_count, 64]
+    double* table_gradient;            // [batch, strips, channels, 64]: sums over one strip each
     int32_t threads;
 };
 

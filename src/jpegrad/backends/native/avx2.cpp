@@ -1,4 +1,5 @@
 // The kernel for x86-64 with AVX2 and FMA: 16 lanes.
+#include <cmath>
 #include <cstdlib>
 
 #include "kernel.h"
@@ -14,10 +15,11 @@
 #define X86 1
 #define LANES 16
 #define NAMESPACE avx2
+#define NAME "avx2"
 #include "kernel.inc.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif
-const Kernel avx2_kernel = {"avx2", LANES, avx2::saved_size, avx2::units, avx2::jpeg, avx2::encode, avx2::decode};
+extern const Kernel avx2_kernel = avx2::KERNEL;
 #endif

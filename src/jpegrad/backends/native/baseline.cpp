@@ -1,4 +1,5 @@
 // The kernel for every machine: 8 lanes, SSE2 on x86-64, NEON or plain code elsewhere.
+#include <cmath>
 #include <cstdlib>
 
 #include "kernel.h"
@@ -15,7 +16,7 @@
 
 #define LANES 8
 #define NAMESPACE baseline
+#define NAME "baseline"
 #include "kernel.inc.h"
 
-const Kernel baseline_kernel = {
-    "baseline", LANES, baseline::saved_size, baseline::units, baseline::jpeg, baseline::encode, baseline::decode};
+extern const Kernel baseline_kernel = baseline::KERNEL;

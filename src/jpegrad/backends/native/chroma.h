@@ -1,5 +1,8 @@
 // Chroma downsampling (box filter) and upsampling (triangle filter or replication) of one row of samples.
 
+INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
 // Sums of neighbouring pairs, one int32 each.
 INLINE I32 pair_sums(I16 x) { return ((I32)x & 0xffff) + (I32)((U32)(I32)x >> 16); }
 

@@ -179,16 +179,13 @@ class StripCoder {
     template <bool SAVE> void code(int64_t b, int64_t s, int c) {
         const Component& k = layout.component[c];
         int16_t* keep = SAVE ? saved(b, s, c) : nullptr;
-        for (int64_t g = 0; g < k.groups; g++)
-            code_group<SAVE>(samples[c] + g * 8 * LANES, k.stride, quantizer[c], keep + (SAVE ? g * 64 * LANES : 0));
-    }
-
-    // Which block of the component a lane holds, or -1.
-    int64_t block_index(const Component& k, int64_t s, int64_t group, int lane) const {
-        int64_t in_strip = group * LANES + block_of_lane(lane);
-        int64_t block_y = s * k.block_rows + in_strip / k.blocks_x;
-        if (in_strip >= k.block_rows * k.blocks_x || block_y >= k.blocks_y) return -1;
-        return block_y * k.blocks_x + in_strip % k.blocks_x;
+        for (int64_t g = 0; g < k.groups; g++) {
+            int16_t* p = samples[c] + g * 8 * LANES;
+            if (keep)
+                code_group<true, false>(p, k.stride, quantizer[c], keep + g * 64 * LANES);
+            else
+                code_group<false, !SAVE>(p, k.stride, quantizer[c], nullptr);
+        }
     }
 
     void encode_blocks(int64_t b, int64_t s, int c) {
@@ -200,7 +197,7 @@ class StripCoder {
             for (int i = 0; i < 64; i++)
                 store(quantized + i * LANES, quantize(load<I16>(coefficients + i * LANES), q, i));
             for (int lane = 0; lane < LANES; lane++) {
-                int64_t block = block_index(k, s, g, lane);
+                int64_t block = k.block_index(s, g, lane);
                 if (block < 0) continue;
                 int64_t at = (b * k.blocks_y * k.blocks_x + block) * 64;
                 for (int i = 0; i < 64; i++) call.planes[c][at + i] = quantized[i * LANES + lane];
@@ -220,7 +217,7 @@ class StripCoder {
             double wide[64];
             bool plain[LANES];
             for (int lane = 0; lane < LANES; lane++) {
-                int64_t block = block_index(k, s, g, lane);
+                int64_t block = k.block_index(s, g, lane);
                 plain[lane] = block < 0 || dequantize(block_levels(b, c, block), step, wide, dequantized + lane);
                 if (block < 0 || !plain[lane])
                     for (int i = 0; i < 64; i++) dequantized[i * LANES + lane] = 0;
@@ -228,7 +225,7 @@ class StripCoder {
             decode_group(dequantized, out, k.stride);
             for (int lane = 0; lane < LANES; lane++) {
                 if (plain[lane]) continue;
-                dequantize(block_levels(b, c, block_index(k, s, g, lane)), step, wide, nullptr);
+                dequantize(block_levels(b, c, k.block_index(s, g, lane)), step, wide, nullptr);
                 decode_block(wide, out + 8 * block_of_lane(lane), k.stride);
             }
         }

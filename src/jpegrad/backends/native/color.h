@@ -41,7 +41,7 @@ template <bool SAVE> INLINE F32 read_levels(const float* p, const Levels& k, int
 }
 
 template <bool SAVE> INLINE F32 read_levels(const uint8_t* p, const Levels&, int, I32&) {
-    return to_float(__builtin_convertvector(load<HalfU8>(p), I32));
+    return to_float(load_bytes(p));
 }
 
 // A row of the forward matrix: in float where every partial sum is an integer below 2^24, otherwise in int32.

@@ -107,8 +107,8 @@ template <bool CLAMP> INLINE void inverse_rows(const I16 r[64], int16_t* samples
     }
 }
 
-// Encode and decode LANES blocks in place; SAVE keeps their coefficients and leaves the samples unclamped.
-template <bool SAVE> static void code_group(int16_t* samples, int64_t stride, const Quantizer& q, int16_t* saved) {
+// Encode and decode LANES blocks in place; SAVE keeps their coefficients, kernel layout [64][LANES].
+template <bool SAVE, bool CLAMP> static void code_group(int16_t* samples, int64_t stride, const Quantizer& q, int16_t* saved) {
     I16 r[64];
     forward_rows(samples, stride, r);
     for (int u = 0; u < 8; u++) {
@@ -123,7 +123,7 @@ template <bool SAVE> static void code_group(int16_t* samples, int64_t stride, co
         inverse_dct<1>(x);
         for (int y = 0; y < 8; y++) r[8 * y + u] = x[y];
     }
-    inverse_rows<!SAVE>(r, samples, stride);
+    inverse_rows<CLAMP>(r, samples, stride);
 }
 
 // Coefficients of LANES blocks, kernel layout: [64][LANES].

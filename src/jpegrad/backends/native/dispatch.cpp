@@ -47,8 +47,6 @@ template <class Fn> static int parallel(int64_t total, int threads, const Fn& fn
     return 0;
 }
 
-typedef bool (*Run)(const Codec&, const Call&, int64_t, int64_t);
-
 static int run(Run part, const Codec* codec, const Call* call) {
     int64_t total = call->batch * kernel().units(*codec);
     return parallel(total, call->threads, [&](int64_t begin, int64_t end) { return part(*codec, *call, begin, end); });
@@ -61,3 +59,6 @@ EXPORT int64_t jpegrad_saved_size(const Codec* codec) { return kernel().saved_si
 EXPORT int jpegrad_jpeg(const Codec* codec, const Call* call) { return run(kernel().jpeg, codec, call); }
 EXPORT int jpegrad_encode(const Codec* codec, const Call* call) { return run(kernel().encode, codec, call); }
 EXPORT int jpegrad_decode(const Codec* codec, const Call* call) { return run(kernel().decode, codec, call); }
+EXPORT int jpegrad_jpeg_backward(const Codec* codec, const Call* call) { return run(kernel().jpeg_backward, codec, call); }
+EXPORT int jpegrad_encode_backward(const Codec* codec, const Call* call) { return run(kernel().encode_backward, codec, call); }
+EXPORT int jpegrad_decode_backward(const Codec* codec, const Call* call) { return run(kernel().decode_backward, codec, call); }

@@ -2,15 +2,15 @@
 #pragma once
 #include "api.h"
 
+// Units [begin, end) of a batch on the calling thread; false means out of memory.
+typedef bool (*Run)(const Codec&, const Call&, int64_t begin, int64_t end);
+
 struct Kernel {
     const char* name;
     int lanes;
     int64_t (*saved_size)(const Codec&);
-    // Each runs units [begin, end) of batch * units-per-image on the calling thread; false means out of memory.
-    int64_t (*units)(const Codec&);
-    bool (*jpeg)(const Codec&, const Call&, int64_t begin, int64_t end);
-    bool (*encode)(const Codec&, const Call&, int64_t begin, int64_t end);
-    bool (*decode)(const Codec&, const Call&, int64_t begin, int64_t end);
+    int64_t (*units)(const Codec&);  // per image
+    Run jpeg, encode, decode, jpeg_backward, encode_backward, decode_backward;
 };
 
 extern const Kernel baseline_kernel;

@@ -1,4 +1,4 @@
-// The kernel of one instruction set. The including file sets LANES, X86, NAMESPACE and the compiler's target.
+// The kernel of one instruction set. The including file sets LANES, X86, NAMESPACE, NAME and the compiler's target.
 
 namespace NAMESPACE {
 #include "lanes.h"
@@ -7,6 +7,10 @@ namespace NAMESPACE {
 #include "chroma.h"
 #include "strips.h"
 #include "codec.h"
+#include "slopes.h"
+#include "real_dct.h"
+#include "real_rows.h"
+#include "adjoint.h"
 
 // Calls fn(coder, image, first strip, last strip) for the parts of a range of strips that lie in one image each.
 template <class Worker, class Fn>
@@ -29,25 +33,33 @@ static int64_t units(const Codec& codec) { return Layout(codec).strips; }
 
 static bool jpeg(const Codec& codec, const Call& call, int64_t begin, int64_t end) {
     return for_images<StripCoder>(codec, call, begin, end, [&](StripCoder& coder, int64_t image, int64_t first, int64_t last) {
-        if (call.coefficients)
-            coder.jpeg<true>(image, first, last);
-        else
-            coder.jpeg<false>(image, first, last);
+        call.flags ? coder.jpeg<true>(image, first, last) : coder.jpeg<false>(image, first, last);
     });
 }
 
 static bool encode(const Codec& codec, const Call& call, int64_t begin, int64_t end) {
     return for_images<StripCoder>(codec, call, begin, end, [&](StripCoder& coder, int64_t image, int64_t first, int64_t last) {
-        if (call.flags)
-            coder.encode<true>(image, first, last);
-        else
-            coder.encode<false>(image, first, last);
+        call.flags ? coder.encode<true>(image, first, last) : coder.encode<false>(image, first, last);
     });
 }
 
-static bool decode(const Codec& codec, const Call& call, int64_t begin, int64_t end) {
-    return for_images<StripCoder>(codec, call, begin, end, [&](StripCoder& coder, int64_t image, int64_t first, int64_t last) {
-        coder.decode(image, first, last);
+template <class Worker, void (Worker::*METHOD)(int64_t, int64_t, int64_t)>
+static bool run(const Codec& codec, const Call& call, int64_t begin, int64_t end) {
+    return for_images<Worker>(codec, call, begin, end, [&](Worker& worker, int64_t image, int64_t first, int64_t last) {
+        (worker.*METHOD)(image, first, last);
     });
 }
+
+constexpr Kernel KERNEL = {
+    NAME,
+    LANES,
+    saved_size,
+    units,
+    jpeg,
+    encode,
+    run<StripCoder, &StripCoder::decode>,
+    run<StripAdjoint, &StripAdjoint::jpeg>,
+    run<StripAdjoint, &StripAdjoint::encode>,
+    run<StripAdjoint, &StripAdjoint::decode>,
+};
 }  // namespace NAMESPACE

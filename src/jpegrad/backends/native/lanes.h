@@ -7,11 +7,8 @@ typedef int32_t I32 __attribute__((vector_size(2 * LANES)));
 typedef uint32_t U32 __attribute__((vector_size(2 * LANES)));
 typedef int64_t I64 __attribute__((vector_size(2 * LANES)));
 typedef float F32 __attribute__((vector_size(2 * LANES)));
-typedef double F64 __attribute__((vector_size(2 * LANES)));
 typedef uint8_t U8 __attribute__((vector_size(LANES)));
-typedef int16_t HalfI16 __attribute__((vector_size(LANES)));
 typedef uint8_t HalfU8 __attribute__((vector_size(LANES / 2)));
-typedef float HalfF32 __attribute__((vector_size(LANES)));
 constexpr int HALF = LANES / 2;
 
 #define INLINE static inline __attribute__((always_inline))
@@ -27,6 +24,16 @@ template <class V, class T> INLINE void store(T* p, V v) { __builtin_memcpy(p, &
 INLINE I16 splat16(int x) { return I16{} + (int16_t)x; }
 INLINE I32 splat32(int x) { return I32{} + x; }
 INLINE F32 splatf(float x) { return F32{} + x; }
+
+#if defined(__clang__)
+#define SHUFFLE(V, a, b, ...) ((V)__builtin_shufflevector(a, b, __VA_ARGS__))
+#else
+template <class V> struct Index;
+template <> struct Index<I16> { typedef I16 type; };
+template <> struct Index<I32> { typedef I32 type; };
+template <> struct Index<I64> { typedef I64 type; };
+#define SHUFFLE(V, a, b, ...) ((V)__builtin_shuffle((V)(a), (V)(b), typename Index<V>::type{__VA_ARGS__}))
+#endif
 
 // Two 32-bit halves of a 16-bit vector. "Paired" order is whatever the instruction set unpacks to; only pack() undoes it.
 struct Pair {
@@ -62,21 +69,19 @@ INLINE Pair rotate(I16 a, I16 b, int ca, int cb) {
 }
 INLINE I16 pack(Pair p) { return (I16)MM(packs_epi32)(AS_INT(p.lo), AS_INT(p.hi)); }
 #else
-#define SHUFFLE_LO(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define SHUFFLE_HI(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-INLINE I16 unpack_lo16(I16 a, I16 b) { return SHUFFLE_LO(a, b); }
-INLINE I16 unpack_hi16(I16 a, I16 b) { return SHUFFLE_HI(a, b); }
-INLINE I16 unpack_lo32(I16 a, I16 b) { return (I16)__builtin_shufflevector((I32)a, (I32)b, 0, 4, 1, 5); }
-INLINE I16 unpack_hi32(I16 a, I16 b) { return (I16)__builtin_shufflevector((I32)a, (I32)b, 2, 6, 3, 7); }
-INLINE I16 unpack_lo64(I16 a, I16 b) { return (I16)__builtin_shufflevector((I64)a, (I64)b, 0, 2); }
-INLINE I16 unpack_hi64(I16 a, I16 b) { return (I16)__builtin_shufflevector((I64)a, (I64)b, 1, 3); }
+INLINE I16 unpack_lo16(I16 a, I16 b) { return SHUFFLE(I16, a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+INLINE I16 unpack_hi16(I16 a, I16 b) { return SHUFFLE(I16, a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+INLINE I16 unpack_lo32(I16 a, I16 b) { return (I16)SHUFFLE(I32, (I32)a, (I32)b, 0, 4, 1, 5); }
+INLINE I16 unpack_hi32(I16 a, I16 b) { return (I16)SHUFFLE(I32, (I32)a, (I32)b, 2, 6, 3, 7); }
+INLINE I16 unpack_lo64(I16 a, I16 b) { return (I16)SHUFFLE(I64, (I64)a, (I64)b, 0, 2); }
+INLINE I16 unpack_hi64(I16 a, I16 b) { return (I16)SHUFFLE(I64, (I64)a, (I64)b, 1, 3); }
 INLINE I16 min16(I16 a, I16 b) { return a < b ? a : b; }
 INLINE I16 max16(I16 a, I16 b) { return a > b ? a : b; }
 INLINE F32 maxf(F32 a, F32 b) { return a > b ? a : b; }
 INLINE F32 minf(F32 a, F32 b) { return a < b ? a : b; }
 INLINE I32 to_int(F32 a) { return __builtin_convertvector(a, I32); }
-INLINE I32 lower(I16 a) { return __builtin_convertvector(__builtin_shufflevector(a, a, 0, 1, 2, 3), I32); }
-INLINE I32 upper(I16 a) { return __builtin_convertvector(__builtin_shufflevector(a, a, 4, 5, 6, 7), I32); }
+INLINE I32 lower(I16 a) { return (I32)unpack_lo16(a, a) >> 16; }
+INLINE I32 upper(I16 a) { return (I32)unpack_hi16(a, a) >> 16; }
 INLINE Pair rotate(I16 a, I16 b, int ca, int cb) {
     return {lower(a) * ca + lower(b) * cb, upper(a) * ca + upper(b) * cb};
 }
@@ -84,18 +89,15 @@ INLINE I16 pack(Pair p) {
     I32 low = splat32(-32768), high = splat32(32767);
     p.lo = p.lo < low ? low : p.lo > high ? high : p.lo;
     p.hi = p.hi < low ? low : p.hi > high ? high : p.hi;
-    HalfI16 lo = __builtin_convertvector(p.lo, HalfI16), hi = __builtin_convertvector(p.hi, HalfI16);
-    return __builtin_shufflevector(lo, hi, 0, 1, 2, 3, 4, 5, 6, 7);
+    return SHUFFLE(I16, (I16)p.lo, (I16)p.hi, 0, 2, 4, 6, 8, 10, 12, 14);
 }
 INLINE U16 mulhi(U16 a, U16 b) {
-    U32 lo = __builtin_convertvector(__builtin_shufflevector(a, a, 0, 1, 2, 3), U32) *
-             __builtin_convertvector(__builtin_shufflevector(b, b, 0, 1, 2, 3), U32);
-    U32 hi = __builtin_convertvector(__builtin_shufflevector(a, a, 4, 5, 6, 7), U32) *
-             __builtin_convertvector(__builtin_shufflevector(b, b, 4, 5, 6, 7), U32);
-    return __builtin_shufflevector((U16)lo, (U16)hi, 1, 3, 5, 7, 9, 11, 13, 15);
+    U32 lo = ((U32)lower((I16)a) & 0xffff) * ((U32)lower((I16)b) & 0xffff);
+    U32 hi = ((U32)upper((I16)a) & 0xffff) * ((U32)upper((I16)b) & 0xffff);
+    return (U16)SHUFFLE(I16, (I16)lo, (I16)hi, 1, 3, 5, 7, 9, 11, 13, 15);
 }
 INLINE I16 mulhi(I16 a, I16 b) {
-    return __builtin_shufflevector((I16)(lower(a) * lower(b)), (I16)(upper(a) * upper(b)), 1, 3, 5, 7, 9, 11, 13, 15);
+    return SHUFFLE(I16, (I16)(lower(a) * lower(b)), (I16)(upper(a) * upper(b)), 1, 3, 5, 7, 9, 11, 13, 15);
 }
 #endif
 
@@ -173,3 +175,42 @@ INLINE void transpose(I16 a[8]) {
         a[2 * i + 1] = unpack_hi64(c[i], c[i + 4]);
     }
 }
+
+INLINE F32 unpack_lo(F32 a, F32 b) { return (F32)unpack_lo32((I16)a, (I16)b); }
+INLINE F32 unpack_hi(F32 a, F32 b) { return (F32)unpack_hi32((I16)a, (I16)b); }
+
+// In each 128-bit part, turn four vectors of four floats by 90 degrees.
+INLINE void transpose4(F32 x[4]) {
+    F32 a = unpack_lo(x[0], x[1]), b = unpack_hi(x[0], x[1]), c = unpack_lo(x[2], x[3]), d = unpack_hi(x[2], x[3]);
+    x[0] = (F32)unpack_lo64((I16)a, (I16)c);
+    x[1] = (F32)unpack_hi64((I16)a, (I16)c);
+    x[2] = (F32)unpack_lo64((I16)b, (I16)d);
+    x[3] = (F32)unpack_hi64((I16)b, (I16)d);
+}
+
+// Elements 0, 2, 4... and 1, 3, 5... of 2 * HALF floats; and each float twice.
+#if X86 && LANES == 16
+INLINE void split_pairs(const float* p, F32& even, F32& odd) {
+    F32 a = load<F32>(p), b = load<F32>(p + HALF);
+    auto turn = [](__m256 x) { return (F32)_mm256_permute4x64_pd((__m256d)x, 0xD8); };
+    even = turn(_mm256_shuffle_ps(a, b, 0x88));
+    odd = turn(_mm256_shuffle_ps(a, b, 0xDD));
+}
+INLINE void duplicate(F32 a, float* out) {
+    F32 lo = unpack_lo(a, a), hi = unpack_hi(a, a);
+    store(out, _mm256_permute2f128_ps(lo, hi, 0x20));
+    store(out + HALF, _mm256_permute2f128_ps(lo, hi, 0x31));
+}
+INLINE I32 load_bytes(const uint8_t* p) { return (I32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+#else
+INLINE void split_pairs(const float* p, F32& even, F32& odd) {
+    I32 a = load<I32>(p), b = load<I32>(p + HALF);
+    even = (F32)SHUFFLE(I32, a, b, 0, 2, 4, 6);
+    odd = (F32)SHUFFLE(I32, a, b, 1, 3, 5, 7);
+}
+INLINE void duplicate(F32 a, float* out) {
+    store(out, unpack_lo(a, a));
+    store(out + HALF, unpack_hi(a, a));
+}
+INLINE I32 load_bytes(const uint8_t* p) { return __builtin_convertvector(load<HalfU8>(p), I32); }
+#endif

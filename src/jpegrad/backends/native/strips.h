@@ -7,10 +7,13 @@ struct Component {
     int64_t width, height;                   // the decoder's samples
     int64_t stride, groups;                  // of a strip: samples per row, groups of LANES blocks
     int64_t first_group;
-};
 
-INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+    // Which block of the component a lane of a group in strip s holds, or -1.
+    INLINE_MEMBER int64_t block_index(int64_t s, int64_t group, int lane) const {
+        int64_t in_strip = group * LANES + block_of_lane(lane), y = s * block_rows + in_strip / blocks_x;
+        return in_strip >= block_rows * blocks_x || y >= blocks_y ? -1 : y * blocks_x + in_strip % blocks_x;
+    }
+};
 
 struct Layout {
     Component component[3];

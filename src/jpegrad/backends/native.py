@@ -1,0 +1,305 @@
+"""The CPU kernel: C++ over 16-bit lanes, fused per row of MCUs; equal to the reference with 0 differing samples.
+
+Gradients are the reference's in float32, from the coefficients themselves (16-bit integers, 3 bytes per pixel in 4:2:0) and
+from one byte of clamp flags per pixel and per chroma sample. The slopes of the library's records are evaluated in the
+kernel; a record of your own runs between its two halves.
+"""
+
+import functools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from jpegrad import surrogates
+from jpegrad.backends import native_abi
+from jpegrad.backends.native_ops import Settings
+from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, components, table_index
+from jpegrad.surrogates import Component, Surrogate
+
+# The kernel's enum Slope.
+KINDS = {
+    "identity": 0,
+    "noise": 0,
+    "cubic": 1,
+    "reich2024": 1,
+    "reich2024_ste": 1,
+    "sin": 2,
+    "fourier": 3,
+    "soft_round": 4,
+    "gaussian": 5,
+    "distortion": 6,
+    "dead_zone": 7,
+}
+IDENTITY = 0
+_ONE = 65536
+_GREY = (0.0, 255.0)
+
+
+def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
+    """Reasons why the kernel cannot run a call."""
+    found = [reason] if (reason := _missing()) else []
+    if image.device.type != "cpu":
+        found.append(f"it runs on the CPU, the image is on {image.device}")
+    if image.dtype is torch.float64:
+        found.append("it has gradients in float32, the image is float64")
+    if spec.forward != "exact":
+        found.append(f'it computes forward="exact", not {spec.forward!r}')
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
+        found.append("it has no rules for the transforms of torch.func")
+    if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):
+        found.append(f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast")
+    return found + _color_reasons(spec.color)
+
+
+@torch.compiler.assume_constant_result
+def _missing() -> str:
+    library = native_abi.load()
+    return library if isinstance(library, str) else ""
+
+
+def _color_reasons(color: Color | None) -> list[str]:
+    if color is None:
+        return []
+    if any(isinstance(part, Tensor) for part in color):
+        return ["it takes colour conversions of numbers, not of tensors"]
+    matrix, offset, inverse, decoder_offset = _color_numbers(color)
+    if any(x * _ONE % 1 for x in (*offset, *decoder_offset)):
+        return ["its colour offsets are multiples of 2^-16"]
+    sums = [255 * sum(map(abs, row)) + abs(o) + 1 for row, o in zip(matrix, offset, strict=True)]
+    sums += [sum(abs(x) * (255 + abs(o)) for x, o in zip(row, decoder_offset, strict=True)) + 1 for row in inverse]
+    return [] if max(sums) < 2**15 else ["the colour conversion does not fit 32-bit integers"]
+
+
+def _color_numbers(color: Color | None) -> tuple[Any, Any, Any, Any]:
+    """Encoder matrix and offset, decoder matrix and offset."""
+    chosen = JFIF if color is None else color
+    decoder = JFIF if chosen.inverse is None else chosen
+    return chosen.matrix, chosen.offset, decoder.inverse, decoder.offset
+
+
+@torch.compiler.assume_constant_result
+@functools.cache
+def _rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
+    """Whether every grey level comes out the same through float32 as straight from float64."""
+    low, high = value_range
+    values = low + torch.arange(256, dtype=torch.float64) / 255 * (high - low)
+    return torch.equal(values.to(dtype), values.float().to(dtype))
+
+
+def _is_own(record: Surrogate) -> bool:
+    """Whether a record is the library's, so that the kernel knows its slope."""
+    return record.name in KINDS and record.slope.__module__ == surrogates.__name__
+
+
+def _settings(spec: Spec, channels: int, value_range: tuple[float, float] | None = None) -> Settings:
+    records = [record if _is_own(record) else surrogates.identity for record in (spec.surrogate, spec.table_surrogate)]
+    color = None if spec.color is None else _color_numbers(spec.color)
+    key = [(record.name, record.parameter or 0.0) for record in records]
+    return _resolve(channels, spec.subsampling, value_range or spec.value_range, spec.clip_slope, _frozen(color), *key)
+
+
+def _frozen(numbers: Any) -> Any:
+    return tuple(map(_frozen, numbers)) if isinstance(numbers, (tuple, list)) else numbers
+
+
+@torch.compiler.assume_constant_result
+@functools.lru_cache(256)
+def _resolve(
+    channels: int,
+    subsampling: str,
+    value_range: tuple[float, float],
+    clip_slope: float,
+    color: tuple[Any, Any, Any, Any] | None,
+    image_slope: tuple[str, float],
+    table_slope: tuple[str, float],
+) -> Settings:
+    matrix, offset, inverse, decoder_offset = color or _color_numbers(None)
+    planes = components(channels, subsampling, Color(matrix, offset))
+    rounding = (_ONE // 2, _ONE // 2 - 1, _ONE // 2 - 1)
+    fixed_inverse = [[round(x * _ONE) for x in row] for row in inverse]
+    jfif_inverse = [[round(x * _ONE) for x in row] for row in JFIF.inverse or ()]
+    low, high = value_range
+    scale = 255 / (high - low)
+    integers = [
+        *(SUBSAMPLING[subsampling] if channels == 3 else (1, 1)),
+        KINDS[image_slope[0]],
+        KINDS[table_slope[0]],
+        int(fixed_inverse == jfif_inverse and tuple(decoder_offset) == JFIF.offset),
+        *(round(x * _ONE) for row in matrix for x in row),
+        *(round(o * _ONE) + half for o, half in zip(offset, rounding, strict=True)),
+        *(x for row in fixed_inverse for x in row),
+        *(_floored_bias(row, decoder_offset) for row in fixed_inverse),
+    ]
+    reals = [low, high, clip_slope, *_parameters(image_slope, planes), *_parameters(table_slope, planes)]
+    if channels == 3:
+        reals += [x * scale for row in matrix for x in row] + [x / scale for row in inverse for x in row]
+    else:
+        reals += [scale] * 9 + [1 / scale] * 9
+    return Settings(tuple(integers), tuple(map(float, reals)))
+
+
+def _floored_bias(row: list[int], offset: Any) -> int:
+    return math.floor(_ONE // 2 - sum(m * o for m, o in zip(row, offset, strict=True)))
+
+
+def _parameters(slope: tuple[str, float], planes: tuple[Component, ...]) -> list[float]:
+    name, parameter = slope
+    gaussian = name == "gaussian"
+    found = [math.sqrt(plane.noise_variance(parameter)) if gaussian else parameter for plane in planes]
+    return found + [0.0] * (3 - len(planes))
+
+
+def _batch(image: Tensor) -> Tensor:
+    """``[..., C, H, W]`` as ``[B, C, H, W]``."""
+    return image.reshape(math.prod(image.shape[:-3]), *image.shape[-3:])
+
+
+def _tables(tables: Tensor, lead: torch.Size) -> Tensor:
+    """Tables that all images share as ``[n, 8, 8]``, others as ``[B, n, 8, 8]``; contiguous float64."""
+    tables = tables.to(torch.float64)
+    if math.prod(tables.shape[:-3]) != 1:
+        return tables.expand(*lead, *tables.shape[-3:]).reshape(math.prod(lead), *tables.shape[-3:]).contiguous()
+    return tables.reshape(tables.shape[-3:]).contiguous()
+
+
+def _sum_to_tables(sums: list[Tensor], tables: Tensor) -> Tensor:
+    """Gradients per component, ``[B, 8, 8]`` each, to the gradient of ``tables``."""
+    total: list[Any] = [None] * tables.shape[-3]
+    for i, each in enumerate(sums):
+        index = table_index(i, len(total))
+        total[index] = each if total[index] is None else total[index] + each
+    stacked = torch.stack([torch.zeros_like(sums[0]) if each is None else each for each in total], -3)
+    return stacked if tables.ndim == 4 else stacked.sum(0)
+
+
+def _table_of(tables: Tensor, component: int) -> Tensor:
+    """A component's table in float32, aligned with ``[B, blocks_y, blocks_x, 8, 8]``."""
+    return tables[..., table_index(component, tables.shape[-3]), :, :][..., None, None, :, :].float()
+
+
+class _Jpeg(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: Settings) -> Tensor:
+        ctx.settings, ctx.with_tables = settings, ctx.needs_input_grad[1]
+        keep = settings.integers[2] != IDENTITY or ctx.with_tables
+        out, *kept = torch.ops.jpegrad.native_jpeg(image, tables, *settings, True, keep)
+        ctx.save_for_backward(tables, *kept)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        tables, *kept = ctx.saved_tensors
+        image, sums = torch.ops.jpegrad.native_jpeg_backward(gradient, tables, *kept, *ctx.settings, ctx.with_tables)
+        return image, _sum_to_tables(list(sums.unbind(1)), tables) if ctx.with_tables else None, None
+
+
+class _Encode(torch.autograd.Function):
+    """Levels, then coefficients in steps, of every component."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: Settings, spec: Spec) -> tuple[Tensor, ...]:
+        levels, ratios, flags = torch.ops.jpegrad.native_encode(image, tables, *settings, True, True)
+        ctx.settings, ctx.spec = settings, spec
+        ctx.save_for_backward(tables, flags, *ratios)
+        return (*levels, *ratios)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        tables, flags, *ratios = ctx.saved_tensors
+        spec = ctx.spec
+        planes = components(len(ratios), spec.subsampling, spec.color)
+        to_coefficients, sums = [], []
+        for i, (u, plane) in enumerate(zip(ratios, planes, strict=True)):
+            table, level, ratio = _table_of(tables, i), gradients[i], gradients[len(ratios) + i]
+            slope = spec.surrogate.slope(u, table, plane)
+            to_coefficients.append(((slope * level + ratio) / table).contiguous())
+            if ctx.needs_input_grad[1]:
+                slope = spec.table_surrogate.slope(u, table, plane)
+                sums.append(-((slope * level + ratio) * u / table).sum((1, 2), dtype=torch.float64))
+        image = None
+        if ctx.needs_input_grad[0]:
+            image = torch.ops.jpegrad.native_encode_backward(to_coefficients, flags, *ctx.settings)
+        return image, _sum_to_tables(sums, tables) if sums else None, None, None
+
+
+class _Decode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tables: Tensor, settings: Settings, height: int, width: int, *levels: Tensor) -> Tensor:
+        out, *flags = torch.ops.jpegrad.native_decode(levels, tables, height, width, False, *settings, True)
+        ctx.settings = settings
+        ctx.save_for_backward(tables, *flags, *levels)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        tables, flags, chroma_flags, *levels = ctx.saved_tensors
+        found = torch.ops.jpegrad.native_decode_backward(gradient, flags, chroma_flags, *ctx.settings)
+        to_tables = None
+        if ctx.needs_input_grad[0]:
+            sums = [(g * level).sum((1, 2), dtype=torch.float64) for g, level in zip(found, levels, strict=True)]
+            to_tables = _sum_to_tables(sums, tables)
+        return to_tables, None, None, None, *(g * _table_of(tables, i) for i, g in enumerate(found))
+
+
+def _needs_gradient(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
+    """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
+    settings = _settings(spec, image.shape[-3])
+    x = _batch(image)
+    tables = _tables(tables, image.shape[:-3])
+    if image.dtype is torch.uint8:
+        out = torch.ops.jpegrad.native_jpeg(x, tables.detach(), *settings, False, False)[0]
+        return out.reshape(image.shape)
+    x = x.float()
+    if not _needs_gradient(x, tables):
+        out = torch.ops.jpegrad.native_jpeg(x.detach(), tables.detach(), *settings, False, False)[0]
+    elif _is_own(spec.surrogate) and _is_own(spec.table_surrogate):
+        out = _Jpeg.apply(x, tables, settings)
+    else:
+        both = _Encode.apply(x, tables, settings, spec)
+        out = _Decode.apply(tables, settings, *image.shape[-2:], *both[: len(both) // 2])
+    return out.reshape(image.shape).to(image.dtype)
+
+
+def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """Levels per component, and coefficient / table entry before rounding if gradients are on."""
+    lead = image.shape[:-3]
+    settings = _settings(spec, image.shape[-3])
+    x = _batch(image if image.dtype is torch.uint8 else image.float())
+    tables = _tables(tables, lead)
+    if torch.is_grad_enabled():
+        both = _Encode.apply(x, tables, settings, spec)
+    else:
+        both = torch.ops.jpegrad.native_encode(x, tables, *settings, False, False)[0]
+    planes = tuple(plane.reshape(*lead, *plane.shape[1:]) for plane in both)
+    count = image.shape[-3]
+    return planes[:count], planes[count:] or None
+
+
+def decode(levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec) -> Tensor:
+    """An image ``[..., C, H, W]`` of ``dtype`` from levels per component."""
+    lead = levels[0].shape[:-4]
+    # Types other than float32 and uint8 get grey levels from the kernel, and their own arithmetic here.
+    plain = dtype in (torch.uint8, torch.float32)
+    settings = _settings(spec, len(levels), None if plain else _GREY)
+    tables = _tables(tables, lead)
+    flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
+    if dtype is not torch.uint8 and _needs_gradient(tables, *flat):
+        out = _Decode.apply(tables, settings, *size, *flat)
+    else:
+        flat = [level.detach() for level in flat]
+        out = torch.ops.jpegrad.native_decode(flat, tables.detach(), *size, dtype is torch.uint8, *settings, False)[0]
+    out = out.reshape(*lead, *out.shape[1:])
+    if plain:
+        return out
+    low, high = spec.value_range
+    return (low + out.double() / 255 * (high - low)).to(dtype)

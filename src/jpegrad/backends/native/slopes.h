@@ -1,0 +1,103 @@
+// Slopes of the quantiser's rounding, one vector of coefficients of the same frequency at a time. Formulas: surrogates.py.
+
+// 2^y for y <= 0.
+INLINE F32 exp2_of(F32 y) {
+    y = maxf(y, splatf(-126));
+    F32 whole = (y + MAGIC) - MAGIC, f = y - whole;
+    F32 p = mul_add(f, splatf(1.34004e-3f), splatf(9.67604e-3f));
+    p = mul_add(p, f, splatf(5.550327e-2f));
+    p = mul_add(p, f, splatf(2.4022107e-1f));
+    p = mul_add(p, f, splatf(6.9314721e-1f));
+    p = mul_add(p, f, splatf(1.0f));
+    return (F32)((I32)p + (to_int(whole) << 23));
+}
+
+INLINE F32 absolute(F32 x) { return (F32)((I32)x & 0x7fffffff); }
+
+// cos(2 pi r) = 1 - 2 sin(pi r)^2 for |r| <= 1/2.
+INLINE F32 cos_turn(F32 r) {
+    F32 z = r * r, p = mul_add(z, splatf(0.07765766f), splatf(-0.59829129f));
+    p = mul_add(p, z, splatf(2.55007752f));
+    p = mul_add(p, z, splatf(-5.16771008f));
+    p = mul_add(p, z, splatf(3.14159264f));
+    F32 s = p * r;
+    return 1 - 2 * s * s;
+}
+
+// What the slope of one frequency needs besides the coefficient.
+struct SlopeConstants {
+    float near, far, scale, wave[3];
+};
+
+struct SlopeTable {
+    SlopeConstants at[64];
+
+    void set(Slope kind, float parameter, const Quantizer& q) {
+        for (int i = 0; i < 64; i++) {
+            SlopeConstants& k = at[i];
+            k = {};
+            if (kind == GAUSSIAN) {
+                double s = (double)parameter / q.step[i];
+                s = s < 1e-3 ? 1e-3 : s > 1 ? 1 : s;
+                k.near = (float)(__builtin_sqrt(0.5 * M_LOG2E) / s);
+                k.scale = (float)(1 / (s * __builtin_sqrt(2 * M_PI)));
+                k.far = s < 0.085 ? 0 : s < 0.25 ? 1 : 2;
+                for (int n = 1; n <= 3; n++) k.wave[n - 1] = (float)((n % 2 ? -2 : 2) * exp(-2 * M_PI * M_PI * s * s * n * n));
+            } else if (kind == SOFT_ROUND) {
+                k.near = (float)(-2 * M_LOG2E * (double)parameter);
+                k.scale = (float)(2 * (double)parameter / tanh((double)parameter / 2));
+            }
+        }
+    }
+};
+
+// r: residual u - level in [-1/2, 1/2]; u: coefficient in steps.
+template <int KIND> INLINE F32 slope_of(F32 r, F32 u, const SlopeConstants& k) {
+    if (KIND == CUBIC) return 3 * r * r;
+    if (KIND == SIN) return 1 - cos_turn(r);
+    if (KIND == FOURIER) {
+        F32 c = cos_turn(r), before = splatf(1), now = c, sum = c;
+        for (int n = 2; n <= 9; n++) {
+            F32 next = 2 * c * now - before;
+            before = now;
+            now = next;
+            sum = n % 2 ? sum + now : sum - now;
+        }
+        return 1 - 2 * sum;
+    }
+    if (KIND == SOFT_ROUND) {
+        F32 e = exp2_of((0.5f - absolute(r)) * k.near), d = 1 + e;
+        return k.scale * e / (d * d);
+    }
+    if (KIND == GAUSSIAN) {
+        if (k.far == 2) {  // wide: the Fourier series converges at once
+            F32 c = cos_turn(r), c2 = 2 * c * c - 1, c3 = 2 * c * c2 - c;
+            return 1 + k.wave[0] * c + k.wave[1] * c2 + k.wave[2] * c3;
+        }
+        F32 a = 0.5f - absolute(r), t = a * k.near, sum = exp2_of(-t * t);
+        if (k.far == 1) {  // the other threshold, and the one beyond the nearest
+            F32 b = (1 - a) * k.near, c = (1 + a) * k.near;
+            sum += exp2_of(-b * b) + exp2_of(-c * c);
+        }
+        return sum * k.scale;
+    }
+    if (KIND == DISTORTION) {
+        I32 zero = absolute(u) < 0.5f;
+        return zero ? 4 * u * u : splatf(1);
+    }
+    if (KIND == DEAD_ZONE) return (F32)((absolute(u) > 1.28867513f) & (I32)splatf(1));
+    return splatf(1);
+}
+
+INLINE F32 slope_by_kind(int kind, F32 r, F32 u, const SlopeConstants& k) {
+    switch (kind) {
+        case CUBIC: return slope_of<CUBIC>(r, u, k);
+        case SIN: return slope_of<SIN>(r, u, k);
+        case FOURIER: return slope_of<FOURIER>(r, u, k);
+        case SOFT_ROUND: return slope_of<SOFT_ROUND>(r, u, k);
+        case GAUSSIAN: return slope_of<GAUSSIAN>(r, u, k);
+        case DISTORTION: return slope_of<DISTORTION>(r, u, k);
+        case DEAD_ZONE: return slope_of<DEAD_ZONE>(r, u, k);
+        default: return splatf(1);
+    }
+}
