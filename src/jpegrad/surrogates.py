@@ -262,6 +262,28 @@ dead_zone = Surrogate(
     "for tables: 0 up to 1 + 1/√12, where the squared residual averages 1/12, and 1 beyond",
 )
 
+def table_gaussian(delta: float = 0.5) -> Surrogate:
+    """Staircase seen through an uncertainty of ``delta`` > 0 in the table entry: width |level|·delta/step.
+
+    For tables and quality, where the loss compares with something else than the coded image: matching another JPEG,
+    a classifier. There the residual is no guide to the true change, and ``distortion`` fails.
+    """
+    if not (isinstance(delta, (int, float)) and 0 < delta < math.inf):
+        raise ValueError(f"delta: expected a positive number of table units, got {delta!r}")
+
+    def width(u: Tensor, step: Tensor) -> Tensor:
+        return u.detach().round().abs().clamp(min=0.5) * delta / step
+
+    return Surrogate(
+        "table_gaussian",
+        lambda u, step, component: smoothed_round(u, width(u, step)),
+        lambda u, step, component: smoothed_slope(u, width(u, step)),
+        "for tables: derivative of the staircase averaged over the table entry, closed form",
+        floor=_sin_floor,
+        parameter=float(delta),
+    )
+
+
 reich2024 = replace(
     cubic,
     name="reich2024",
@@ -304,6 +326,7 @@ ALL: dict[str, Surrogate] = {
         noise,
         distortion,
         dead_zone,
+        table_gaussian(),
         reich2024,
         reich2024_ste,
     )
