@@ -14,41 +14,71 @@ from jpegrad.rate.huffman import scan_counts
 from jpegrad.rate.symbols import EOB, MAX_AC, ZRL, size_category
 from jpegrad.tables import ZIGZAG
 
+CENTERS = (0.0, *(0.75 * 2**size - 0.5 for size in range(1, 12)))
+"""Middle of the magnitudes of each size category, 2^(size − 1) … 2^size − 1."""
 
-def code_lengths(
+
+class Costs(NamedTuple):
+    """Bits of the symbols of one component, their amplitude bits included; float32.
+
+    ``dc`` ``[..., 12]`` by size category; ``ac`` ``[..., 64, 12]`` by run and size, ZRL included, where size 0 stands
+    for the end of the block: an EOB after one zero or more, nothing after none. The leading dimensions are those of the
+    images under ``"optimized"`` and none under ``"default"``.
+    """
+
+    dc: Tensor
+    ac: Tensor
+
+
+def symbol_costs(
     levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, huffman: str
-) -> tuple[Tensor, Tensor]:
-    """Bits that a symbol of a run and a size costs, amplitude included, for the AC tables of luma and of chroma.
+) -> tuple[Costs, ...]:
+    """What the symbols of each component cost.
 
-    Under ``"optimized"`` a symbol of frequency f among F costs log2(F / f), an unseen one as if it had been seen half
-    a time: what the tables tend to, without the jumps of integer lengths.
-
-    Returns:
-        two tensors ``[..., 64, 12]``, float32 (gray: twice the same), by run and size. Size 0 stands for the end of the
-        block: an EOB after one zero or more, nothing after none.
+    Under ``"optimized"`` a symbol of frequency f among F costs log2(F / f) bits, an unseen one as if it had been seen
+    half a time: what the tables tend to, without the jumps of integer lengths.
     """
     if huffman == "optimized":
-        frequencies = scan_counts([x.detach() for x in levels], *size, subsampling)[..., 1::2, :]
-        seen = frequencies.clamp(min=0.5)
-        length = torch.log2(frequencies.sum(-1, keepdim=True) / seen).float()
+        frequencies = scan_counts([x.detach() for x in levels], *size, subsampling)
+        length = torch.log2(frequencies.sum(-1, keepdim=True) / frequencies.clamp(min=0.5)).float()
     else:
-        length = codes.code_book(codes.DEFAULT[1::2])[..., 1].float().to(levels[0].device)
-    run = torch.arange(64, device=length.device).unsqueeze(1)
-    bits = torch.arange(12, device=length.device)
-    # Category 11 does not occur in baseline; a step into it costs what a step within category 10 costs.
-    symbol = (run & 15) << 4 | bits.clamp(max=10)
-    cost = length[..., symbol] + bits.clamp(max=10) + (run >> 4) * length[..., ZRL, None, None]
-    end = torch.where(run.squeeze(1) > 0, length[..., EOB, None], 0.0)
-    cost = torch.cat([end.unsqueeze(-1), cost[..., 1:]], -1)
-    return cost[..., 0, :, :], cost[..., -1, :, :]
-
-
-def tables_of_components(
-    levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, huffman: str
-) -> tuple[Tensor, ...]:
-    """``code_lengths`` for each component."""
-    luma, chroma = code_lengths(levels, size, subsampling, huffman)
+        length = codes.code_book(codes.DEFAULT)[..., 1].float().to(levels[0].device)
+    luma, chroma = _costs(length[..., :2, :]), _costs(length[..., -2:, :])
     return (luma, chroma, chroma)[: len(levels)]
+
+
+def _costs(length: Tensor) -> Costs:
+    run = torch.arange(64, device=length.device).unsqueeze(1)
+    size = torch.arange(12, device=length.device)
+    dc, ac = length.unbind(-2)
+    # Size 11 does not occur in a baseline AC; a step into it costs nothing more.
+    coded = (
+        ac[..., (run & 15) << 4 | size.clamp(max=10)]
+        + size.clamp(max=10)
+        + (run >> 4) * ac[..., ZRL, None, None]
+    )
+    end = torch.where(run > 0, ac[..., EOB, None, None], 0.0)
+    return Costs(dc[..., :12] + size, torch.where(size > 0, coded, end))
+
+
+def _lookup(table: Tensor, index: Tensor) -> Tensor:
+    """``table[..., index]``: one table for all (1-D), or one for each image."""
+    if table.ndim == 1:
+        return table[index]
+    return table.gather(-1, index.flatten(table.ndim - 1)).view_as(index)
+
+
+def dc_slopes(difference: Tensor, cost: Costs) -> Tensor:
+    """Derivative of a DC difference's bits, drawn as a straight line between the middles of two size categories.
+
+    Args:
+        difference: real-valued DC differences, any shape after the images' leading dimensions.
+        cost: of the component.
+    """
+    centers = torch.tensor(CENTERS, device=difference.device, dtype=difference.dtype)
+    category = (torch.bucketize(difference.detach().abs(), centers, right=True) - 1).clamp(max=10)
+    steepness = (cost.dc[..., 1:] - cost.dc[..., :-1]) / (centers[1:] - centers[:-1])
+    return difference.detach().sign() * _lookup(steepness, category)
 
 
 class Surroundings(NamedTuple):
@@ -77,13 +107,13 @@ def running_maximum(x: Tensor) -> Tensor:
     return x
 
 
-def crossing_costs(levels: Tensor, lower: Tensor, cost: Tensor) -> Tensor:
+def crossing_costs(levels: Tensor, lower: Tensor, cost: Costs) -> Tensor:
     """Bits of |level| = m + 1 less bits of |level| = m at each place, with all other levels of the block as they are.
 
     Args:
         levels: one component, ``[..., blocks_y, blocks_x, 8, 8]``.
         lower: m, same shape, integers ≥ 0.
-        cost: ``[64, 12]`` or ``[..., 64, 12]``, of ``code_lengths``.
+        cost: of the component.
 
     Returns:
         same shape, float32; 0 at the DC, which has no such cost.
@@ -92,13 +122,9 @@ def crossing_costs(levels: Tensor, lower: Tensor, cost: Tensor) -> Tensor:
     magnitudes = levels.detach().abs().clamp(max=MAX_AC).to(torch.int16).flatten(-2)[..., zigzag]
     m = lower.clamp(max=MAX_AC).to(torch.int16).flatten(-2)[..., zigzag[1:]]
     run, ahead, next_size = surroundings(magnitudes)
-    flat = cost.flatten(-2)
 
     def bits(run: Tensor, size: Tensor) -> Tensor:
-        index = run.long() * 12 + size
-        if flat.ndim == 1:
-            return flat[index]
-        return flat.gather(-1, index.flatten(flat.ndim - 1)).view_as(index)
+        return _lookup(cost.ac.flatten(-2), run.long() * 12 + size)
 
     # A new nonzero splits the run up to the next one (or to the end of the block).
     split = bits(ahead - 1, next_size) - bits(run + ahead, next_size)
@@ -132,7 +158,7 @@ def marginal_costs(
         tensor(3.)
     """
     costs = []
-    for component, cost in zip(levels, tables_of_components(levels, size, subsampling, huffman), strict=True):
+    for component, cost in zip(levels, symbol_costs(levels, size, subsampling, huffman), strict=True):
         magnitudes = component.detach().abs()
         up = crossing_costs(component, magnitudes, cost)
         down = -crossing_costs(component, (magnitudes - 1).clamp(min=0), cost)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jpegrad.rate.marginal import crossing_costs, tables_of_components
+from jpegrad.rate.marginal import Costs, crossing_costs, dc_slopes, symbol_costs
 from jpegrad.rate.symbols import dc_differences
 
 
@@ -27,6 +27,7 @@ class Scan:
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
         huffman: ``"default"`` or ``"optimized"``.
         bits: exact length of the coded levels, headers left out, ``[...]``.
+        integer: whether ``values`` are the levels themselves, so that nothing is known below one step.
     """
 
     values: Sequence[Tensor]
@@ -35,6 +36,7 @@ class Scan:
     subsampling: str
     huffman: str
     bits: Tensor
+    integer: bool = False
 
     def total(self, cost: Callable[[Tensor], Tensor]) -> Tensor:
         """Sum over all coefficients of an elementwise cost: ``[...]``."""
@@ -89,8 +91,9 @@ def _soft_histogram(scan: Scan) -> Tensor:
     index = (low + 255).long()
     histogram = values.new_zeros(*values.shape[:-1], 512)
     histogram = histogram.scatter_add(-1, index, 1 - weight).scatter_add(-1, index + 1, weight)
-    probability = histogram / values.shape[-1]
-    return -torch.special.xlogy(histogram, probability).sum(-1) / math.log(2)
+    # An empty bin counts as half full inside the logarithm, or it would draw every coefficient towards it.
+    probability = histogram.clamp(min=0.5) / values.shape[-1]
+    return -(histogram * probability.log()).sum(-1) / math.log(2)
 
 
 def _gaussian(scan: Scan) -> Tensor:
@@ -129,23 +132,35 @@ def _laplace(scan: Scan) -> Tensor:
     return torch.stack(rates).sum(0)
 
 
-def marginal(width: float = 0.35) -> RateModel:
+def marginal(width: float = 0.25) -> RateModel:
     """The Huffman code's own change where a coefficient crosses a threshold, spread over a box around the threshold.
 
+    DC differences follow the cost of their size category, interpolated between the middles of the categories. Integer
+    values get the central difference, half the exact change between one step up and one step down.
+
     Args:
-        width: of the box around the threshold ½ between zero and nonzero, in steps; around the others it is 1.
+        width: of the box around the threshold between zero and nonzero, in steps; around the others it is 1.
     """
 
+    def slope(u: Tensor, level: Tensor, cost: Costs) -> Tensor:
+        m = u.abs().floor()
+        density = torch.where(m > 0, 1.0, ((u.abs() - 0.5).abs() < width / 2) / width)
+        return u.sign() * density * crossing_costs(level, m, cost)
+
+    def central(level: Tensor, cost: Costs) -> Tensor:
+        m = level.abs()
+        both = crossing_costs(level, m, cost) + crossing_costs(level, (m - 1).clamp(min=0), cost)
+        return level.sign() * both / 2
+
     def soft(scan: Scan) -> Tensor:
-        costs = tables_of_components(scan.levels, scan.size, scan.subsampling, scan.huffman)
-        total = _dc_laplace(scan)
-        for value, level, cost in zip(scan.values, scan.levels, costs, strict=True):
-            u = value.detach()
-            m = u.abs().floor()
-            density = torch.where(m > 0, 1.0, ((u.abs() - 0.5).abs() < width / 2) / width)
-            slope = u.sign() * density * crossing_costs(level, m, cost)
-            total = total + (slope * value).sum((-4, -3, -2, -1))
-        return total
+        costs = symbol_costs(scan.levels, scan.size, scan.subsampling, scan.huffman)
+        differences = dc_differences(scan.values, scan.size, scan.subsampling)
+        parts = []
+        for value, level, difference, cost in zip(scan.values, scan.levels, differences, costs, strict=True):
+            change = central(level, cost) if scan.integer else slope(value.detach(), level, cost)
+            parts.append((change * value).sum((-4, -3, -2, -1)))
+            parts.append((dc_slopes(difference, cost) * difference).sum((-2, -1)))
+        return torch.stack(parts).sum(0)
 
     return RateModel(
         "marginal", soft, "our own: exact bit change of one level, box kernel over the coefficient"

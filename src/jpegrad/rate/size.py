@@ -56,7 +56,7 @@ def bits(
     size = 8 * (scan + listed + header_bytes(c, metadata))
     if not (torch.is_grad_enabled() and any(value.requires_grad for value in values)):
         return size
-    soft = model.soft(Scan(values, levels, c.size, c.subsampling, huffman, 8 * scan))
+    soft = model.soft(Scan(values, levels, c.size, c.subsampling, huffman, 8 * scan, c.unrounded is None))
     return size + (soft - soft.detach())
 
 
