@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
 GROUND = {"spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
-FILES = {*CODEC, "rate", "jfif", "io"}
+FILES = {*CODEC, "files", "rate", "jfif", "io"}
 EVERYTHING = {*FILES, "", "nn", "tune", "data", "testing", "demo", "bench", "cli"}
 
 # Which rooms of the house each room may import. A room is a module or subpackage of jpegrad; each backend
@@ -24,6 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "spec": {"surrogates", "tables"},
     "coefficients": GROUND,
     "data": set(),
+    "files": set(),
     "stages": GROUND,
     "backends.reference": {*GROUND, "stages"},
     "backends.native": GROUND,
@@ -32,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "codec": {*GROUND, "coefficients", "backends"},
     "rate": {*GROUND, "coefficients"},
     "jfif": {*GROUND, "coefficients", "rate"},
-    "io": {*CODEC, "rate", "jfif"},
+    "io": {*CODEC, "files", "rate", "jfif"},
     "nn": FILES,
     "compat": CODEC,
     "testing": FILES,
@@ -46,13 +47,20 @@ ARROWS: dict[str, set[str]] = {
 PUBLIC = {
     "Coefficients",
     "Color",
+    "JPEGError",
+    "Surrogate",
     "backends",
+    "bits",
     "decode",
     "encode",
     "jpeg",
     "nn",
+    "rate",
+    "read",
     "surrogates",
     "tables",
+    "to_bytes",
+    "write",
 }
 
 

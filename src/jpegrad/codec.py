@@ -31,7 +31,8 @@ def jpeg(
     quality: float | Tensor | None = None,
     *,
     tables: Tensor | None = None,
-    subsampling: str = "4:2:0",
+    like: Coefficients | None = None,
+    subsampling: str | None = None,
     forward: str | None = None,
     surrogate: str | Surrogate = "gaussian",
     sigma: float = 2.0,
@@ -50,7 +51,9 @@ def jpeg(
             and may require grad. A tensor's values are clamped to 1…100.
         tables: ``[2, 8, 8]`` (luma, chroma), ``[3, 8, 8]`` or ``[B, 2 or 3, 8, 8]``, in place of ``quality``; natural order,
             used as they are, rounded and clamped to 1…255.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; gray images ignore it.
+        like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
+        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; None is 4:2:0, or that of
+            ``like``; gray images ignore it.
         forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued pipeline with
             the surrogate's soft function in place of rounding. ``surrogate="reich2024"`` alone selects ``"soft"``.
         surrogate: how the quantiser looks to the image's gradient; a name of ``jpegrad.surrogates.ALL`` or a record.
@@ -76,8 +79,11 @@ def jpeg(
         >>> image.grad.shape
         torch.Size([2, 3, 37, 53])
     """
-    check_image(image)
-    spec = resolve(
+    entries, spec = _prepare(
+        image,
+        quality,
+        tables,
+        like,
         subsampling=subsampling,
         forward=forward,
         surrogate=surrogate,
@@ -87,7 +93,6 @@ def jpeg(
         color=color,
         value_range=value_range,
     )
-    entries = resolve_tables(image, quality, tables, spec)
     return backends.select(backend, "jpeg", image, spec).jpeg(image, entries, spec)
 
 
@@ -96,7 +101,8 @@ def encode(
     quality: float | Tensor | None = None,
     *,
     tables: Tensor | None = None,
-    subsampling: str = "4:2:0",
+    like: Coefficients | None = None,
+    subsampling: str | None = None,
     forward: str | None = None,
     surrogate: str | Surrogate = "gaussian",
     sigma: float = 2.0,
@@ -109,7 +115,7 @@ def encode(
     """Quantized levels of images, as libjpeg-turbo computes them, with gradients.
 
     Args:
-        image, quality, tables, subsampling, forward, surrogate, sigma, table_surrogate, clip_slope, color, value_range, backend:
+        image, quality, tables, like, subsampling, forward, surrogate, sigma, table_surrogate, clip_slope, color, value_range, backend:
             as in :func:`jpeg`.
 
     Returns:
@@ -124,8 +130,11 @@ def encode(
         >>> coefficients.levels[0].shape
         torch.Size([2, 2, 8, 8])
     """
-    check_image(image)
-    spec = resolve(
+    entries, spec = _prepare(
+        image,
+        quality,
+        tables,
+        like,
         subsampling=subsampling,
         forward=forward,
         surrogate=surrogate,
@@ -135,7 +144,6 @@ def encode(
         color=color,
         value_range=value_range,
     )
-    entries = resolve_tables(image, quality, tables, spec)
     levels, unrounded = backends.select(backend, "encode", image, spec).encode(image, entries, spec)
     coefficients = Coefficients(
         levels=levels,
@@ -150,6 +158,34 @@ def encode(
     )
     object.__setattr__(coefficients, "unrounded", unrounded)
     return coefficients
+
+
+def _prepare(
+    image: Tensor,
+    quality: float | Tensor | None,
+    tables: Tensor | None,
+    like: Coefficients | None,
+    *,
+    subsampling: str | None,
+    color: Color | tuple[Any, ...] | None,
+    **options: Any,
+) -> tuple[Tensor, Spec]:
+    """Legal tables and the spec of a call."""
+    check_image(image)
+    if like is not None:
+        if not isinstance(like, Coefficients):
+            raise TypeError(f"like: expected Coefficients, got {type(like).__name__}")
+        given = {"quality": quality, "tables": tables, "subsampling": subsampling, "color": color}
+        both = [name for name, value in given.items() if value is not None]
+        if both:
+            raise ValueError(f"like: expected without {', '.join(both)}, which it decides; got both")
+        if like.channels != image.shape[-3]:
+            raise ValueError(
+                f"like: expected {image.shape[-3]} components as the image has, got {like.channels}"
+            )
+        tables, subsampling, color = like.tables, like.subsampling, like.color
+    spec = resolve(subsampling=subsampling or "4:2:0", color=color, **options)
+    return resolve_tables(image, quality, tables, spec), spec
 
 
 def decode(

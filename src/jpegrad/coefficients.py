@@ -58,7 +58,9 @@ class Coefficients:
         check_choice("subsampling", self.subsampling, tuple(SUBSAMPLING))
         if len(self.levels) not in (1, 3):
             raise ValueError(f"levels: expected 1 or 3 components, got {len(self.levels)}")
-        for i, (level, ratio) in enumerate(zip(self.levels, ratios(len(self.levels), self.subsampling), strict=True)):
+        for i, (level, ratio) in enumerate(
+            zip(self.levels, ratios(len(self.levels), self.subsampling), strict=True)
+        ):
             expected = (*blocks(self.size, ratio), 8, 8)
             if tuple(level.shape[-4:]) != expected:
                 raise ValueError(

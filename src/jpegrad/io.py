@@ -1,7 +1,6 @@
 """Real .jpg files ↔ ``Coefficients``."""
 
 import os
-import secrets
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.coefficients import Coefficients
+from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
 from jpegrad.jfif.errors import JPEGError
@@ -164,15 +164,7 @@ def write(
         >>> jpegrad.read(f"{folder.name}/gray.jpg").size
         (8, 8)
     """
-    data = to_bytes(coefficients, index, huffman=huffman, metadata=metadata)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, to_bytes(coefficients, index, huffman=huffman, metadata=metadata))
 
 
 def _bytes_of(source: Source) -> bytes:

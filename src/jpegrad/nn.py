@@ -35,7 +35,9 @@ class JPEG(nn.Module):
     quality: float | Tensor | None
     tables: Tensor | None
 
-    def __init__(self, quality: float | Tensor | None = None, *, tables: Tensor | None = None, **options: Any) -> None:
+    def __init__(
+        self, quality: float | Tensor | None = None, *, tables: Tensor | None = None, **options: Any
+    ) -> None:
         super().__init__()
         if (quality is None) == (tables is None):
             raise ValueError("quality, tables: expected exactly one of them")
@@ -133,7 +135,9 @@ class RandomJPEG(nn.Module):
         lead = image.shape[:-3]
         images, qualities = image.reshape(-1, *image.shape[-3:]), quality.reshape(-1)
         count = len(images)
-        drawn = torch.randint(len(self.subsampling), (count,), generator=self.generator, device=self._device()).cpu()
+        drawn = torch.randint(
+            len(self.subsampling), (count,), generator=self.generator, device=self._device()
+        ).cpu()
         parts, order = [], []
         for i, mode in enumerate(self.subsampling):
             chosen = (drawn == i).nonzero().squeeze(-1).to(image.device)
@@ -208,5 +212,3 @@ def _describe(**fields: Any) -> str:
         return value.name if isinstance(value, Surrogate) else str(value)
 
     return ", ".join(f"{k}={show(v)}" for k, v in fields.items() if v is not None)
-
-

@@ -85,7 +85,10 @@ def components(channels: int, subsampling: str, color: Color | None = None) -> t
     gains = [(row**2).sum() if isinstance(row, Tensor) else sum(x * x for x in row) for row in rows]
     h, v = SUBSAMPLING[subsampling]
     names = ("Y", "Cb", "Cr")
-    return tuple(Component(name, gain, h * v if i else 1) for i, (name, gain) in enumerate(zip(names, gains, strict=True)))
+    return tuple(
+        Component(name, gain, h * v if i else 1)
+        for i, (name, gain) in enumerate(zip(names, gains, strict=True))
+    )
 
 
 def ratios(channels: int, subsampling: str) -> tuple[tuple[int, int], ...]:
@@ -143,7 +146,9 @@ def check_clip_slope(clip_slope: float) -> float:
 
 def check_broadcast(argument: str, shape: Sequence[int], lead: Sequence[int]) -> None:
     """``shape`` must broadcast against the image's leading dimensions without adding to them."""
-    fits = len(shape) <= len(lead) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(lead), strict=False))
+    fits = len(shape) <= len(lead) and all(
+        a in (1, b) for a, b in zip(reversed(shape), reversed(lead), strict=False)
+    )
     if not fits:
         raise ValueError(
             f"{argument}: expected leading dimensions that broadcast to the image's {list(lead)}, got {list(shape)}"
@@ -167,7 +172,9 @@ def resolve_color(color: Color | tuple[Any, ...] | None) -> Color | None:
     if color is None:
         return None
     if not isinstance(color, tuple) or not 1 <= len(color) <= 3:
-        raise TypeError(f"color: expected None, a Color or a tuple (matrix, offset), got {type(color).__name__}")
+        raise TypeError(
+            f"color: expected None, a Color or a tuple (matrix, offset), got {type(color).__name__}"
+        )
     color = Color(*color)
     shapes = {"matrix": [3, 3], "offset": [3], "inverse": [3, 3]}
     for name, value in color._asdict().items():
@@ -176,7 +183,9 @@ def resolve_color(color: Color | tuple[Any, ...] | None) -> Color | None:
         try:
             found = list(value.shape) if isinstance(value, Tensor) else list(torch.tensor(value).shape)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"color.{name}: expected numbers of shape {shapes[name]}, got {value!r}") from error
+            raise TypeError(
+                f"color.{name}: expected numbers of shape {shapes[name]}, got {value!r}"
+            ) from error
         if found != shapes[name]:
             raise ValueError(f"color.{name}: expected shape {shapes[name]}, got {found}")
     return color
@@ -228,7 +237,9 @@ def resolve(
     )
 
 
-def resolve_tables(image: Tensor, quality: float | Tensor | None, tables: Tensor | None, spec: Spec) -> Tensor:
+def resolve_tables(
+    image: Tensor, quality: float | Tensor | None, tables: Tensor | None, spec: Spec
+) -> Tensor:
     """The tables of a call, legal, float64, on the image's device: ``[..., n, 8, 8]``, with a graph to what they came from.
 
     Raises:

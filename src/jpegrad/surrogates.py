@@ -163,11 +163,13 @@ cubic = _elementwise("cubic", _cubic, _cubic_slope, "Shin & Song 2017; Reich et 
 
 sin = _elementwise("sin", _sin, _sin_slope, "Korus & Memon, CVPR 2019")
 
-fourier = _elementwise("fourier", _fourier, _fourier_slope, "Xing, Qian, Chen, InvISP, CVPR 2021 (9 harmonics)")
+fourier = _elementwise(
+    "fourier", _fourier, _fourier_slope, "Xing, Qian, Chen, InvISP, CVPR 2021 (9 harmonics)"
+)
 
 
 def soft_round(a: float = 7.0) -> Surrogate:
-    """Soft rounding of sharpness ``a`` > 0 (Agustsson & Theis, NeurIPS 2020): a → 0 is the identity, a → ∞ the rounding."""
+    """Soft rounding of sharpness ``a`` > 0: a → 0 is the identity, a → ∞ the rounding."""
     if not (isinstance(a, (int, float)) and 0 < a < math.inf):
         raise ValueError(f"a: expected a positive number, got {a!r}")
 
@@ -186,7 +188,7 @@ def soft_round(a: float = 7.0) -> Surrogate:
     return _elementwise("soft_round", soft, slope, "Agustsson & Theis, NeurIPS 2020", parameter=float(a))
 
 
-# Thresholds m + ½ within six standard deviations matter; at s = 1 the staircase is straight to 5e-9, so wider is not needed.
+# Thresholds within six standard deviations matter; at s = 1 the staircase is straight to 5e-9, so no wider is needed.
 _NEAR = range(-6, 6)
 _NARROWEST, _WIDEST = 1e-3, 1.0
 
@@ -209,7 +211,7 @@ def smoothed_slope(u: Tensor, s: Tensor) -> Tensor:
 
 
 def gaussian(sigma: float = 2.0) -> Surrogate:
-    """Staircase smoothed by pixel noise of ``sigma`` > 0 grey levels: the width per frequency is the noise's in that coefficient.
+    """Staircase smoothed by pixel noise of ``sigma`` > 0 grey levels, its width per frequency that of the noise there.
 
     Behind the exact forward it is the derivative of the real JPEG averaged over that noise; its soft function is
     E[round(u + noise)].
@@ -261,6 +263,7 @@ dead_zone = Surrogate(
     lambda u, step, component: (u.detach().abs() > _CUT).to(u.dtype),
     "for tables: 0 up to 1 + 1/√12, where the squared residual averages 1/12, and 1 beyond",
 )
+
 
 def table_gaussian(delta: float = 0.5) -> Surrogate:
     """Staircase seen through an uncertainty of ``delta`` > 0 in the table entry: width |level|·delta/step.

@@ -123,7 +123,9 @@ def scale(
     percent = _percent(q, torch.floor)
     entries = ((base * percent + 50) / 100).floor().clamp(1.0, 255.0)
     if surrogate.floor_slope is None:
-        carrier = _chord(base.detach(), q.detach()) * q + leaky_clamp(base * percent.detach() / 100, 1.0, 255.0, 0.0)
+        carrier = _chord(base.detach(), q.detach()) * q + leaky_clamp(
+            base * percent.detach() / 100, 1.0, 255.0, 0.0
+        )
     else:
         carrier = leaky_clamp(_floors(base, q, surrogate.floor_slope), 1.0, 255.0, clip_slope)
     return straight_through(entries, carrier).to(dtype)
@@ -158,7 +160,9 @@ def _unchanged(x: Tensor) -> Tensor:
     return x
 
 
-def annex_k(quality: float | Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
+def annex_k(
+    quality: float | Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> Tensor:
     """The tables of T.81 Annex K at a quality, as libjpeg, Pillow and OpenCV use them.
 
     Args:

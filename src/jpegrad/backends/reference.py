@@ -33,12 +33,16 @@ def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...
     return tuple(level.to(dtype) for level in levels), unrounded
 
 
-def decode(levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec) -> Tensor:
+def decode(
+    levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec
+) -> Tensor:
     """An image ``[..., C, H, W]`` of ``dtype`` from levels per component."""
     return _decode([level.to(torch.float64) for level in levels], tables, size, dtype, spec)
 
 
-def _stage(spec: Spec, exact: Callable[..., Tensor], real: Callable[..., Tensor], x: Tensor, *args: Tensor | int) -> Tensor:
+def _stage(
+    spec: Spec, exact: Callable[..., Tensor], real: Callable[..., Tensor], x: Tensor, *args: Tensor | int
+) -> Tensor:
     """One step: the exact value with the real map's gradient, or the real map itself in the soft forward."""
     if spec.forward == "soft":
         return real(x, *args)

@@ -22,7 +22,8 @@ ISLOW = (
 )
 
 ORTHONORMAL = tuple(
-    tuple(math.sqrt((1 if k else 0.5) / 4) * math.cos((2 * n + 1) * k * math.pi / 16) for n in range(8)) for k in range(8)
+    tuple(math.sqrt((1 if k else 0.5) / 4) * math.cos((2 * n + 1) * k * math.pi / 16) for n in range(8))
+    for k in range(8)
 )
 
 

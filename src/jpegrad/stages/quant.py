@@ -11,7 +11,11 @@ def quantize_exact(coefficients: Tensor, table: Tensor) -> Tensor:
 
 
 def quantize(
-    coefficients: Tensor, table: Tensor, component: Component, surrogate: Surrogate, table_surrogate: Surrogate
+    coefficients: Tensor,
+    table: Tensor,
+    component: Component,
+    surrogate: Surrogate,
+    table_surrogate: Surrogate,
 ) -> Tensor:
     """Exact levels; the image sees the slope of one surrogate, the table that of the other."""
     level = quantize_exact(coefficients.detach(), table.detach())
