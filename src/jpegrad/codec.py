@@ -1,6 +1,7 @@
 """START HERE: the JPEG codec inside autograd. ``encode``, ``decode`` and ``jpeg`` = decode(encode).
 
-The one rule: the forward value is what a real encoder and decoder (libjpeg-turbo) produce; a surrogate only supplies a slope.
+The one rule: the forward value is what a real encoder and decoder (libjpeg-turbo) produce; a surrogate only supplies a
+slope.
 """
 
 from typing import Any
@@ -45,20 +46,23 @@ def jpeg(
     """Encode and decode images as libjpeg-turbo does, with gradients to image, quality, tables and colour conversion.
 
     Args:
-        image: ``[..., C, H, W]``, C = 3 (RGB) or 1 (gray), any H, W ≥ 1, any strides; floating point in ``value_range`` or
-            uint8 in 0…255. The exact forward first rounds it to 8 bits. Values outside are clamped, NaN becomes ``low``.
-        quality: 1…100, fractions allowed; a number, or a tensor that broadcasts to the leading dimensions (``[]``, ``[B]``)
-            and may require grad. A tensor's values are clamped to 1…100.
-        tables: ``[2, 8, 8]`` (luma, chroma), ``[3, 8, 8]`` or ``[B, 2 or 3, 8, 8]``, in place of ``quality``; natural order,
-            used as they are, rounded and clamped to 1…255.
+        image: ``[..., C, H, W]``, C = 3 (RGB) or 1 (gray), any H, W ≥ 1, any strides; floating point in
+            ``value_range`` or uint8 in 0…255. The exact forward first rounds it to 8 bits. Values outside are clamped,
+            NaN becomes ``low``.
+        quality: 1…100, fractions allowed; a number, or a tensor that broadcasts to the leading dimensions (``[]``,
+            ``[B]``) and may require grad. A tensor's values are clamped to 1…100.
+        tables: ``[2, 8, 8]`` (luma, chroma), ``[3, 8, 8]`` or ``[B, 2 or 3, 8, 8]``, in place of ``quality``; natural
+            order, used as they are, rounded and clamped to 1…255.
         like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; None is 4:2:0, or that of
             ``like``; gray images ignore it.
-        forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued pipeline with
-            the surrogate's soft function in place of rounding. ``surrogate="reich2024"`` alone selects ``"soft"``.
+        forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued
+            pipeline with the surrogate's soft function in place of rounding. ``surrogate="reich2024"`` alone selects
+            ``"soft"``.
         surrogate: how the quantiser looks to the image's gradient; a name of ``jpegrad.surrogates.ALL`` or a record.
         sigma: width of ``"gaussian"`` in grey levels, > 0.
-        table_surrogate: how it looks to tables and quality (exact forward only); None is the measured distortion rule.
+        table_surrogate: how it looks to tables and quality (exact forward only); None is ``"distortion"``, measured
+            for distortion to the original; ``"table_gaussian"`` suits other losses.
         clip_slope: slope outside the clamps, 0…1; None is 0 (10⁻³ in the paper's presets).
         color: :class:`~jpegrad.spec.Color` or (matrix, offset), which may require grad; None is JFIF.
         value_range: (low, high) of a floating-point image.
@@ -115,11 +119,13 @@ def encode(
     """Quantized levels of images, as libjpeg-turbo computes them, with gradients.
 
     Args:
-        image, quality, tables, like, subsampling, forward, surrogate, sigma, table_surrogate, clip_slope, color, value_range, backend:
-            as in :func:`jpeg`.
+        image, quality, tables, like, subsampling, forward, surrogate, sigma, table_surrogate, clip_slope, color: as
+            in :func:`jpeg`.
+        value_range, backend: as in :func:`jpeg`.
 
     Returns:
-        :class:`Coefficients`; ``decode`` of it is ``jpeg`` of the image. Levels are float64 for a float64 image, else float32.
+        :class:`Coefficients`; ``decode`` of it is ``jpeg`` of the image. Levels are float64 for a float64 image, else
+        float32.
 
     Raises:
         TypeError, ValueError: as in :func:`jpeg`.

@@ -15,8 +15,8 @@ class Coefficients:
     """Quantized DCT levels of a batch of images, with everything needed to decode them, count their bits or write them.
 
     Args:
-        levels: per component (Y, Cb, Cr; or Y alone) ``[..., blocks_y, blocks_x, 8, 8]``, natural order, integers held in
-            floating point (real numbers after ``encode(forward="soft")``).
+        levels: per component (Y, Cb, Cr; or Y alone) ``[..., blocks_y, blocks_x, 8, 8]``, natural order, integers held
+            in floating point (real numbers after ``encode(forward="soft")``).
         tables: ``[..., n, 8, 8]``, n = 1 (gray), 2 (luma, chroma) or 3; integers 1…255; natural order.
         size: (height, width) in pixels.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; gray images have ``"4:4:4"``.
@@ -27,8 +27,8 @@ class Coefficients:
         clip_slope: slope outside the decoder's clamps, likewise.
         metadata: marker segments to carry along, (marker, payload).
 
-    ``unrounded`` holds coefficient / table entry before rounding, with a slope-1 graph to image and tables, if ``encode``
-    ran with gradients; ``dataclasses.replace`` drops it, so that edited levels never meet stale ones.
+    ``unrounded`` holds coefficient / table entry before rounding, with a slope-1 graph to image and tables, if
+    ``encode`` ran with gradients; ``dataclasses.replace`` drops it, so that edited levels never meet stale ones.
 
     Raises:
         ValueError: the shapes do not belong together.

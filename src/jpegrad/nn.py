@@ -148,8 +148,7 @@ class RandomJPEG(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # A torch.Generator cannot be pickled or copied: its state can.
-        state = super().__getstate__() if hasattr(super(), "__getstate__") else self.__dict__.copy()
-        state = dict(state)
+        state = self.__dict__.copy()
         if self.generator is not None:
             state["generator"] = (str(self.generator.device), self.generator.get_state())
         return state
@@ -160,7 +159,7 @@ class RandomJPEG(nn.Module):
             generator = torch.Generator(device)
             generator.set_state(position)
             state = {**state, "generator": generator}
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         return _describe(quality=self.quality, subsampling=self.subsampling, p=self.p, **self.options)

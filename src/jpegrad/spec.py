@@ -85,10 +85,8 @@ def components(channels: int, subsampling: str, color: Color | None = None) -> t
     gains = [(row**2).sum() if isinstance(row, Tensor) else sum(x * x for x in row) for row in rows]
     h, v = SUBSAMPLING[subsampling]
     names = ("Y", "Cb", "Cr")
-    return tuple(
-        Component(name, gain, h * v if i else 1)
-        for i, (name, gain) in enumerate(zip(names, gains, strict=True))
-    )
+    averaged = (1, h * v, h * v)
+    return tuple(Component(*fields) for fields in zip(names, gains, averaged, strict=True))
 
 
 def ratios(channels: int, subsampling: str) -> tuple[tuple[int, int], ...]:
@@ -212,7 +210,7 @@ def resolve(
 ) -> Spec:
     """Check every argument that is not a tensor and put them into a :class:`Spec`.
 
-    A preset of the paper fills in what the caller left at None: its forward, its clip slope, and its cubic for the tables too.
+    A preset of the paper fills in what the caller left at None: its forward, its clip slope, its cubic for the tables.
     """
     check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
     record = resolve_surrogate("surrogate", surrogate, sigma)
@@ -240,7 +238,7 @@ def resolve(
 def resolve_tables(
     image: Tensor, quality: float | Tensor | None, tables: Tensor | None, spec: Spec
 ) -> Tensor:
-    """The tables of a call, legal, float64, on the image's device: ``[..., n, 8, 8]``, with a graph to what they came from.
+    """The tables of a call: legal, float64, on the image's device, ``[..., n, 8, 8]``, with their graph.
 
     Raises:
         ValueError: neither or both of ``quality`` and ``tables`` given, or of the wrong shape.

@@ -88,10 +88,11 @@ def scale(
     surrogate: Surrogate = identity,
     clip_slope: float = 0.0,
 ) -> Tensor:
-    """Scale base tables to a quality as libjpeg does: s = 5000//q below 50, 200 − 2q above; (base·s + 50)//100 in 1…255.
+    """Scale base tables to a quality as libjpeg does.
 
+    s = 5000//q below 50, 200 − 2q above; entry = (base·s + 50)//100, clipped to 1…255.
     Behind the exact forward the floors have slope 1. An entry that is clipped within ±2 of the quality has the slope of
-    the chord over that interval, in place of a derivative that is 0 or soon will be: at quality 1 every entry is clipped.
+    the chord over that interval, in place of a derivative that is 0 or soon will be: at quality 1 all are clipped.
 
     Args:
         base: tables at quality 50, ``[..., 8, 8]`` or ``[n, 8, 8]``, entries 1…255; may require grad.

@@ -2,15 +2,16 @@
 
 A backend is a module with
 
-- ``unsupported(operation, image, spec) -> list[str]``: reasons why it cannot run ``"jpeg"``, ``"encode"`` or ``"decode"``
-  (``image`` stands for its dtype, device, shape and layout; for ``"decode"`` it is the first component's levels);
+- ``unsupported(operation, image, spec) -> list[str]``: reasons why it cannot run ``"jpeg"``, ``"encode"`` or
+  ``"decode"`` (``image`` stands for its dtype, device, shape and layout; for ``"decode"`` it is the first component's levels);
 - ``jpeg(image, tables, spec) -> image``;
 - ``encode(image, tables, spec) -> (levels, unrounded or None)``;
 - ``decode(levels, tables, size, dtype, spec) -> image``;
 
 all differentiable in every tensor. ``tables`` are legal entries in float64 on the image's device,
 ``[..., n, 8, 8]`` with leading dimensions that broadcast to the image's. For the exact forward a backend equals
-:mod:`jpegrad.backends.reference` with 0 differing samples. An explicit choice never falls back; only ``"auto"`` chooses.
+:mod:`jpegrad.backends.reference` with 0 differing samples. An explicit choice never falls back; only ``"auto"``
+chooses.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The specification: the whole pipeline in plain float64 PyTorch, where the codec's integers are exact.
 
-Each stage gives libjpeg-turbo's value and carries the gradient of its real-valued counterpart. Fast backends exist to be
-equal to this file.
+Each stage gives libjpeg-turbo's value and carries the gradient of its real-valued counterpart. Fast backends exist to
+be equal to this file.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from jpegrad.spec import JFIF, Color, Spec, ceil_div, components, ratios, table_index
+from jpegrad.spec import JFIF, Spec, ceil_div, components, ratios, table_index
 from jpegrad.stages import blocks, chroma, color, dct, quant
 from jpegrad.surrogates import leaky_clamp, straight_through
 
@@ -57,7 +57,7 @@ def _clamp(x: Tensor, spec: Spec) -> Tensor:
 
 
 def _color(spec: Spec, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Encoder matrix and offset, decoder matrix and offset; the decoder is every viewer's unless an inverse is given."""
+    """Encoder's matrix and offset, decoder's matrix and offset: every viewer's unless an inverse is given."""
     chosen = JFIF if spec.color is None else spec.color
     decoder = JFIF if chosen.inverse is None else chosen
 

@@ -1,8 +1,8 @@
 """Forward and inverse DCT (T.81 A.3.3).
 
-The exact pair is libjpeg's accurate integer method ("islow", ``jfdctint.c``, ``jidctint.c``): the Loeffler–Ligtenberg–Moschytz
-butterflies with 13-bit constants, written as two integer matrix products with a rounding shift after each. The last-digit
-asymmetries of the matrix are the butterflies' own.
+The exact pair is libjpeg's accurate integer method ("islow", ``jfdctint.c``, ``jidctint.c``): the butterflies of
+Loeffler, Ligtenberg and Moschytz with 13-bit constants, written as two integer matrix products with a rounding shift
+after each. The last-digit asymmetries of the matrix are the butterflies' own.
 """
 
 import math
