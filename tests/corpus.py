@@ -117,14 +117,13 @@ def separate_scans(
 
 
 def split(data: bytes) -> list[tuple[int, bytes]]:
-    """(marker, everything from its FF to the next marker segment) of a file of a real encoder."""
-    parts, position = [], 2
-    while position < len(data):
-        found = segments.next_segment(data, position)
-        end = found.end
-        if found.marker == segments.SOS:
+    """(marker, everything from its FF to the next marker segment) of a whole file, up to its EOI."""
+    parts, position, marker = [], 2, segments.SOI
+    while marker != segments.EOI:
+        marker, _, end = segments.next_segment(data, position)
+        if marker == segments.SOS:
             _, end = segments.entropy_coded_intervals(data, end)
-        parts.append((found.marker, data[position:end]))
+        parts.append((marker, data[position:end]))
         position = end
     return parts
 

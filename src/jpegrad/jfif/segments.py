@@ -55,7 +55,7 @@ def next_segment(data: bytes, position: int) -> Segment:
         return Segment(marker, b"", start)
     length = int.from_bytes(data[start : start + 2], "big")
     if start + max(length, 2) > len(data):
-        raise JPEGError(f"truncated inside the segment of marker 0xFF{marker:02X}")
+        raise JPEGError(f"truncated: inside the segment of marker 0xFF{marker:02X}")
     if length < 2:
         raise JPEGError(f"corrupt: length {length} of the segment of marker 0xFF{marker:02X}")
     return Segment(marker, data[start + 2 : start + length], start + length)

@@ -1,0 +1,71 @@
+"""A slice of the fuzzer, and that the fuzzer itself notices what it looks for."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import pytest
+
+from jpegrad.jfif import JPEGError
+from tests.fuzz import fuzz_read
+from tests.fuzz.fuzz_read import attempt, fuzz
+from tests.fuzz.mutate import mutant, seeds
+
+
+def test_a_slice_of_damaged_files() -> None:
+    report = fuzz(300, seed=1)
+    assert not report.failures
+    assert report.outcomes.total() == 300
+    # Neither refused nor read by chance alone: the mutations reach beyond the headers.
+    assert report.outcomes["read"] > 20
+    assert report.outcomes["JPEGError: corrupt"] > 20
+    assert report.outcomes["JPEGError: truncated"] > 20
+
+
+def test_mutants_are_reproducible_and_differ() -> None:
+    assert [mutant(3, i) for i in range(20)] == [mutant(3, i) for i in range(20)]
+    assert len({mutant(3, i) for i in range(20)}) > 18
+
+
+def test_seeds_are_read_equal_to_pillow() -> None:
+    assert Counter(attempt(data, compare=True)[0] for data in seeds()) == {
+        "read; equal to Pillow": len(seeds())
+    }
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), RecursionError(), SystemExit()])
+def test_other_exceptions_are_failures(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(data: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(fuzz_read, "read", broken)
+    assert attempt(b"", compare=False)[0] in fuzz_read.FAILURES
+
+
+def _die(connection: Connection, *_: object) -> None:
+    connection.send("ready")
+    connection.recv()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang(connection: Connection, *_: object) -> None:
+    connection.send("ready")
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(("worker", "kind"), [(_die, "process died"), (_hang, "too slow")])
+def test_dead_and_hanging_workers_are_failures(
+    worker: Callable[..., None], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz_read, "_work", worker)
+    report = fuzz_read.supervise(range(2), seed=0, seconds=0.1, memory_mib=64, compare=False)
+    assert report.outcomes == {kind: 2}
+    assert [index for index, _ in report.failures] == [0, 1]
+
+
+def test_only_the_documented_error_counts_as_a_refusal() -> None:
+    assert attempt(b"", compare=False)[0] == "JPEGError: not a JPEG file"
+    assert issubclass(JPEGError, ValueError)

@@ -1,0 +1,393 @@
+"""Files read: equal to Pillow's decoding over the whole corpus, and the documented error for everything else."""
+
+import dataclasses
+import io
+import struct
+import time
+import tracemalloc
+
+import jpeglib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import jpegrad
+from corpus import (
+    COMMENT,
+    EXIF,
+    adobe,
+    corpus,
+    join,
+    libjpeg,
+    noise,
+    picture,
+    pillow,
+    pillow_pixels,
+    separate_scans,
+    split,
+    tensor,
+    with_16_bit_tables,
+    without,
+)
+from jpegrad.io import read, to_bytes
+from jpegrad.jfif import JPEGError, segments
+from jpegrad.jfif.decode import BLOCKS_PER_BYTE
+from jpegrad.jfif.lookup import lookup
+from jpegrad.jfif.segments import FrameComponent, ScanComponent
+from jpegrad.rate.codes import AC_LUMA, HuffmanTable
+from jpegrad.spec import RGB, SUBSAMPLING
+
+
+def pixels(coefficients: jpegrad.Coefficients) -> np.ndarray:
+    return jpegrad.decode(coefficients, dtype=torch.uint8).numpy()
+
+
+def patch(data: bytes, marker: int, offset: int, value: int) -> bytes:
+    """One byte of the payload of the first such segment replaced."""
+    at = data.index(bytes((0xFF, marker))) + 4 + offset
+    return data[:at] + bytes((value,)) + data[at + 1 :]
+
+
+@pytest.fixture(scope="module")
+def plain() -> bytes:
+    return pillow(picture(24, 40), quality=75)
+
+
+@pytest.fixture(scope="module")
+def progressive() -> bytes:
+    return pillow(picture(24, 40), quality=75, progressive=True)
+
+
+@pytest.mark.parametrize("name", corpus())
+def test_decodes_equal_to_pillow(name: str) -> None:
+    data = corpus()[name]
+    assert np.array_equal(pixels(read(data)), pillow_pixels(data))
+
+
+@pytest.mark.parametrize("name", corpus())
+def test_survives_our_own_writing(name: str) -> None:
+    coefficients = read(corpus()[name])
+    if coefficients.tables.max() > 255:
+        with pytest.raises(ValueError, match="tables: expected integers 1 to 255"):
+            to_bytes(coefficients)
+        return
+    again = read(to_bytes(coefficients))
+    assert all(torch.equal(x, y) for x, y in zip(again.levels, coefficients.levels, strict=True))
+    assert torch.equal(again.tables, coefficients.tables)
+    assert (again.size, again.subsampling) == (coefficients.size, coefficients.subsampling)
+    assert (again.color, again.metadata) == (coefficients.color, coefficients.metadata)
+
+
+@pytest.mark.parametrize("mode", SUBSAMPLING)
+def test_levels_of_all_entropy_codings_are_those_of_the_encoder(mode: str) -> None:
+    image = picture(50, 70)
+    expected = jpegrad.encode(tensor(image), quality=75, subsampling=mode)
+    files = [separate_scans(expected), to_bytes(expected, huffman="optimized")]
+    if mode in ("4:4:4", "4:2:2", "4:2:0"):
+        files += [
+            pillow(image, quality=75, subsampling=mode, progressive=p, restart_marker_blocks=r)
+            for p in (0, 1)
+            for r in (0, 1, 7)
+        ]
+    for data in files:
+        found = read(data)
+        assert found.subsampling == mode
+        # Separate scans have a table each.
+        assert torch.equal(found.tables[:2], expected.tables)
+        assert all(torch.equal(x, y) for x, y in zip(found.levels, expected.levels, strict=True))
+
+
+def test_levels_equal_those_that_libjpeg_gives_out(tmp_path: object) -> None:
+    path = f"{tmp_path}/picture.jpg"
+    for version, factors in {"mozjpeg403": [(2, 2), (1, 1), (1, 1)], "9f": [(1, 1)] * 3}.items():
+        with open(path, "wb") as file:
+            file.write(libjpeg(noise(33, 50), version, factors))
+        theirs, ours = jpeglib.read_dct(path), read(path)
+        for component, level in zip((theirs.Y, theirs.Cb, theirs.Cr), ours.levels, strict=True):
+            assert np.array_equal(component, level.numpy())
+        assert np.array_equal(theirs.qt, ours.tables.numpy())
+
+
+def test_color_space_is_recognised_as_libjpeg_does() -> None:
+    files = corpus()
+    rgb = {"pillow rgb", "pillow rgb progressive", "rgb by identifiers", "Adobe 0"}
+    for name in [
+        *rgb,
+        "JFIF and Adobe 0",
+        "Adobe 1",
+        "Adobe 2",
+        "no JFIF header",
+        "separate scans identifiers 82 83 84",
+    ]:
+        assert read(files[name]).color == (RGB if name in rgb else None), name
+
+
+def test_metadata() -> None:
+    data = corpus()["pillow metadata"]
+    assert read(data).metadata[0] == (0xE1, EXIF)
+    assert read(data).metadata[-1] == (0xFE, COMMENT)
+    assert read(corpus()["comment after the scan"]).metadata == ((0xFE, COMMENT),)
+    index = segments.segment(0xE2, b"MPF\0" + bytes(20))
+    assert read(data[:2] + index + data[2:]).metadata == read(data).metadata
+
+
+@pytest.mark.parametrize("marker", [m for m in segments.FRAMES if m not in (0xC0, 0xC1, 0xC2)])
+def test_other_processes_are_not_supported(plain: bytes, marker: int) -> None:
+    kind = {3: "lossless", 11: "lossless", 9: "arithmetic", 10: "arithmetic"}.get(marker & 15, "hierarchical")
+    with pytest.raises(JPEGError, match=f"not supported: {kind}"):
+        read(plain.replace(b"\xff\xc0", bytes((0xFF, marker)), 1))
+
+
+def frame_file(*factors: tuple[int, int]) -> bytes:
+    """A frame header alone, of components with these (h, v)."""
+    components = [FrameComponent(i, h, v, 0) for i, (h, v) in enumerate(factors)]
+    return b"".join([b"\xff\xd8", segments.emit_sof0((16, 16), components), bytes(100), b"\xff\xd9"])
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ([(1, 1)] * 2, "two components"),
+        ([(1, 1)] * 4, "CMYK"),
+        ([(1, 1)] * 5, "5 components"),
+        ([], "0 components"),
+        ([(4, 2), (1, 1), (1, 1)], "4x2, 1x1, 1x1"),
+        ([(1, 4), (1, 1), (1, 1)], "1x4, 1x1, 1x1"),
+        ([(2, 2), (2, 1), (1, 1)], "2x2, 2x1, 1x1"),
+        ([(1, 1), (2, 1), (2, 1)], "1x1, 2x1, 2x1"),
+        ([(3, 1), (2, 1), (2, 1)], "3x1, 2x1, 2x1"),
+    ],
+)
+def test_other_components_and_sampling_factors_are_not_supported(
+    factors: list[tuple[int, int]], message: str
+) -> None:
+    with pytest.raises(JPEGError, match=f"not supported: .*{message}"):
+        read(frame_file(*factors))
+
+
+def test_cmyk_is_not_supported() -> None:
+    buffer = io.BytesIO()
+    Image.new("CMYK", (16, 16)).save(buffer, "JPEG")
+    ycck = join([(segments.APP14, adobe(2)), *split(frame_file(*[(1, 1)] * 4))])
+    for data in (buffer.getvalue(), ycck):
+        with pytest.raises(JPEGError, match="not supported: CMYK or YCCK"):
+            read(data)
+
+
+def test_other_precision_and_late_height_are_not_supported(plain: bytes) -> None:
+    with pytest.raises(JPEGError, match="not supported: 12 bits"):
+        read(patch(plain, segments.SOF0, 0, 12))
+    with pytest.raises(JPEGError, match=r"not supported: .*DNL"):
+        read(patch(plain, segments.SOF0, 2, 0))
+
+
+@pytest.mark.parametrize("kind", ["plain", "progressive", "restart", "separate"])
+def test_every_truncation_raises(kind: str) -> None:
+    image = picture(17, 19)
+    data = {
+        "plain": pillow(image),
+        "progressive": pillow(image, progressive=True),
+        "restart": pillow(image, restart_marker_blocks=1),
+        "separate": separate_scans(jpegrad.encode(tensor(image), quality=75)),
+    }[kind]
+    read(data)
+    for length in range(len(data)):
+        with pytest.raises(JPEGError, match="truncated" if length > 1 else "not a JPEG file"):
+            read(data[:length])
+        if length > 1:
+            # With an EOI after the cut, what is missing is noticed by counting. A cut through a marker is corrupt.
+            with pytest.raises(JPEGError):
+                read(data[: min(length, len(data) - 4)] + b"\xff\xd9")
+
+
+def test_missing_scans_raise(progressive: bytes) -> None:
+    parts = split(progressive)
+    scans = [i for i, (marker, _) in enumerate(parts) if marker == segments.SOS]
+    for scan in scans:
+        with pytest.raises(JPEGError, match=r"truncated|repeats or skips"):
+            read(join(parts[:scan] + parts[scan + 1 :]))
+    for scan in scans:
+        with pytest.raises(JPEGError, match="repeats or skips"):
+            read(join(parts[: scan + 1] + parts[scan:]))
+
+
+@pytest.mark.parametrize(
+    ("marker", "offset", "value", "message"),
+    [
+        (segments.DQT, 0, 0x24, "DQT"),
+        (segments.DQT, 5, 0, "entry 0"),
+        (segments.DHT, 0, 0x20, "DHT"),
+        (segments.DHT, 3, 200, "DHT|prefix code"),
+        (segments.DHT, 17, 0x71, "symbol above 15"),
+        (segments.SOF0, 4, 0, "without columns"),
+        (segments.SOF0, 5, 4, "wrong length of the frame header"),
+        (segments.SOF0, 8, 9, "quantization table 9 is missing"),
+        (segments.SOF0, 7, 0x52, "sampling factors"),
+        (segments.SOS, 0, 2, "wrong length of a scan header"),
+        (segments.SOS, 1, 77, "component 77"),
+        (segments.SOS, 2, 0x33, "Huffman table 3 is missing"),
+    ],
+)
+def test_corrupt_headers(plain: bytes, marker: int, offset: int, value: int, message: str) -> None:
+    with pytest.raises(JPEGError, match=message):
+        read(patch(plain, marker, offset, value))
+
+
+def test_corrupt_progressions(progressive: bytes) -> None:
+    for offset, value in ((7, 5), (8, 9), (9, 0x21), (9, 0x0E), (8, 64)):
+        with pytest.raises(JPEGError, match=r"progressive scan|repeats or skips"):
+            read(patch(progressive, segments.SOS, offset, value))
+    with pytest.raises(JPEGError, match="Huffman table 0 is missing"):
+        read(without(progressive, segments.DHT))
+
+
+def test_more_corrupt_structure(plain: bytes) -> None:
+    parts = split(plain)
+    kinds = [marker for marker, _ in parts]
+    frame, scan = kinds.index(segments.SOF0), kinds.index(segments.SOS)
+    cases = {
+        "not a JPEG file": b"GIF89a" + plain,
+        "more than one frame header": join(parts[: frame + 1] + parts[frame:]),
+        "a scan before the frame header": join(parts[:frame] + parts[frame + 1 :]),
+        "no frame header": b"\xff\xd8\xff\xd9",
+        "quantization table 0 is missing": without(plain, segments.DQT),
+        "scans do not send": without(plain, segments.SOS),
+        "repeats or skips": join(parts[: scan + 1] + parts[scan:]),
+        "unexpected marker 0xFFD8": plain[:2] + plain,
+        "unexpected marker 0xFF02": join([(2, b"\xff\x02\0\2"), *parts]),
+        "restart interval segment": join([(segments.DRI, segments.segment(segments.DRI, b"\0")), *parts]),
+        "length 1 of the segment": join([(segments.COM, b"\xff\xfe\0\1"), *parts]),
+        "truncated: inside the segment": join([(segments.COM, b"\xff\xfe\xff\xff"), *parts]),
+    }
+    for message, data in cases.items():
+        with pytest.raises(JPEGError, match=message):
+            read(data)
+
+
+def test_restart_markers_are_checked() -> None:
+    data = pillow(picture(24, 40), restart_marker_blocks=1)
+    with pytest.raises(JPEGError, match="restart marker 1 is out of order"):
+        read(data.replace(b"\xff\xd1", b"\xff\xd2"))
+    with pytest.raises(JPEGError, match="truncated: 5 restart intervals, expected 6"):
+        read(data.replace(b"\xff\xd4", b""))
+
+
+def entropy_file(data: bytes, blocks: int = 1, marker: int = segments.SOF0, **scan: int) -> bytes:
+    """A gray file of 8×8·blocks pixels whose scan holds ``data``, with the luma tables of Annex K."""
+    ones = segments.emit_dqt(0, [1] * 64)
+    frame = segments.emit_sof0((8, 8 * blocks), [FrameComponent(1, 1, 1, 0)]).replace(
+        b"\xff\xc0", bytes((0xFF, marker))
+    )
+    huffman = segments.emit_dht(1, 0, AC_LUMA.counts, AC_LUMA.symbols)
+    huffman += segments.emit_dht(0, 0, (0, 1, 5, *[1] * 9, *[0] * 4), tuple(range(15)))
+    header = segments.emit_sos([ScanComponent(1, 0, 0)])
+    header = header[:-3] + bytes((scan.get("first", 0), scan.get("last", 63), scan.get("bits", 0)))
+    return b"".join([b"\xff\xd8", ones, frame, huffman, header, data, bytes(0), b"\xff\xd9"])
+
+
+def bit_bytes(bits: str) -> bytes:
+    padded = bits + "1" * (-len(bits) % 8)
+    return int(padded or "0", 2).to_bytes(len(padded) // 8, "big").replace(b"\xff", b"\xff\0")
+
+
+def test_corrupt_entropy_coded_data() -> None:
+    codes = {symbol: f"{code:0{length}b}" for symbol, (code, length) in AC_LUMA.codes().items()}
+    zero = "00"
+    read(entropy_file(bit_bytes(zero + codes[0])))
+    assert (
+        read(entropy_file(bit_bytes(zero + codes[0xF0] * 3 + codes[0xE1] + "1"))).levels[0].flatten()[-1] == 1
+    )
+    cases = {
+        "leaves its block": [zero + codes[0xF0] * 4, zero + codes[0xF0] * 3 + codes[0xF1] + "1"],
+        "no Huffman code": [zero + "1" * 16 + "0" * 99, "1" * 60],
+        "truncated": ["", "0", zero, zero + codes[0xF0] + codes[0x0A] + "1"],
+    }
+    for message, several in cases.items():
+        for bits in several:
+            with pytest.raises(JPEGError, match=message):
+                read(entropy_file(bit_bytes(bits)))
+
+
+def test_dc_levels_that_run_away_raise() -> None:
+    # Size 14, the largest difference, in every block.
+    code = HuffmanTable((0, 1, 5, *[1] * 9, *[0] * 4), tuple(range(15))).codes()[14]
+    block = f"{code[0]:0{code[1]}b}" + "1" * 14 + "1010"
+    assert read(entropy_file(bit_bytes(block * 2), 2)).levels[0][0, 1, 0, 0] == 2 * 16383
+    with pytest.raises(JPEGError, match="DC level leaves 16 bits"):
+        read(entropy_file(bit_bytes(block * 3), 3))
+
+
+def test_huffman_tables_that_are_no_prefix_code() -> None:
+    good = HuffmanTable((0, 2, *[0] * 14), (1, 2))
+    assert lookup(good).codes[0] == 2 << 8 | 1
+    for counts, symbols in (
+        ((2, *[0] * 15), (1, 2)),
+        ((0, 4, *[0] * 14), (1, 2, 3, 4)),
+        ((0, 3, 3, *[0] * 13), tuple(range(6))),
+    ):
+        with pytest.raises(JPEGError, match="prefix code"):
+            lookup(HuffmanTable(counts, symbols))
+
+
+def test_max_pixels(plain: bytes) -> None:
+    assert read(plain, max_pixels=24 * 40).size == (24, 40)
+    assert read(plain, max_pixels=None).size == (24, 40)
+    with pytest.raises(JPEGError, match="24 x 40 pixels exceeds max_pixels=959"):
+        read(plain, max_pixels=24 * 40 - 1)
+
+
+@pytest.mark.parametrize("max_pixels", [None, 178_956_970])
+def test_large_frames_in_small_files_cost_no_memory(plain: bytes, max_pixels: int | None) -> None:
+    at = plain.index(b"\xff\xc0") + 5
+    for side in (13000, 65535):
+        huge = plain[:at] + struct.pack(">HH", side, side) + plain[at + 4 :]
+        tracemalloc.start()
+        with pytest.raises(JPEGError, match=r"cannot hold|max_pixels"):
+            read(huge, max_pixels=max_pixels)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
+
+
+def test_scan_bombs_are_refused() -> None:
+    """Scans that cost a few bytes each, over a frame as large as the file's length lets pass."""
+    blocks = 8000
+    ones = segments.emit_dqt(0, [1] * 64)
+    frame = segments.emit_sof0((8, 8 * blocks), [FrameComponent(1, 1, 1, 0)]).replace(
+        b"\xff\xc0", b"\xff\xc2"
+    )
+    # A code of one bit for "the band ends here in this and the next 4096…8191 blocks".
+    huffman = segments.emit_dht(1, 0, (1, *[0] * 15), (0xC0,))
+    bomb = [b"\xff\xd8", segments.segment(segments.COM, bytes(1000)), ones, frame, huffman]
+    for first in range(1, 64):
+        scan = segments.emit_sos([ScanComponent(1, 0, 0)])[:-3] + bytes((first, first, 0))
+        bomb += [scan, bit_bytes("0" + f"{blocks - 4096:012b}")]
+    data = b"".join([*bomb, b"\xff\xd9"])
+    assert 63 * blocks > BLOCKS_PER_BYTE * 1000
+    start = time.perf_counter()
+    with pytest.raises(JPEGError, match="decompression bomb"):
+        read(data + bytes(0), max_pixels=None)
+    assert time.perf_counter() - start < 5
+
+
+def test_fill_bytes_take_linear_time(plain: bytes) -> None:
+    start = time.perf_counter()
+    for filling in (b"\xff" * 1_000_000, b"\xff" * 1_000_000 + b"\0", b"\xff\0" * 500_000):
+        assert np.array_equal(pixels(read(plain[:2] + filling + plain[2:])), pillow_pixels(plain))
+        assert np.array_equal(pixels(read(plain[:-2] + filling + plain[-2:])), pillow_pixels(plain))
+    assert time.perf_counter() - start < 10
+
+
+def test_sixteen_bit_entries_are_read_as_they_are() -> None:
+    data = pillow(picture(24, 40), quality=10)
+    wide = read(with_16_bit_tables(data, 7))
+    assert torch.equal(wide.tables, 7 * read(data).tables)
+    assert torch.equal(wide.levels[0], read(data).levels[0])
+
+
+def test_a_table_that_the_luma_shares_is_given_twice() -> None:
+    coefficients = read(corpus()["pillow rgb"])
+    assert coefficients.tables.shape == (2, 8, 8)
+    assert torch.equal(coefficients.tables[0], coefficients.tables[1])
+    again = read(to_bytes(dataclasses.replace(coefficients, color=None)))
+    assert again.color is None
