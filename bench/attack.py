@@ -60,12 +60,12 @@ ATTACKS = {
 }
 
 
-def budget_gaussian(forward: str, width: float, final: float | None = None) -> Seen:
+def budget_gaussian(forward: str, width: float, final: float | None = None, **options: float) -> Seen:
     """Gaussian surrogate of `width` budgets of pixel noise; with `final`, the width moves there during the attack."""
 
     def seen(image: Tensor, quality: Tensor, budget: float, progress: float) -> Tensor:
         sigma = budget * (width + progress * ((width if final is None else final) - width))
-        return codec(forward=forward, surrogate="gaussian", sigma=sigma)(image, quality)
+        return codec(forward=forward, surrogate="gaussian", sigma=sigma, **options)(image, quality)
 
     return seen
 
