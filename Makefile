@@ -5,7 +5,7 @@ PACKAGE := $(BIN)/.installed
 EVERYTHING := $(BIN)/.installed-all
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/jpegrad/backends/native/*)
 
-.PHONY: demo test test-slow test-gpu lint format docs wheel clean
+.PHONY: demo test test-slow test-gpu fuzz lint format docs wheel clean
 
 demo: $(PACKAGE)  ## the main job on real photographs, as an HTML report
 	$(BIN)/jpegrad demo
@@ -18,6 +18,9 @@ test-slow: $(EVERYTHING)  ## the exhaustive tier
 
 test-gpu: $(EVERYTHING)  ## fails, rather than skips, without a CUDA device
 	REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
+
+fuzz: $(EVERYTHING)  ## 20,000 damaged files
+	$(BIN)/python -m tests.fuzz.fuzz_read --count 20000 --workers 2
 
 lint: $(EVERYTHING)
 	$(BIN)/ruff check .
