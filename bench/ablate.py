@@ -206,6 +206,13 @@ def attack_table(results: Results) -> str:
     return markdown(header, rows)
 
 
+def report(results: Results) -> str:
+    counted = f"{len(results.settings['images'])} photographs; attacks on the bundled ones."
+    return "\n\n".join(
+        (counted, forward_table(results), quality_table(results), attack_table(results))
+    ).strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, help="folder of PNG photographs (default: the bundled ones)")
@@ -215,7 +222,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     results = run(options)
-    text = "\n\n".join((forward_table(results), quality_table(results), attack_table(results)))
+    text = report(results)
     print(text)
     if options.out == RESULTS / "ablate.json":
         publish("ablate", text)

@@ -80,9 +80,9 @@ def run(directory: Path | None, full: bool, limit: int | None, path: Path) -> Re
 
 
 def mean_psnr(cells: list[dict[str, dict[str, float | None]]]) -> float:
-    """Mean over photographs and qualities; infinite where every output is equal to the file's."""
+    """Mean over photographs and qualities; infinite where an output is equal to the file's, NaN of nothing."""
     values = [math.inf if one["psnr"] is None else one["psnr"] for cell in cells for one in cell.values()]
-    return float(np.mean(values))
+    return float(np.mean(values)) if values else math.nan
 
 
 def by_bin(results: Results, name: str) -> dict[str, list[dict[str, dict[str, float | None]]]]:
@@ -95,7 +95,7 @@ def by_bin(results: Results, name: str) -> dict[str, list[dict[str, dict[str, fl
 
 
 def decibels(value: float) -> str:
-    return "exact" if math.isinf(value) else f"{value:.2f}"
+    return "exact" if math.isinf(value) else "–" if math.isnan(value) else f"{value:.2f}"
 
 
 def mean(cells: list[dict[str, dict[str, float | None]]], field: str) -> float:
