@@ -8,7 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-FUNCTIONS = ("jpeg", "encode", "decode", "jpeg_backward", "encode_backward", "decode_backward")
+FUNCTIONS = (
+    "jpeg",
+    "encode",
+    "decode",
+    "jpeg_backward",
+    "encode_backward",
+    "decode_backward",
+    "scan_bytes",
+    "scan_counts",
+)
 PIXELS_PER_THREAD = 1 << 16
 """Starting a thread takes as long as coding a tenth of this."""
 
@@ -62,6 +71,9 @@ class Call(ctypes.Structure):
         ("planes", c_void_p * 3),
         ("ratios", c_void_p * 3),
         ("table_gradient", c_void_p),
+        ("book", c_void_p),
+        ("book_stride", c_int64),
+        ("counts", c_void_p),
         ("threads", c_int32),
     ]
 

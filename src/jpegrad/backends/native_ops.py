@@ -310,6 +310,45 @@ def _decode_backward(
     return planes
 
 
+LIBRARY.define("native_scan_counts(Tensor[] levels, SymInt height, SymInt width, int[] sampling) -> Tensor")
+
+
+def _empty_counts(levels: list[Tensor], height: int, width: int, sampling: list[int]) -> Tensor:
+    return levels[0].new_empty((levels[0].shape[0], 2 if len(levels) == 1 else 4, 256), dtype=torch.int64)
+
+
+def _scan_counts(levels: list[Tensor], height: int, width: int, sampling: list[int]) -> Tensor:
+    """How often each image uses each Huffman symbol (DC, AC of luma; of chroma): ``[B, 2 or 4, 256]``."""
+    counts = _empty_counts(levels, height, width, sampling)
+    _scan("scan_counts", levels, height, width, sampling, counts=counts.data_ptr())
+    return counts
+
+
+LIBRARY.define(
+    "native_scan_bytes(Tensor[] levels, Tensor book, SymInt height, SymInt width, int[] sampling) -> Tensor"
+)
+
+
+def _empty_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, sampling: list[int]) -> Tensor:
+    return levels[0].new_empty((levels[0].shape[0],), dtype=torch.int64)
+
+
+def _scan_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, sampling: list[int]) -> Tensor:
+    """Bytes of each image's scan ``[B]``, stuffed zeros included; ``book`` ``[B or 1, 2 or 4, 256, 2]``, code and length."""
+    found = _empty_bytes(levels, book, height, width, sampling)
+    book = book.to(torch.int32).contiguous()
+    each = int(book.shape[0] != 1)
+    _scan("scan_bytes", levels, height, width, sampling, counts=found.data_ptr(), book=book.data_ptr(), book_stride=each)
+    return found
+
+
+def _scan(name: str, levels: list[Tensor], height: int, width: int, sampling: list[int], **fields: int) -> None:
+    levels = [level.float().contiguous() for level in levels]
+    h, v = sampling
+    k = abi.Codec(height=height, width=width, channels=len(levels), h=h, v=v)
+    abi.invoke(name, k, levels[0].shape[0], planes=abi.pointers(levels), **fields)
+
+
 for _name, _run, _fake in (
     ("native_jpeg", _jpeg, _fake_jpeg),
     ("native_jpeg_backward", _jpeg_backward, _fake_jpeg_backward),
@@ -317,6 +356,8 @@ for _name, _run, _fake in (
     ("native_encode_backward", _encode_backward, _empty_gradient),
     ("native_decode", _decode, _empty_decode),
     ("native_decode_backward", _decode_backward, _empty_planes),
+    ("native_scan_counts", _scan_counts, _empty_counts),
+    ("native_scan_bytes", _scan_bytes, _empty_bytes),
 ):
     LIBRARY.impl(_name, _run, "CPU")
     torch.library.register_fake(f"jpegrad::{_name}", _fake)

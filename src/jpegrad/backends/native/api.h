@@ -46,6 +46,9 @@ struct Call {
     float* planes[3];                  // blocks [batch, blocks_y, blocks_x, 64]: levels or gradients
     float* ratios[3];                  // the same shape: unrounded coefficients
     double* table_gradient;            // [batch, strips, channels, 64]: sums over one strip each
+    const int32_t* book;               // Huffman codes [batch or 1, tables, 256, 2]: code and length
+    int64_t book_stride;               // 1, or 0 if all images share them
+    int64_t* counts;                   // results of counting
     int32_t threads;
 };
 

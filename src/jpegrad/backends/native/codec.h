@@ -257,18 +257,12 @@ class StripCoder {
         for (int64_t y = 0; y < 8 * k.block_rows; y++) {
             int64_t in_image = s * 8 * k.block_rows + y;
             int16_t* p = row(c, y);
-            if (!own || !call.flags || in_image >= k.height) {
-                for (int64_t x = 0; x < k.width; x++) p[x] = p[x] < 0 ? 0 : p[x] > 255 ? 255 : p[x];
-                continue;
-            }
-            uint8_t* flags = c == 0 ? flag_row(b, in_image)
-                                    : call.chroma_flags + ((b * 2 + c - 1) * k.height + in_image) * k.width;
-            const uint8_t keep = c == 0 ? 0xff : 0;
-            for (int64_t x = 0; x < k.width; x++) {
-                int16_t clamped = p[x] < 0 ? 0 : p[x] > 255 ? 255 : p[x];
-                flags[x] = (uint8_t)((flags[x] & keep) | (clamped != p[x] ? SAMPLE : 0));
-                p[x] = clamped;
-            }
+            if (!own || !call.flags || in_image >= k.height)
+                clamp_row<false, false>(p, k.width, nullptr);
+            else if (c == 0)
+                clamp_row<true, false>(p, k.width, flag_row(b, in_image));
+            else
+                clamp_row<true, true>(p, k.width, call.chroma_flags + ((b * 2 + c - 1) * k.height + in_image) * k.width);
         }
     }
 

@@ -16,32 +16,40 @@ struct Levels {
 constexpr float MAGIC = 12582912.0f;               // 1.5 * 2^23: adding it rounds to an integer
 constexpr double MAGIC_WIDE = 6755399441055744.0;  // 1.5 * 2^52
 
-// Grey levels of HALF pixels as floating-point integers; with SAVE, the flag `bit` where the input clamp is active.
-template <bool SAVE> INLINE F32 read_levels(const float* p, const Levels& k, int bit, I32& flags) {
-    F32 x = load<F32>(p);
+// Grey levels of HALF pixels as floating-point integers; `outside` collects where the clamp acts.
+INLINE F32 read_levels(const float* p, const Levels& k, I32& outside) {
     if (k.direct) {
-        if (SAVE) {
-            I32 inside = (x >= 0) & (x <= k.high), finite = (x - x) == 0;
-            flags |= ~inside & (bit | (~finite & (int)UNDEFINED));
-        }
-        x = minf(maxf(x, F32{}), splatf(k.high));
-        return mul_add(x, splatf(k.factor), splatf(MAGIC)) - MAGIC;
+        F32 x = load<F32>(p), clamped = minf(maxf(x, F32{}), splatf(k.high));
+        outside |= (I32)(clamped != x);
+        return mul_add(clamped, splatf(k.factor), splatf(MAGIC)) - MAGIC;
     }
-    for (int i = 0; i < HALF; i++) {
-        double level = ((double)x[i] - k.low) * k.scale;
-        if (SAVE) {
-            bool inside = level >= 0 && level <= 255, finite = level - level == 0;
-            flags[i] |= inside ? 0 : finite ? bit : bit | UNDEFINED;
-        }
-        level = level > 0 ? level : 0;
-        level = level < 255 ? level : 255;
-        x[i] = (float)(level + MAGIC_WIDE - MAGIC_WIDE);
+    F32 levels;
+    for (int half = 0; half < 2; half++) {
+        F64 x = (__builtin_convertvector(load<HalfF32>(p + half * HALF / 2), F64) - k.low) * k.scale;
+        F64 zero = {}, full = zero + 255.0, clamped = x > zero ? x : zero;
+        clamped = clamped < full ? clamped : full;
+        outside |= (I32)(clamped != x);
+        HalfF32 rounded = __builtin_convertvector(clamped + MAGIC_WIDE - MAGIC_WIDE, HalfF32);
+        __builtin_memcpy((char*)&levels + half * sizeof rounded, &rounded, sizeof rounded);
     }
-    return x;
+    return levels;
 }
 
-template <bool SAVE> INLINE F32 read_levels(const uint8_t* p, const Levels&, int, I32&) {
-    return to_float(load_bytes(p));
+INLINE F32 read_levels(const uint8_t* p, const Levels&, I32&) { return to_float(load_bytes(p)); }
+
+// The flag of one channel of a pixel on which the input clamp may act.
+INLINE uint8_t clip_flag(float x, const Levels& k, uint8_t bit) {
+    double level = ((double)x - k.low) * k.scale;
+    bool finite = level - level == 0;
+    return level >= 0 && level <= 255 ? 0 : finite ? bit : (uint8_t)(bit | UNDEFINED);
+}
+
+template <class T>
+static __attribute__((noinline)) void clip_flags(const T* const x[], int channels, const Levels& k, uint8_t* flags) {
+    for (int i = 0; i < LANES; i++) {
+        flags[i] = 0;
+        for (int c = 0; c < channels; c++) flags[i] |= clip_flag((float)x[c][i], k, (uint8_t)(IN_R << c));
+    }
 }
 
 // A row of the forward matrix: in float where every partial sum is an integer below 2^24, otherwise in int32.
@@ -84,15 +92,18 @@ struct Planes {
 // LANES pixels to samples.
 template <bool SAVE, bool REAL, class T>
 INLINE void encode_pixels(const T* r, const T* g, const T* b, const Levels& k, const ForwardColor& color, I16 out[3], uint8_t* flags) {
-    I32 parts[3][2], flag[2] = {};
+    I32 parts[3][2], outside = {};
     for (int half = 0; half < 2; half++) {
-        F32 red = read_levels<SAVE>(r + half * HALF, k, IN_R, flag[half]);
-        F32 green = read_levels<SAVE>(g + half * HALF, k, IN_G, flag[half]);
-        F32 blue = read_levels<SAVE>(b + half * HALF, k, IN_B, flag[half]);
+        F32 red = read_levels(r + half * HALF, k, outside);
+        F32 green = read_levels(g + half * HALF, k, outside);
+        F32 blue = read_levels(b + half * HALF, k, outside);
         for (int i = 0; i < 3; i++) parts[i][half] = mix<REAL>(color.rows[i], red, green, blue);
     }
     for (int i = 0; i < 3; i++) out[i] = clamp_sample(narrow(parts[i][0], parts[i][1]));
-    if (SAVE) store(flags, to_bytes(narrow(flag[0], flag[1])));
+    if (!SAVE) return;
+    store(flags, U8{});
+    const T* const x[3] = {r, g, b};
+    if (__builtin_expect(any(outside), 0)) clip_flags(x, 3, k, flags);
 }
 
 // A row of `n` RGB pixels to three rows of samples (written in whole vectors).
@@ -122,11 +133,12 @@ static void encode_gray_row(const T* x, int64_t n, const Levels& k, int16_t* out
         bool whole = i + LANES <= n;
         const T* p = whole ? x + i : tail;
         if (!whole) __builtin_memcpy(tail, x + i, (size_t)(n - i) * sizeof(T));
-        I32 flag[2] = {};
-        F32 lo = read_levels<SAVE>(p, k, IN_R, flag[0]), hi = read_levels<SAVE>(p + HALF, k, IN_R, flag[1]);
+        I32 outside = {};
+        F32 lo = read_levels(p, k, outside), hi = read_levels(p + HALF, k, outside);
         store(out + i, narrow(to_int(lo), to_int(hi)));
         if (SAVE) {
-            store(tail_flags, to_bytes(narrow(flag[0], flag[1])));
+            store(tail_flags, U8{});
+            if (any(outside)) clip_flags(&p, 1, k, tail_flags);
             __builtin_memcpy(flags + i, tail_flags, (size_t)(whole ? LANES : n - i));
         }
     }
@@ -200,6 +212,23 @@ INLINE void decode_pixels(const Codec& c, const int16_t* const s[3], int64_t i, 
         write_values(x[j], clamped, values);
     }
     if (SAVE) store(flags, load<U8>(flags) | to_bytes(flag));
+}
+
+// Clamp decoded samples; with SAVE, `flags` (a byte per sample) gets the bits that say where.
+template <bool SAVE, bool FRESH> static void clamp_row(int16_t* samples, int64_t n, uint8_t* flags) {
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        I16 raw = load<I16>(samples + i), clamped = clamp_sample(raw);
+        store(samples + i, clamped);
+        if (!SAVE) continue;
+        U8 flag = to_bytes((I16)(clamped != raw) & (int16_t)SAMPLE);
+        store(flags + i, FRESH ? flag : flag | load<U8>(flags + i));
+    }
+    for (; i < n; i++) {
+        int16_t clamped = samples[i] < 0 ? 0 : samples[i] > 255 ? 255 : samples[i];
+        if (SAVE) flags[i] = (uint8_t)((FRESH ? 0 : flags[i]) | (clamped != samples[i] ? SAMPLE : 0));
+        samples[i] = clamped;
+    }
 }
 
 // Rows of YCbCr samples (readable in whole vectors) to `n` pixels.

@@ -1,13 +1,9 @@
-// Plain C symbols: choice of the instruction set, and threads.
+// Plain C symbols over the best instruction set of the machine.
 #include <cstdlib>
 #include <cstring>
-#include <system_error>
-#include <thread>
-#include <vector>
 
 #include "kernel.h"
-
-#define EXPORT extern "C" __attribute__((visibility("default")))
+#include "parallel.h"
 
 static const Kernel* choose() {
     const char* wanted = std::getenv("JPEGRAD_NATIVE");
@@ -22,29 +18,6 @@ static const Kernel* choose() {
 static const Kernel& kernel() {
     static const Kernel* const chosen = choose();
     return *chosen;
-}
-
-// Threads live for one call: nothing survives a fork, and any number of callers may overlap.
-template <class Fn> static int parallel(int64_t total, int threads, const Fn& fn) {
-    int64_t count = threads < 1 ? 1 : threads < total ? threads : total;
-    if (count <= 1) return fn(0, total) ? 0 : 1;
-    std::vector<std::thread> helpers;
-    std::vector<char> ok((size_t)count, 0);
-    int64_t started = 1;
-    for (; started < count; started++) {
-        int64_t i = started;
-        try {
-            helpers.emplace_back([&, i] { ok[(size_t)i] = fn(total * i / count, total * (i + 1) / count); });
-        } catch (const std::system_error&) {
-            break;
-        }
-    }
-    ok[0] = fn(0, total / count);
-    for (int64_t i = started; i < count; i++) ok[(size_t)i] = fn(total * i / count, total * (i + 1) / count);
-    for (auto& helper : helpers) helper.join();
-    for (char each : ok)
-        if (!each) return 1;
-    return 0;
 }
 
 static int run(Run part, const Codec* codec, const Call* call) {

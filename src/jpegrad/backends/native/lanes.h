@@ -7,6 +7,8 @@ typedef int32_t I32 __attribute__((vector_size(2 * LANES)));
 typedef uint32_t U32 __attribute__((vector_size(2 * LANES)));
 typedef int64_t I64 __attribute__((vector_size(2 * LANES)));
 typedef float F32 __attribute__((vector_size(2 * LANES)));
+typedef double F64 __attribute__((vector_size(2 * LANES)));
+typedef float HalfF32 __attribute__((vector_size(LANES)));
 typedef uint8_t U8 __attribute__((vector_size(LANES)));
 typedef uint8_t HalfU8 __attribute__((vector_size(LANES / 2)));
 constexpr int HALF = LANES / 2;
@@ -119,6 +121,14 @@ constexpr bool FUSED = false;
 #endif
 
 INLINE F32 to_float(I32 a) { return __builtin_convertvector(a, F32); }
+
+#if X86 && LANES == 16
+INLINE bool any(I32 mask) { return !_mm256_testz_si256((__m256i)mask, (__m256i)mask); }
+#elif X86
+INLINE bool any(I32 mask) { return _mm_movemask_epi8((__m128i)mask) != 0; }
+#else
+INLINE bool any(I32 mask) { return (mask[0] | mask[1] | mask[2] | mask[3]) != 0; }
+#endif
 
 // Raster order: the element of index i stays at index i.
 struct Halves {

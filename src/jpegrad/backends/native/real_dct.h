@@ -103,10 +103,40 @@ struct TableSums {
     F32 at[64];
 };
 
+// Slopes of a group's coefficients by frequency and part, and what the table's gradient multiplies.
+struct GroupSlopes {
+    F32 image[64][2], table[64][2];
+};
+
+template <int KIND, bool TABLES>
+INLINE void group_slopes(const int16_t* saved, const Quantizer& q, const SlopeTable& slopes, int table_kind,
+                         const SlopeTable& table_slopes, GroupSlopes& out) {
+    for (int i = 0; i < 64; i++) {
+        I16 c = load<I16>(saved + i * LANES), level = quantize(c, q, i), rest = c - level * (int16_t)(8 * q.step[i]);
+        const SlopeConstants& k = slopes.at[i];
+        if (!TABLES && KIND == GAUSSIAN && !any((I32)(max16(rest, -rest) > k.least))) {
+            out.image[i][0] = out.image[i][1] = F32{};
+            continue;
+        }
+        Halves residual = widen(rest), coefficient = widen(c), levels = widen(level);
+        F32 inverse = splatf(1.0f / (float)(8 * q.step[i]));
+        for (int part = 0; part < 2; part++) {
+            F32 r = to_float(part ? residual.hi : residual.lo) * inverse;
+            F32 u = to_float(part ? coefficient.hi : coefficient.lo) * inverse;
+            out.image[i][part] = slope_of<KIND>(r, u, k) * (1.0f / 64);
+            if (!TABLES) continue;
+            F32 slope = slope_by_kind(table_kind, r, u, table_slopes.at[i]);
+            out.table[i][part] = to_float(part ? levels.hi : levels.lo) - slope * u;
+        }
+    }
+}
+
 // From gradients at decoded samples to gradients at encoded ones, in place: transform, the quantiser's slope, inverse.
 template <int KIND, bool TABLES>
 static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, const Quantizer& q, const SlopeTable& slopes,
                           int table_kind, const SlopeTable& table_slopes, TableSums& sums) {
+    GroupSlopes slope;
+    group_slopes<KIND, TABLES>(saved, q, slopes, table_kind, table_slopes, slope);
     F32 r[64];
     for (int part = 0; part < 2; part++) {
         forward_rows(samples, stride, part, r);
@@ -116,18 +146,8 @@ static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, 
             scaled_dct(x);
             for (int v = 0; v < 8; v++) {
                 int i = 8 * v + u;
-                I16 c = load<I16>(saved + i * LANES), level = quantize(c, q, i);
-                Halves residual = widen(c - level * (int16_t)(8 * q.step[i])), coefficient = widen(c);
-                F32 inverse = splatf(1.0f / (float)(8 * q.step[i]));
-                F32 rest = to_float(part ? residual.hi : residual.lo) * inverse;
-                F32 ratio = to_float(part ? coefficient.hi : coefficient.lo) * inverse;
-                if (TABLES) {
-                    F32 slope = slope_by_kind(table_kind, rest, ratio, table_slopes.at[i]);
-                    Halves levels = widen(level);
-                    F32 step = to_float(part ? levels.hi : levels.lo) - slope * ratio;
-                    sums.at[i] = mul_add(x[v], step, sums.at[i]);
-                }
-                x[v] *= slope_of<KIND>(rest, ratio, slopes.at[i]) * (1.0f / 64);
+                if (TABLES) sums.at[i] = mul_add(x[v], slope.table[i][part], sums.at[i]);
+                x[v] *= slope.image[i][part];
             }
             scaled_idct(x);
             store_column(r, u, x);

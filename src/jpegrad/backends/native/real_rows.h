@@ -9,8 +9,10 @@ INLINE F32 masked(F32 g, I32 flags, int bit, F32 outside) {
 template <bool LUMA>
 INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const float* matrix, float clip, float* const out[3]) {
     I32 flag = load_bytes(flags);
-    F32 outside = splatf(clip), x[3];
-    for (int j = 0; j < 3; j++) x[j] = masked(load<F32>(g[j]), flag, OUT_R << j, outside);
+    F32 outside = splatf(clip), x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
+    const bool clamped = any(flag & (OUT_R | OUT_G | OUT_B));
+    if (clamped)
+        for (int j = 0; j < 3; j++) x[j] = masked(x[j], flag, OUT_R << j, outside);
     for (int i = LUMA ? 0 : 1; i < 3; i++) {
         F32 sum = mul_add(x[0], splatf(matrix[i]), mul_add(x[1], splatf(matrix[3 + i]), x[2] * matrix[6 + i]));
         store(out[i], i == 0 ? masked(sum, flag, SAMPLE, outside) : sum);
@@ -40,11 +42,14 @@ static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, in
 INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const float* matrix, float clip, float* const out[3]) {
     I32 flag = load_bytes(flags);
     F32 outside = splatf(clip), x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
-    outside = (flag & (int)UNDEFINED) != 0 ? F32{} : outside;
-    for (int j = 0; j < 3; j++) {
-        F32 sum = mul_add(x[0], splatf(matrix[j]), mul_add(x[1], splatf(matrix[3 + j]), x[2] * matrix[6 + j]));
-        store(out[j], masked(sum, flag, IN_R << j, outside));
+    F32 sums[3];
+    for (int j = 0; j < 3; j++)
+        sums[j] = mul_add(x[0], splatf(matrix[j]), mul_add(x[1], splatf(matrix[3 + j]), x[2] * matrix[6 + j]));
+    if (any(flag & (IN_R | IN_G | IN_B))) {
+        outside = (flag & (int)UNDEFINED) != 0 ? F32{} : outside;
+        for (int j = 0; j < 3; j++) sums[j] = masked(sums[j], flag, IN_R << j, outside);
     }
+    for (int j = 0; j < 3; j++) store(out[j], sums[j]);
 }
 
 // `g` readable in whole vectors.

@@ -14,19 +14,21 @@ INLINE F32 exp2_of(F32 y) {
 
 INLINE F32 absolute(F32 x) { return (F32)((I32)x & 0x7fffffff); }
 
-// cos(2 pi r) = 1 - 2 sin(pi r)^2 for |r| <= 1/2.
-INLINE F32 cos_turn(F32 r) {
+// sin(pi r)^2 = (1 - cos(2 pi r)) / 2 for |r| <= 1/2.
+INLINE F32 sin2_half_turn(F32 r) {
     F32 z = r * r, p = mul_add(z, splatf(0.07765766f), splatf(-0.59829129f));
     p = mul_add(p, z, splatf(2.55007752f));
     p = mul_add(p, z, splatf(-5.16771008f));
     p = mul_add(p, z, splatf(3.14159264f));
     F32 s = p * r;
-    return 1 - 2 * s * s;
+    return s * s;
 }
 
 // What the slope of one frequency needs besides the coefficient.
 struct SlopeConstants {
-    float near, far, scale, wave[3];
+    float near, scale, wave[3];
+    int far;  // how many thresholds beyond the nearest matter; 3: all
+    int16_t least;  // up to this residual, in eighths of a grey level, the slope is 0
 };
 
 struct SlopeTable {
@@ -41,7 +43,9 @@ struct SlopeTable {
                 s = s < 1e-3 ? 1e-3 : s > 1 ? 1 : s;
                 k.near = (float)(__builtin_sqrt(0.5 * M_LOG2E) / s);
                 k.scale = (float)(1 / (s * __builtin_sqrt(2 * M_PI)));
-                k.far = s < 0.085 ? 0 : s < 0.25 ? 1 : 2;
+                // Six deviations from the threshold, the Gaussian is below float32's resolution of 1.
+                k.least = (int16_t)__builtin_floor((0.5 - 6 * s) * 8 * q.step[i]);
+                k.far = s < 0.085 ? 0 : s < 0.18 ? 1 : s < 0.25 ? 2 : 3;
                 for (int n = 1; n <= 3; n++) k.wave[n - 1] = (float)((n % 2 ? -2 : 2) * exp(-2 * M_PI * M_PI * s * s * n * n));
             } else if (kind == SOFT_ROUND) {
                 k.near = (float)(-2 * M_LOG2E * (double)parameter);
@@ -54,9 +58,9 @@ struct SlopeTable {
 // r: residual u - level in [-1/2, 1/2]; u: coefficient in steps.
 template <int KIND> INLINE F32 slope_of(F32 r, F32 u, const SlopeConstants& k) {
     if (KIND == CUBIC) return 3 * r * r;
-    if (KIND == SIN) return 1 - cos_turn(r);
+    if (KIND == SIN) return 2 * sin2_half_turn(r);
     if (KIND == FOURIER) {
-        F32 c = cos_turn(r), before = splatf(1), now = c, sum = c;
+        F32 c = 1 - 2 * sin2_half_turn(r), before = splatf(1), now = c, sum = c;
         for (int n = 2; n <= 9; n++) {
             F32 next = 2 * c * now - before;
             before = now;
@@ -70,14 +74,18 @@ template <int KIND> INLINE F32 slope_of(F32 r, F32 u, const SlopeConstants& k) {
         return k.scale * e / (d * d);
     }
     if (KIND == GAUSSIAN) {
-        if (k.far == 2) {  // wide: the Fourier series converges at once
-            F32 c = cos_turn(r), c2 = 2 * c * c - 1, c3 = 2 * c * c2 - c;
+        if (k.far == 3) {  // wide: the Fourier series converges at once
+            F32 c = 1 - 2 * sin2_half_turn(r), c2 = 2 * c * c - 1, c3 = 2 * c * c2 - c;
             return 1 + k.wave[0] * c + k.wave[1] * c2 + k.wave[2] * c3;
         }
         F32 a = 0.5f - absolute(r), t = a * k.near, sum = exp2_of(-t * t);
-        if (k.far == 1) {  // the other threshold, and the one beyond the nearest
-            F32 b = (1 - a) * k.near, c = (1 + a) * k.near;
-            sum += exp2_of(-b * b) + exp2_of(-c * c);
+        if (k.far >= 1) {  // the other threshold
+            F32 b = (1 - a) * k.near;
+            sum += exp2_of(-b * b);
+        }
+        if (k.far == 2) {  // the one beyond the nearest
+            F32 c = (1 + a) * k.near;
+            sum += exp2_of(-c * c);
         }
         return sum * k.scale;
     }
