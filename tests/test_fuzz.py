@@ -56,12 +56,14 @@ def _hang(connection: Connection, *_: object) -> None:
     time.sleep(60)
 
 
-@pytest.mark.parametrize(("worker", "kind"), [(_die, "process died"), (_hang, "too slow")])
+@pytest.mark.parametrize(
+    ("worker", "kind", "seconds"), [(_die, "process died", 30), (_hang, "too slow", 0.1)]
+)
 def test_dead_and_hanging_workers_are_failures(
-    worker: Callable[..., None], kind: str, monkeypatch: pytest.MonkeyPatch
+    worker: Callable[..., None], kind: str, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fuzz_read, "_work", worker)
-    report = fuzz_read.supervise(range(2), seed=0, seconds=0.1, memory_mib=64, compare=False)
+    report = fuzz_read.supervise(range(2), seed=0, seconds=seconds, memory_mib=64, compare=False)
     assert report.outcomes == {kind: 2}
     assert [index for index, _ in report.failures] == [0, 1]
 

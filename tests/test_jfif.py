@@ -330,6 +330,11 @@ def test_huffman_tables_that_are_no_prefix_code() -> None:
             lookup(HuffmanTable(counts, symbols))
 
 
+def test_progressive_fields_of_a_sequential_scan_mean_nothing(plain: bytes) -> None:
+    for offset, value in ((7, 34), (8, 0), (9, 0x11)):
+        assert np.array_equal(pixels(read(patch(plain, segments.SOS, offset, value))), pillow_pixels(plain))
+
+
 def test_max_pixels(plain: bytes) -> None:
     assert read(plain, max_pixels=24 * 40).size == (24, 40)
     assert read(plain, max_pixels=None).size == (24, 40)

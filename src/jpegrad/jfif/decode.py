@@ -62,11 +62,16 @@ class Decoder:
         if self.frame is None:
             raise JPEGError("corrupt: a scan before the frame header")
         header = segments.parse_sos(segment.payload)
+        if self.frame.progressive:
+            check_progression(header)
+        else:
+            # Some encoders fill in the progressive fields of a sequential scan wrongly; they have no meaning there.
+            header = header._replace(first=0, last=63, high=0, low=0)
         components = select(self.frame, header)
         for component in components:
             if component.table is None:
                 component.table = self.table(component.header.table)
-        advance(self.frame, components, header)
+        advance(components, header)
         intervals, end = segments.entropy_coded_intervals(self.data, segment.end)
         offsets = block_offsets(components)
         self.visited += offsets.size
@@ -154,27 +159,21 @@ def select(frame: Frame, header: ScanHeader) -> list[Component]:
     return chosen
 
 
-def advance(frame: Frame, components: list[Component], header: ScanHeader) -> None:
+def advance(components: list[Component], header: ScanHeader) -> None:
     """Check that a scan sends what is due next of its coefficients, and note that it did (T.81 G.1.1.1)."""
-    first, last, high, low = header[1:]
-    if not frame.progressive:
-        # Some encoders fill in the progressive fields of a sequential scan wrongly; they have no meaning there.
-        first, last, high, low = 0, 63, 0, 0
-    elif (
-        first > last
-        or last > 63
-        or (first == 0) != (last == 0)
-        or (first > 0 and len(components) > 1)
-        or low > 13
-    ):
-        raise JPEGError(f"corrupt: progressive scan of coefficients {first} to {last}, bits {high} to {low}")
-    elif high and high != low + 1:
-        raise JPEGError(f"corrupt: progressive scan from bit {high} to {low}")
+    _, first, last, high, low = header
     for component in components:
-        due = {component.pending[k] for k in range(first, last + 1)}
-        if due != {high or NEVER_SENT}:
+        if any(pending != (high or NEVER_SENT) for pending in component.pending[first : last + 1]):
             raise JPEGError(f"corrupt: a scan repeats or skips bits of coefficients {first} to {last}")
         component.pending[first : last + 1] = [low] * (last + 1 - first)
+
+
+def check_progression(header: ScanHeader) -> None:
+    """DC alone, or a band of AC of one component; all bits above ``low``, or one more (T.81 G.1.1.1)."""
+    components, first, last, high, low = header
+    band = 0 < first <= last < 64 and len(components) == 1
+    if not (band or first == last == 0) or low > 13 or (high and high != low + 1):
+        raise JPEGError(f"corrupt: progressive scan of coefficients {first} to {last}, bits {high} to {low}")
 
 
 def decode(data: bytes, max_pixels: int | None) -> Decoder:
