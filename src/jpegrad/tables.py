@@ -4,6 +4,8 @@ Tables are natural order (row = vertical frequency), never transposed, never sca
 Sources: ITU-T T.81 Annex K.1; libjpeg-turbo ``jcparam.c`` (``jpeg_quality_scaling``, ``jpeg_add_quant_table``).
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -189,3 +191,45 @@ def annex_k(
         dtype = dtype or (quality.dtype if quality.is_floating_point() else None)
     base = torch.tensor(ANNEX_K, dtype=torch.float64, device=device)
     return scale(base, quality).to(dtype or torch.float32)
+
+
+class QualityEstimate(NamedTuple):
+    """The quality at which Annex K comes nearest to given tables; ``exact`` means equal, ``distance`` 0."""
+
+    quality: int
+    exact: bool
+    distance: float
+
+
+def estimate_quality(tables: Tensor) -> QualityEstimate:
+    """The quality that libjpeg, Pillow or OpenCV would be told to get these tables, or tables most like them.
+
+    Args:
+        tables: ``[n, 8, 8]``, n = 1 (luma), 2 (luma, chroma) or 3 (luma, Cb, Cr), positive; natural order.
+
+    Returns:
+        The quality 1…100 of the nearest tables of :func:`annex_k` (of several the highest), whether they are equal,
+        and the distance: the mean of |log(entry / theirs)| over all entries. Scaling multiplies all entries by one
+        factor, so that a ratio weighs the same at every quality and every frequency.
+
+    Raises:
+        TypeError, ValueError: ``tables`` has another type or shape, or an entry that is not positive.
+
+    Example:
+        >>> estimate_quality(annex_k(83))
+        QualityEstimate(quality=83, exact=True, distance=0.0)
+    """
+    if not isinstance(tables, Tensor):
+        raise TypeError(f"tables: expected a torch.Tensor, got {type(tables).__name__}")
+    if tables.ndim != 3 or tables.shape[0] not in (1, 2, 3) or tables.shape[1:] != (8, 8):
+        raise ValueError(f"tables: expected shape [1 to 3, 8, 8], got {list(tables.shape)}")
+    given = tables.detach().to("cpu", torch.float64)
+    wrong = ~(given > 0) | given.isinf()
+    if wrong.any():
+        raise ValueError(f"tables: expected positive entries, got {given[wrong][0].item():g}")
+    qualities = torch.arange(100, 0, -1)
+    candidates = annex_k(qualities, dtype=torch.float64)[:, [0, 1, 1][: len(given)]]
+    distances = (given.log() - candidates.log()).abs().mean((1, 2, 3))
+    nearest = int(distances.argmin())
+    distance = float(distances[nearest])
+    return QualityEstimate(int(qualities[nearest]), distance == 0, distance)
