@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from baselines.fsa import pillow
 from baselines.reich import antialiased_down
 from bench.attack import ATTACKS, budget_gaussian, cell, plain
 from bench.classifiers import classifier, recognised, unlabelled
-from bench.common import RESULTS, Results, codec, load_images, markdown, ours, publish
+from bench.common import RESULTS, Results, codec, load_images, markdown, ours, publish, track
 from bench.gradient import quality_cell
 from jpegrad.spec import JFIF
 from jpegrad.stages import blocks, chroma, color, dct, quant

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor
 
 from baselines.fsa import pillow
 from bench.classifiers import NATIVE, Classifier, classifier, labelled, recognised, unlabelled
-from bench.common import RESULTS, Results, bootstrap, codec, earlier, markdown, publish
+from bench.common import RESULTS, Results, bootstrap, codec, earlier, markdown, publish, track
 
 SEED = 0
 BATCH = 16

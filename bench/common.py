@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from rich import progress
+from rich.console import Console
 from torch import Tensor
 
 import jpegrad
@@ -123,6 +125,11 @@ class Results:
         self.cells[key] = cell
         document = {"versions": versions(), "settings": self.settings, "cells": self.cells}
         write_whole(self.path, json.dumps(document, indent=1) + "\n")
+
+
+def track(keys: Sequence[str], description: str) -> Iterable[str]:
+    """The keys one after the other, with a progress bar on the error stream: tables go to the other."""
+    return progress.track(keys, description=description, console=Console(stderr=True))
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from rich.progress import track
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from baselines import ALL, Baseline
 from baselines.fsa import pillow
-from bench.common import BINS, RESULTS, Results, bin_of, earlier, load_images, markdown, ours, publish
+from bench.common import BINS, RESULTS, Results, bin_of, earlier, load_images, markdown, ours, publish, track
 
 FEW = (1, 3, 5, 10, 15, 25, 35, 50, 60, 75, 85, 90, 95, 99)
 SEED = 0

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor
 
 import jpegrad
 from baselines import Baseline
 from baselines.fsa import pillow
 from bench.classifiers import classifier
-from bench.common import RESULTS, Results, earlier, load_images, markdown, ours, publish
+from bench.common import RESULTS, Results, earlier, load_images, markdown, ours, publish, track
 from bench.recover import TASKS
 from bench.truth import Loss, agreement, quality_slope, smoothed_gradient, table_slopes
 

@@ -15,11 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from baselines import ALL
-from bench.common import RESULTS, Results, load_images, markdown
+from bench.common import RESULTS, Results, load_images, markdown, track
 
 QUALITIES = (1, 2, 5, 8, 10, 15, 19.04, 25, 33, 40, 49, 50, 51, 60, 71.3, 75, 78, 85, 90, 92, 95, 99)
 SIDE = 192

@@ -52,6 +52,7 @@ def subjects() -> dict[str, Coder]:
         },
         "jpegrad": steady(ours("default", "")),
         "jpegrad identity": steady(ours("identity", "", table_surrogate="identity")),
+        "jpegrad table_gaussian": steady(ours("table_gaussian", "", table_surrogate="table_gaussian")),
         "jpegrad relative 15 %": steady(ours("relative", "", table_surrogate=relative(0.15))),
         "jpegrad soft": steady(ours("soft", "", forward="soft")),
         "jpegrad soft annealed": annealed,
