@@ -1,0 +1,220 @@
+"""The default gradients against what real files do: measured with Pillow's encoder, never with the code's own slopes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import jpegrad
+from jpegrad.spec import components
+from oracles import libjpeg
+from oracles.libjpeg import MODES
+
+Photographs = dict[str, np.ndarray]
+
+
+def planar(pixels: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def centre(pixels: np.ndarray, size: int) -> np.ndarray:
+    y, x = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
+    return planar(pixels[y : y + size, x : x + size])
+
+
+def squared_error(picture: np.ndarray, quality: int | None = None, tables: np.ndarray | None = None) -> float:
+    rows = None if tables is None else tables.reshape(-1, 64).tolist()
+    return float(((libjpeg.pillow(picture, quality, tables=rows).astype(np.int32) - picture) ** 2).sum())
+
+
+def quality_slopes(picture: np.ndarray, qualities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """d(squared error)/d(quality): by autograd at the quality, and of real files over ± 2."""
+    quality = torch.tensor(qualities, dtype=torch.float32, requires_grad=True)
+    image = torch.tensor(picture, dtype=torch.float32)
+    for chunk in quality.split(8):
+        decoded = jpegrad.jpeg(image.expand(len(chunk), -1, -1, -1), chunk, value_range=(0, 255))
+        (decoded - image).square().sum().backward()
+    low, high = (qualities - 2).clip(1, 100), (qualities + 2).clip(1, 100)
+    errors = {q: squared_error(picture, q) for q in {*low.tolist(), *high.tolist()}}
+    measured = [(errors[b] - errors[a]) / (b - a) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    assert quality.grad is not None
+    return quality.grad.numpy(), np.array(measured)
+
+
+def check_quality_slopes(crops: list[np.ndarray], qualities: np.ndarray) -> None:
+    ratios = []
+    for picture in crops:
+        predicted, measured = quality_slopes(picture, qualities)
+        assert (predicted != 0).all()
+        ratios.append(predicted / measured)
+    ratio = np.concatenate(ratios)
+    sign, close = (ratio > 0).mean(), (abs(np.log(np.where(ratio > 0, ratio, 1e9))) < np.log(1.5)).mean()
+    print(
+        f"d/dquality on {len(ratio)} pairs: right sign {sign:.1%}, within ×1.5 {close:.1%}, median {np.median(ratio):.2f}"
+    )
+    assert sign >= 0.98
+    assert close >= 0.90
+
+
+def test_quality_slope_on_crops(photographs: Photographs) -> None:
+    check_quality_slopes([centre(pixels, 128) for pixels in photographs.values()], np.arange(1, 100, 4))
+
+
+@pytest.mark.slow
+def test_quality_slope_on_whole_photographs(photographs: Photographs) -> None:
+    check_quality_slopes([planar(pixels) for pixels in photographs.values()], np.arange(1, 100))
+
+
+def test_quality_slope_is_zero_nowhere(photographs: Photographs) -> None:
+    picture = centre(photographs["facades"], 40)
+    image = torch.tensor(picture, dtype=torch.float32)
+    for mode in MODES:
+        quality = torch.arange(1.0, 100.0, requires_grad=True)
+        decoded = jpegrad.jpeg(image.expand(99, -1, -1, -1), quality, value_range=(0, 255), subsampling=mode)
+        (decoded - image).square().sum().backward()
+        assert quality.grad is not None
+        assert (quality.grad != 0).all()
+
+
+def entry_changes(
+    crops: list[np.ndarray], quality: int, deltas: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change of the squared error of all crops together, when one table entry changes: predicted and measured."""
+    entries = jpegrad.tables.annex_k(quality).numpy().astype(int)
+    cases = [(i, d) for i in range(128) for d in deltas if 1 <= entries.flat[i] + d <= 255]
+    predicted, measured = np.zeros(len(cases)), np.zeros(len(cases))
+    for picture in crops:
+        tables = jpegrad.tables.annex_k(quality).requires_grad_()
+        image = torch.tensor(picture, dtype=torch.float32)
+        (jpegrad.jpeg(image, tables=tables, value_range=(0, 255)) - image).square().sum().backward()
+        assert tables.grad is not None
+        unchanged = squared_error(picture, tables=entries)
+        for j, (i, delta) in enumerate(cases):
+            changed = entries.copy()
+            changed.flat[i] += delta
+            predicted[j] += tables.grad.flatten()[i].item() * delta
+            measured[j] += squared_error(picture, tables=changed) - unchanged
+    return predicted, measured
+
+
+def check_entries(crops: list[np.ndarray], quality: int, deltas: tuple[int, ...]) -> None:
+    predicted, measured = entry_changes(crops, quality, deltas)
+    correlation = np.corrcoef(predicted, measured)[0, 1]
+    size = predicted @ measured / (predicted @ predicted)
+    print(
+        f"{len(predicted)} single table entries at quality {quality}: correlation {correlation:.3f}, size {size:.2f}"
+    )
+    assert correlation > 0.9
+    assert 0.8 < size < 1.25
+
+
+def test_single_table_entries(photographs: Photographs) -> None:
+    check_entries([planar(pixels)[:, :192, :192] for pixels in photographs.values()], 90, (-2, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quality", [10, 25, 50, 75, 90])
+def test_single_table_entries_on_whole_photographs(quality: int, photographs: Photographs) -> None:
+    # At low quality few levels are not zero: other alignments to the blocks give four times as many.
+    shifts = ((0, 0), (4, 4), (0, 4), (4, 0))
+    crops = [planar(pixels)[:, y:, x:].copy() for pixels in photographs.values() for y, x in shifts]
+    check_entries(crops, quality, (-2, -1, 1, 2))
+
+
+def smoothed_derivative(
+    picture: np.ndarray, quality: int, mode: str, sigma: float, losses: np.ndarray, pairs: int
+) -> list[np.ndarray]:
+    """Gradient of E[⟨loss, file(round(picture + σ·noise))⟩] for each of the losses, twice from independent samples."""
+    random = np.random.default_rng(11)
+    codec = libjpeg.opencv if mode in ("4:4:0", "4:1:1") else libjpeg.pillow
+    halves = []
+    for _ in range(2):
+        steps, changes = [], []
+        for _ in range(pairs // 2):
+            step = random.standard_normal(picture.shape)
+            above, below = (
+                codec(np.rint(picture + s * sigma * step).clip(0, 255).astype(np.uint8), quality, mode)
+                for s in (1, -1)
+            )
+            steps.append(step.ravel())
+            changes.append((above.astype(float) - below).ravel())
+        weights = losses.reshape(len(losses), -1) @ np.array(changes).T / (2 * sigma)
+        halves.append(weights @ np.array(steps) / len(steps))
+    return halves
+
+
+def check_gaussian(crops: list[np.ndarray], quality: int, mode: str, sigma: float, pairs: int) -> None:
+    losses = np.random.default_rng(12).standard_normal((64, *crops[0].shape))
+    agreement = measured_norm = predicted_norm = 0.0
+    for picture in crops:
+        first, second = smoothed_derivative(picture, quality, mode, sigma, losses, pairs)
+        image = torch.tensor(picture, dtype=torch.float32).expand(losses.shape).clone().requires_grad_()
+        options = {"subsampling": "4:2:0" if mode == "gray" else mode, "value_range": (0, 255)}
+        out = jpegrad.jpeg(image, quality, surrogate="gaussian", sigma=sigma, **options)
+        out.backward(torch.tensor(losses, dtype=torch.float32))
+        assert image.grad is not None
+        gradient = image.grad.reshape(len(losses), -1).double().numpy()
+        agreement += ((first + second) / 2 * gradient).sum()
+        # The product of two independent halves has no sampling noise in its mean.
+        measured_norm += (first * second).sum()
+        predicted_norm += (gradient**2).sum()
+    cosine = agreement / np.sqrt(measured_norm * predicted_norm)
+    size = agreement / predicted_norm
+    print(
+        f"quality {quality}, {mode}, σ {sigma}: corrected cosine {cosine:.3f}, measured / predicted {size:.3f}"
+    )
+    assert cosine >= 0.95
+    assert 0.9 <= size <= 1.1
+
+
+def textured(pixels: np.ndarray, size: int, channels: int = 3) -> np.ndarray:
+    """The middle of a photograph in grey levels 32…223, where noise meets no clamp."""
+    return np.rint(32 + centre(pixels, size)[:channels] * 0.75)
+
+
+@pytest.mark.parametrize("quality", [10, 50, 90])
+def test_gaussian_is_the_derivative_of_the_noise_smoothed_file(
+    quality: int, photographs: Photographs
+) -> None:
+    check_gaussian(
+        [textured(pixels, 24) for pixels in photographs.values()], quality, "4:2:0", sigma=2.0, pairs=1500
+    )
+
+
+WIDTHS = [(mode, 2.0) for mode in (*MODES, "gray")] + [("4:2:0", 1.0), ("4:2:0", 4.0)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quality", [10, 50, 90])
+@pytest.mark.parametrize(("mode", "sigma"), WIDTHS)
+def test_gaussian_in_every_mode(mode: str, sigma: float, quality: int, photographs: Photographs) -> None:
+    channels = 1 if mode == "gray" else 3
+    crops = [textured(pixels, 32, channels) for pixels in photographs.values()]
+    check_gaussian(crops, quality, mode, sigma, pairs=2500)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.0])
+@pytest.mark.parametrize("mode", [*MODES, "gray"])
+def test_noise_variance_of_every_plane(mode: str, sigma: float, photographs: Photographs) -> None:
+    channels, count = (1, 80) if mode == "gray" else (3, 80)
+    subsampling = "4:2:0" if mode == "gray" else mode
+    picture = torch.from_numpy(textured(photographs["hibiscus"], 128, channels)) + torch.rand(
+        channels, 128, 128
+    )
+    noisy = picture + sigma * torch.randn(count, channels, 128, 128)
+    ones = torch.ones(2, 8, 8)
+    coefficients = jpegrad.encode(noisy, tables=ones, subsampling=subsampling, value_range=(0, 255))
+    assert coefficients.unrounded is not None
+    for u, component in zip(coefficients.unrounded, components(channels, subsampling), strict=True):
+        measured = u.double().var(0).mean().item()
+        print(
+            f"{mode} {component.name}: variance {measured:.3f}, formula {float(component.noise_variance(sigma)):.3f}"
+        )
+        assert measured == pytest.approx(float(component.noise_variance(sigma)), rel=0.03)
+
+
+def test_noise_variance_sees_the_averaging() -> None:
+    luma, chroma, _ = components(3, "4:2:0")
+    assert chroma.noise_variance(2.0) < luma.noise_variance(2.0)
+    assert replace(chroma, averaged=1).noise_variance(2.0) > chroma.noise_variance(2.0)
