@@ -35,6 +35,10 @@ def read(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> Coefficients
     proportion to the length of the file: each block must cost at least one bit, no bit of a coefficient may be sent
     twice, and all scans together may visit 256 blocks per byte of the file.
 
+    ``decode`` of the result equals Pillow's decoding. (Forged levels can be so large that the inverse DCT leaves the
+    16 bits in which libjpeg-turbo computes it; its builds then disagree with each other, while ``decode`` computes on
+    without overflow. With tables up to 255, no picture of 8 bits comes near.)
+
     Args:
         source: path, bytes, or binary file object (read from its position to its end).
         max_pixels: largest height · width accepted; None for no limit.
@@ -85,7 +89,8 @@ def to_bytes(
     """The .jpg file of one image: baseline, one interleaved scan, JFIF header; what Pillow writes, byte for byte.
 
     Coefficients of ``encode`` give the bytes of Pillow's ``save`` with the same ``quality`` or ``qtables`` and
-    ``subsampling``. Any viewer decodes the file to exactly ``decode(coefficients)``.
+    ``subsampling`` (for gray images, without ``subsampling``: it would only change an idle header field). Any viewer
+    decodes the file to exactly ``decode(coefficients)``; :func:`read` says with which reservation.
 
     Args:
         coefficients: integer levels, integer tables 1…255, and the colour conversion that a viewer has: JFIF's, or RGB
