@@ -1,4 +1,4 @@
-"""The default gradients against what real files do: measured with Pillow's encoder, never with the code's own slopes."""
+"""The default gradients against what real files do, measured with their encoders, never with the code's own slopes."""
 
 from dataclasses import replace
 
@@ -169,7 +169,10 @@ def check_gaussian(crops: list[np.ndarray], quality: int, mode: str, sigma: floa
 
 
 def textured(pixels: np.ndarray, size: int, channels: int = 3) -> np.ndarray:
-    """The middle of a photograph in grey levels 32…223, where noise meets no clamp."""
+    """The middle of a photograph in grey levels 32…223, where noise meets no clamp.
+
+    Sizes are multiples of the MCU's: the width of ``gaussian`` assumes white noise, which padding by replication is not.
+    """
     return np.rint(32 + centre(pixels, size)[:channels] * 0.75)
 
 

@@ -125,7 +125,7 @@ def run(
     back, centre = (TO_RGB, CENTRE) if inverse is None else (inverse, offset)
     planes = rgb
     if not gray:
-        rounding = np.rint(offset * 65536) + [32768, 32767, 32767]
+        rounding = np.rint(offset * 65536) + np.array([32768, 32767, 32767])
         mixed = np.einsum("ij,jyx->iyx", np.rint(matrix * 65536), rgb) + rounding[:, None, None]
         planes = (mixed.astype(np.int64) >> 16).clip(0, 255)
 
