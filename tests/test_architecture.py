@@ -20,7 +20,7 @@ EVERYTHING = {*FILES, "", "nn", "tune", "data", "testing", "demo", "bench", "cli
 # has one of its own; "" is the package itself, as `import jpegrad` gives it.
 ARROWS: dict[str, set[str]] = {
     "surrogates": set(),
-    "tables": {"surrogates"},
+    "tables": {"files", "surrogates"},
     "spec": {"surrogates", "tables"},
     "coefficients": GROUND,
     "data": set(),
@@ -40,7 +40,8 @@ ARROWS: dict[str, set[str]] = {
     "tune": {*FILES, "data"},
     "demo": {*FILES, "", "nn", "tune", "data"},
     "bench": {*FILES, "", "nn", "tune", "data", "testing"},
-    "cli": EVERYTHING,
+    "commands": EVERYTHING - {"bench"},
+    "cli": {"commands"},
     "": {*FILES, "nn", "compat", "tune", "testing", "data"},
 }
 

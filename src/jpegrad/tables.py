@@ -4,11 +4,15 @@ Tables are natural order (row = vertical frequency), never transposed, never sca
 Sources: ITU-T T.81 Annex K.1; libjpeg-turbo ``jcparam.c`` (``jpeg_quality_scaling``, ``jpeg_add_quant_table``).
 """
 
+import json
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from jpegrad.files import write_atomically
 from jpegrad.surrogates import Elementwise, Surrogate, identity, leaky_clamp, straight_through
 
 LUMINANCE = (
@@ -233,3 +237,61 @@ def estimate_quality(tables: Tensor) -> QualityEstimate:
     nearest = int(distances.argmin())
     distance = float(distances[nearest])
     return QualityEstimate(int(qualities[nearest]), distance == 0, distance)
+
+
+def save(path: str | os.PathLike[str], tables: Tensor, **about: str) -> None:
+    """Write tables as JSON: ``{"tables": [[[16, 11, ...], ...], ...]}``, natural order.
+
+    Args:
+        path: where; the file appears complete or not at all.
+        tables: ``[n, 8, 8]``, integers 1…255.
+        about: further entries of the file, such as how the tables were made.
+
+    Raises:
+        ValueError: the tables are not as described.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> save(f"{folder.name}/tables.json", annex_k(50), made="by hand")
+        >>> bool((load(f"{folder.name}/tables.json") == annex_k(50)).all())
+        True
+    """
+    _check_whole(tables)
+    entries = tables.to(torch.int64).tolist()
+    write_atomically(path, (json.dumps({**about, "tables": entries}) + "\n").encode())
+
+
+def load(path: str | os.PathLike[str]) -> Tensor:
+    """Read tables that :func:`save` wrote, or a bare nested list.
+
+    Returns:
+        ``[n, 8, 8]``, float32.
+
+    Raises:
+        ValueError: the file does not hold tables of integers 1…255.
+        OSError: the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> save(f"{folder.name}/tables.json", annex_k(75))
+        >>> load(f"{folder.name}/tables.json").shape
+        torch.Size([2, 8, 8])
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        tables = torch.tensor(content["tables"] if isinstance(content, dict) else content, dtype=torch.float32)
+        _check_whole(tables)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{os.fspath(path)}: expected JSON with tables [n, 8, 8]: {error}") from None
+    return tables
+
+
+def _check_whole(tables: Tensor) -> None:
+    if tables.ndim != 3 or tables.shape[0] not in (1, 2, 3) or tables.shape[1:] != (8, 8):
+        raise ValueError(f"tables: expected shape [1 to 3, 8, 8], got {list(tables.shape)}")
+    wrong = (tables != tables.round()) | (tables < 1) | (tables > 255)
+    if wrong.any():
+        raise ValueError(f"tables: expected integers 1 to 255, got {tables[wrong][0].item():g}")

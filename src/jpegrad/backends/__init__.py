@@ -3,7 +3,7 @@
 A backend is a module with
 
 - ``unsupported(operation, image, spec) -> list[str]``: reasons why it cannot run ``"jpeg"``, ``"encode"`` or
-  ``"decode"`` (``image`` stands for its dtype, device, shape and layout; for ``"decode"`` it is the first component's levels);
+  ``"decode"`` (``image`` stands for its dtype, device, shape and layout; to decode, the first component's levels);
 - ``jpeg(image, tables, spec) -> image``;
 - ``encode(image, tables, spec) -> (levels, unrounded or None)``;
 - ``decode(levels, tables, size, dtype, spec) -> image``;

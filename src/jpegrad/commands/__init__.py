@@ -1,0 +1,1 @@
+"""The commands of :mod:`jpegrad.cli`, by subject."""

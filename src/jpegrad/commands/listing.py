@@ -1,0 +1,52 @@
+"""``jpegrad surrogates``, ``jpegrad backends``, ``jpegrad demo``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jpegrad import backends as available
+from jpegrad.spec import Spec
+from jpegrad.surrogates import ALL, Component
+
+console = Console()
+
+
+def surrogates() -> None:
+    """The gradient estimators of the library."""
+    table = Table("name", "slope at 0", "at ¼", "at ½", "source", title="slope against u = coefficient / step (step 16)")
+    points = torch.tensor([0.0, 0.25, 0.499999], dtype=torch.float64)
+    step = torch.tensor(16.0, dtype=torch.float64)
+    for record in ALL.values():
+        slopes = record.slope(points, step, Component("Y", 0.447))
+        table.add_row(record.name, *(f"{slope:.3f}" for slope in slopes.tolist()), record.source)
+    console.print(table)
+
+
+def backends() -> None:
+    """Which code runs, in the order in which ``auto`` tries it, and why."""
+    table = Table("backend", "uint8 on the CPU", "float32 on the CPU", "float32 on CUDA")
+    samples = [torch.zeros(3, 16, 16, dtype=torch.uint8), torch.zeros(3, 16, 16)]
+    if torch.cuda.is_available():
+        samples.append(torch.zeros(3, 16, 16, device="cuda"))
+    for name in available.ORDER:
+        row = []
+        for sample in samples:
+            reasons = available.reasons(name, "jpeg", sample, Spec())
+            row.append("[green]runs[/]" if not reasons else "; ".join(reasons))
+        table.add_row(name, *row, *["no device"] * (3 - len(row)))
+    console.print(table)
+    console.print("JPEGRAD_BACKEND=reference turns acceleration off.", highlight=False)
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The report to write.")] = Path("jpegrad-demo.html"),
+    seed: Annotated[int, typer.Option(help="Draws the secret quality and the secret tables.")] = 0,
+) -> None:
+    """Show the codec and its gradients on real photographs, as an HTML report."""
+    from jpegrad.demo import run
+
+    run(output, seed, console)
