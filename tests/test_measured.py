@@ -50,9 +50,7 @@ def check_quality_slopes(crops: list[np.ndarray], qualities: np.ndarray) -> None
         ratios.append(predicted / measured)
     ratio = np.concatenate(ratios)
     sign, close = (ratio > 0).mean(), (abs(np.log(np.where(ratio > 0, ratio, 1e9))) < np.log(1.5)).mean()
-    print(
-        f"d/dquality on {len(ratio)} pairs: right sign {sign:.1%}, within ×1.5 {close:.1%}, median {np.median(ratio):.2f}"
-    )
+    print(f"d/dquality on {len(ratio)} pairs: right sign {sign:.1%}, within ×1.5 {close:.1%}")
     assert sign >= 0.98
     assert close >= 0.90
 
@@ -171,7 +169,7 @@ def check_gaussian(crops: list[np.ndarray], quality: int, mode: str, sigma: floa
 def textured(pixels: np.ndarray, size: int, channels: int = 3) -> np.ndarray:
     """The middle of a photograph in grey levels 32…223, where noise meets no clamp.
 
-    Sizes are multiples of the MCU's: the width of ``gaussian`` assumes white noise, which padding by replication is not.
+    Sizes are whole MCUs: the width of ``gaussian`` assumes white noise, which padding by replication is not.
     """
     return np.rint(32 + centre(pixels, size)[:channels] * 0.75)
 
@@ -181,7 +179,7 @@ def test_gaussian_is_the_derivative_of_the_noise_smoothed_file(
     quality: int, photographs: Photographs
 ) -> None:
     check_gaussian(
-        [textured(pixels, 24) for pixels in photographs.values()], quality, "4:2:0", sigma=2.0, pairs=1500
+        [textured(pixels, 32) for pixels in photographs.values()], quality, "4:2:0", sigma=2.0, pairs=1500
     )
 
 
