@@ -39,8 +39,8 @@ def scan_order(
 ) -> tuple[Tensor, Tensor]:
     """Which block of a component each place of the interleaved scan holds, row-major within the MCU.
 
-    A dummy block, past the right or the lower border, has AC levels 0 and repeats the DC level of the block coded
-    before it in its row or, below the image, of the last block of the row above in the same MCU.
+    A dummy block, past the right or the lower border of the component, has AC levels 0 and repeats the DC level coded
+    before it: the last of its row or, in a row below the image, of the row above in the same MCU.
 
     Args:
         blocks: (blocks_y, blocks_x) of the component.
