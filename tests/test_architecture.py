@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 GROUND = {"spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "rate", "jfif", "io"}
-EVERYTHING = {*FILES, "", "nn", "tune", "data", "testing", "demo", "bench", "cli"}
+OUTER = {*FILES, "", "nn", "tune", "data"}
 
 # Which rooms of the house each room may import. A room is a module or subpackage of jpegrad; each backend
 # has one of its own; "" is the package itself, as `import jpegrad` gives it.
@@ -38,9 +38,9 @@ ARROWS: dict[str, set[str]] = {
     "compat": CODEC,
     "testing": FILES,
     "tune": {*FILES, "data"},
-    "demo": {*FILES, "", "nn", "tune", "data"},
-    "bench": {*FILES, "", "nn", "tune", "data", "testing"},
-    "commands": EVERYTHING - {"bench"},
+    "demo": OUTER,
+    "bench": {*OUTER, "testing"},
+    "commands": {*OUTER, "demo", "bench"},
     "cli": {"commands"},
     "": {*FILES, "nn", "compat", "tune", "testing", "data"},
 }
