@@ -1,13 +1,14 @@
 """The CPU kernel: C++ over 16-bit lanes, fused per row of MCUs; equal to the reference with 0 differing samples.
 
-Gradients are the reference's in float32, from the coefficients themselves (16-bit integers, 3 bytes per pixel in 4:2:0) and
-from one byte of clamp flags per pixel and per chroma sample. The slopes of the library's records are evaluated in the
-kernel; a record of your own runs between its two halves.
+Gradients are the reference's in float32, from the coefficients themselves (16-bit integers, 3 bytes per pixel in
+4:2:0) and from one byte of clamp flags per pixel and per chroma sample. The slopes of the library's records are
+evaluated in the kernel; a record of your own runs between its two halves.
 """
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -37,6 +38,13 @@ IDENTITY = 0
 _ONE = 65536
 _GREY = (0.0, 255.0)
 
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def _constant(function: Call) -> Call:
+    """For the compiler: a function of constants, to be called and not to be looked into."""
+    return cast(Call, torch.compiler.assume_constant_result(function))
+
 
 def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
     """Reasons why the kernel cannot run a call."""
@@ -50,11 +58,13 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
     if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
         found.append("it has no rules for the transforms of torch.func")
     if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):
-        found.append(f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast")
+        found.append(
+            f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"
+        )
     return found + _color_reasons(spec.color)
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _missing() -> str:
     library = native_abi.load()
     return library if isinstance(library, str) else ""
@@ -69,7 +79,9 @@ def _color_reasons(color: Color | None) -> list[str]:
     if any(x * _ONE % 1 for x in (*offset, *decoder_offset)):
         return ["its colour offsets are multiples of 2^-16"]
     sums = [255 * sum(map(abs, row)) + abs(o) + 1 for row, o in zip(matrix, offset, strict=True)]
-    sums += [sum(abs(x) * (255 + abs(o)) for x, o in zip(row, decoder_offset, strict=True)) + 1 for row in inverse]
+    sums += [
+        sum(abs(x) * (255 + abs(o)) for x, o in zip(row, decoder_offset, strict=True)) + 1 for row in inverse
+    ]
     return [] if max(sums) < 2**15 else ["the colour conversion does not fit 32-bit integers"]
 
 
@@ -80,13 +92,17 @@ def _color_numbers(color: Color | None) -> tuple[Any, Any, Any, Any]:
     return chosen.matrix, chosen.offset, decoder.inverse, decoder.offset
 
 
-@torch.compiler.assume_constant_result
 @functools.cache
-def _rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
-    """Whether every grey level comes out the same through float32 as straight from float64."""
+def _compare_roundings(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
     low, high = value_range
     values = low + torch.arange(256, dtype=torch.float64) / 255 * (high - low)
     return torch.equal(values.to(dtype), values.float().to(dtype))
+
+
+@_constant
+def _rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
+    """Whether every grey level comes out the same through float32 as straight from float64."""
+    return _compare_roundings(value_range, dtype)
 
 
 def _is_own(record: Surrogate) -> bool:
@@ -95,19 +111,27 @@ def _is_own(record: Surrogate) -> bool:
 
 
 def _settings(spec: Spec, channels: int, value_range: tuple[float, float] | None = None) -> Settings:
-    records = [record if _is_own(record) else surrogates.identity for record in (spec.surrogate, spec.table_surrogate)]
+    records = [
+        record if _is_own(record) else surrogates.identity
+        for record in (spec.surrogate, spec.table_surrogate)
+    ]
     color = None if spec.color is None else _color_numbers(spec.color)
     key = [(record.name, record.parameter or 0.0) for record in records]
-    return _resolve(channels, spec.subsampling, value_range or spec.value_range, spec.clip_slope, _frozen(color), *key)
+    value_range = value_range or spec.value_range
+    return _resolve(channels, spec.subsampling, value_range, spec.clip_slope, _frozen(color), *key)
+
+
+@_constant
+def _resolve(*key: Any) -> Settings:
+    return _computed(*key)
 
 
 def _frozen(numbers: Any) -> Any:
     return tuple(map(_frozen, numbers)) if isinstance(numbers, (tuple, list)) else numbers
 
 
-@torch.compiler.assume_constant_result
 @functools.lru_cache(256)
-def _resolve(
+def _computed(
     channels: int,
     subsampling: str,
     value_range: tuple[float, float],
@@ -161,7 +185,9 @@ def _tables(tables: Tensor, lead: torch.Size) -> Tensor:
     """Tables that all images share as ``[n, 8, 8]``, others as ``[B, n, 8, 8]``; contiguous float64."""
     tables = tables.to(torch.float64)
     if math.prod(tables.shape[:-3]) != 1:
-        return tables.expand(*lead, *tables.shape[-3:]).reshape(math.prod(lead), *tables.shape[-3:]).contiguous()
+        return (
+            tables.expand(*lead, *tables.shape[-3:]).reshape(math.prod(lead), *tables.shape[-3:]).contiguous()
+        )
     return tables.reshape(tables.shape[-3:]).contiguous()
 
 
@@ -193,7 +219,9 @@ class _Jpeg(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         tables, *kept = ctx.saved_tensors
-        image, sums = torch.ops.jpegrad.native_jpeg_backward(gradient, tables, *kept, *ctx.settings, ctx.with_tables)
+        image, sums = torch.ops.jpegrad.native_jpeg_backward(
+            gradient, tables, *kept, *ctx.settings, ctx.with_tables
+        )
         return image, _sum_to_tables(list(sums.unbind(1)), tables) if ctx.with_tables else None, None
 
 
@@ -201,7 +229,9 @@ class _Encode(torch.autograd.Function):
     """Levels, then coefficients in steps, of every component."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: Settings, spec: Spec) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, image: Tensor, tables: Tensor, settings: Settings, spec: Spec
+    ) -> tuple[Tensor, ...]:
         levels, ratios, flags = torch.ops.jpegrad.native_encode(image, tables, *settings, True, True)
         ctx.settings, ctx.spec = settings, spec
         ctx.save_for_backward(tables, flags, *ratios)
@@ -229,7 +259,9 @@ class _Encode(torch.autograd.Function):
 
 class _Decode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tables: Tensor, settings: Settings, height: int, width: int, *levels: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, tables: Tensor, settings: Settings, height: int, width: int, *levels: Tensor
+    ) -> Tensor:
         out, *flags = torch.ops.jpegrad.native_decode(levels, tables, height, width, False, *settings, True)
         ctx.settings = settings
         ctx.save_for_backward(tables, *flags, *levels)
@@ -242,9 +274,15 @@ class _Decode(torch.autograd.Function):
         found = torch.ops.jpegrad.native_decode_backward(gradient, flags, chroma_flags, *ctx.settings)
         to_tables = None
         if ctx.needs_input_grad[0]:
-            sums = [(g * level).sum((1, 2), dtype=torch.float64) for g, level in zip(found, levels, strict=True)]
+            sums = [
+                (g * level).sum((1, 2), dtype=torch.float64) for g, level in zip(found, levels, strict=True)
+            ]
             to_tables = _sum_to_tables(sums, tables)
         return to_tables, None, None, None, *(g * _table_of(tables, i) for i, g in enumerate(found))
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    return function.apply(*arguments)
 
 
 def _needs_gradient(*tensors: Tensor) -> bool:
@@ -263,10 +301,10 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     if not _needs_gradient(x, tables):
         out = torch.ops.jpegrad.native_jpeg(x.detach(), tables.detach(), *settings, False, False)[0]
     elif _is_own(spec.surrogate) and _is_own(spec.table_surrogate):
-        out = _Jpeg.apply(x, tables, settings)
+        out = _apply(_Jpeg, x, tables, settings)
     else:
-        both = _Encode.apply(x, tables, settings, spec)
-        out = _Decode.apply(tables, settings, *image.shape[-2:], *both[: len(both) // 2])
+        both = _apply(_Encode, x, tables, settings, spec)
+        out = _apply(_Decode, tables, settings, *image.shape[-2:], *both[: len(both) // 2])
     return out.reshape(image.shape).to(image.dtype)
 
 
@@ -277,7 +315,7 @@ def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...
     x = _batch(image if image.dtype is torch.uint8 else image.float())
     tables = _tables(tables, lead)
     if torch.is_grad_enabled():
-        both = _Encode.apply(x, tables, settings, spec)
+        both = _apply(_Encode, x, tables, settings, spec)
     else:
         both = torch.ops.jpegrad.native_encode(x, tables, *settings, False, False)[0]
     planes = tuple(plane.reshape(*lead, *plane.shape[1:]) for plane in both)
@@ -285,7 +323,9 @@ def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...
     return planes[:count], planes[count:] or None
 
 
-def decode(levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec) -> Tensor:
+def decode(
+    levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec
+) -> Tensor:
     """An image ``[..., C, H, W]`` of ``dtype`` from levels per component."""
     lead = levels[0].shape[:-4]
     # Types other than float32 and uint8 get grey levels from the kernel, and their own arithmetic here.
@@ -294,10 +334,12 @@ def decode(levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dt
     tables = _tables(tables, lead)
     flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
     if dtype is not torch.uint8 and _needs_gradient(tables, *flat):
-        out = _Decode.apply(tables, settings, *size, *flat)
+        out = _apply(_Decode, tables, settings, *size, *flat)
     else:
         flat = [level.detach() for level in flat]
-        out = torch.ops.jpegrad.native_decode(flat, tables.detach(), *size, dtype is torch.uint8, *settings, False)[0]
+        out = torch.ops.jpegrad.native_decode(
+            flat, tables.detach(), *size, dtype is torch.uint8, *settings, False
+        )[0]
     out = out.reshape(*lead, *out.shape[1:])
     if plain:
         return out

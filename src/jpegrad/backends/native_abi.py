@@ -2,6 +2,8 @@
 
 import ctypes
 import functools
+import os
+from collections.abc import Sequence
 from ctypes import byref, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 
@@ -80,16 +82,17 @@ class Call(ctypes.Structure):
 
 @functools.cache
 def load() -> ctypes.CDLL | str:
-    """The shared library, or the reason why there is none."""
+    """The shared library, or the reason why there is none; ``JPEGRAD_NATIVE_LIBRARY`` names another build of it."""
     folder = Path(__file__).parent
     found = [path for pattern in ("_native*.so", "_native*.dylib") for path in sorted(folder.glob(pattern))]
+    if chosen := os.environ.get("JPEGRAD_NATIVE_LIBRARY"):
+        found = [Path(chosen)]
     if not found:
         return "the native kernel is not built (no C++ compiler at installation?)"
     try:
         library = ctypes.CDLL(str(found[0]))
         library.jpegrad_kernel.restype = c_char_p
         library.jpegrad_sizeof.restype = c_int64
-        library.jpegrad_saved_size.restype = c_int64
         for name in FUNCTIONS:
             function = getattr(library, f"jpegrad_{name}")
             function.argtypes = (c_void_p, c_void_p)
@@ -114,12 +117,7 @@ def describe(image: Tensor) -> Image:
     return Image(image.data_ptr(), b, c, y, x, 0 if image.dtype is torch.uint8 else 1)
 
 
-def saved_size(codec: Codec) -> int:
-    """Elements of the saved coefficients of one image, int16."""
-    return int(library().jpegrad_saved_size(byref(codec)))
-
-
-def pointers(tensors: tuple[Tensor, ...]) -> ctypes.Array[c_void_p]:
+def pointers(tensors: Sequence[Tensor]) -> ctypes.Array[c_void_p]:
     return (c_void_p * 3)(*(tensor.data_ptr() for tensor in tensors))
 
 

@@ -24,7 +24,14 @@ INTEGERS = {
     "inverse_matrix": 9,
     "inverse_bias": 3,
 }
-REALS = {"value_range": 2, "clip_slope": 1, "slope_parameter": 3, "table_parameter": 3, "forward_real": 9, "inverse_real": 9}
+REALS = {
+    "value_range": 2,
+    "clip_slope": 1,
+    "slope_parameter": 3,
+    "table_parameter": 3,
+    "forward_real": 9,
+    "inverse_real": 9,
+}
 
 LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
 SETTINGS = "int[] integers, float[] reals"
@@ -36,10 +43,6 @@ class Settings(NamedTuple):
     integers: tuple[int, ...]
     reals: tuple[float, ...]
 
-    @property
-    def sampling(self) -> tuple[int, int]:
-        return self.integers[0], self.integers[1]
-
 
 def _unflatten(values: tuple[float, ...], sizes: dict[str, int]) -> dict[str, tuple[float, ...]]:
     fields, start = {}, 0
@@ -50,8 +53,9 @@ def _unflatten(values: tuple[float, ...], sizes: dict[str, int]) -> dict[str, tu
 
 
 @functools.lru_cache(256)
-def codec(channels: int, height: int, width: int, tables: int, integers: tuple[int, ...], reals: tuple[float, ...]) -> abi.Codec:
+def codec(channels: int, height: int, width: int, tables: int, settings: Settings) -> abi.Codec:
     """The kernel's structure for images of one size."""
+    integers, reals = settings
     whole, real = _unflatten(integers, INTEGERS), _unflatten(reals, REALS)
     h, v = whole["sampling"]
     low, high = real["value_range"]
@@ -80,7 +84,7 @@ def codec(channels: int, height: int, width: int, tables: int, integers: tuple[i
 
 
 def _codec(shape: torch.Size, tables: int, integers: list[int], reals: list[float]) -> abi.Codec:
-    return codec(shape[-3], shape[-2], shape[-1], tables, tuple(integers), tuple(reals))
+    return codec(shape[-3], shape[-2], shape[-1], tables, Settings(tuple(integers), tuple(reals)))
 
 
 def _table_fields(tables: Tensor) -> dict[str, int]:
@@ -93,16 +97,21 @@ def _flags(shape: torch.Size, sampling: list[int], keep: bool, like: Tensor) -> 
     batch, channels, height, width = shape if keep else (0, 1, 0, 0)
     h, v = sampling[:2]
     chroma = (batch, 2 if channels == 3 else 0, ceil_div(height, v), ceil_div(width, h))
-    return like.new_empty((batch, height, width), dtype=torch.uint8), like.new_empty(chroma, dtype=torch.uint8)
+    return like.new_empty((batch, height, width), dtype=torch.uint8), like.new_empty(
+        chroma, dtype=torch.uint8
+    )
 
 
 def _plane_shapes(shape: torch.Size, sampling: list[int]) -> list[tuple[int, ...]]:
     batch, channels, height, width = shape
-    ratios = ((1, 1), tuple(sampling[:2]), tuple(sampling[:2])) if channels == 3 else ((1, 1),)
+    chroma = (sampling[0], sampling[1])
+    ratios = ((1, 1), chroma, chroma) if channels == 3 else ((1, 1),)
     return [(batch, *blocks((height, width), ratio), 8, 8) for ratio in ratios]
 
 
-def _empty_jpeg(image: Tensor, integers: list[int], keep: bool, saved: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _empty_jpeg(
+    image: Tensor, integers: list[int], keep: bool, saved: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     out = torch.empty(image.shape, dtype=image.dtype, device=image.device)
     coefficients = image.new_empty((saved,), dtype=torch.int16)
     return out, coefficients, *_flags(image.shape, integers, keep, image)
@@ -125,7 +134,12 @@ LIBRARY.define(
 
 
 def _jpeg(
-    image: Tensor, tables: Tensor, integers: list[int], reals: list[float], keep_clamps: bool, keep_coefficients: bool
+    image: Tensor,
+    tables: Tensor,
+    integers: list[int],
+    reals: list[float],
+    keep_clamps: bool,
+    keep_coefficients: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     saved = _saved_blocks(image, integers, abi.library().jpegrad_lanes()) if keep_coefficients else 0
     kept = out, coefficients, flags, chroma_flags = _empty_jpeg(image, integers, keep_clamps, saved)
@@ -141,7 +155,12 @@ def _jpeg(
 
 
 def _fake_jpeg(
-    image: Tensor, tables: Tensor, integers: list[int], reals: list[float], keep_clamps: bool, keep_coefficients: bool
+    image: Tensor,
+    tables: Tensor,
+    integers: list[int],
+    reals: list[float],
+    keep_clamps: bool,
+    keep_coefficients: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     saved = _saved_blocks(image, integers, abi.library().jpegrad_lanes()) if keep_coefficients else 0
     return _empty_jpeg(image, integers, keep_clamps, saved)
@@ -172,13 +191,15 @@ def _jpeg_backward(
     out = torch.empty(gradient.shape, dtype=torch.float32)
     sums = _table_sums(gradient.shape, integers, with_tables, gradient)
     if out.numel():
-        fields = _table_fields(tables) | {"flags": flags.data_ptr(), "chroma_flags": chroma_flags.data_ptr()}
+        fields: dict[str, object] = {"flags": flags.data_ptr(), "chroma_flags": chroma_flags.data_ptr()}
+        fields |= _table_fields(tables)
         if coefficients.numel():
             fields["coefficients"] = coefficients.data_ptr()
         if with_tables:
             fields["table_gradient"] = sums.data_ptr()
         k = _codec(gradient.shape, tables.shape[-3], integers, reals)
-        abi.invoke("jpeg_backward", k, gradient.shape[0], input=abi.describe(gradient), output=abi.describe(out), **fields)
+        fields |= {"input": abi.describe(gradient), "output": abi.describe(out)}
+        abi.invoke("jpeg_backward", k, gradient.shape[0], **fields)
     return out, sums.sum(1)
 
 
@@ -203,7 +224,12 @@ LIBRARY.define(
 
 
 def _empty_encode(
-    image: Tensor, tables: Tensor, integers: list[int], reals: list[float], with_ratios: bool, keep_clamps: bool
+    image: Tensor,
+    tables: Tensor,
+    integers: list[int],
+    reals: list[float],
+    with_ratios: bool,
+    keep_clamps: bool,
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     shapes = _plane_shapes(image.shape, integers)
     levels = [image.new_empty(shape, dtype=torch.float32) for shape in shapes]
@@ -212,7 +238,12 @@ def _empty_encode(
 
 
 def _encode(
-    image: Tensor, tables: Tensor, integers: list[int], reals: list[float], with_ratios: bool, keep_clamps: bool
+    image: Tensor,
+    tables: Tensor,
+    integers: list[int],
+    reals: list[float],
+    with_ratios: bool,
+    keep_clamps: bool,
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     kept = levels, ratios, flags = _empty_encode(image, tables, integers, reals, with_ratios, keep_clamps)
     if image.numel():
@@ -229,23 +260,34 @@ def _encode(
 LIBRARY.define(f"native_encode_backward(Tensor[] gradients, Tensor flags, {SETTINGS}) -> Tensor")
 
 
-def _empty_gradient(gradients: list[Tensor], flags: Tensor, integers: list[int], reals: list[float]) -> Tensor:
+def _empty_gradient(
+    gradients: list[Tensor], flags: Tensor, integers: list[int], reals: list[float]
+) -> Tensor:
     batch, height, width = flags.shape
     return flags.new_empty((batch, len(gradients), height, width), dtype=torch.float32)
 
 
-def _encode_backward(gradients: list[Tensor], flags: Tensor, integers: list[int], reals: list[float]) -> Tensor:
+def _encode_backward(
+    gradients: list[Tensor], flags: Tensor, integers: list[int], reals: list[float]
+) -> Tensor:
     out = _empty_gradient(gradients, flags, integers, reals)
     if out.numel():
         k = _codec(out.shape, 1, integers, reals)
         planes = abi.pointers(gradients)
-        abi.invoke("encode_backward", k, out.shape[0], output=abi.describe(out), planes=planes, flags=flags.data_ptr())
+        abi.invoke(
+            "encode_backward",
+            k,
+            out.shape[0],
+            output=abi.describe(out),
+            planes=planes,
+            flags=flags.data_ptr(),
+        )
     return out
 
 
 LIBRARY.define(
-    f"native_decode(Tensor[] levels, Tensor tables, SymInt height, SymInt width, bool as_bytes, {SETTINGS}, bool keep_clamps)"
-    " -> (Tensor, Tensor, Tensor)"
+    "native_decode(Tensor[] levels, Tensor tables, SymInt height, SymInt width, bool as_bytes, "
+    f"{SETTINGS}, bool keep_clamps) -> (Tensor, Tensor, Tensor)"
 )
 
 
@@ -294,7 +336,9 @@ LIBRARY.define(
 def _empty_planes(
     gradient: Tensor, flags: Tensor, chroma_flags: Tensor, integers: list[int], reals: list[float]
 ) -> list[Tensor]:
-    return [gradient.new_empty(shape, dtype=torch.float32) for shape in _plane_shapes(gradient.shape, integers)]
+    return [
+        gradient.new_empty(shape, dtype=torch.float32) for shape in _plane_shapes(gradient.shape, integers)
+    ]
 
 
 def _decode_backward(
@@ -305,7 +349,12 @@ def _decode_backward(
         k = _codec(gradient.shape, 1, integers, reals)
         fields = {"flags": flags.data_ptr(), "chroma_flags": chroma_flags.data_ptr()}
         abi.invoke(
-            "decode_backward", k, gradient.shape[0], input=abi.describe(gradient), planes=abi.pointers(planes), **fields
+            "decode_backward",
+            k,
+            gradient.shape[0],
+            input=abi.describe(gradient),
+            planes=abi.pointers(planes),
+            **fields,
         )
     return planes
 
@@ -334,15 +383,21 @@ def _empty_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, sa
 
 
 def _scan_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, sampling: list[int]) -> Tensor:
-    """Bytes of each image's scan ``[B]``, stuffed zeros included; ``book`` ``[B or 1, 2 or 4, 256, 2]``, code and length."""
+    """Bytes of each image's scan ``[B]``, stuffed zeros included.
+
+    ``book`` ``[B or 1, 2 or 4, 256, 2]`` holds code and length of every symbol (DC, AC of luma; of chroma).
+    """
     found = _empty_bytes(levels, book, height, width, sampling)
     book = book.to(torch.int32).contiguous()
     each = int(book.shape[0] != 1)
-    _scan("scan_bytes", levels, height, width, sampling, counts=found.data_ptr(), book=book.data_ptr(), book_stride=each)
+    fields = {"counts": found.data_ptr(), "book": book.data_ptr(), "book_stride": each}
+    _scan("scan_bytes", levels, height, width, sampling, **fields)
     return found
 
 
-def _scan(name: str, levels: list[Tensor], height: int, width: int, sampling: list[int], **fields: int) -> None:
+def _scan(
+    name: str, levels: list[Tensor], height: int, width: int, sampling: list[int], **fields: int
+) -> None:
     levels = [level.float().contiguous() for level in levels]
     h, v = sampling
     k = abi.Codec(height=height, width=width, channels=len(levels), h=h, v=v)

@@ -8,7 +8,6 @@ typedef bool (*Run)(const Codec&, const Call&, int64_t begin, int64_t end);
 struct Kernel {
     const char* name;
     int lanes;
-    int64_t (*saved_size)(const Codec&);
     int64_t (*units)(const Codec&);  // per image
     Run jpeg, encode, decode, jpeg_backward, encode_backward, decode_backward;
 };

@@ -28,7 +28,6 @@ static bool for_images(const Codec& codec, const Call& call, int64_t begin, int6
     return true;
 }
 
-static int64_t saved_size(const Codec& codec) { return Layout(codec).saved_size(); }
 static int64_t units(const Codec& codec) { return Layout(codec).strips; }
 
 static bool jpeg(const Codec& codec, const Call& call, int64_t begin, int64_t end) {
@@ -53,7 +52,6 @@ static bool run(const Codec& codec, const Call& call, int64_t begin, int64_t end
 constexpr Kernel KERNEL = {
     NAME,
     LANES,
-    saved_size,
     units,
     jpeg,
     encode,

@@ -43,7 +43,6 @@ struct Layout {
         return y % 8 * k.stride + y / 8 * k.blocks_x * 8;
     }
     int64_t rows() const { return 8 * v; }
-    int64_t saved_size() const { return strips * groups * 64 * LANES; }
     bool chroma_needs_neighbours() const { return count == 3 && v == 2 && triangle_applies(h, component[1].width); }
 };
 
