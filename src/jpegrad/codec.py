@@ -190,7 +190,7 @@ def _prepare(
                 f"like: expected {image.shape[-3]} components as the image has, got {like.channels}"
             )
         tables, subsampling, color = like.tables, like.subsampling, like.color
-    spec = resolve(subsampling=subsampling or "4:2:0", color=color, **options)
+    spec = resolve(subsampling=subsampling, color=color, **options)
     return resolve_tables(image, quality, tables, spec), spec
 
 

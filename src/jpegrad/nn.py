@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jpegrad import backends
 from jpegrad.codec import jpeg
 from jpegrad.spec import SUBSAMPLING, check_choice, check_image, resolve
 from jpegrad.surrogates import Surrogate
@@ -177,24 +178,11 @@ def _bounds(quality: tuple[int, int]) -> tuple[int, int]:
     return low, high
 
 
-_DEFAULTS: dict[str, Any] = {
-    "subsampling": "4:2:0",
-    "forward": None,
-    "surrogate": "gaussian",
-    "sigma": 2.0,
-    "table_surrogate": None,
-    "clip_slope": None,
-    "color": None,
-    "value_range": (0.0, 1.0),
-}
-
-
 def _check_options(options: dict[str, Any]) -> None:
     """Fail when the layer is built, not when it first runs."""
-    unknown = set(options) - set(_DEFAULTS) - {"backend"}
-    if unknown:
-        raise TypeError(f"options: expected arguments of jpegrad.jpeg, got {', '.join(sorted(unknown))}")
-    resolve(**{**_DEFAULTS, **{k: v for k, v in options.items() if k in _DEFAULTS}})
+    options = dict(options)
+    backends.check(options.pop("backend", "auto"))
+    resolve(**options)
 
 
 def _hold(module: nn.Module, name: str, value: float | Tensor | None) -> None:

@@ -199,19 +199,21 @@ def resolve_surrogate(argument: str, value: str | Surrogate, sigma: float = 2.0)
 
 def resolve(
     *,
-    subsampling: str,
-    forward: str | None,
-    surrogate: str | Surrogate,
-    sigma: float,
-    table_surrogate: str | Surrogate | None,
-    clip_slope: float | None,
-    color: Color | tuple[Any, ...] | None,
-    value_range: tuple[float, float],
+    subsampling: str | None = None,
+    forward: str | None = None,
+    surrogate: str | Surrogate = "gaussian",
+    sigma: float = 2.0,
+    table_surrogate: str | Surrogate | None = None,
+    clip_slope: float | None = None,
+    color: Color | tuple[Any, ...] | None = None,
+    value_range: tuple[float, float] = (0.0, 1.0),
 ) -> Spec:
     """Check every argument that is not a tensor and put them into a :class:`Spec`.
 
     A preset of the paper fills in what the caller left at None: its forward, its clip slope, its cubic for the tables.
     """
+    if subsampling is None:
+        subsampling = "4:2:0"
     check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
     record = resolve_surrogate("surrogate", surrogate, sigma)
     preset = record.floor_slope is not None

@@ -16,13 +16,14 @@ chooses.
 
 import os
 from types import ModuleType
+from typing import Any
 
 from torch import Tensor
 
-from jpegrad.backends import reference
-from jpegrad.spec import Spec
+from jpegrad.backends import native, reference
+from jpegrad.spec import Spec, check_image, resolve
 
-MODULES: dict[str, ModuleType] = {"reference": reference}
+MODULES: dict[str, ModuleType] = {"native": native, "reference": reference}
 ORDER = tuple(MODULES)
 """From fastest to slowest; ``"auto"`` takes the first that supports the call."""
 
@@ -57,3 +58,27 @@ def select(backend: str, operation: str, image: Tensor, spec: Spec) -> ModuleTyp
         if not reasons(name, operation, image, spec):
             return MODULES[name]
     raise AssertionError("the reference backend supports every call")
+
+
+def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str, list[str]]:
+    """Why each backend could or could not run a call, in the order in which ``"auto"`` tries them.
+
+    Args:
+        image: the image of the call, ``[..., C, H, W]``.
+        operation: ``"jpeg"`` or ``"encode"``.
+        options: further arguments of :func:`jpegrad.jpeg`, but for quality and tables.
+
+    Returns:
+        Per backend its reasons not to run; the first that has none is what ``"auto"`` takes.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> jpegrad.backends.explain(torch.rand(3, 16, 16, dtype=torch.float64))["reference"]
+        []
+    """
+    check_image(image)
+    spec = resolve(**options)
+    return {name: reasons(name, operation, image, spec) for name in ORDER}
