@@ -108,19 +108,22 @@ def scale(
         clip_slope: slope outside 1…255 where the surrogate's own floors are used.
 
     Returns:
-        ``quality.shape + base.shape``, in the dtype of ``base``.
+        ``quality.shape + base.shape``, in the dtype of ``base`` (float32 for integers, so that gradients pass).
 
     Raises:
-        TypeError, ValueError: ``quality`` is not a number in 1…100 or a real tensor.
+        TypeError, ValueError: ``base`` is not a real tensor, ``quality`` not a number in 1…100 or a real tensor.
 
     Source: libjpeg-turbo ``jcparam.c``; fractional qualities follow the same formulas.
 
     Example:
         >>> scale(torch.tensor(ANNEX_K), 25)[0, 0, :4]
-        tensor([32, 22, 20, 32])
+        tensor([32., 22., 20., 32.])
     """
     check_quality(quality)
-    dtype, device = base.dtype, base.device
+    if not isinstance(base, Tensor) or base.is_complex() or base.dtype == torch.bool:
+        came = f"dtype {base.dtype}" if isinstance(base, Tensor) else type(base).__name__
+        raise TypeError(f"base: expected a real torch.Tensor, got {came}")
+    dtype, device = base.dtype if base.is_floating_point() else torch.float32, base.device
     base = base.to(torch.float64)
     q = torch.as_tensor(quality, dtype=torch.float64, device=device)
     q = torch.nan_to_num(q, nan=1.0).clamp(1.0, 100.0).reshape(q.shape + (1,) * base.ndim)

@@ -1,0 +1,118 @@
+"""Quantization tables: values are Annex K's and libjpeg's, gradients reach the quality and the base."""
+
+import pytest
+import torch
+
+from jpegrad import surrogates, tables
+
+
+def test_zigzag_walks_the_diagonals() -> None:
+    # T.81 Figure A.6, written as the position of every natural index.
+    positions = [
+        [0, 1, 5, 6, 14, 15, 27, 28],
+        [2, 4, 7, 13, 16, 26, 29, 42],
+        [3, 8, 12, 17, 25, 30, 41, 43],
+        [9, 11, 18, 24, 31, 40, 44, 53],
+        [10, 19, 23, 32, 39, 45, 52, 54],
+        [20, 22, 33, 38, 46, 51, 55, 60],
+        [21, 34, 37, 47, 50, 56, 59, 61],
+        [35, 36, 48, 49, 57, 58, 62, 63],
+    ]
+    natural = [tables.ZIGZAG.index(i) for i in range(64)]
+    assert natural == [k for row in positions for k in row]
+
+
+def test_quality_50_is_annex_k_and_100_is_all_ones() -> None:
+    assert torch.equal(tables.annex_k(50), torch.tensor(tables.ANNEX_K, dtype=torch.float32))
+    assert torch.equal(tables.annex_k(100), torch.ones(2, 8, 8))
+
+
+def test_the_luma_table_is_not_transposed() -> None:
+    # Row = vertical frequency: 12 below the DC entry, 11 to its right.
+    luma = tables.annex_k(50)[0]
+    assert (luma[1, 0], luma[0, 1]) == (12, 11)
+    assert not torch.equal(luma, luma.mT)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,)], ids=str)
+def test_shapes_follow_the_quality(shape: tuple[int, ...]) -> None:
+    quality = torch.full(shape, 30.0)
+    assert tables.annex_k(quality).shape == (*shape, 2, 8, 8)
+    assert tables.scale(torch.full((4, 8, 8), 9.0), quality).shape == (*shape, 4, 8, 8)
+
+
+def test_dtypes() -> None:
+    assert tables.annex_k(50).dtype == torch.float32
+    assert tables.annex_k(torch.tensor(50)).dtype == torch.float32
+    assert tables.annex_k(torch.tensor(50.0, dtype=torch.float64)).dtype == torch.float64
+    assert tables.annex_k(50, dtype=torch.float16).dtype == torch.float16
+
+
+def test_values_of_a_tensor_are_clamped_and_nan_is_quality_one() -> None:
+    quality = torch.tensor([-5.0, 0.0, float("nan"), 1000.0, float("inf"), float("-inf")])
+    expected = tables.annex_k(torch.tensor([1.0, 1.0, 1.0, 100.0, 100.0, 1.0]))
+    assert torch.equal(tables.annex_k(quality), expected)
+
+
+def test_gradient_reaches_quality_and_base() -> None:
+    quality = torch.tensor([1.0, 10.0, 50.0, 75.0, 99.0], requires_grad=True)
+    tables.annex_k(quality).sum().backward()
+    assert quality.grad is not None
+    assert (quality.grad < 0).all()
+    base = torch.tensor(tables.ANNEX_K, dtype=torch.float64, requires_grad=True)
+    tables.scale(base, 25).sum().backward()
+    # Percent is 200: slope 2 where the entry is inside 1…255, else 0.
+    assert base.grad is not None
+    assert torch.equal(base.grad, torch.full_like(base, 2.0))
+
+
+def test_an_integer_base_keeps_the_gradient_of_the_quality() -> None:
+    quality = torch.tensor(30.0, requires_grad=True)
+    tables.scale(torch.tensor(tables.ANNEX_K), quality).sum().backward()
+    assert quality.grad is not None
+    assert quality.grad != 0
+
+
+def test_no_quality_is_dead_for_any_entry_that_moves_nearby() -> None:
+    quality = torch.arange(1.0, 101.0, dtype=torch.float64, requires_grad=True)
+    entries = tables.annex_k(quality)
+    entries.flatten(1).sum(1).sum().backward()
+    assert quality.grad is not None
+    assert (quality.grad < 0).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["identity", "sin", "fourier", "soft_round", "gaussian", "cubic", "distortion"]
+)
+def test_soft_scaling_is_near_the_integers_and_its_own_gradient(name: str) -> None:
+    base = torch.tensor(tables.ANNEX_K, dtype=torch.float64)
+    record = surrogates.ALL[name]
+
+    def soft(quality: torch.Tensor) -> torch.Tensor:
+        return tables.scale(base, quality, forward="soft", surrogate=record)
+
+    quality = torch.tensor([12.3, 37.3, 61.7, 88.9], dtype=torch.float64, requires_grad=True)
+    assert (soft(quality) - tables.annex_k(quality)).abs().max() < 4
+    assert torch.autograd.gradcheck(soft, quality, fast_mode=True)
+
+
+def test_legal_tables_are_integers_from_1_to_255() -> None:
+    wild = torch.tensor(
+        [0.0, -3.0, 0.4, 1.5, 16.4, 254.6, 300.0, 1e30, float("nan"), float("inf"), float("-inf")]
+    )
+    expected = torch.tensor([1.0, 1.0, 1.0, 2.0, 16.0, 255.0, 255.0, 255.0, 1.0, 255.0, 1.0])
+    for dtype in (torch.float32, torch.float64):
+        assert torch.equal(tables.legal(wild.to(dtype)), expected.to(dtype))
+    assert torch.equal(tables.legal(torch.tensor([0, 16, 999])), torch.tensor([1, 16, 255]))
+
+
+def test_legal_has_slope_one_inside_and_the_clip_slope_outside() -> None:
+    for outside in (0.0, 1e-3, 1.0):
+        wild = torch.tensor([-3.0, 16.4, 300.0], dtype=torch.float64, requires_grad=True)
+        tables.legal(wild, clip_slope=outside).sum().backward()
+        assert wild.grad is not None
+        torch.testing.assert_close(wild.grad, torch.tensor([outside, 1.0, outside], dtype=torch.float64))
+
+
+def test_soft_tables_stay_real() -> None:
+    assert torch.equal(tables.legal(torch.tensor([0.2, 16.4]), forward="soft"), torch.tensor([1.0, 16.4]))
