@@ -4,12 +4,17 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shlex
+import shutil
 import warnings
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import jpegrad
+from jpegrad.cli import app
+from jpegrad.data import photograph_path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -38,6 +43,25 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(
         # Blank lines in front, so that a traceback shows the line of the page.
         source = "\n" * (text.count("\n", 0, block.start()) + 1) + block[1]
         exec(compile(source, str(page), "exec"), namespace)
+
+
+def test_the_commands_of_the_page_on_the_command_line_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(photograph_path("tulips"), "photo.png")
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```$", (ROOT / "docs" / "cli.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == "jpegrad"
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, f"{line}: {result.output}"
+    assert Path("small.jpg").stat().st_size <= 9000
+    assert jpegrad.read("photo.jpg").size == jpegrad.read("same.jpg").size == (200, 267)
 
 
 @pytest.mark.parametrize("name", MODULES)
