@@ -1,5 +1,7 @@
 """The size of the file: exact bits (``huffman``), and models of it that have a slope (``proxy``)."""
 
+from jpegrad.rate.breakdown import Breakdown as Breakdown
+from jpegrad.rate.breakdown import breakdown as breakdown
 from jpegrad.rate.marginal import marginal_costs as marginal_costs
 from jpegrad.rate.proxy import ALL as ALL
 from jpegrad.rate.proxy import RateModel as RateModel

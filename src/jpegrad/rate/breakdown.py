@@ -1,0 +1,116 @@
+"""``breakdown``: which part of a .jpg file takes how many bits."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jpegrad.coefficients import Coefficients
+from jpegrad.rate.codes import code_book
+from jpegrad.rate.huffman import check_huffman, huffman_tables, packed, stuffed_zeros
+from jpegrad.rate.size import header_bytes
+from jpegrad.rate.symbols import EOB, ZRL, Symbols, mcu_grid, scan_symbols
+from jpegrad.tables import ZIGZAG
+
+
+@dataclass(frozen=True, eq=False)
+class Breakdown:
+    """The bits of .jpg files by what they are spent on; integers (int64) that add up to ``bits``.
+
+    Args:
+        coefficients: ``[..., components, 8, 8]``, natural order: code and amplitude of the levels at each place of the
+            blocks, with the ZRL symbols of the zeros before them; the DC differences at [0, 0].
+        end_of_block: ``[..., components]``, the EOB symbols.
+        padding: ``[...]``, the ones that fill up the last byte of the scan.
+        stuffing: ``[...]``, the zero bytes after each byte 0xFF of the scan.
+        headers: ``[...]``, marker segments from SOI to EOI, Huffman tables included.
+        metadata: ``[...]``, the carried marker segments.
+    """
+
+    coefficients: Tensor
+    end_of_block: Tensor
+    padding: Tensor
+    stuffing: Tensor
+    headers: Tensor
+    metadata: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The size of the file in bits, ``[...]``."""
+        scan = self.coefficients.sum((-3, -2, -1)) + self.end_of_block.sum(-1)
+        return scan + self.padding + self.stuffing + self.headers + self.metadata
+
+
+def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakdown:
+    """Where the bits of the .jpg file that ``to_bytes`` would write go.
+
+    Args:
+        coefficients: as in :func:`~jpegrad.bits`.
+        huffman: ``"default"`` (tables of Annex K) or ``"optimized"`` (made for the image).
+
+    Returns:
+        :class:`Breakdown`, whose ``total`` equals ``bits``; without a gradient.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
+    Source: ITU-T T.81 B.1.1.5, F.1.2.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> coefficients = jpegrad.encode(torch.rand(3, 40, 24), quality=75)
+        >>> parts = breakdown(coefficients)
+        >>> parts.coefficients.shape, bool(parts.total == jpegrad.bits(coefficients))
+        (torch.Size([3, 8, 8]), True)
+    """
+    if not isinstance(coefficients, Coefficients):
+        raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
+    check_huffman(huffman)
+    c = coefficients
+    levels = [level.detach().round().reshape(-1, *level.shape[-4:]) for level in c.levels]
+    images, device = len(levels[0]), levels[0].device
+    symbols = scan_symbols(levels, c.size, c.subsampling)
+    tables = huffman_tables(symbols, images, c.channels, huffman)
+    book = torch.stack([code_book(image) for image in tables]).to(device)
+    spent, ends = _spent(symbols, book[..., 1].long(), c)
+    words, begin, count = packed(symbols, book)
+    listed = torch.tensor([sum(len(table.symbols) for table in image) for image in tables], device=device)
+    fixed = header_bytes(c, metadata=False)
+
+    def shaped(x: Tensor) -> Tensor:
+        return x.view((*c.batch_shape, *x.shape[1:]))
+
+    return Breakdown(
+        coefficients=shaped(spent),
+        end_of_block=shaped(ends),
+        padding=shaped(8 * count - spent.sum((1, 2, 3)) - ends.sum(1)),
+        stuffing=shaped(8 * stuffed_zeros(words, begin)),
+        headers=shaped(8 * (listed + fixed)),
+        metadata=shaped(torch.full_like(count, 8 * (header_bytes(c) - fixed))),
+    )
+
+
+def _spent(symbols: Symbols, length: Tensor, coefficients: Coefficients) -> tuple[Tensor, Tensor]:
+    """Bits per place ``[images, components, 8, 8]`` and of EOB ``[images, components]``.
+
+    ``length`` is that of the codes, ``[images, tables, 256]``.
+    """
+    images, components, device = len(length), coefficients.channels, length.device
+    _, _, factors = mcu_grid(components, coefficients.size, coefficients.subsampling)
+    is_dc = symbols.table % 2 == 0
+    block = is_dc.cumsum(0) - 1
+    in_mcu = torch.arange(components).repeat_interleave(torch.tensor([h * v for h, v in factors]))
+    plane = components * symbols.image + in_mcu.to(device)[block % len(in_mcu)]
+
+    # Each AC symbol is its run and one place ahead of the symbol before it in the block.
+    ahead = torch.where(is_dc, 0, 16 * symbols.zrl + (symbols.symbol >> 4) + 1).cumsum(0)
+    zigzag = ahead - torch.where(is_dc, ahead, 0).cummax(0).values
+    place = torch.tensor(ZIGZAG, device=device)[zigzag]
+
+    own = length[symbols.image, symbols.table, symbols.symbol] + symbols.size
+    before = symbols.zrl * length[symbols.image, symbols.table, ZRL]
+    # An EOB may follow a DC, but is of the AC table.
+    after = symbols.eob * length[symbols.image, symbols.table | 1, EOB]
+    spent = length.new_zeros(images * components * 64).index_add_(0, 64 * plane + place, own + before)
+    ends = length.new_zeros(images * components).index_add_(0, plane, after)
+    return spent.view(images, components, 8, 8), ends.view(images, components)
