@@ -33,7 +33,7 @@ def read(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> Coefficients
     or RGB as libjpeg recognises it), in the subsampling modes of the library. Reading is strict: where a viewer
     would show a damaged picture, and where the EOI marker is missing, this raises. Time and memory are bounded in
     proportion to the length of the file: each block must cost at least one bit, no bit of a coefficient may be sent
-    twice, and all scans together may visit 256 blocks per byte of the file.
+    twice, and all scans together may visit 128 blocks per byte of the file.
 
     ``decode`` of the result equals Pillow's decoding. (Forged levels can be so large that the inverse DCT leaves the
     16 bits in which libjpeg-turbo computes it; its builds then disagree with each other, while ``decode`` computes on

@@ -10,7 +10,7 @@ from jpegrad.jfif.scan import Part, bits, decode_sequential
 from jpegrad.jfif.segments import ScanHeader, Segment
 from jpegrad.rate.codes import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
 
-BLOCKS_PER_BYTE = 256
+BLOCKS_PER_BYTE = 128
 """Limit on work: all scans together may visit this many blocks per byte of the file. Real files stay far below, since
 each block costs at least one bit in one of their scans, and they have about ten."""
 

@@ -7,6 +7,8 @@ from array import array
 from collections.abc import Sequence
 from itertools import cycle
 
+import numpy as np
+
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.lookup import Lookup
 from jpegrad.jfif.scan import BAD_DC, BAD_RUN, BAD_SYMBOL, END_OF_DATA, NO_CODE, Bits, Part
@@ -111,33 +113,44 @@ def decode_ac_refine(
     words, end = data
     codes = ac.codes
     position = 0
-    plus, minus = 1 << low, -1 << low
-    zeros = array("h", bytes(2 * (last + 1 - first)))
-    bands_left = 0
-    for offset in offsets:
-        at, stop = offset + first, offset + last + 1
-        while at < stop and not bands_left:
+    bit = 1 << low
+    nonzero = _nonzero_bands(offsets, coefficients, first, last)
+    index, count = 0, len(offsets)
+    while index < count:
+        at, stop = offsets[index] + first, offsets[index] + last + 1
+        index += 1
+        while at < stop:
             code = codes[words[position >> 3] >> 8 - (position & 7) & 0xFFFF]
             run, size = code >> 4 & 15, code & 15
             position += code >> 8
             value = 0
             if size == 1:
-                value = plus if words[position >> 3] >> 23 - (position & 7) & 1 else minus
+                value = bit if words[position >> 3] >> 23 - (position & 7) & 1 else -bit
                 position += 1
             elif size or not code:
                 raise JPEGError(END_OF_DATA if position > end else BAD_SYMBOL if code else NO_CODE)
             elif run < 15:
-                bands_left = 1 << run
+                # The end of this band in 2^run … 2^(run + 1) - 1 blocks, this one included.
+                run_end = index - 1 + (1 << run)
                 if run:
-                    bands_left += words[position >> 3] >> 24 - run - (position & 7) & (1 << run) - 1
+                    run_end += words[position >> 3] >> 24 - run - (position & 7) & (1 << run) - 1
                     position += run
+                if run_end > count:
+                    raise JPEGError(END_OF_DATA if position > end else BAD_RUN)
+                position = _refine(coefficients, at, stop, bit, words, position)
+                # Bands without a nonzero coefficient take no bits.
+                while position <= end and (index := nonzero.find(1, index, run_end)) >= 0:
+                    at, stop = offsets[index] + first, offsets[index] + last + 1
+                    position = _refine(coefficients, at, stop, bit, words, position)
+                    index += 1
+                index = run_end
                 break
             # Skip ``run`` zeros; every nonzero coefficient on the way gets its next bit.
             while at < stop:
                 known = coefficients[at]
                 if known:
                     if words[position >> 3] >> 23 - (position & 7) & 1:
-                        coefficients[at] = known + (plus if known > 0 else minus)
+                        coefficients[at] = known + (bit if known > 0 else -bit)
                     position += 1
                 elif run:
                     run -= 1
@@ -148,16 +161,25 @@ def decode_ac_refine(
                 raise JPEGError(END_OF_DATA if position > end else BAD_RUN)
             coefficients[at] = value
             at += 1
-        if bands_left:
-            bands_left -= 1
-            if coefficients[at:stop] != zeros[: stop - at]:
-                for k in range(at, stop):
-                    known = coefficients[k]
-                    if known:
-                        if words[position >> 3] >> 23 - (position & 7) & 1:
-                            coefficients[k] = known + (plus if known > 0 else minus)
-                        position += 1
         if position > end:
             raise JPEGError(END_OF_DATA)
-    if bands_left:
-        raise JPEGError(BAD_RUN)
+
+
+def _refine(
+    coefficients: "array[int]", at: int, stop: int, bit: int, words: "array[int]", position: int
+) -> int:
+    """Give every nonzero coefficient its next bit; return the bit position after them."""
+    for k in range(at, stop):
+        known = coefficients[k]
+        if known:
+            if words[position >> 3] >> 23 - (position & 7) & 1:
+                coefficients[k] = known + (bit if known > 0 else -bit)
+            position += 1
+    return position
+
+
+def _nonzero_bands(offsets: Sequence[int], coefficients: "array[int]", first: int, last: int) -> bytes:
+    """1 for every block with a nonzero coefficient in the band, else 0."""
+    blocks = np.frombuffer(coefficients, np.int16)[: len(coefficients) // 64 * 64].reshape(-1, 64)
+    bits_set = np.bitwise_or.reduce(blocks[:, first : last + 1], axis=1)
+    return (bits_set[np.asarray(offsets) // 64] != 0).tobytes()
