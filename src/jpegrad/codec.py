@@ -243,6 +243,7 @@ def decode(
     )
     check_broadcast("tables", c.tables.shape[:-3], c.batch_shape)
     tables = c.tables.to(c.levels[0].device, torch.float64)
+    tables = torch.nan_to_num(tables, nan=1.0, posinf=65535.0, neginf=1.0)
     if forward == "exact":
         tables = straight_through(tables.round().clamp(1, 65535), tables)
     return backends.select(backend, "decode", c.levels[0], spec).decode(c.levels, tables, c.size, dtype, spec)

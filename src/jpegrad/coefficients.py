@@ -56,17 +56,28 @@ class Coefficients:
 
     def __post_init__(self) -> None:
         check_choice("subsampling", self.subsampling, tuple(SUBSAMPLING))
+        if min(self.size) < 1:
+            raise ValueError(f"size: expected (height, width) of at least 1, got {self.size}")
         if len(self.levels) not in (1, 3):
             raise ValueError(f"levels: expected 1 or 3 components, got {len(self.levels)}")
         for i, (level, ratio) in enumerate(
             zip(self.levels, ratios(len(self.levels), self.subsampling), strict=True)
         ):
+            if not isinstance(level, Tensor):
+                raise TypeError(f"levels[{i}]: expected a torch.Tensor, got {type(level).__name__}")
             expected = (*blocks(self.size, ratio), 8, 8)
             if tuple(level.shape[-4:]) != expected:
                 raise ValueError(
                     f"levels[{i}]: expected shape [..., {', '.join(map(str, expected))}] for a "
                     f"{self.size[0]}×{self.size[1]} image in {self.subsampling}, got {list(level.shape)}"
                 )
+            if level.shape[:-4] != self.batch_shape:
+                raise ValueError(
+                    f"levels[{i}]: expected leading dimensions {list(self.batch_shape)} as of levels[0], "
+                    f"got {list(level.shape[:-4])}"
+                )
+        if not isinstance(self.tables, Tensor):
+            raise TypeError(f"tables: expected a torch.Tensor, got {type(self.tables).__name__}")
         counts = (1, 2, 3) if len(self.levels) == 1 else (2, 3)
         if self.tables.ndim < 3 or self.tables.shape[-2:] != (8, 8) or self.tables.shape[-3] not in counts:
             raise ValueError(f"tables: expected shape [..., 2 or 3, 8, 8], got {list(self.tables.shape)}")

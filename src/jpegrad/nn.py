@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from jpegrad import backends
 from jpegrad.codec import jpeg
-from jpegrad.spec import SUBSAMPLING, check_choice, check_image, resolve
+from jpegrad.spec import SUBSAMPLING, check_choice, check_image, check_tables, resolve
 from jpegrad.surrogates import Surrogate
 from jpegrad.tables import check_quality
 
@@ -44,6 +44,8 @@ class JPEG(nn.Module):
             raise ValueError("quality, tables: expected exactly one of them")
         if quality is not None:
             check_quality(quality)
+        if tables is not None:
+            check_tables(tables, 1, tables.shape[:-3] if isinstance(tables, Tensor) else ())
         _check_options(options)
         _hold(self, "quality", quality)
         _hold(self, "tables", tables)
@@ -98,6 +100,10 @@ class RandomJPEG(nn.Module):
             raise ValueError("subsampling: expected at least one mode, got none")
         for mode in modes:
             check_choice("subsampling", mode, tuple(SUBSAMPLING))
+        if isinstance(p, bool) or not isinstance(p, (int, float)):
+            raise TypeError(f"p: expected a number, got {type(p).__name__}")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator: expected a torch.Generator, got {type(generator).__name__}")
         if not 0 <= p <= 1:
             raise ValueError(f"p: expected a probability 0 to 1, got {p}")
         _check_options(options)

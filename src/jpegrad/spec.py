@@ -180,13 +180,20 @@ def resolve_color(color: Color | tuple[Any, ...] | None) -> Color | None:
             continue
         try:
             found = list(value.shape) if isinstance(value, Tensor) else list(torch.tensor(value).shape)
+            finite = isinstance(value, Tensor) or _finite(value)
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"color.{name}: expected numbers of shape {shapes[name]}, got {value!r}"
             ) from error
         if found != shapes[name]:
             raise ValueError(f"color.{name}: expected shape {shapes[name]}, got {found}")
+        if not finite:
+            raise ValueError(f"color.{name}: expected finite numbers, got {value!r}")
     return color
+
+
+def _finite(value: Any) -> bool:
+    return all(_finite(x) for x in value) if hasattr(value, "__iter__") else math.isfinite(value)
 
 
 def resolve_surrogate(argument: str, value: str | Surrogate, sigma: float = 2.0) -> Surrogate:
@@ -215,6 +222,7 @@ def resolve(
     if subsampling is None:
         subsampling = "4:2:0"
     check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
+    surrogates.check_positive("sigma", sigma)
     record = resolve_surrogate("surrogate", surrogate, sigma)
     preset = record.floor_slope is not None
     if forward is None:

@@ -94,6 +94,13 @@ def straight_through(value: Tensor, carrier: Tensor) -> Tensor:
     return value.detach() + (carrier - carrier.detach())
 
 
+def check_positive(argument: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{argument}: expected a positive number, got {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{argument}: expected a positive number, got {value!r}")
+
+
 def leaky_clamp(x: Tensor, low: float, high: float, slope: float) -> Tensor:
     """Clamp to ``[low, high]`` that keeps ``slope`` outside."""
     clamped = x.clamp(low, high)
@@ -170,8 +177,7 @@ fourier = _elementwise(
 
 def soft_round(a: float = 7.0) -> Surrogate:
     """Soft rounding of sharpness ``a`` > 0: a → 0 is the identity, a → ∞ the rounding."""
-    if not (isinstance(a, (int, float)) and 0 < a < math.inf):
-        raise ValueError(f"a: expected a positive number, got {a!r}")
+    check_positive("a", a)
 
     def offset(x: Tensor) -> tuple[Tensor, Tensor]:
         middle = x.detach().floor() + 0.5
@@ -216,8 +222,7 @@ def gaussian(sigma: float = 2.0) -> Surrogate:
     Behind the exact forward it is the derivative of the real JPEG averaged over that noise; its soft function is
     E[round(u + noise)].
     """
-    if not (isinstance(sigma, (int, float)) and 0 < sigma < math.inf):
-        raise ValueError(f"sigma: expected a positive number of grey levels, got {sigma!r}")
+    check_positive("sigma", sigma)
 
     def width(step: Tensor, component: Component) -> Tensor:
         return component.noise_variance(sigma) ** 0.5 / step
@@ -271,8 +276,7 @@ def table_gaussian(delta: float = 0.5) -> Surrogate:
     For tables and quality, where the loss compares with something else than the coded image: matching another JPEG,
     a classifier. There the residual is no guide to the true change, and ``distortion`` fails.
     """
-    if not (isinstance(delta, (int, float)) and 0 < delta < math.inf):
-        raise ValueError(f"delta: expected a positive number of table units, got {delta!r}")
+    check_positive("delta", delta)
 
     def width(u: Tensor, step: Tensor) -> Tensor:
         return u.detach().round().abs().clamp(min=0.5) * delta / step

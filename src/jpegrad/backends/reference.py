@@ -36,8 +36,9 @@ def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...
 def decode(
     levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec
 ) -> Tensor:
-    """An image ``[..., C, H, W]`` of ``dtype`` from levels per component."""
-    return _decode([level.to(torch.float64) for level in levels], tables, size, dtype, spec)
+    """An image ``[..., C, H, W]`` of ``dtype`` from levels per component: 16 bits as in a file, NaN is 0."""
+    levels_ = [torch.nan_to_num(x.to(torch.float64), nan=0.0).clamp(-32768, 32767) for x in levels]
+    return _decode(levels_, tables, size, dtype, spec)
 
 
 def _stage(
