@@ -253,9 +253,9 @@ def report(results: Results) -> str:
     count = len(results.settings["images"])
     pairs = results.settings["pairs"]
     parts = [
-        f"{count} photographs. To the image: {pairs} antithetic pairs of noise on a crop of {SIDE} × {SIDE}, the one with"
-        " the fewest samples near 0 and 255. Cosine ± standard error (size: truth per gradient, 1 is right; bias in root"
-        " mean squares of the truth)."
+        f"{count} photographs. To the image: {pairs} antithetic pairs of noise on a crop of {SIDE} × {SIDE},"
+        " the one with the fewest samples near 0 and 255. Cosine ± standard error"
+        " (size: truth per gradient, 1 is right; bias in root mean squares of the truth)."
     ]
     titles = {
         "white": "random weights on the coded picture",
