@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from jpegrad.jfif import progressive, segments
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, block_offsets, check_size, new_frame
-from jpegrad.jfif.lookup import Lookup, lookup
+from jpegrad.jfif.lookup import NO_CODES, Lookup, lookup
 from jpegrad.jfif.scan import Part, bits, decode_sequential
 from jpegrad.jfif.segments import ScanHeader, Segment
 from jpegrad.rate.codes import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
@@ -14,15 +14,15 @@ BLOCKS_PER_BYTE = 128
 """Limit on work: all scans together may visit this many blocks per byte of the file. Real files stay far below, since
 each block costs at least one bit in one of their scans, and they have about ten."""
 
+MOTION_JPEG = {(0, 0): DC_LUMA, (1, 0): AC_LUMA, (0, 1): DC_CHROMA, (1, 1): AC_CHROMA}
+"""The tables of T.81 Annex K.3, which a sequential file may leave out, as the frames of a Motion JPEG do."""
+
 _RGB = tuple(b"RGB")
 
 
 @dataclass
 class Decoder:
-    """State while the segments of a file go by.
-
-    A sequential file may leave out the tables of T.81 Annex K.3, as the frames of a Motion JPEG do.
-    """
+    """State while the segments of a file go by."""
 
     data: bytes
     max_pixels: int | None
@@ -56,6 +56,8 @@ class Decoder:
             raise JPEGError(f"not supported: {header.precision} bits per sample; expected 8")
         check_size(header, self.max_pixels)
         self.frame = new_frame(header, segment.marker == segments.SOF2, len(self.data))
+        if not self.frame.progressive:
+            self.huffman = MOTION_JPEG | self.huffman
 
     def read_scan(self, segment: Segment) -> int:
         """Decode one scan and return where it ends."""
@@ -85,23 +87,9 @@ class Decoder:
         if len(intervals) < len(starts):
             raise JPEGError(f"truncated: {len(intervals)} restart intervals, expected {len(starts)}")
         for start, interval in zip(starts, intervals, strict=False):
-            self.decode_interval(interval, offsets[start : start + step].ravel().tolist(), mcu, header)
+            blocks = offsets[start : start + step].ravel().tolist()
+            decode_interval(interval, blocks, mcu, header, sequential=not self.frame.progressive)
         return end
-
-    def decode_interval(
-        self, interval: bytes, offsets: list[int], mcu: list[Part], header: ScanHeader
-    ) -> None:
-        data, (first, last, high, low) = bits(interval), header[1:]
-        if self.frame is not None and not self.frame.progressive:
-            decode_sequential(data, offsets, mcu)
-        elif first == 0:
-            decode_dc = progressive.decode_dc_refine if high else progressive.decode_dc_first
-            decode_dc(data, offsets, mcu, low)
-        else:
-            _, coefficients, _, ac = mcu[0]
-            if ac is not None:
-                decode_ac = progressive.decode_ac_refine if high else progressive.decode_ac_first
-                decode_ac(data, offsets, coefficients, ac, first, last, low)
 
     def table(self, slot: int) -> tuple[int, ...]:
         if slot not in self.quantization:
@@ -112,8 +100,6 @@ class Decoder:
 
     def lookup(self, kind: int, slot: int) -> Lookup:
         table = self.huffman.get((kind, slot))
-        if table is None and self.frame is not None and not self.frame.progressive and slot < 2:
-            table = ((DC_LUMA, DC_CHROMA), (AC_LUMA, AC_CHROMA))[kind][slot]
         if table is None:
             raise JPEGError(f"corrupt: {('DC', 'AC')[kind]} Huffman table {slot} is missing")
         if kind == 0 and any(symbol > 15 for symbol in table.symbols):
@@ -121,27 +107,40 @@ class Decoder:
         return lookup(table)
 
     def parts(self, components: list[Component], header: ScanHeader) -> list[Part]:
-        needs_dc = header.first == 0 and header.high == 0
-        needs_ac = header.last > 0
+        """The blocks of one MCU, each with the Huffman tables that its scan needs."""
         mcu = []
         for index, (component, selected) in enumerate(zip(components, header.components, strict=True)):
-            dc = self.lookup(0, selected.dc) if needs_dc else None
-            ac = self.lookup(1, selected.ac) if needs_ac else None
+            dc = self.lookup(0, selected.dc) if header.first == 0 and header.high == 0 else NO_CODES
+            ac = self.lookup(1, selected.ac) if header.last > 0 else NO_CODES
             blocks = component.header.h * component.header.v if len(components) > 1 else 1
             mcu += [Part(index, component.coefficients, dc, ac)] * blocks
         return mcu
 
     def keep_marker(self, segment: Segment) -> None:
-        """Application and comment segments: two of them decide the colour space, the others are metadata."""
+        """Two kinds of application segments decide the colour space, before the first scan; others are metadata."""
         marker, payload, _ = segment
         if marker == segments.APP0:
-            self.jfif |= len(payload) >= 14 and payload.startswith(b"JFIF\0")
+            self.jfif |= len(payload) >= 14 and payload.startswith(b"JFIF\0") and not self.visited
         elif marker == segments.APP14:
-            if len(payload) >= 12 and payload.startswith(b"Adobe"):
+            if len(payload) >= 12 and payload.startswith(b"Adobe") and not self.visited:
                 self.adobe_transform = payload[11]
         elif not (marker == segments.APP2 and payload.startswith(b"MPF\0")):
             # A multi-picture index holds offsets into this very file: it would be wrong in any other.
             self.metadata.append((marker, payload))
+
+
+def decode_interval(
+    interval: bytes, offsets: list[int], mcu: list[Part], header: ScanHeader, sequential: bool
+) -> None:
+    data, (_, first, last, high, low) = bits(interval), header
+    if sequential:
+        decode_sequential(data, offsets, mcu)
+    elif first == 0:
+        decode_dc = progressive.decode_dc_refine if high else progressive.decode_dc_first
+        decode_dc(data, offsets, mcu, low)
+    else:
+        decode_ac = progressive.decode_ac_refine if high else progressive.decode_ac_first
+        decode_ac(data, offsets, mcu[0], first, last, low)
 
 
 def select(frame: Frame, header: ScanHeader) -> list[Component]:

@@ -55,3 +55,7 @@ def lookup(table: HuffmanTable) -> Lookup:
         _array("B", np.where(direct, run + 1, 0)),
         _array("B", np.where(direct, total, 0)),
     )
+
+
+NO_CODES = lookup(HuffmanTable((0,) * 16, ()))
+"""For a scan that has no symbols of a class."""

@@ -10,7 +10,6 @@ from itertools import cycle
 import numpy as np
 
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.lookup import Lookup
 from jpegrad.jfif.scan import BAD_DC, BAD_RUN, BAD_SYMBOL, END_OF_DATA, NO_CODE, Bits, Part
 
 
@@ -18,7 +17,7 @@ def decode_dc_first(data: Bits, offsets: Sequence[int], mcu: Sequence[Part], low
     words, end = data
     position = 0
     predictions = [0] * (1 + max(part.component for part in mcu))
-    parts = [(c, coefficients, dc.codes) for c, coefficients, dc, _ in mcu if dc]
+    parts = [(c, coefficients, dc.codes) for c, coefficients, dc, _ in mcu]
     for offset, (component, coefficients, codes) in zip(offsets, cycle(parts)):
         code = codes[words[position >> 3] >> 8 - (position & 7) & 0xFFFF]
         position += code >> 8
@@ -45,17 +44,9 @@ def decode_dc_refine(data: Bits, offsets: Sequence[int], mcu: Sequence[Part], lo
         part.coefficients[offset] |= (words[position >> 3] >> 23 - (position & 7) & 1) << low
 
 
-def decode_ac_first(
-    data: Bits,
-    offsets: Sequence[int],
-    coefficients: "array[int]",
-    ac: Lookup,
-    first: int,
-    last: int,
-    low: int,
-) -> None:
+def decode_ac_first(data: Bits, offsets: Sequence[int], part: Part, first: int, last: int, low: int) -> None:
     words, end = data
-    codes, values, steps, lengths = ac
+    coefficients, (codes, values, steps, lengths) = part.coefficients, part.ac
     position = 0
     scale = 1 << low
     index, count = 0, len(offsets)
@@ -101,17 +92,9 @@ def decode_ac_first(
             raise JPEGError(END_OF_DATA if position > end else BAD_RUN)
 
 
-def decode_ac_refine(
-    data: Bits,
-    offsets: Sequence[int],
-    coefficients: "array[int]",
-    ac: Lookup,
-    first: int,
-    last: int,
-    low: int,
-) -> None:
+def decode_ac_refine(data: Bits, offsets: Sequence[int], part: Part, first: int, last: int, low: int) -> None:
     words, end = data
-    codes = ac.codes
+    coefficients, codes = part.coefficients, part.ac.codes
     position = 0
     bit = 1 << low
     nonzero = _nonzero_bands(offsets, coefficients, first, last)
@@ -179,7 +162,9 @@ def _refine(
 
 
 def _nonzero_bands(offsets: Sequence[int], coefficients: "array[int]", first: int, last: int) -> bytes:
-    """1 for every block with a nonzero coefficient in the band, else 0."""
-    blocks = np.frombuffer(coefficients, np.int16)[: len(coefficients) // 64 * 64].reshape(-1, 64)
-    bits_set = np.bitwise_or.reduce(blocks[:, first : last + 1], axis=1)
-    return (bits_set[np.asarray(offsets) // 64] != 0).tobytes()
+    """1 for every block with a nonzero coefficient in the band, else 0; blocks in ascending order."""
+    blocks = np.asarray(offsets) // 64
+    start, stop = int(blocks[0]), int(blocks[-1]) + 1
+    values = np.frombuffer(coefficients, np.int16, 64 * (stop - start), 128 * start).reshape(-1, 64)
+    bits_set = np.bitwise_or.reduce(values[:, first : last + 1], axis=1)
+    return (bits_set[blocks - start] != 0).tobytes()

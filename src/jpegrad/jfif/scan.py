@@ -41,8 +41,8 @@ class Part(NamedTuple):
 
     component: int
     coefficients: "array[int]"
-    dc: Lookup | None
-    ac: Lookup | None
+    dc: Lookup
+    ac: Lookup
 
 
 def decode_sequential(data: Bits, offsets: Sequence[int], mcu: Sequence[Part]) -> None:
@@ -59,7 +59,7 @@ def decode_sequential(data: Bits, offsets: Sequence[int], mcu: Sequence[Part]) -
     words, end = data
     position = 0
     predictions = [0] * (1 + max(part.component for part in mcu))
-    parts = [(c, coefficients, dc.codes, *ac) for c, coefficients, dc, ac in mcu if dc and ac]
+    parts = [(c, coefficients, dc.codes, *ac) for c, coefficients, dc, ac in mcu]
     for offset, (component, coefficients, dc_codes, codes, values, steps, lengths) in zip(
         offsets, cycle(parts)
     ):
