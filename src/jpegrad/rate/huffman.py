@@ -6,7 +6,7 @@ Nothing overlaps, so adding is the same as writing.
 Sources: ITU-T T.81 B.1.1.5, B.2, F.1.2; libjpeg-turbo ``jchuff.c``, ``jcmarker.c``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -107,11 +107,17 @@ def stuffed_zeros(words: Tensor, begin: Tensor) -> Tensor:
     return up_to[end] - up_to[begin]
 
 
-# One operator, because its inner shapes depend on the levels: compile, export and vmap need not look inside.
-@torch.library.custom_op("jpegrad::scan_bytes", mutates_args=())
 def scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
     """Bytes of the scan, stuffed zeros included, and how many symbols the Huffman tables list: ``[..., 2]``, int64."""
-    lead = levels[0].shape[:-4]
+    return torch.ops.jpegrad.scan_bytes(levels, height, width, subsampling, huffman)
+
+
+def scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: str) -> Tensor:
+    """How often each symbol occurs: ``[..., 2 or 4, 256]`` (DC luma, AC luma, DC chroma, AC chroma), int64."""
+    return torch.ops.jpegrad.scan_counts(levels, height, width, subsampling)
+
+
+def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
     at_once = max(1, COEFFICIENTS_AT_ONCE // sum(x.shape[1:].numel() for x in flat))
     parts = []
@@ -122,43 +128,54 @@ def scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: s
         listed = torch.tensor([sum(len(table.symbols) for table in image) for image in tables])
         words, begin, count = packed(symbols, _book(tables).to(levels[0].device))
         parts.append(torch.stack([count + stuffed_zeros(words, begin), listed.to(count.device)], -1))
-    return torch.cat(parts).view(*lead, 2)
+    return torch.cat(parts).view(*levels[0].shape[:-4], 2)
 
 
-@scan_bytes.register_fake
-def _(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
-    return levels[0].new_empty(*levels[0].shape[:-4], 2, dtype=torch.int64)
-
-
-@torch.library.custom_op("jpegrad::scan_counts", mutates_args=())
-def scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: str) -> Tensor:
-    """How often each symbol occurs: ``[..., 2 or 4, 256]`` (DC luma, AC luma, DC chroma, AC chroma), int64."""
-    batch, tables = levels[0].shape[:-4], 2 if len(levels) == 1 else 4
+def _scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: str) -> Tensor:
+    batch, tables = levels[0].shape[:-4], _tables(levels)
     symbols = scan_symbols([x.reshape(-1, *x.shape[-4:]) for x in levels], (height, width), subsampling)
     return symbol_counts(symbols, batch.numel(), tables).view(*batch, tables, 256)
 
 
-@scan_counts.register_fake
-def _(levels: Sequence[Tensor], height: int, width: int, subsampling: str) -> Tensor:
-    tables = 2 if len(levels) == 1 else 4
-    return levels[0].new_empty(*levels[0].shape[:-4], tables, 256, dtype=torch.int64)
+def _tables(levels: Sequence[Tensor]) -> int:
+    return 2 if len(levels) == 1 else 4
 
 
-for _operator in (scan_bytes, scan_counts):
+def _fake_bytes(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
+    return levels[0].new_empty(*levels[0].shape[:-4], 2, dtype=torch.int64)
 
-    @_operator.register_vmap
-    def _(
-        info: Any,
-        in_dims: tuple[Any, ...],
-        levels: Sequence[Tensor],
-        *arguments: Any,
-        operator: Any = _operator,
+
+def _fake_counts(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
+    return levels[0].new_empty(*levels[0].shape[:-4], _tables(levels), 256, dtype=torch.int64)
+
+
+def _mapped(operator: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
+    """vmap of an operator that takes any leading dimensions."""
+
+    def over(
+        info: Any, in_dims: tuple[Any, ...], levels: Sequence[Tensor], *arguments: Any
     ) -> tuple[Tensor, int]:
-        mapped = zip(levels, in_dims[0], strict=True)
-        return operator(
-            [x.expand(info.batch_size, *x.shape) if d is None else x.movedim(d, 0) for x, d in mapped],
-            *arguments,
-        ), 0
+        leading = [
+            x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+            for x, dim in zip(levels, in_dims[0], strict=True)
+        ]
+        return operator(leading, *arguments), 0
+
+    return over
+
+
+# Operators, because their inner shapes depend on the levels: compile, export and vmap need not look inside.
+_library = torch.library.Library("jpegrad", "FRAGMENT")
+for _name, _arguments, _run, _fake, _operator in (
+    ("scan_bytes", ", str huffman", _scan_bytes, _fake_bytes, scan_bytes),
+    ("scan_counts", "", _scan_counts, _fake_counts, scan_counts),
+):
+    _library.define(
+        f"{_name}(Tensor[] levels, SymInt height, SymInt width, str subsampling{_arguments}) -> Tensor"
+    )
+    _library.impl(_name, _run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"jpegrad::{_name}", _fake, lib=_library)
+    torch.library.register_vmap(f"jpegrad::{_name}", _mapped(_operator), lib=_library)
 
 
 def _book(tables: list[list[codes.HuffmanTable]]) -> Tensor:
