@@ -1,171 +1,397 @@
-"""The command line: real files, exact sizes, and errors of one line."""
+"""The command line for files: what it writes is Pillow's, what it counts is the file's, and errors are one line."""
 
 import io
-import shutil
+import itertools
+import json
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import jpegrad
-from jpegrad.cli import main
-from jpegrad.data import photograph_path
+import oracles.pictures
+from corpus import COMMENT, EXIF, ICC, noise, picture, pillow, pillow_pixels, with_16_bit_tables
+from jpegrad.cli import app, main
+from jpegrad.commands.code import best_quality
 
-Run = Callable[..., tuple[int, str, str]]
-
-
-def pillow(path: Path, **options: object) -> bytes:
-    with Image.open(path) as picture:
-        file = io.BytesIO()
-        picture.save(file, "JPEG", **options)
-    return file.getvalue()
+MODES = ("4:4:4", "4:2:2", "4:2:0")
 
 
-def pixels(path: Path | io.BytesIO) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.array(picture)
+class Result(NamedTuple):
+    code: int
+    out: str
+    error: str
+
+
+Run = Callable[..., Result]
 
 
 @pytest.fixture
-def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """`jpegrad` with arguments, in an empty folder; a real process would spend its time importing torch."""
     monkeypatch.chdir(tmp_path)
-    return Path(shutil.copy(photograph_path("coast"), "photo.png"))
 
-
-@pytest.fixture
-def run(photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `jpegrad ARGUMENTS`: the exit status and what it printed to both streams."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
+    def call(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["jpegrad", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
+        with pytest.raises(SystemExit) as exit:
             main()
-        printed = capsys.readouterr()
-        return int(stop.value.code or 0), printed.out, printed.err
+        sys.stdout.flush()
+        out, error = capfd.readouterr()
+        return Result(exit.value.code or 0, out, error)  # type: ignore[arg-type]
 
     return call
 
 
-@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
-def test_a_jpg_is_the_file_that_pillow_writes(run: Run, photo: Path, subsampling: str) -> None:
-    status, out, _ = run("jpeg", photo, "-o", "out.jpg", "-q", 60, "--subsampling", subsampling)
-    expected = pillow(photo, quality=60, subsampling=subsampling)
-    assert status == 0
-    assert Path("out.jpg").read_bytes() == expected
-    assert f"{len(expected):,} bytes" in out
+@pytest.fixture
+def png(tmp_path: Path) -> np.ndarray:
+    """The picture in `in.png`."""
+    pixels = picture(37, 53)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    return pixels
 
 
-def test_any_other_picture_is_what_a_viewer_shows(run: Run, photo: Path) -> None:
-    assert run("jpeg", photo, "-o", "out.png", "--quality", 20)[0] == 0
-    assert np.array_equal(pixels(Path("out.png")), pixels(io.BytesIO(pillow(photo, quality=20))))
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
-def test_a_gray_picture_stays_gray(run: Run, photo: Path) -> None:
-    with Image.open(photo) as picture:
-        picture.convert("L").save("gray.png")
-    assert run("jpeg", "gray.png", "-o", "gray.jpg", "-q", 80)[0] == 0
-    assert Path("gray.jpg").read_bytes() == pillow(Path("gray.png"), quality=80)
-
-
-def test_tables_and_subsampling_of_another_file(run: Run, photo: Path) -> None:
-    Path("model.jpg").write_bytes(pillow(photo, quality=33, subsampling="4:2:2"))
-    assert run("jpeg", photo, "-o", "out.jpg", "--like", "model.jpg")[0] == 0
-    assert Path("out.jpg").read_bytes() == Path("model.jpg").read_bytes()
-
-    jpegrad.tables.save("tables.json", jpegrad.tables.annex_k(33))
-    assert run("jpeg", photo, "-o", "out.jpg", "--tables", "tables.json", "--subsampling", "4:2:2")[0] == 0
-    assert Path("out.jpg").read_bytes() == Path("model.jpg").read_bytes()
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as opened:
+        return np.array(opened)
 
 
 @pytest.mark.parametrize("optimize", [False, True])
-def test_target_bytes_takes_the_best_quality_that_fits(run: Run, photo: Path, optimize: bool) -> None:
-    sizes = {q: len(pillow(photo, quality=q, optimize=optimize)) for q in range(1, 101)}
-    target = sizes[70] + 1
-    status, out, _ = run("jpeg", photo, "-o", "out.jpg", "--target-bytes", target, *["--optimize"] * optimize)
-    best = max(q for q, size in sizes.items() if size <= target)
-    assert status == 0
-    assert f"quality {best} " in out
-    assert Path("out.jpg").stat().st_size == sizes[best] <= target
-
-
-def test_size_is_the_length_of_the_file(run: Run, photo: Path) -> None:
-    status, out, _ = run("size", photo, "-q", 15, "-q", 92)
-    assert status == 0
-    for quality in (15, 92):
-        for optimize in (False, True):
-            assert f"{len(pillow(photo, quality=quality, optimize=optimize)):,}" in out
-
-
-def test_inspect_tells_size_subsampling_and_tables(run: Run, photo: Path) -> None:
-    Path("in.jpg").write_bytes(pillow(photo, quality=50, subsampling="4:2:2"))
-    status, out, _ = run("inspect", "in.jpg")
-    assert status == 0
-    assert "250×250" in out
-    assert "4:2:2" in out
-    assert all(str(entry) in out for entry in jpegrad.tables.annex_k(50).unique().int().tolist())
-
-
-def test_the_lists_name_everything(run: Run) -> None:
-    status, out, _ = run("surrogates")
-    assert status == 0
-    assert all(name in out for name in jpegrad.surrogates.ALL)
-    status, out, _ = run("backends")
-    assert status == 0
-    assert all(name in out for name in jpegrad.backends.ORDER)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (("jpeg", "photo.png", "-o", "out.jpg", "-q", "0"), "quality"),
-        (("jpeg", "photo.png", "-o", "out.jpg", "-q", "101"), "quality"),
-        (("jpeg", "photo.png", "-o", "out.jpg", "--subsampling", "4:1:0"), "--subsampling"),
-        (("jpeg", "photo.png", "-o", "out.jpg", "--target-bytes", "10"), "--target-bytes"),
-        (("jpeg", "photo.png", "-o", "out.jpg", "--target-bytes", "9000", "-q", "5"), "--target-bytes"),
-        (("jpeg", "photo.png", "-o", "out.strange"), ".strange"),
-        (("jpeg", "photo.png", "-o", "no/such/folder/out.jpg"), "no/such/folder"),
-        (("jpeg", "absent.png", "-o", "out.jpg"), "absent.png"),
-        (("jpeg", "text.png", "-o", "out.jpg"), "text.png"),
-        (("jpeg", "alpha.png", "-o", "out.jpg"), "alpha.png"),
-        (("jpeg", "photo.png", "-o", "out.jpg", "--tables", "text.png"), "text.png"),
-        (("inspect", "text.png"), "not a JPEG"),
-        (("inspect", "absent.jpg"), "absent.jpg"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_an_error_is_one_line_and_leaves_no_file(
-    run: Run, photo: Path, arguments: tuple[str, ...], named: str
+@pytest.mark.parametrize("mode", MODES)
+def test_jpeg_writes_what_pillow_writes(
+    run: Run, png: np.ndarray, tmp_path: Path, mode: str, optimize: bool
 ) -> None:
-    Path("text.png").write_text("no picture")
-    Image.new("RGBA", (8, 8)).save("alpha.png")
-    before = set(Path().iterdir())
-    status, out, err = run(*arguments)
-    assert status == 1
-    assert out.strip() == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert named in err
-    assert set(Path().iterdir()) == before
+    flags = ["--optimize"] if optimize else []
+    result = run("jpeg", "in.png", "-o", "out.jpg", "--quality", 30, "--subsampling", mode, *flags)
+    assert result.code == 0, result.error
+    data = pillow(png, quality=30, subsampling=mode, optimize=optimize)
+    assert (tmp_path / "out.jpg").read_bytes() == data
+    assert (
+        f"out.jpg: 53×37, {len(data)} bytes" in result.out.replace(",", "", 1)
+        or f"{len(data):,}" in result.out
+    )
 
 
-def test_an_error_leaves_an_existing_file_alone(run: Run, photo: Path) -> None:
-    Path("out.jpg").write_bytes(b"precious")
-    assert run("jpeg", photo, "-o", "out.jpg", "-q", 0)[0] == 1
-    assert Path("out.jpg").read_bytes() == b"precious"
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
+def test_jpeg_writes_what_pillow_decodes(run: Run, png: np.ndarray, tmp_path: Path, suffix: str) -> None:
+    result = run("jpeg", "in.png", "--output", f"out{suffix}", "-q", 10)
+    assert result.code == 0, result.error
+    data = pillow(png, quality=10)
+    assert (pixels_of(tmp_path / f"out{suffix}").transpose(2, 0, 1) == pillow_pixels(data)).all()
+    assert f"as .jpg {len(data):,} bytes" in result.out
 
 
-@pytest.mark.parametrize("command", ["demo", "jpeg", "size", "inspect", "surrogates", "backends"])
-def test_help_describes_every_option(run: Run, command: str) -> None:
-    status, out, _ = run(command, "--help")
-    assert status == 0
-    assert "Usage: jpegrad" in out
+def test_gray_and_palette_pictures(run: Run, tmp_path: Path) -> None:
+    gray = picture(20, 30)[..., 0]
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    assert run("jpeg", "gray.png", "-o", "gray.jpg").code == 0
+    assert (tmp_path / "gray.jpg").read_bytes() == pillow(gray, quality=75)
+    palette = Image.fromarray(picture(20, 30)).quantize(16)
+    palette.save(tmp_path / "palette.png")
+    assert run("jpeg", "palette.png", "-o", "palette.jpg", "-q", 90).code == 0
+    assert (tmp_path / "palette.jpg").read_bytes() == pillow(np.array(palette.convert("RGB")), quality=90)
 
 
-def test_unknown_options_are_told_without_a_traceback(run: Run) -> None:
-    status, _, err = run("jpeg", "--no-such-option")
-    assert status == 2
-    assert "--no-such-option" in err
-    assert "Traceback" not in err
+def test_tables_from_a_file(run: Run, png: np.ndarray, tmp_path: Path) -> None:
+    tables = torch.randint(1, 256, (2, 8, 8))
+    jpegrad.tables.save(tmp_path / "tables.json", tables)
+    assert run("jpeg", "in.png", "-o", "out.jpg", "--tables", "tables.json").code == 0
+    expected = pillow(png, qtables=tables.flatten(1).tolist(), subsampling="4:2:0")
+    assert (tmp_path / "out.jpg").read_bytes() == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_like_another_file(run: Run, png: np.ndarray, tmp_path: Path, mode: str) -> None:
+    (tmp_path / "like.jpg").write_bytes(pillow(noise(9, 9), quality=41, subsampling=mode, progressive=True))
+    assert run("jpeg", "in.png", "-o", "out.jpg", "--like", "like.jpg").code == 0
+    assert (tmp_path / "out.jpg").read_bytes() == pillow(png, quality=41, subsampling=mode)
+
+
+def test_a_jpeg_again_like_itself(run: Run, png: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "in.jpg").write_bytes(pillow(png, quality=35, subsampling="4:2:2"))
+    assert run("jpeg", "in.jpg", "-o", "out.jpg", "--like", "in.jpg").code == 0
+    with Image.open(tmp_path / "in.jpg") as opened:
+        buffer = io.BytesIO()
+        opened.save(buffer, "JPEG", quality="keep", subsampling="4:2:2")
+    assert (tmp_path / "out.jpg").read_bytes() == buffer.getvalue()
+
+
+def test_sizes_are_those_of_real_files(run: Run, png: np.ndarray) -> None:
+    result = run("size", "in.png", "-q", 5, "-q", 50, "-q", 95, "--subsampling", "4:4:4")
+    assert result.code == 0, result.error
+    rows = [re.findall(r"[\d.,]+", line) for line in result.out.splitlines() if line.startswith("│")]
+    found = [[int(cell.replace(",", "")) for cell in row[:3]] for row in rows]
+    assert found == [
+        [q, *(len(pillow(png, quality=q, subsampling="4:4:4", optimize=o)) for o in (False, True))]
+        for q in (5, 50, 95)
+    ]
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+@pytest.mark.parametrize("kind", ["photo", "noise", "patches", "ramp", "basis"])
+def test_target_bytes_finds_the_best_of_all_qualities(kind: str, optimize: bool) -> None:
+    random = np.random.default_rng(7)
+    pixels = oracles.pictures.KINDS[kind](random, 3, 24, 32)
+    image = torch.from_numpy(pixels)
+    sizes = [
+        len(pillow(pixels.transpose(1, 2, 0), quality=q, subsampling="4:2:0", optimize=optimize))
+        for q in range(1, 101)
+    ]
+    # Targets met and missed by one byte, where sizes fall as the quality rises too.
+    falls = [size for size, following in itertools.pairwise(sizes) if following < size]
+    targets = {size + d for size in (*falls[:2], *random.choice(sizes, 3), max(sizes)) for d in (-1, 0)}
+    for target in sorted(int(target) for target in targets if target >= min(sizes)):
+        best = max(q for q, size in enumerate(sizes, 1) if size <= target)
+        assert best_quality(image, target, None, optimize) == best
+
+
+def test_target_bytes_writes_that_file(run: Run, png: np.ndarray, tmp_path: Path) -> None:
+    result = run("jpeg", "in.png", "-o", "out.jpg", "--target-bytes", 1200, "--subsampling", "4:4:4")
+    assert result.code == 0, result.error
+    quality = int(re.findall(r"quality (\d+) is the best", result.out)[0])
+    assert (tmp_path / "out.jpg").read_bytes() == pillow(png, quality=quality, subsampling="4:4:4")
+    assert len(pillow(png, quality=quality, subsampling="4:4:4")) <= 1200
+
+
+def inspected(run: Run, *arguments: object) -> dict[str, object]:
+    result = run("inspect", *arguments, "--json")
+    assert result.code == 0, result.error
+    return json.loads(result.out)
+
+
+def total(bits: dict[str, object]) -> int:
+    parts = [value for value in bits.values() if isinstance(value, dict)]
+    maps = sum(np.sum(part["coefficients"]) + part["end_of_block"] for part in parts)
+    return int(maps) + sum(value for value in bits.values() if isinstance(value, int))
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_inspect_finds_what_pillow_was_told(
+    run: Run, tmp_path: Path, progressive: bool, optimize: bool
+) -> None:
+    exif, comment = EXIF + b"\0" * 10, COMMENT
+    options = {"quality": 62, "subsampling": "4:2:2", "exif": exif, "icc_profile": ICC, "comment": comment}
+    data = pillow(picture(40, 50), progressive=progressive, **options)
+    (tmp_path / "photo.jpg").write_bytes(data)
+    facts = inspected(run, "photo.jpg", *(["--optimize"] if optimize else []))
+    assert [facts[name] for name in ("bytes", "width", "height")] == [len(data), 50, 40]
+    assert facts["coding"] == ("progressive" if progressive else "baseline")
+    assert (facts["color"], facts["subsampling"]) == ("YCbCr", "4:2:2")
+    assert facts["tables"] == jpegrad.tables.annex_k(62).int().tolist()
+    assert facts["quality"] == {"quality": 62, "exact": True, "distance": 0}
+    assert sorted(segment["kind"] for segment in facts["metadata"]) == ["Exif", "ICC profile", "comment"]
+    baseline = facts["baseline"]
+    # Pillow sorts the metadata in another way; sizes are alike.
+    assert baseline["bytes"] == len(pillow(picture(40, 50), optimize=optimize, **options))
+    assert total(baseline["bits"]) == 8 * baseline["bytes"]
+    assert baseline["bits"]["metadata"] == 8 * sum(segment["bytes"] for segment in facts["metadata"])
+
+
+def test_inspect_gray_and_rgb(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "gray.jpg").write_bytes(pillow(picture(20, 20)[..., 0], quality=75))
+    facts = inspected(run, "gray.jpg")
+    assert (facts["color"], facts["subsampling"], len(facts["tables"])) == ("gray", None, 1)
+    assert set(facts["baseline"]["bits"]) == {"Y", "padding", "stuffing", "headers", "metadata"}
+    (tmp_path / "rgb.jpg").write_bytes(pillow(picture(20, 20), quality=75, keep_rgb=True))
+    facts = inspected(run, "rgb.jpg")
+    assert (facts["color"], facts["subsampling"]) == ("RGB", "4:4:4")
+    assert {"R", "G", "B"} < set(facts["baseline"]["bits"])
+
+
+def test_inspect_prints_tables_and_bits(run: Run, tmp_path: Path) -> None:
+    data = pillow(picture(40, 50), quality=62)
+    (tmp_path / "photo.jpg").write_bytes(data)
+    result = run("inspect", "photo.jpg")
+    assert result.code == 0, result.error
+    lines = result.out.splitlines()
+    assert lines[:2] == [
+        f"photo.jpg: 50×40, YCbCr 4:2:0, baseline, {len(data):,} bytes",
+        "quality 62: libjpeg's tables",
+    ]
+    facts = inspected(run, "photo.jpg")
+    for entries in (
+        *facts["tables"],
+        *(facts["baseline"]["bits"][name]["coefficients"] for name in ("Y", "Cb", "Cr")),
+    ):
+        for row in entries:
+            assert any(line.split() == [str(entry) for entry in row] for line in lines)
+    assert f"{8 * len(data):,}" in result.out
+
+
+def test_inspect_of_tables_that_are_not_libjpegs(run: Run, tmp_path: Path) -> None:
+    data = pillow(picture(20, 20), qtables=[[7] * 64, [9] * 64])
+    (tmp_path / "flat.jpg").write_bytes(data)
+    assert not inspected(run, "flat.jpg")["quality"]["exact"]
+    assert re.search(
+        r"quality about \d+: entries differ from libjpeg's by \d+\.\d%", run("inspect", "flat.jpg").out
+    )
+
+
+def test_inspect_of_what_no_baseline_file_holds(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "wide.jpg").write_bytes(with_16_bit_tables(pillow(picture(20, 20), quality=10), scale=7))
+    assert "tables: expected integers 1 to 255" in inspected(run, "wide.jpg")["baseline"]["error"]
+    result = run("inspect", "wide.jpg", "--plot", "wide.svg")
+    assert result.code == 0
+    assert "no baseline file holds it: tables: expected integers 1 to 255" in result.out
+    assert (tmp_path / "wide.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_inspect_plots(run: Run, tmp_path: Path) -> None:
+    # The name is no formula of matplotlib, nor markup of rich.
+    (tmp_path / "a$b_[red].jpg").write_bytes(pillow(picture(40, 50)))
+    result = run("inspect", "a$b_[red].jpg", "--plot", "plot.png")
+    assert result.code == 0, result.error
+    assert result.out.startswith("a$b_[red].jpg: ")
+    with Image.open(tmp_path / "plot.png") as opened:
+        assert opened.format == "PNG"
+        assert min(opened.size) > 500
+
+
+ERRORS = {
+    "no such picture": (1, "nope.png", ["jpeg", "nope.png", "-o", "out.jpg"]),
+    "no picture": (
+        1,
+        "text.txt: expected a picture that Pillow can open",
+        ["jpeg", "text.txt", "-o", "out.jpg"],
+    ),
+    "cut off": (1, "truncated", ["jpeg", "cut.png", "-o", "out.jpg"]),
+    "transparency": (1, "expected RGB or gray, got RGBA", ["jpeg", "clear.png", "-o", "out.jpg"]),
+    "16 bits": (1, "expected 8-bit RGB or gray, got Pillow mode I;16", ["jpeg", "deep.png", "-o", "out.jpg"]),
+    "suffix": (1, "output: expected a name that ends in .jpg", ["jpeg", "in.png", "-o", "out.gif"]),
+    "no suffix": (1, "output: expected a name that ends in .jpg", ["jpeg", "in.png", "-o", "out"]),
+    "no folder": (1, "nowhere", ["jpeg", "in.png", "-o", "nowhere/out.jpg"]),
+    "quality 0": (1, "quality: expected 1 to 100, got 0", ["jpeg", "in.png", "-o", "out.jpg", "-q", "0"]),
+    "quality nan": (
+        1,
+        "quality: expected 1 to 100, got nan",
+        ["jpeg", "in.png", "-o", "out.jpg", "-q", "nan"],
+    ),
+    "quality x": (2, "'--quality'", ["jpeg", "in.png", "-o", "out.jpg", "-q", "high"]),
+    "subsampling": (
+        1,
+        "--subsampling: expected one of",
+        ["jpeg", "in.png", "-o", "o.jpg", "--subsampling", "420"],
+    ),
+    "both": (1, "tables", ["jpeg", "in.png", "-o", "out.jpg", "-q", "5", "--tables", "tables.json"]),
+    "like and mode": (
+        1,
+        "like: expected without subsampling",
+        ["jpeg", "in.png", "-o", "out.jpg", "--like", "gray.jpg", "--subsampling", "4:2:0"],
+    ),
+    "like gray": (1, "like: expected 3 components", ["jpeg", "in.png", "-o", "o.jpg", "--like", "gray.jpg"]),
+    "like no jpeg": (1, "in.png: not a JPEG file", ["jpeg", "in.png", "-o", "out.jpg", "--like", "in.png"]),
+    "no tables": (1, "text.txt: expected JSON", ["jpeg", "in.png", "-o", "out.jpg", "--tables", "text.txt"]),
+    "target": (
+        1,
+        "--target-bytes: expected at least",
+        ["jpeg", "in.png", "-o", "o.jpg", "--target-bytes", "99"],
+    ),
+    "target and quality": (
+        1,
+        "--target-bytes: expected without --quality",
+        ["jpeg", "in.png", "-o", "out.jpg", "--target-bytes", "9999", "-q", "50"],
+    ),
+    "no output": (2, "Missing option '--output'", ["jpeg", "in.png"]),
+    "no option": (2, "--qualiti", ["jpeg", "in.png", "-o", "out.jpg", "--qualiti", "3"]),
+    "no command": (2, "No such command 'jpg'", ["jpg"]),
+    "size of nothing": (2, "Missing argument", ["size"]),
+    "inspect no jpeg": (1, "in.png: not a JPEG file", ["inspect", "in.png"]),
+    "inspect nothing": (1, "nope.jpg", ["inspect", "nope.jpg"]),
+    "inspect cut": (1, "cut.jpg: truncated", ["inspect", "cut.jpg"]),
+    "plot suffix": (1, "--plot: expected a name", ["inspect", "gray.jpg", "--plot", "plot.jpg"]),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_is_one_line_and_leaves_no_file(
+    run: Run, png: np.ndarray, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "text.txt").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "in.png").read_bytes()[:2000])
+    gray = pillow(png[..., 0])
+    (tmp_path / "gray.jpg").write_bytes(gray)
+    (tmp_path / "cut.jpg").write_bytes(gray[:-9])
+    Image.new("RGBA", (4, 4)).save(tmp_path / "clear.png")
+    Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
+    jpegrad.tables.save(tmp_path / "tables.json", jpegrad.tables.annex_k(50))
+    before = files(tmp_path)
+    code, message, arguments = ERRORS[name]
+    result = run(*arguments)
+    assert (result.code, result.out) == (code, "")
+    assert result.error.startswith("error: ") and result.error.count("\n") == 1, result.error
+    assert message in result.error
+    assert files(tmp_path) == before
+
+
+def test_an_error_leaves_the_old_file(run: Run, png: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "out.jpg").write_bytes(b"old")
+    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 0).code == 1
+    assert (tmp_path / "out.jpg").read_bytes() == b"old"
+    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 1).code == 0
+    assert (tmp_path / "out.jpg").read_bytes() == pillow(png, quality=1)
+    assert files(tmp_path) == {"in.png", "out.jpg"}
+
+
+def test_a_traceback_for_those_who_ask(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPEGRAD_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["jpegrad", "size", "nope.png"])
+    with pytest.raises(FileNotFoundError):
+        main()
+
+
+OPTIONS = {
+    "jpeg": ["--output", "--quality", "--subsampling", "--tables", "--like", "--target-bytes", "--optimize"],
+    "size": ["--quality", "--subsampling", "--tables", "--like"],
+    "inspect": ["--optimize", "--plot", "--json"],
+    "demo": ["--output", "--seed"],
+    "surrogates": [],
+    "backends": [],
+}
+
+
+def test_help_lists_every_command() -> None:
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 0
+    assert all(name in result.output for name in OPTIONS)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_describes_every_option(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "250", "TERM": "dumb"})
+    assert result.exit_code == 0
+    for option in [*OPTIONS[command], *(["file"] if command == "inspect" else [])]:
+        line = next(line for line in result.output.splitlines() if re.search(rf"^│?[\s*]*{option}\b", line))
+        words = re.findall(r"[a-z]{2,}", line.replace(option, ""))
+        assert len(words) >= 3, line
+
+
+def test_the_installed_command(tmp_path: Path, png: np.ndarray) -> None:
+    command = [sys.executable, "-c", "from jpegrad.cli import main; main()"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+
+    wrong = call("jpeg", "in.png", "-o", "out.jpg", "-q", "101")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert re.fullmatch(r"error: quality: expected 1 to 100, got 101[^\n]*\n", wrong.stderr)
+    right = call("jpeg", "in.png", "-o", "out.jpg", "-q", "100")
+    assert (right.returncode, right.stderr) == (0, "")
+    assert (tmp_path / "out.jpg").read_bytes() == pillow(png, quality=100)

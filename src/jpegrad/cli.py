@@ -5,6 +5,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from jpegrad.commands import code, files, listing
 
@@ -27,9 +28,17 @@ app.command("backends")(listing.backends)
 def main() -> None:
     """Run the command line; errors are one line."""
     try:
-        app()
-    except (ValueError, TypeError, OSError) as error:
-        if os.environ.get("JPEGRAD_TRACEBACK"):
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        # Wrong options: an exception of click, or of the copy of it within typer.
+        wrong_usage = getattr(error, "format_message", None)
+        known = wrong_usage is not None or isinstance(error, (ValueError, TypeError, OSError))
+        if not known or os.environ.get("JPEGRAD_TRACEBACK"):
             raise
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        message = " ".join((wrong_usage() if wrong_usage else str(error)).split())
+        # Without arguments there is the help, and no message.
+        if message:
+            Console(stderr=True).print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+        sys.exit(getattr(error, "exit_code", 1))

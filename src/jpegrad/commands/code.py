@@ -5,66 +5,83 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
 from jpegrad.codec import Coefficients, decode, encode
 from jpegrad.commands import pictures
-from jpegrad.io import read, write
+from jpegrad.commands.terminal import console, say
+from jpegrad.io import write
 from jpegrad.rate import bits
+from jpegrad.rate.size import header_bytes
 from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tables import load as load_tables
 
 Picture = Annotated[Path, typer.Argument(help="An 8-bit RGB or gray picture.", show_default=False)]
-Quality = Annotated[float | None, typer.Option("--quality", "-q", help="1 to 100; 75 if nothing else decides.")]
-Subsampling = Annotated[str | None, typer.Option(help=f"One of {', '.join(SUBSAMPLING)}; 4:2:0 by default.")]
-Tables = Annotated[Path | None, typer.Option(help="JSON file of quantization tables, used as they are.")]
-Like = Annotated[Path | None, typer.Option(help="A .jpg whose tables and subsampling to use.")]
+Quality = Annotated[
+    float | None, typer.Option("--quality", "-q", help="1 to 100; 75 if nothing else decides.")
+]
+Subsampling = Annotated[
+    str | None, typer.Option(help=f"{', '.join(SUBSAMPLING)}; 4:2:0 if nothing else decides.")
+]
+Tables = Annotated[
+    Path | None,
+    typer.Option(help="JSON file of quantization tables, in place of a quality; used as they are."),
+]
+Like = Annotated[
+    Path | None, typer.Option(help="A .jpg whose tables, subsampling and colour conversion to use.")
+]
 Optimize = Annotated[bool, typer.Option(help="Huffman tables made for the picture.")]
-
-console = Console()
 
 
 def jpeg(
     picture: Picture,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A real .jpg file, or the decoded picture as .png, .bmp, ...")
+        Path,
+        typer.Option("--output", "-o", help="A real .jpg file, or the decoded picture as .png, .bmp, ..."),
     ],
     quality: Quality = None,
     subsampling: Subsampling = None,
     tables: Tables = None,
     like: Like = None,
-    target_bytes: Annotated[int | None, typer.Option(help="Take the best quality whose file fits.")] = None,
+    target_bytes: Annotated[
+        int | None, typer.Option(help="Take the best quality whose file is no larger.")
+    ] = None,
     optimize: Optimize = False,
 ) -> None:
     """Code a picture as libjpeg-turbo does, and write the .jpg or what a viewer shows of it."""
+    as_jpeg = output.suffix.lower() in pictures.JPEG_SUFFIXES
+    if not as_jpeg:
+        pictures.check_lossless(output)
+    if target_bytes is not None:
+        decided = {"--quality": quality, "--tables": tables, "--like": like}
+        both = [option for option, value in decided.items() if value is not None]
+        if both:
+            raise ValueError(f"--target-bytes: expected without {', '.join(both)}; it finds the quality")
     image = pictures.load(picture)
     if target_bytes is not None:
-        others = {"--quality": quality, "--tables": tables, "--like": like}
-        if any(value is not None for value in others.values()):
-            raise ValueError("--target-bytes: expected without --quality, --tables and --like; it finds the quality")
         quality = best_quality(image, target_bytes, subsampling, optimize)
-        console.print(f"quality {quality:g} is the best whose file fits {target_bytes:,} bytes")
+        say(f"quality {quality} is the best whose file fits into {target_bytes:,} bytes")
     coefficients = _encode(image, quality, subsampling, tables, like)
     decoded = decode(coefficients)
-    if output.suffix.lower() in pictures.JPEG_SUFFIXES:
+    if as_jpeg:
         write(output, coefficients, huffman=_huffman(optimize))
     else:
         pictures.save(output, decoded)
     count = _bytes(coefficients, optimize)
-    pixels = image.shape[-2] * image.shape[-1]
-    console.print(
-        f"{output}: {image.shape[-1]}×{image.shape[-2]}, as .jpg {count:,} bytes "
-        f"({8 * count / pixels:.3f} bits per pixel), PSNR {_psnr(image, decoded)}",
-        highlight=False,
+    height, width = coefficients.size
+    say(
+        f"{output}: {width}×{height}, {'' if as_jpeg else 'as .jpg '}{count:,} bytes "
+        f"({8 * count / (height * width):.3f} bits per pixel), PSNR {_psnr(image, decoded)}"
     )
 
 
 def size(
     picture: Picture,
-    quality: Annotated[list[float] | None, typer.Option("--quality", "-q", help="1 to 100; may be repeated.")] = None,
+    quality: Annotated[
+        list[float] | None, typer.Option("--quality", "-q", help="1 to 100; may be repeated.")
+    ] = None,
     subsampling: Subsampling = None,
     tables: Tables = None,
     like: Like = None,
@@ -86,28 +103,44 @@ def best_quality(image: Tensor, target: int, subsampling: str | None, optimize: 
     """The highest integer quality whose file has at most ``target`` bytes.
 
     Raises:
-        ValueError: not even quality 1 fits.
+        ValueError: no quality fits.
     """
 
-    def fits(quality: int) -> bool:
-        return _bytes(_encode(image, quality, subsampling, None, None), optimize) <= target
+    def coded(quality: int) -> tuple[Coefficients, int]:
+        coefficients = _encode(image, quality, subsampling, None, None)
+        return coefficients, _bytes(coefficients, optimize)
 
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("searching the quality", total=12)
-        if not fits(1):
-            count = _bytes(_encode(image, 1, subsampling, None, None), optimize)
-            raise ValueError(f"--target-bytes: expected at least {count} bytes, the size at quality 1; got {target}")
-        low, high = 1, 101
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-            progress.advance(task)
-        # Sizes all but rise with quality; look a little past the first that is too large.
-        for quality in range(min(low + 4, 100), low, -1):
-            progress.advance(task)
-            if fits(quality):
-                return quality
-    return low
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        progress.add_task("searching the quality", total=None)
+        best, above = 0, 101
+        while above - best > 1:
+            middle = (best + above) // 2
+            best, above = (middle, above) if coded(middle)[1] <= target else (best, middle)
+        # A file may be smaller than one of lower quality; go on until none above can fit.
+        for quality in range(above + 1, 101):
+            coefficients, count = coded(quality)
+            if count <= target:
+                best = quality
+            if _least_bytes(coefficients) > target:
+                break
+    if best == 0:
+        raise ValueError(
+            f"--target-bytes: expected at least {coded(1)[1]}, the bytes of the file at quality 1; got {target}"
+        )
+    return best
+
+
+def _least_bytes(coefficients: Coefficients) -> int:
+    """What no file of higher quality undercuts.
+
+    Table entries fall with the quality, so no level shrinks; and a nonzero AC level takes its amplitude and at least
+    one bit of code.
+    """
+    least = 0
+    for level in coefficients.levels:
+        magnitudes = level.flatten(-2)[..., 1:].abs()
+        least += int((magnitudes.frexp().exponent + (magnitudes > 0)).sum())
+    return header_bytes(coefficients) + least // 8
 
 
 def _encode(
@@ -119,7 +152,7 @@ def _encode(
     if tables is not None:
         options["tables"] = load_tables(tables)
     if like is not None:
-        options["like"] = read(like)
+        options["like"] = pictures.read_jpeg(like)
     if tables is None and like is None and quality is None:
         quality = 75
     with torch.no_grad():

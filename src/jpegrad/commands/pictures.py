@@ -1,6 +1,8 @@
 """Pictures between files and tensors."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,18 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from jpegrad.codec import Coefficients
 from jpegrad.files import write_atomically
+from jpegrad.io import read
+from jpegrad.jfif import JPEGError
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+LOSSLESS = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM"}
+"""Pillow's name of the format of each suffix."""
 
 
 def load(path: Path) -> Tensor:
-    """An 8-bit RGB or gray picture as uint8 ``[C, H, W]``.
+    """An 8-bit RGB or gray picture as uint8 ``[C, H, W]``, as stored: Exif's orientation is not applied.
 
     Raises:
         ValueError: the file is no picture, has an alpha channel, or more than 8 bits per sample.
@@ -25,8 +32,13 @@ def load(path: Path) -> Tensor:
             picture.load()
     except UnidentifiedImageError:
         raise ValueError(f"{path}: expected a picture that Pillow can open") from None
+    except (Image.DecompressionBombError, SyntaxError, EOFError, struct.error, zlib.error) as error:
+        # What Pillow's readers raise for pictures too large or damaged, besides OSError and ValueError.
+        raise ValueError(f"{path}: {error}") from None
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        raise ValueError(f"{path}: expected RGB or gray, got {picture.mode} with transparency, which JPEG lacks")
+        raise ValueError(
+            f"{path}: expected RGB or gray, got {picture.mode} with transparency, which JPEG lacks"
+        )
     if picture.mode in ("P", "1"):
         picture = picture.convert("L" if picture.mode == "1" else "RGB")
     if picture.mode not in ("RGB", "L"):
@@ -35,22 +47,32 @@ def load(path: Path) -> Tensor:
     return pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 
 
+def read_jpeg(path: Path) -> Coefficients:
+    """A .jpg file; errors name it."""
+    try:
+        return read(path)
+    except JPEGError as error:
+        raise JPEGError(f"{path}: {error}") from None
+
+
 def to_pillow(image: Tensor) -> Image.Image:
     """A uint8 ``[C, H, W]`` picture."""
     pixels = image.permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def encoded(image: Tensor, suffix: str) -> bytes:
-    """A uint8 picture as the bytes of a file of the type that ``suffix`` names."""
-    formats = Image.registered_extensions()
-    if suffix.lower() not in formats:
-        raise ValueError(f"output: expected the suffix of a picture (.jpg, .png, ...), got {suffix!r}")
-    buffer = io.BytesIO()
-    to_pillow(image).save(buffer, formats[suffix.lower()])
-    return buffer.getvalue()
+def check_lossless(path: Path) -> None:
+    """Raise unless ``path`` has a suffix of :data:`LOSSLESS`."""
+    if path.suffix.lower() not in LOSSLESS:
+        raise ValueError(
+            f"output: expected a name that ends in {', '.join(JPEG_SUFFIXES)} (coded) or {', '.join(LOSSLESS)} "
+            f"(decoded), got {path}"
+        )
 
 
 def save(path: Path, image: Tensor) -> None:
-    """Write a uint8 picture losslessly under a name of any type but JPEG."""
-    write_atomically(path, encoded(image, path.suffix))
+    """Write a uint8 picture under a name that :func:`check_lossless` accepts."""
+    check_lossless(path)
+    buffer = io.BytesIO()
+    to_pillow(image).save(buffer, LOSSLESS[path.suffix.lower()])
+    write_atomically(path, buffer.getvalue())
