@@ -80,10 +80,7 @@ def test_jpeg_writes_what_pillow_writes(
     assert result.code == 0, result.error
     data = pillow(png, quality=30, subsampling=mode, optimize=optimize)
     assert (tmp_path / "out.jpg").read_bytes() == data
-    assert (
-        f"out.jpg: 53×37, {len(data)} bytes" in result.out.replace(",", "", 1)
-        or f"{len(data):,}" in result.out
-    )
+    assert f"out.jpg: 53×37, {len(data):,} bytes" in result.out
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
