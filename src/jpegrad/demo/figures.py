@@ -40,11 +40,15 @@ def gradient(values: Tensor) -> Tensor:
 def quality_slopes(slopes: list[QualitySlope]) -> str:
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     for axes, slope in zip(figure.subplots(1, len(slopes), squeeze=False)[0], slopes, strict=True):
-        axes.plot(slope.qualities, np.negative(slope.measured), color=GRAY, lw=4, alpha=0.5, label="measured, q ± 2")
+        axes.plot(
+            slope.qualities, np.negative(slope.measured), color=GRAY, lw=4, alpha=0.5, label="measured, q ± 2"
+        )
         axes.plot(slope.qualities, np.negative(slope.gradient), color=BLUE, lw=1.3, label="jpegrad")
         paper = np.negative(slope.paper)
         axes.plot(slope.qualities, paper, color=ORANGE, lw=0.9, label="the paper's straight-through")
-        axes.set(yscale="log", title=slope.photograph, xlabel="quality", ylim=_range(np.negative(slope.measured)))
+        axes.set(
+            yscale="log", title=slope.photograph, xlabel="quality", ylim=_range(np.negative(slope.measured))
+        )
     figure.axes[0].set_ylabel("−d(squared error)/d(quality)")
     figure.axes[-1].legend(fontsize=8)
     return _finish(figure)
@@ -78,7 +82,9 @@ def recoveries(quality: Recovery, found: Recovery) -> str:
     left.set(xlabel="step", ylabel="quality of the four starts", ylim=(0, 101))
     left.legend(fontsize=8)
     right.plot(np.array(found.paths), color=BLUE, lw=1.2, label="entries found exactly")
-    right.axhline(int(found.determined.sum()), color=ORANGE, lw=1, ls="--", label="entries that leave a trace")
+    right.axhline(
+        int(found.determined.sum()), color=ORANGE, lw=1, ls="--", label="entries that leave a trace"
+    )
     right.set(xlabel="step", ylabel="table entries", ylim=(0, int(found.determined.sum()) * 1.1))
     right.legend(fontsize=8)
     return _finish(figure)

@@ -1,7 +1,7 @@
-"""A use: recover the quality, or the tables, at which a picture was coded, by gradient descent through the real JPEG.
+"""A use: recover the quality, or the tables, at which a picture was coded, by descent through the real JPEG.
 
-The loss compares with another coded picture, so the tables' gradient is that of ``table_gaussian``. Several starts run as
-one batch, each image with a quality or tables of its own.
+The loss compares with another coded picture, so the tables' gradient is that of ``table_gaussian``. Several starts run
+as one batch, each image with a quality or tables of its own.
 """
 
 from collections.abc import Callable, Iterator
@@ -81,7 +81,7 @@ def secret_tables(seed: int) -> Tensor:
     return (base * factors).round().clamp(1, 255)
 
 
-def recover_tables(image: Tensor, seed: int, track: Track, steps: int = 100) -> Recovery:
+def recover_tables(image: Tensor, seed: int, track: Track, steps: int = 120) -> Recovery:
     """Find both tables of a coded picture, given the original: Adam on the logarithm of the entries, three starts.
 
     The DCT separates the entries, so the best value of each is kept by the error at its own frequency.
@@ -139,5 +139,7 @@ def _spectrum(coded: Tensor) -> tuple[Tensor, ...]:
 
 def _spectral_error(coded: Tensor, goal: tuple[Tensor, ...]) -> Tensor:
     """Mean squared difference per table entry: ``[B, 2, 8, 8]``."""
-    y, cb, cr = ((ours - theirs).square().mean((-4, -3)) for ours, theirs in zip(_spectrum(coded), goal, strict=True))
+    y, cb, cr = (
+        (ours - theirs).square().mean((-4, -3)) for ours, theirs in zip(_spectrum(coded), goal, strict=True)
+    )
     return torch.stack([y, cb + cr], -3)

@@ -34,15 +34,15 @@ writes. The file that jpegrad writes is the same, byte for byte.</p>
 the derivative of the real JPEG averaged over pixel noise of σ = 2 grey levels.</p>
 {_gradients(results)}
 <h2>The gradient to the quality</h2>
-<p>Of the coding error, at every integer quality, against the change of the real file's error over q ± 2. Where a curve is
-missing, the gradient is zero or has the wrong sign.</p>
+<p>Of the coding error, at every integer quality, against the change of the real file's error over q ± 2. Where a curve
+is missing, the gradient is zero or has the wrong sign.</p>
 <img alt="gradient to the quality" src="{figures.quality_slopes(results.slopes)}">
 <h2>The gradient to the quantization tables</h2>
 <p>Of the coding error at quality 50, per table entry (squared grey levels per step).</p>
-<img alt="gradient to both tables" src="{figures.tables(results.table_gradients, ("luminance", "chrominance"), ".2g")}">
+<img alt="gradient to both tables" src="{_table_gradients(results)}">
 <h2>A use: what was this picture coded with?</h2>
-<p>Given an original and a JPEG of it, descent through the real codec finds the quality, and the tables. An entry under which
-all levels are zero leaves no trace in the picture; the others are bold.</p>
+<p>Given an original and a JPEG of it, descent through the real codec finds the quality, and the tables. An entry under
+which all levels are zero leaves no trace in the picture; the others are bold.</p>
 <img alt="recovery" src="{figures.recoveries(results.quality, results.tables)}">
 {_found(results)}
 </body></html>
@@ -56,7 +56,8 @@ def _figure(image: str, caption: str) -> str:
 def _pictures(results: Results) -> str:
     rows = [row for row in results.fidelity if row.photograph == SHOWN and row.subsampling == "4:2:0"]
     coded = [
-        _figure(figures.picture(row.picture), f"quality {row.quality}: {row.size:,} bytes, {row.psnr:.1f} dB") for row in rows
+        _figure(figures.picture(row.picture), f"quality {row.quality}: {row.size:,} bytes, {row.psnr:.1f} dB")
+        for row in rows
     ]
     return f'<div class="row">{_figure(figures.picture(results.original), "original")}{"".join(coded)}</div>'
 
@@ -68,13 +69,28 @@ def _fidelity(results: Results) -> str:
         f"<td>{row.size:,}</td><td>{'yes' if row.same_bytes else 'no'}</td></tr>"
         for row in results.fidelity
     )
-    heads = ("photograph", "mode", "quality", "samples", "differ from Pillow", "PSNR, dB", "bytes", "same bytes")
+    heads = (
+        "photograph",
+        "mode",
+        "quality",
+        "samples",
+        "differ from Pillow",
+        "PSNR, dB",
+        "bytes",
+        "same bytes",
+    )
     return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{body}</table>"
 
 
 def _gradients(results: Results) -> str:
-    shown = [_figure(figures.picture(figures.gradient(g)), name) for name, g in results.image_gradients.items()]
+    shown = [
+        _figure(figures.picture(figures.gradient(g)), name) for name, g in results.image_gradients.items()
+    ]
     return f'<div class="row">{"".join(shown)}</div>'
+
+
+def _table_gradients(results: Results) -> str:
+    return figures.tables(results.table_gradients, ("luminance", "chrominance"), ".2g")
 
 
 def _found(results: Results) -> str:

@@ -1,9 +1,8 @@
 """What the demonstration computes."""
 
 import io
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +11,7 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad.data import photograph_names, photograph_path
-from jpegrad.demo.recover import Recovery, recover_quality, recover_tables
-
-Item = TypeVar("Item")
-Steps = Iterator[Item]
-Track = Callable[[str, list[Any]], Iterator[Any]]
+from jpegrad.demo.recover import Recovery, Track, recover_quality, recover_tables
 
 QUALITIES = (5, 20, 50, 90)
 MODES = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
@@ -66,13 +61,14 @@ class Results:
         """The figures, a line each."""
         samples = sum(row.samples for row in self.fidelity)
         different = sum(row.different for row in self.fidelity)
+        files = sum(not row.same_bytes for row in self.fidelity)
         pairs = [(s.gradient[i] / s.measured[i]) for s in self.slopes for i in range(len(s.qualities))]
         sign = sum(ratio > 0 for ratio in pairs) / len(pairs)
         close = sum(1 / 1.5 < ratio < 1.5 for ratio in pairs) / len(pairs)
         zero = sum(g == 0 for s in self.slopes for g in s.gradient)
         return [
             f"samples compared with Pillow: {samples:,}; different: {different}",
-            f"files compared with Pillow: {len(self.fidelity)}; different: {sum(not r.same_bytes for r in self.fidelity)}",
+            f"files compared with Pillow: {len(self.fidelity)}; different: {files}",
             f"d(error)/d(quality), q = 1…99, {len(self.slopes)} photographs: right sign {sign:.1%}, "
             f"within a factor 1.5 of the measured change {close:.1%}, zero {zero} times",
             self.quality.sentence,
@@ -160,7 +156,8 @@ def _image_gradients(track: Track) -> dict[str, Tensor]:
 
 def _quality_slope(name: str, track: Track) -> QualitySlope:
     image = photograph(name)[:, :192, :192].float() / 255
-    error, slopes = [], {"distortion": [], "reich2024_ste": []}  # type: ignore[var-annotated]
+    error: list[float] = []
+    slopes: dict[str, list[float]] = {"distortion": [], "reich2024_ste": []}
     for q in track(f"d(error)/d(quality): {name}", list(range(1, 101))):
         with torch.no_grad():
             error.append(_error(image, quality=q).item())
@@ -175,7 +172,12 @@ def _quality_slope(name: str, track: Track) -> QualitySlope:
         low, high = max(q - 2, 1), min(q + 2, 100)
         measured.append((error[high - 1] - error[low - 1]) / (high - low))
     return QualitySlope(
-        name, list(range(1, 100)), error[:99], measured, slopes["distortion"][:99], slopes["reich2024_ste"][:99]
+        name,
+        list(range(1, 100)),
+        error[:99],
+        measured,
+        slopes["distortion"][:99],
+        slopes["reich2024_ste"][:99],
     )
 
 
