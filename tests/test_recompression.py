@@ -12,7 +12,6 @@ import jpegrad
 from corpus import (
     COMMENT,
     adobe,
-    join,
     noise,
     picture,
     pillow,

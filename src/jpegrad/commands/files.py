@@ -46,7 +46,7 @@ def inspect(
 
         plots.save(plot, facts)
     if as_json:
-        print(json.dumps(facts, indent=1))
+        print(json.dumps(facts))
     else:
         _print(facts)
 
