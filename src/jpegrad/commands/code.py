@@ -90,7 +90,8 @@ def size(
     image = pictures.load(picture)
     table = Table("quality", "bytes", "bytes, optimised Huffman", "bits per pixel", "PSNR")
     pixels = image.shape[-2] * image.shape[-1]
-    for q in quality or [None]:
+    qualities: list[float | None] = [*quality] if quality else [None]
+    for q in qualities:
         coefficients = _encode(image, q, subsampling, tables, like)
         standard, optimised = (_bytes(coefficients, optimize) for optimize in (False, True))
         label = "–" if tables or like else f"{75 if q is None else q:g}"

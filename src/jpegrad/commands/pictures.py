@@ -28,13 +28,14 @@ def load(path: Path) -> Tensor:
         OSError: the file cannot be read.
     """
     try:
-        with Image.open(path) as picture:
-            picture.load()
+        with Image.open(path) as opened:
+            opened.load()
     except UnidentifiedImageError:
         raise ValueError(f"{path}: expected a picture that Pillow can open") from None
     except (Image.DecompressionBombError, SyntaxError, EOFError, struct.error, zlib.error) as error:
         # What Pillow's readers raise for pictures too large or damaged, besides OSError and ValueError.
         raise ValueError(f"{path}: {error}") from None
+    picture: Image.Image = opened
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         raise ValueError(
             f"{path}: expected RGB or gray, got {picture.mode} with transparency, which JPEG lacks"
