@@ -38,7 +38,7 @@ the derivative of the real JPEG averaged over pixel noise of σ = 2 grey levels.
 is missing, the gradient is zero or has the wrong sign.</p>
 <img alt="gradient to the quality" src="{figures.quality_slopes(results.slopes)}">
 <h2>The gradient to the quantization tables</h2>
-<p>Of the coding error at quality 50, per table entry (squared grey levels per step).</p>
+<p>Of the coding error at quality 50, per table entry (thousandths of a squared grey level per step).</p>
 <img alt="gradient to both tables" src="{_table_gradients(results)}">
 <h2>A use: what was this picture coded with?</h2>
 <p>Given an original and a JPEG of it, descent through the real codec finds the quality, and the tables. An entry under
@@ -90,7 +90,7 @@ def _gradients(results: Results) -> str:
 
 
 def _table_gradients(results: Results) -> str:
-    return figures.tables(results.table_gradients, ("luminance", "chrominance"), ".2g")
+    return figures.tables(1000 * results.table_gradients, ("luminance", "chrominance"), ".1f")
 
 
 def _found(results: Results) -> str:
