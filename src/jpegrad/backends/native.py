@@ -8,7 +8,7 @@ evaluated in the kernel; a record of your own runs between its two halves.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -43,7 +43,9 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 
 def _constant(function: Call) -> Call:
     """For the compiler: a function of constants, to be called and not to be looked into."""
-    return cast(Call, torch.compiler.assume_constant_result(function))
+    # What torch.compiler.assume_constant_result does, but that imports the compiler to do it.
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
@@ -281,10 +283,6 @@ class _Decode(torch.autograd.Function):
         return to_tables, None, None, None, *(g * _table_of(tables, i) for i, g in enumerate(found))
 
 
-def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
-    return function.apply(*arguments)
-
-
 def _needs_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
@@ -301,10 +299,10 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     if not _needs_gradient(x, tables):
         out = torch.ops.jpegrad.native_jpeg(x.detach(), tables.detach(), *settings, False, False)[0]
     elif _is_own(spec.surrogate) and _is_own(spec.table_surrogate):
-        out = _apply(_Jpeg, x, tables, settings)
+        out = _Jpeg.apply(x, tables, settings)  # type: ignore[no-untyped-call]
     else:
-        both = _apply(_Encode, x, tables, settings, spec)
-        out = _apply(_Decode, tables, settings, *image.shape[-2:], *both[: len(both) // 2])
+        both = _Encode.apply(x, tables, settings, spec)  # type: ignore[no-untyped-call]
+        out = _Decode.apply(tables, settings, *image.shape[-2:], *both[: len(both) // 2])  # type: ignore[no-untyped-call]
     return out.reshape(image.shape).to(image.dtype)
 
 
@@ -315,7 +313,7 @@ def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...
     x = _batch(image if image.dtype is torch.uint8 else image.float())
     tables = _tables(tables, lead)
     if torch.is_grad_enabled():
-        both = _apply(_Encode, x, tables, settings, spec)
+        both = _Encode.apply(x, tables, settings, spec)  # type: ignore[no-untyped-call]
     else:
         both = torch.ops.jpegrad.native_encode(x, tables, *settings, False, False)[0]
     planes = tuple(plane.reshape(*lead, *plane.shape[1:]) for plane in both)
@@ -334,7 +332,7 @@ def decode(
     tables = _tables(tables, lead)
     flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
     if dtype is not torch.uint8 and _needs_gradient(tables, *flat):
-        out = _apply(_Decode, tables, settings, *size, *flat)
+        out = _Decode.apply(tables, settings, *size, *flat)  # type: ignore[no-untyped-call]
     else:
         flat = [level.detach() for level in flat]
         out = torch.ops.jpegrad.native_decode(

@@ -125,7 +125,7 @@ INLINE F32 to_float(I32 a) { return __builtin_convertvector(a, F32); }
 #if X86 && LANES == 16
 INLINE bool any(I32 mask) { return !_mm256_testz_si256((__m256i)mask, (__m256i)mask); }
 #elif X86
-INLINE bool any(I32 mask) { return _mm_movemask_epi8((__m128i)mask) != 0; }
+INLINE bool any(I32 mask) { return _mm_movemask_epi8(_mm_cmpeq_epi32((__m128i)mask, _mm_setzero_si128())) != 0xFFFF; }
 #else
 INLINE bool any(I32 mask) { return (mask[0] | mask[1] | mask[2] | mask[3]) != 0; }
 #endif
