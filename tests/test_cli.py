@@ -335,6 +335,15 @@ def test_an_error_is_one_line_and_leaves_no_file(
     assert files(tmp_path) == before
 
 
+def test_a_picture_too_large_for_pillow_is_an_error_too(
+    run: Run, png: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    result = run("size", "in.png")
+    assert result.code == 1
+    assert re.fullmatch(r"error: in\.png: [^\n]*exceeds limit[^\n]*\n", result.error)
+
+
 def test_an_error_leaves_the_old_file(run: Run, png: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "out.jpg").write_bytes(b"old")
     assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 0).code == 1
