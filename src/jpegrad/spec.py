@@ -269,6 +269,8 @@ def resolve_tables(
     if isinstance(quality, Tensor):
         check_broadcast("quality", quality.shape, lead)
         quality = quality.to(image.device)
+    elif spec.forward == "exact":
+        return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
     base = torch.tensor(quantization.ANNEX_K, dtype=torch.float64, device=image.device)
     return quantization.scale(
         base, quality, forward=spec.forward, surrogate=spec.surrogate, clip_slope=spec.clip_slope

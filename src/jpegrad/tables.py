@@ -4,7 +4,9 @@ Tables are natural order (row = vertical frequency), never transposed, never sca
 Sources: ITU-T T.81 Annex K.1; libjpeg-turbo ``jcparam.c`` (``jpeg_quality_scaling``, ``jpeg_add_quant_table``).
 """
 
+import functools
 import json
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -142,7 +144,8 @@ def scale(
 
 
 def _percent(q: Tensor, floor: Elementwise) -> Tensor:
-    return torch.where(q < 50, floor(5000 / q), 200 - 2 * q)
+    # Not 5000 / q: torch multiplies by the reciprocal, which rounds twice.
+    return torch.where(q < 50, floor(torch.full_like(q, 5000.0) / q), 200 - 2 * q)
 
 
 def _floors(base: Tensor, q: Tensor, slope: Elementwise) -> Tensor:
@@ -196,8 +199,22 @@ def annex_k(
     if isinstance(quality, Tensor):
         device = device or quality.device
         dtype = dtype or (quality.dtype if quality.is_floating_point() else None)
+    dtype = dtype or torch.float32
+    if not isinstance(quality, Tensor) and not torch.compiler.is_compiling():
+        return torch.tensor(_entries(quality), dtype=dtype, device=device)
     base = torch.tensor(ANNEX_K, dtype=torch.float64, device=device)
-    return scale(base, quality).to(dtype or torch.float32)
+    return scale(base, quality).to(dtype)
+
+
+@functools.lru_cache(256)
+def _entries(quality: float) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """:func:`scale` of Annex K in plain numbers, which small images would wait for."""
+    percent = math.floor(5000 / quality) if quality < 50 else 200 - 2 * quality
+
+    def entry(base: int) -> float:
+        return min(max(math.floor((base * percent + 50) / 100), 1), 255)
+
+    return tuple(tuple(tuple(entry(base) for base in row) for row in table) for table in ANNEX_K)
 
 
 class QualityEstimate(NamedTuple):
