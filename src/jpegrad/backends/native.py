@@ -6,6 +6,7 @@ evaluated in the kernel; a record of your own runs between its two halves.
 """
 
 import functools
+import json
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from jpegrad import surrogates
 from jpegrad.backends import native_abi
-from jpegrad.backends.native_ops import Settings
+from jpegrad.backends.native_ops import parse
 from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, components, table_index
 from jpegrad.surrogates import Component, Surrogate
 
@@ -34,7 +35,6 @@ KINDS = {
     "distortion": 6,
     "dead_zone": 7,
 }
-IDENTITY = 0
 _ONE = 65536
 _GREY = (0.0, 255.0)
 
@@ -112,7 +112,7 @@ def _is_own(record: Surrogate) -> bool:
     return record.name in KINDS and record.slope.__module__ == surrogates.__name__
 
 
-def _settings(spec: Spec, channels: int, value_range: tuple[float, float] | None = None) -> Settings:
+def _settings(spec: Spec, channels: int, value_range: tuple[float, float] | None = None) -> str:
     records = [
         record if _is_own(record) else surrogates.identity
         for record in (spec.surrogate, spec.table_surrogate)
@@ -124,7 +124,7 @@ def _settings(spec: Spec, channels: int, value_range: tuple[float, float] | None
 
 
 @_constant
-def _resolve(*key: Any) -> Settings:
+def _resolve(*key: Any) -> str:
     return _computed(*key)
 
 
@@ -141,7 +141,7 @@ def _computed(
     color: tuple[Any, Any, Any, Any] | None,
     image_slope: tuple[str, float],
     table_slope: tuple[str, float],
-) -> Settings:
+) -> str:
     matrix, offset, inverse, decoder_offset = color or _color_numbers(None)
     planes = components(channels, subsampling, Color(matrix, offset))
     rounding = (_ONE // 2, _ONE // 2 - 1, _ONE // 2 - 1)
@@ -149,22 +149,29 @@ def _computed(
     jfif_inverse = [[round(x * _ONE) for x in row] for row in JFIF.inverse or ()]
     low, high = value_range
     scale = 255 / (high - low)
-    integers = [
-        *(SUBSAMPLING[subsampling] if channels == 3 else (1, 1)),
-        KINDS[image_slope[0]],
-        KINDS[table_slope[0]],
-        int(fixed_inverse == jfif_inverse and tuple(decoder_offset) == JFIF.offset),
-        *(round(x * _ONE) for row in matrix for x in row),
-        *(round(o * _ONE) + half for o, half in zip(offset, rounding, strict=True)),
-        *(x for row in fixed_inverse for x in row),
-        *(_floored_bias(row, decoder_offset) for row in fixed_inverse),
-    ]
-    reals = [low, high, clip_slope, *_parameters(image_slope, planes), *_parameters(table_slope, planes)]
     if channels == 3:
-        reals += [x * scale for row in matrix for x in row] + [x / scale for row in inverse for x in row]
+        forward_real = [x * scale for row in matrix for x in row]
+        inverse_real = [x / scale for row in inverse for x in row]
     else:
-        reals += [scale] * 9 + [1 / scale] * 9
-    return Settings(tuple(integers), tuple(map(float, reals)))
+        forward_real, inverse_real = [scale] * 9, [1 / scale] * 9
+    numbers: dict[str, list[float]] = {
+        "sampling": list(SUBSAMPLING[subsampling] if channels == 3 else (1, 1)),
+        "slope": [KINDS[image_slope[0]]],
+        "table_slope": [KINDS[table_slope[0]]],
+        "slope_parameter": _parameters(image_slope, planes),
+        "table_parameter": _parameters(table_slope, planes),
+        "jfif": [fixed_inverse == jfif_inverse and tuple(decoder_offset) == JFIF.offset],
+        "forward_matrix": [round(x * _ONE) for row in matrix for x in row],
+        "forward_bias": [round(o * _ONE) + half for o, half in zip(offset, rounding, strict=True)],
+        "inverse_matrix": [x for row in fixed_inverse for x in row],
+        "inverse_bias": [_floored_bias(row, decoder_offset) for row in fixed_inverse],
+        "forward_real": forward_real,
+        "inverse_real": inverse_real,
+        "low": [low],
+        "high": [high],
+        "clip_slope": [clip_slope],
+    }
+    return json.dumps(numbers)
 
 
 def _floored_bias(row: list[int], offset: Any) -> int:
@@ -180,12 +187,14 @@ def _parameters(slope: tuple[str, float], planes: tuple[Component, ...]) -> list
 
 def _batch(image: Tensor) -> Tensor:
     """``[..., C, H, W]`` as ``[B, C, H, W]``."""
-    return image.reshape(math.prod(image.shape[:-3]), *image.shape[-3:])
+    return image if image.ndim == 4 else image.reshape(math.prod(image.shape[:-3]), *image.shape[-3:])
 
 
 def _tables(tables: Tensor, lead: torch.Size) -> Tensor:
     """Tables that all images share as ``[n, 8, 8]``, others as ``[B, n, 8, 8]``; contiguous float64."""
     tables = tables.to(torch.float64)
+    if tables.ndim == 3:
+        return tables.contiguous()
     if math.prod(tables.shape[:-3]) != 1:
         return (
             tables.expand(*lead, *tables.shape[-3:]).reshape(math.prod(lead), *tables.shape[-3:]).contiguous()
@@ -208,12 +217,17 @@ def _table_of(tables: Tensor, component: int) -> Tensor:
     return tables[..., table_index(component, tables.shape[-3]), :, :][..., None, None, :, :].float()
 
 
+@_constant
+def _is_identity(settings: str) -> bool:
+    return bool(parse(settings).codec["slope"] == KINDS["identity"])
+
+
 class _Jpeg(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: Settings) -> Tensor:
+    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str) -> Tensor:
         ctx.settings, ctx.with_tables = settings, ctx.needs_input_grad[1]
-        keep = settings.integers[2] != IDENTITY or ctx.with_tables
-        out, *kept = torch.ops.jpegrad.native_jpeg(image, tables, *settings, True, keep)
+        keep = ctx.with_tables or not _is_identity(settings)
+        out, *kept = torch.ops.jpegrad.native_jpeg_saving(image, tables, settings, keep)
         ctx.save_for_backward(tables, *kept)
         return out
 
@@ -222,7 +236,7 @@ class _Jpeg(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         tables, *kept = ctx.saved_tensors
         image, sums = torch.ops.jpegrad.native_jpeg_backward(
-            gradient, tables, *kept, *ctx.settings, ctx.with_tables
+            gradient, tables, *kept, ctx.settings, ctx.with_tables
         )
         return image, _sum_to_tables(list(sums.unbind(1)), tables) if ctx.with_tables else None, None
 
@@ -231,10 +245,8 @@ class _Encode(torch.autograd.Function):
     """Levels, then coefficients in steps, of every component."""
 
     @staticmethod
-    def forward(
-        ctx: Any, image: Tensor, tables: Tensor, settings: Settings, spec: Spec
-    ) -> tuple[Tensor, ...]:
-        levels, ratios, flags = torch.ops.jpegrad.native_encode(image, tables, *settings, True, True)
+    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str, spec: Spec) -> tuple[Tensor, ...]:
+        levels, ratios, flags = torch.ops.jpegrad.native_encode(image, tables, settings, True)
         ctx.settings, ctx.spec = settings, spec
         ctx.save_for_backward(tables, flags, *ratios)
         return (*levels, *ratios)
@@ -255,16 +267,14 @@ class _Encode(torch.autograd.Function):
                 sums.append(-((slope * level + ratio) * u / table).sum((1, 2), dtype=torch.float64))
         image = None
         if ctx.needs_input_grad[0]:
-            image = torch.ops.jpegrad.native_encode_backward(to_coefficients, flags, *ctx.settings)
+            image = torch.ops.jpegrad.native_encode_backward(to_coefficients, flags, ctx.settings)
         return image, _sum_to_tables(sums, tables) if sums else None, None, None
 
 
 class _Decode(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, tables: Tensor, settings: Settings, height: int, width: int, *levels: Tensor
-    ) -> Tensor:
-        out, *flags = torch.ops.jpegrad.native_decode(levels, tables, height, width, False, *settings, True)
+    def forward(ctx: Any, tables: Tensor, settings: str, height: int, width: int, *levels: Tensor) -> Tensor:
+        out, *flags = torch.ops.jpegrad.native_decode(levels, tables, height, width, False, settings, True)
         ctx.settings = settings
         ctx.save_for_backward(tables, *flags, *levels)
         return out
@@ -273,7 +283,7 @@ class _Decode(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         tables, flags, chroma_flags, *levels = ctx.saved_tensors
-        found = torch.ops.jpegrad.native_decode_backward(gradient, flags, chroma_flags, *ctx.settings)
+        found = torch.ops.jpegrad.native_decode_backward(gradient, flags, chroma_flags, ctx.settings)
         to_tables = None
         if ctx.needs_input_grad[0]:
             sums = [
@@ -293,11 +303,11 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     x = _batch(image)
     tables = _tables(tables, image.shape[:-3])
     if image.dtype is torch.uint8:
-        out = torch.ops.jpegrad.native_jpeg(x, tables.detach(), *settings, False, False)[0]
+        out = torch.ops.jpegrad.native_jpeg(x, tables.detach(), settings)
         return out.reshape(image.shape)
     x = x.float()
     if not _needs_gradient(x, tables):
-        out = torch.ops.jpegrad.native_jpeg(x.detach(), tables.detach(), *settings, False, False)[0]
+        out = torch.ops.jpegrad.native_jpeg(x.detach(), tables.detach(), settings)
     elif _is_own(spec.surrogate) and _is_own(spec.table_surrogate):
         out = _Jpeg.apply(x, tables, settings)  # type: ignore[no-untyped-call]
     else:
@@ -315,7 +325,7 @@ def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...
     if torch.is_grad_enabled():
         both = _Encode.apply(x, tables, settings, spec)  # type: ignore[no-untyped-call]
     else:
-        both = torch.ops.jpegrad.native_encode(x, tables, *settings, False, False)[0]
+        both = torch.ops.jpegrad.native_encode(x.detach(), tables.detach(), settings, False)[0]
     planes = tuple(plane.reshape(*lead, *plane.shape[1:]) for plane in both)
     count = image.shape[-3]
     return planes[:count], planes[count:] or None
@@ -336,7 +346,7 @@ def decode(
     else:
         flat = [level.detach() for level in flat]
         out = torch.ops.jpegrad.native_decode(
-            flat, tables.detach(), *size, dtype is torch.uint8, *settings, False
+            flat, tables.detach(), *size, dtype is torch.uint8, settings, False
         )[0]
     out = out.reshape(*lead, *out.shape[1:])
     if plain:

@@ -1,11 +1,13 @@
 """The native kernel's operators, as PyTorch's dispatcher and compiler see them.
 
-An operator takes what a call asks for as two flat lists, ``integers`` and ``reals``, in the order of :class:`Settings`.
+``settings`` is what a call asks for, as JSON: fields of ``struct Codec`` in ``native/api.h``, each a list of numbers. A
+string passes the dispatcher at once, lists do not.
 """
 
 import functools
+import json
 from ctypes import c_float, c_int32, c_int64
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,194 +15,142 @@ from torch import Tensor
 from jpegrad.backends import native_abi as abi
 from jpegrad.spec import blocks, ceil_div
 
-# Sizes of the fields of `integers` and `reals`.
-INTEGERS = {
-    "sampling": 2,
-    "slope": 1,
-    "table_slope": 1,
-    "jfif": 1,
-    "forward_matrix": 9,
-    "forward_bias": 3,
-    "inverse_matrix": 9,
-    "inverse_bias": 3,
-}
-REALS = {
-    "value_range": 2,
-    "clip_slope": 1,
-    "slope_parameter": 3,
-    "table_parameter": 3,
-    "forward_real": 9,
-    "inverse_real": 9,
-}
-
 LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
-SETTINGS = "int[] integers, float[] reals"
 
 
 class Settings(NamedTuple):
-    """A call's arguments but its tensors; see ``native/api.h``."""
+    """``settings`` as the operators need it."""
 
-    integers: tuple[int, ...]
-    reals: tuple[float, ...]
-
-
-def _unflatten(values: tuple[float, ...], sizes: dict[str, int]) -> dict[str, tuple[float, ...]]:
-    fields, start = {}, 0
-    for name, size in sizes.items():
-        fields[name] = values[start : start + size]
-        start += size
-    return fields
+    h: int
+    v: int
+    codec: dict[str, Any]
 
 
 @functools.lru_cache(256)
-def codec(channels: int, height: int, width: int, tables: int, settings: Settings) -> abi.Codec:
+def parse(settings: str) -> Settings:
+    found = json.loads(settings)
+    h, v = found["sampling"]
+    codec = {name: value[0] for name, value in found.items() if len(value) == 1}
+    for name, value in found.items():
+        if len(value) in (3, 9):
+            kind = c_float if name.endswith(("real", "parameter")) else c_int32
+            codec[name] = ((c_int64 if name == "inverse_bias" else kind) * len(value))(*value)
+    return Settings(h, v, codec)
+
+
+@functools.lru_cache(256)
+def codec(channels: int, height: int, width: int, tables: int, settings: str) -> abi.Codec:
     """The kernel's structure for images of one size."""
-    integers, reals = settings
-    whole, real = _unflatten(integers, INTEGERS), _unflatten(reals, REALS)
-    h, v = whole["sampling"]
-    low, high = real["value_range"]
-    return abi.Codec(
-        height=height,
-        width=width,
-        channels=channels,
-        h=int(h),
-        v=int(v),
-        table_count=tables,
-        jfif=int(whole["jfif"][0]),
-        forward_matrix=(c_int32 * 9)(*map(int, whole["forward_matrix"])),
-        forward_bias=(c_int32 * 3)(*map(int, whole["forward_bias"])),
-        inverse_matrix=(c_int32 * 9)(*map(int, whole["inverse_matrix"])),
-        inverse_bias=(c_int64 * 3)(*map(int, whole["inverse_bias"])),
-        forward_real=(c_float * 9)(*real["forward_real"]),
-        inverse_real=(c_float * 9)(*real["inverse_real"]),
-        low=low,
-        high=high,
-        clip_slope=real["clip_slope"][0],
-        slope=int(whole["slope"][0]),
-        slope_parameter=(c_float * 3)(*real["slope_parameter"]),
-        table_slope=int(whole["table_slope"][0]),
-        table_parameter=(c_float * 3)(*real["table_parameter"]),
-    )
+    h, v, fields = parse(settings)
+    return abi.Codec(channels=channels, height=height, width=width, table_count=tables, h=h, v=v, **fields)
 
 
-def _codec(shape: torch.Size, tables: int, integers: list[int], reals: list[float]) -> abi.Codec:
-    return codec(shape[-3], shape[-2], shape[-1], tables, Settings(tuple(integers), tuple(reals)))
+def _codec(shape: torch.Size, tables: int, settings: str) -> abi.Codec:
+    return codec(shape[-3], shape[-2], shape[-1], tables, settings)
 
 
-def _table_fields(tables: Tensor) -> dict[str, int]:
+def _table_fields(tables: Tensor) -> dict[str, Any]:
     """``tables`` are ``[n, 8, 8]`` for all images or ``[B, n, 8, 8]``, contiguous float64."""
     return {"tables": tables.data_ptr(), "table_stride": tables[0].numel() if tables.ndim == 4 else 0}
 
 
-def _flags(shape: torch.Size, sampling: list[int], keep: bool, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Room for a byte per pixel and per chroma sample that says which clamps acted; none if not kept."""
-    batch, channels, height, width = shape if keep else (0, 1, 0, 0)
-    h, v = sampling[:2]
-    chroma = (batch, 2 if channels == 3 else 0, ceil_div(height, v), ceil_div(width, h))
-    return like.new_empty((batch, height, width), dtype=torch.uint8), like.new_empty(
-        chroma, dtype=torch.uint8
-    )
+def _bytes(like: Tensor, *shape: int) -> Tensor:
+    return like.new_empty(shape, dtype=torch.uint8)
 
 
-def _plane_shapes(shape: torch.Size, sampling: list[int]) -> list[tuple[int, ...]]:
+def _flags(shape: torch.Size, settings: str, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Room for a byte per pixel, and one per chroma sample, that says which clamps acted."""
     batch, channels, height, width = shape
-    chroma = (sampling[0], sampling[1])
-    ratios = ((1, 1), chroma, chroma) if channels == 3 else ((1, 1),)
-    return [(batch, *blocks((height, width), ratio), 8, 8) for ratio in ratios]
+    h, v, _ = parse(settings)
+    chroma = (batch, channels - 1, ceil_div(height, v), ceil_div(width, h))
+    return _bytes(like, batch, height, width), _bytes(like, *chroma)
 
 
-def _empty_jpeg(
-    image: Tensor, integers: list[int], keep: bool, saved: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    out = torch.empty(image.shape, dtype=image.dtype, device=image.device)
-    coefficients = image.new_empty((saved,), dtype=torch.int16)
-    return out, coefficients, *_flags(image.shape, integers, keep, image)
+def _flag_fields(flags: Tensor, chroma_flags: Tensor) -> dict[str, Any]:
+    return {"flags": flags.data_ptr(), "chroma_flags": chroma_flags.data_ptr()}
 
 
-def _saved_blocks(image: Tensor, integers: list[int], lanes: int) -> int:
-    """Elements of the saved coefficients: every strip's groups of ``lanes`` blocks."""
-    h, v = integers[:2]
-    batch, channels, height, width = image.shape
+def _planes(shape: torch.Size, settings: str, like: Tensor) -> list[Tensor]:
+    """Room for a number per coefficient of every component."""
+    batch, channels, height, width = shape
+    h, v, _ = parse(settings)
+    ratios = ((1, 1), (h, v), (h, v))[:channels]
+    return [
+        like.new_empty((batch, *blocks((height, width), ratio), 8, 8), dtype=torch.float32)
+        for ratio in ratios
+    ]
+
+
+def _saved(shape: torch.Size, settings: str, like: Tensor) -> Tensor:
+    """Room for the coefficients in the kernel's layout: of every strip, groups of as many blocks as it has lanes."""
+    batch, channels, height, width = shape
+    h, v, _ = parse(settings)
+    lanes = abi.library().jpegrad_lanes()
     groups = ceil_div(v * ceil_div(width, 8), lanes)
-    if channels == 3:
-        groups += 2 * ceil_div(ceil_div(width, 8 * h), lanes)
-    return batch * ceil_div(height, 8 * v) * groups * 64 * lanes
+    groups += (channels - 1) * ceil_div(ceil_div(width, 8 * h), lanes)
+    return like.new_empty((batch * ceil_div(height, 8 * v) * groups * 64 * lanes,), dtype=torch.int16)
+
+
+def _decoded(image: Tensor) -> Tensor:
+    return torch.empty(image.shape, dtype=image.dtype, device=image.device)
+
+
+LIBRARY.define("native_jpeg(Tensor image, Tensor tables, str settings) -> Tensor")
+
+
+def _fake_jpeg(image: Tensor, tables: Tensor, settings: str) -> Tensor:
+    return _decoded(image)
+
+
+def _jpeg(image: Tensor, tables: Tensor, settings: str) -> Tensor:
+    out = _decoded(image)
+    if out.numel():
+        k = _codec(image.shape, tables.shape[-3], settings)
+        fields = _table_fields(tables)
+        abi.invoke("jpeg", k, image.shape[0], input=abi.describe(image), output=abi.describe(out), **fields)
+    return out
 
 
 LIBRARY.define(
-    f"native_jpeg(Tensor image, Tensor tables, {SETTINGS}, bool keep_clamps, bool keep_coefficients)"
+    "native_jpeg_saving(Tensor image, Tensor tables, str settings, bool with_coefficients)"
     " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
-def _jpeg(
-    image: Tensor,
-    tables: Tensor,
-    integers: list[int],
-    reals: list[float],
-    keep_clamps: bool,
-    keep_coefficients: bool,
+def _fake_jpeg_saving(
+    image: Tensor, tables: Tensor, settings: str, with_coefficients: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    saved = _saved_blocks(image, integers, abi.library().jpegrad_lanes()) if keep_coefficients else 0
-    kept = out, coefficients, flags, chroma_flags = _empty_jpeg(image, integers, keep_clamps, saved)
+    saved = (
+        _saved(image.shape, settings, image) if with_coefficients else image.new_empty(0, dtype=torch.int16)
+    )
+    return _decoded(image), saved, *_flags(image.shape, settings, image)
+
+
+def _jpeg_saving(
+    image: Tensor, tables: Tensor, settings: str, with_coefficients: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The decoded image; the coefficients (none if not wanted); flags of pixels and of chroma samples."""
+    found = out, saved, *flags = _fake_jpeg_saving(image, tables, settings, with_coefficients)
     if out.numel():
-        fields = _table_fields(tables)
-        if keep_clamps:
-            fields |= {"flags": flags.data_ptr(), "chroma_flags": chroma_flags.data_ptr()}
-        if keep_coefficients:
-            fields["coefficients"] = coefficients.data_ptr()
-        k = _codec(image.shape, tables.shape[-3], integers, reals)
-        abi.invoke("jpeg", k, image.shape[0], input=abi.describe(image), output=abi.describe(out), **fields)
-    return kept
-
-
-def _fake_jpeg(
-    image: Tensor,
-    tables: Tensor,
-    integers: list[int],
-    reals: list[float],
-    keep_clamps: bool,
-    keep_coefficients: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    saved = _saved_blocks(image, integers, abi.library().jpegrad_lanes()) if keep_coefficients else 0
-    return _empty_jpeg(image, integers, keep_clamps, saved)
+        k = _codec(image.shape, tables.shape[-3], settings)
+        fields = _table_fields(tables) | _flag_fields(*flags)
+        fields |= {"input": abi.describe(image), "output": abi.describe(out)}
+        if with_coefficients:
+            fields["coefficients"] = saved.data_ptr()
+        abi.invoke("jpeg", k, image.shape[0], **fields)
+    return found
 
 
 LIBRARY.define(
     "native_jpeg_backward(Tensor gradient, Tensor tables, Tensor coefficients, Tensor flags, Tensor chroma_flags, "
-    f"{SETTINGS}, bool with_tables) -> (Tensor, Tensor)"
+    "str settings, bool with_tables) -> (Tensor, Tensor)"
 )
 
 
-def _table_sums(shape: torch.Size, integers: list[int], wanted: bool, like: Tensor) -> Tensor:
+def _table_sums(shape: torch.Size, settings: str, wanted: bool, like: Tensor) -> Tensor:
     """One sum per strip, added in a fixed order later: the result does not depend on the threads."""
-    strips = ceil_div(shape[-2], 8 * integers[1])
-    return like.new_empty((shape[0], strips if wanted else 0, shape[1], 8, 8), dtype=torch.float64)
-
-
-def _jpeg_backward(
-    gradient: Tensor,
-    tables: Tensor,
-    coefficients: Tensor,
-    flags: Tensor,
-    chroma_flags: Tensor,
-    integers: list[int],
-    reals: list[float],
-    with_tables: bool,
-) -> tuple[Tensor, Tensor]:
-    out = torch.empty(gradient.shape, dtype=torch.float32)
-    sums = _table_sums(gradient.shape, integers, with_tables, gradient)
-    if out.numel():
-        fields: dict[str, object] = {"flags": flags.data_ptr(), "chroma_flags": chroma_flags.data_ptr()}
-        fields |= _table_fields(tables)
-        if coefficients.numel():
-            fields["coefficients"] = coefficients.data_ptr()
-        if with_tables:
-            fields["table_gradient"] = sums.data_ptr()
-        k = _codec(gradient.shape, tables.shape[-3], integers, reals)
-        fields |= {"input": abi.describe(gradient), "output": abi.describe(out)}
-        abi.invoke("jpeg_backward", k, gradient.shape[0], **fields)
-    return out, sums.sum(1)
+    strips = ceil_div(shape[-2], 8 * parse(settings).v) if wanted else 0
+    return like.new_empty((shape[0], strips, shape[1], 8, 8), dtype=torch.float64)
 
 
 def _fake_jpeg_backward(
@@ -209,101 +159,99 @@ def _fake_jpeg_backward(
     coefficients: Tensor,
     flags: Tensor,
     chroma_flags: Tensor,
-    integers: list[int],
-    reals: list[float],
+    settings: str,
     with_tables: bool,
 ) -> tuple[Tensor, Tensor]:
-    out = torch.empty(gradient.shape, dtype=torch.float32, device=gradient.device)
-    return out, _table_sums(gradient.shape, integers, with_tables, gradient).sum(1)
+    return _decoded(gradient), _table_sums(gradient.shape, settings, with_tables, gradient).sum(1)
+
+
+def _jpeg_backward(
+    gradient: Tensor,
+    tables: Tensor,
+    coefficients: Tensor,
+    flags: Tensor,
+    chroma_flags: Tensor,
+    settings: str,
+    with_tables: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the image, and of the tables per image and component."""
+    out, sums = _decoded(gradient), _table_sums(gradient.shape, settings, with_tables, gradient)
+    if out.numel():
+        k = _codec(gradient.shape, tables.shape[-3], settings)
+        fields = _table_fields(tables) | _flag_fields(flags, chroma_flags)
+        fields |= {"input": abi.describe(gradient), "output": abi.describe(out)}
+        if coefficients.numel():
+            fields["coefficients"] = coefficients.data_ptr()
+        if with_tables:
+            fields["table_gradient"] = sums.data_ptr()
+        abi.invoke("jpeg_backward", k, gradient.shape[0], **fields)
+    return out, sums.sum(1)
 
 
 LIBRARY.define(
-    f"native_encode(Tensor image, Tensor tables, {SETTINGS}, bool with_ratios, bool keep_clamps)"
-    " -> (Tensor[], Tensor[], Tensor)"
+    "native_encode(Tensor image, Tensor tables, str settings, bool for_backward) -> (Tensor[], Tensor[], Tensor)"
 )
 
 
-def _empty_encode(
-    image: Tensor,
-    tables: Tensor,
-    integers: list[int],
-    reals: list[float],
-    with_ratios: bool,
-    keep_clamps: bool,
+def _fake_encode(
+    image: Tensor, tables: Tensor, settings: str, for_backward: bool
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    shapes = _plane_shapes(image.shape, integers)
-    levels = [image.new_empty(shape, dtype=torch.float32) for shape in shapes]
-    ratios = [image.new_empty(shape, dtype=torch.float32) for shape in shapes] if with_ratios else []
-    return levels, ratios, _flags(image.shape, integers, keep_clamps, image)[0]
+    levels = _planes(image.shape, settings, image)
+    if not for_backward:
+        return levels, [], _bytes(image, 0)
+    return levels, _planes(image.shape, settings, image), _flags(image.shape, settings, image)[0]
 
 
 def _encode(
-    image: Tensor,
-    tables: Tensor,
-    integers: list[int],
-    reals: list[float],
-    with_ratios: bool,
-    keep_clamps: bool,
+    image: Tensor, tables: Tensor, settings: str, for_backward: bool
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    kept = levels, ratios, flags = _empty_encode(image, tables, integers, reals, with_ratios, keep_clamps)
+    """Levels of every component; for the backward pass, coefficients in steps and the flags of the pixels."""
+    found = levels, ratios, flags = _fake_encode(image, tables, settings, for_backward)
     if image.numel():
-        fields: dict[str, object] = {**_table_fields(tables), "planes": abi.pointers(levels)}
-        if with_ratios:
-            fields["ratios"] = abi.pointers(ratios)
-        if keep_clamps:
-            fields["flags"] = flags.data_ptr()
-        k = _codec(image.shape, tables.shape[-3], integers, reals)
-        abi.invoke("encode", k, image.shape[0], input=abi.describe(image), **fields)
-    return kept
+        k = _codec(image.shape, tables.shape[-3], settings)
+        fields = _table_fields(tables) | {"input": abi.describe(image), "planes": abi.pointers(levels)}
+        if for_backward:
+            fields |= {"ratios": abi.pointers(ratios), "flags": flags.data_ptr()}
+        abi.invoke("encode", k, image.shape[0], **fields)
+    return found
 
 
-LIBRARY.define(f"native_encode_backward(Tensor[] gradients, Tensor flags, {SETTINGS}) -> Tensor")
+LIBRARY.define("native_encode_backward(Tensor[] gradients, Tensor flags, str settings) -> Tensor")
 
 
-def _empty_gradient(
-    gradients: list[Tensor], flags: Tensor, integers: list[int], reals: list[float]
-) -> Tensor:
+def _fake_encode_backward(gradients: list[Tensor], flags: Tensor, settings: str) -> Tensor:
     batch, height, width = flags.shape
     return flags.new_empty((batch, len(gradients), height, width), dtype=torch.float32)
 
 
-def _encode_backward(
-    gradients: list[Tensor], flags: Tensor, integers: list[int], reals: list[float]
-) -> Tensor:
-    out = _empty_gradient(gradients, flags, integers, reals)
+def _encode_backward(gradients: list[Tensor], flags: Tensor, settings: str) -> Tensor:
+    """Gradients of coefficients to gradients of the image."""
+    out = _fake_encode_backward(gradients, flags, settings)
     if out.numel():
-        k = _codec(out.shape, 1, integers, reals)
-        planes = abi.pointers(gradients)
-        abi.invoke(
-            "encode_backward",
-            k,
-            out.shape[0],
-            output=abi.describe(out),
-            planes=planes,
-            flags=flags.data_ptr(),
-        )
+        fields = {"planes": abi.pointers(gradients), "flags": flags.data_ptr()}
+        k = _codec(out.shape, 1, settings)
+        abi.invoke("encode_backward", k, out.shape[0], output=abi.describe(out), **fields)
     return out
 
 
 LIBRARY.define(
     "native_decode(Tensor[] levels, Tensor tables, SymInt height, SymInt width, bool as_bytes, "
-    f"{SETTINGS}, bool keep_clamps) -> (Tensor, Tensor, Tensor)"
+    "str settings, bool for_backward) -> (Tensor, Tensor, Tensor)"
 )
 
 
-def _empty_decode(
+def _fake_decode(
     levels: list[Tensor],
     tables: Tensor,
     height: int,
     width: int,
     as_bytes: bool,
-    integers: list[int],
-    reals: list[float],
-    keep_clamps: bool,
+    settings: str,
+    for_backward: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = torch.uint8 if as_bytes else torch.float32
-    out = levels[0].new_empty((levels[0].shape[0], len(levels), height, width), dtype=dtype)
-    return out, *_flags(out.shape, integers, keep_clamps, out)
+    shape = (levels[0].shape[0], len(levels), height, width)
+    out = levels[0].new_empty(shape, dtype=torch.uint8 if as_bytes else torch.float32)
+    return out, *(_flags(out.shape, settings, out) if for_backward else (_bytes(out, 0), _bytes(out, 0)))
 
 
 def _decode(
@@ -312,63 +260,51 @@ def _decode(
     height: int,
     width: int,
     as_bytes: bool,
-    integers: list[int],
-    reals: list[float],
-    keep_clamps: bool,
+    settings: str,
+    for_backward: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kept = out, flags, chroma_flags = _empty_decode(
-        levels, tables, height, width, as_bytes, integers, reals, keep_clamps
-    )
+    """The image; for the backward pass, the flags of pixels and of chroma samples."""
+    found = out, *flags = _fake_decode(levels, tables, height, width, as_bytes, settings, for_backward)
     if out.numel():
-        fields: dict[str, object] = {**_table_fields(tables), "planes": abi.pointers(levels)}
-        if keep_clamps:
-            fields |= {"flags": flags.zero_().data_ptr(), "chroma_flags": chroma_flags.data_ptr()}
-        k = _codec(out.shape, tables.shape[-3], integers, reals)
-        abi.invoke("decode", k, out.shape[0], output=abi.describe(out), **fields)
-    return kept
+        fields = _table_fields(tables) | {"planes": abi.pointers(levels), "output": abi.describe(out)}
+        if for_backward:
+            flags[0].zero_()
+            fields |= _flag_fields(*flags)
+        abi.invoke("decode", _codec(out.shape, tables.shape[-3], settings), out.shape[0], **fields)
+    return found
 
 
 LIBRARY.define(
-    f"native_decode_backward(Tensor gradient, Tensor flags, Tensor chroma_flags, {SETTINGS}) -> Tensor[]"
+    "native_decode_backward(Tensor gradient, Tensor flags, Tensor chroma_flags, str settings) -> Tensor[]"
 )
 
 
-def _empty_planes(
-    gradient: Tensor, flags: Tensor, chroma_flags: Tensor, integers: list[int], reals: list[float]
+def _fake_decode_backward(
+    gradient: Tensor, flags: Tensor, chroma_flags: Tensor, settings: str
 ) -> list[Tensor]:
-    return [
-        gradient.new_empty(shape, dtype=torch.float32) for shape in _plane_shapes(gradient.shape, integers)
-    ]
+    return _planes(gradient.shape, settings, gradient)
 
 
-def _decode_backward(
-    gradient: Tensor, flags: Tensor, chroma_flags: Tensor, integers: list[int], reals: list[float]
-) -> list[Tensor]:
-    planes = _empty_planes(gradient, flags, chroma_flags, integers, reals)
+def _decode_backward(gradient: Tensor, flags: Tensor, chroma_flags: Tensor, settings: str) -> list[Tensor]:
+    """Gradients of the image to gradients of dequantized coefficients."""
+    planes = _planes(gradient.shape, settings, gradient)
     if gradient.numel():
-        k = _codec(gradient.shape, 1, integers, reals)
-        fields = {"flags": flags.data_ptr(), "chroma_flags": chroma_flags.data_ptr()}
-        abi.invoke(
-            "decode_backward",
-            k,
-            gradient.shape[0],
-            input=abi.describe(gradient),
-            planes=abi.pointers(planes),
-            **fields,
-        )
+        fields = _flag_fields(flags, chroma_flags) | {"planes": abi.pointers(planes)}
+        k = _codec(gradient.shape, 1, settings)
+        abi.invoke("decode_backward", k, gradient.shape[0], input=abi.describe(gradient), **fields)
     return planes
 
 
 LIBRARY.define("native_scan_counts(Tensor[] levels, SymInt height, SymInt width, int[] sampling) -> Tensor")
 
 
-def _empty_counts(levels: list[Tensor], height: int, width: int, sampling: list[int]) -> Tensor:
+def _fake_counts(levels: list[Tensor], height: int, width: int, sampling: list[int]) -> Tensor:
     return levels[0].new_empty((levels[0].shape[0], 2 if len(levels) == 1 else 4, 256), dtype=torch.int64)
 
 
 def _scan_counts(levels: list[Tensor], height: int, width: int, sampling: list[int]) -> Tensor:
     """How often each image uses each Huffman symbol (DC, AC of luma; of chroma): ``[B, 2 or 4, 256]``."""
-    counts = _empty_counts(levels, height, width, sampling)
+    counts = _fake_counts(levels, height, width, sampling)
     _scan("scan_counts", levels, height, width, sampling, counts=counts.data_ptr())
     return counts
 
@@ -378,7 +314,7 @@ LIBRARY.define(
 )
 
 
-def _empty_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, sampling: list[int]) -> Tensor:
+def _fake_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, sampling: list[int]) -> Tensor:
     return levels[0].new_empty((levels[0].shape[0],), dtype=torch.int64)
 
 
@@ -387,7 +323,7 @@ def _scan_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, sam
 
     ``book`` ``[B or 1, 2 or 4, 256, 2]`` holds code and length of every symbol (DC, AC of luma; of chroma).
     """
-    found = _empty_bytes(levels, book, height, width, sampling)
+    found = _fake_bytes(levels, book, height, width, sampling)
     book = book.to(torch.int32).contiguous()
     each = int(book.shape[0] != 1)
     fields = {"counts": found.data_ptr(), "book": book.data_ptr(), "book_stride": each}
@@ -406,13 +342,14 @@ def _scan(
 
 for _name, _run, _fake in (
     ("native_jpeg", _jpeg, _fake_jpeg),
+    ("native_jpeg_saving", _jpeg_saving, _fake_jpeg_saving),
     ("native_jpeg_backward", _jpeg_backward, _fake_jpeg_backward),
-    ("native_encode", _encode, _empty_encode),
-    ("native_encode_backward", _encode_backward, _empty_gradient),
-    ("native_decode", _decode, _empty_decode),
-    ("native_decode_backward", _decode_backward, _empty_planes),
-    ("native_scan_counts", _scan_counts, _empty_counts),
-    ("native_scan_bytes", _scan_bytes, _empty_bytes),
+    ("native_encode", _encode, _fake_encode),
+    ("native_encode_backward", _encode_backward, _fake_encode_backward),
+    ("native_decode", _decode, _fake_decode),
+    ("native_decode_backward", _decode_backward, _fake_decode_backward),
+    ("native_scan_counts", _scan_counts, _fake_counts),
+    ("native_scan_bytes", _scan_bytes, _fake_bytes),
 ):
     LIBRARY.impl(_name, _run, "CPU")
     torch.library.register_fake(f"jpegrad::{_name}", _fake)
