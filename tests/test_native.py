@@ -20,8 +20,8 @@ MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
 pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
 
 MODES = (*SUBSAMPLING, "gray")
-# A residual is known to 2^-25 steps in float32. The steepest slope here, of a staircase smoothed by s = 0.005 steps, turns
-# that into 2^-25 · 4/s = 2e-5 of its value; sums of a hundred terms add 1e-5.
+# A residual is known to 2^-25 steps in float32. The steepest slope here, of a staircase smoothed by s = 0.005 steps,
+# turns that into 2^-25 · 4/s = 2e-5 of its value; sums of a hundred terms add 1e-5.
 TOLERANCE = 5e-5
 
 

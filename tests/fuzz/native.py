@@ -1,0 +1,150 @@
+"""The native kernel on random shapes, strides, offsets and threads, with poison around every buffer.
+
+    PYTHONPATH=src:tests python -m fuzz.native [--seed 0] [--rounds 1000]
+
+With a build under AddressSanitizer and UndefinedBehaviorSanitizer (``make sanitize``), reads are watched too.
+"""
+
+import argparse
+import random
+from ctypes import c_void_p
+
+import torch
+from torch import Tensor
+
+import jpegrad
+from jpegrad.backends import native, native_abi, native_ops
+from jpegrad.spec import SUBSAMPLING, Spec
+from jpegrad.surrogates import ALL
+
+POISON = 0xA5
+MARGIN = 192
+
+
+class Guarded:
+    """Memory for one tensor, poisoned around it and in it."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, offset: int = 0) -> None:
+        count = torch.Size(shape).numel() * dtype.itemsize
+        self.whole = torch.full((count + 2 * MARGIN + offset,), POISON, dtype=torch.uint8)
+        self.begin, self.end = MARGIN + offset, MARGIN + offset + count
+        self.tensor = self.whole[self.begin : self.end].view(dtype).view(shape)
+
+    def check(self, what: str) -> None:
+        around = torch.cat([self.whole[: self.begin], self.whole[self.end :]])
+        if not around.eq(POISON).all():
+            raise RuntimeError(f"{what}: memory around a buffer was written")
+
+
+def strided(image: Tensor) -> Tensor:
+    """The same values at other strides, surrounded by NaN (or 255)."""
+    batch, channels, height, width = image.shape
+    order = random.sample(range(4), 4)
+    room = [n * random.choice((1, 1, 2)) + random.randint(0, 2) for n in image.shape]
+    fill = 255 if image.dtype is torch.uint8 else float("nan")
+    whole = torch.full([room[i] for i in order], fill, dtype=image.dtype)
+    view = whole.permute([order.index(i) for i in range(4)])
+    steps = [
+        random.choice([k for k in (1, 2) if (n - 1) * k < r]) for n, r in zip(image.shape, room, strict=True)
+    ]
+    view = view[:: steps[0], :: steps[1], :: steps[2], :: steps[3]][:batch, :channels, :height, :width]
+    return view.copy_(image)
+
+
+def one_round() -> None:
+    """Forward and backward of one random call, against the same call on plain tensors."""
+    batch, channels = random.choice((1, 1, 2, 3)), random.choice((3, 3, 1))
+    height, width = (random.choice((random.randint(1, 40), random.randint(1, 140))) for _ in range(2))
+    subsampling = random.choice(list(SUBSAMPLING)) if channels == 3 else "4:4:4"
+    record = random.choice([r for r in ALL.values() if native._is_own(r)])
+    value_range = random.choice([(0.0, 1.0), (-1.0, 1.0)])
+    spec = Spec(subsampling=subsampling, surrogate=record, value_range=value_range, clip_slope=0.1)
+    settings = native._settings(spec, channels)
+    quality: float | Tensor = random.uniform(1, 100)
+    if random.random() < 0.5:
+        quality = torch.rand(batch) * 99 + 1
+    tables = jpegrad.tables.annex_k(quality, dtype=torch.float64)
+    torch.set_num_threads(random.choice((1, 2, 5)))
+    native_abi.PIXELS_PER_THREAD = random.choice((1, 1000))
+
+    image = torch.rand(batch, channels, height, width) * 1.2 - 0.1
+    as_bytes = random.random() < 0.3
+    if as_bytes:
+        image = (image.clamp(0, 1) * 255).to(torch.uint8)
+    gradient = torch.randn(image.shape)
+    k = native_ops.codec(channels, height, width, 2, settings)
+    fields = {"tables": tables.data_ptr(), "table_stride": 128 if tables.ndim == 4 else 0}
+
+    expected, *kept = torch.ops.jpegrad.native_jpeg_saving(image, tables, settings, True)
+    out = Guarded(image.shape, image.dtype, random.choice((0, 1, 3)) * image.dtype.itemsize)
+    saved, flags, chroma = (Guarded(tuple(x.shape), x.dtype, random.choice((0, 2))) for x in kept)
+    saving = {
+        "coefficients": saved.tensor.data_ptr(),
+        "flags": flags.tensor.data_ptr(),
+        "chroma_flags": chroma.tensor.data_ptr(),
+    }
+    moved, moved_gradient = strided(image), strided(gradient)
+    for extra in ({}, saving):
+        described = {"input": native_abi.describe(moved), "output": native_abi.describe(out.tensor)}
+        native_abi.invoke("jpeg", k, batch, **described, **fields, **extra)
+        for each in (out, saved, flags, chroma):
+            each.check("forward")
+        if not torch.equal(out.tensor, expected):
+            raise RuntimeError("forward: another result in another place")
+    if as_bytes:
+        return
+
+    wanted, sums = torch.ops.jpegrad.native_jpeg_backward(gradient, tables, *kept, settings, True)
+    partial = native_ops._table_sums(image.shape, settings, True, image)
+    to_image, to_tables = Guarded(image.shape, torch.float32, 4), Guarded(tuple(partial.shape), torch.float64)
+    described = {
+        "input": native_abi.describe(moved_gradient),
+        "output": native_abi.describe(to_image.tensor),
+    }
+    fields["table_gradient"] = to_tables.tensor.data_ptr()
+    native_abi.invoke("jpeg_backward", k, batch, **described, **fields, **saving)
+    for each in (to_image, to_tables, saved, flags, chroma):
+        each.check("backward")
+    if not (torch.equal(to_image.tensor, wanted) and torch.equal(to_tables.tensor.sum(1), sums)):
+        raise RuntimeError("backward: another result in another place")
+
+    levels, ratios, _ = torch.ops.jpegrad.native_encode(image, tables, settings, True)
+    planes = [Guarded(tuple(x.shape), torch.float32) for x in (*levels, *ratios)]
+    pointers = [
+        (c_void_p * 3)(*(each.tensor.data_ptr() for each in part))
+        for part in (planes[:channels], planes[channels:])
+    ]
+    described = {"input": native_abi.describe(moved), "planes": pointers[0], "ratios": pointers[1]}
+    native_abi.invoke("encode", k, batch, **described, **fields)
+    for each, plain in zip(planes, (*levels, *ratios), strict=True):
+        each.check("encode")
+        if not torch.equal(each.tensor, plain):
+            raise RuntimeError("encode: another result in another place")
+    native_abi.invoke(
+        "decode", k, batch, output=native_abi.describe(out.tensor), planes=pointers[0], **fields
+    )
+    out.check("decode")
+    if not torch.equal(out.tensor, expected):
+        raise RuntimeError("decode: not what jpeg gives")
+
+
+def fuzz(seed: int, rounds: int) -> None:
+    threads, grain = torch.get_num_threads(), native_abi.PIXELS_PER_THREAD
+    random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        for _ in range(rounds):
+            one_round()
+    finally:
+        torch.set_num_threads(threads)
+        native_abi.PIXELS_PER_THREAD = grain
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=1000)
+    chosen = parser.parse_args()
+    fuzz(chosen.seed, chosen.rounds)
+    kernel = native_abi.library().jpegrad_kernel().decode()
+    print(f"{chosen.rounds} rounds of seed {chosen.seed} on {kernel}: nothing found")

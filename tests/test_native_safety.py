@@ -1,0 +1,145 @@
+"""The native kernel's manners: it touches its own memory only, and may be called from anywhere, any number of times."""
+
+import multiprocessing
+import os
+import threading
+
+import pytest
+import torch
+from torch import Tensor
+
+import jpegrad
+from fuzz.native import fuzz
+from jpegrad.backends import native, native_abi
+from jpegrad.rate import codes, huffman
+from jpegrad.spec import SUBSAMPLING, Spec
+
+MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
+pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
+
+
+def tables(quality: float = 50.0) -> Tensor:
+    return jpegrad.tables.annex_k(quality, dtype=torch.float64)
+
+
+def step(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Image and gradients to image and tables of one forward and backward pass."""
+    image, entries = image.clone().requires_grad_(), tables().requires_grad_()
+    out = native.jpeg(image, entries, Spec())
+    return out.detach(), *torch.autograd.grad(out.square().sum(), (image, entries))
+
+
+def test_memory_around_every_buffer_stays_as_it_was() -> None:
+    fuzz(seed=0, rounds=150)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 16, 16), (2, 0, 3, 8, 8), (0, 1, 1, 1)])
+def test_no_images(shape: tuple[int, ...]) -> None:
+    image = torch.rand(shape).requires_grad_()
+    assert native.jpeg(image.detach(), tables(), Spec()).shape == shape
+    out, gradient, to_tables = step(image)
+    assert out.shape == gradient.shape == shape and to_tables.eq(0).all()
+    levels, _ = native.encode(image.detach(), tables(), Spec(subsampling="4:4:4"))
+    assert (
+        native.decode(levels, tables(), shape[-2:], torch.float32, Spec(subsampling="4:4:4")).shape == shape
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 70_001), (70_001, 1), (17, 20_003)])
+def test_huge_sides(size: tuple[int, int]) -> None:
+    image = torch.rand(1, 3, *size)
+    wide = native.jpeg(image, tables(), Spec())
+    # Blocks and their neighbours decide a sample: a window far from its borders decodes to the same.
+    y, x = (slice(0, min(side, 1600)) for side in size)
+    window = native.jpeg(image[..., y, x], tables(), Spec())
+    inner = tuple(slice(0, side if side < 1600 else 1500) for side in window.shape[-2:])
+    assert torch.equal(wide[..., y, x][..., inner[0], inner[1]], window[..., inner[0], inner[1]])
+    step(image)
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    image = torch.rand(3, 3, 333, 450)
+    results = []
+    for count in (1, 2, 3, 7):
+        torch.set_num_threads(count)
+        results.append(step(image))
+    torch.set_num_threads(1)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_several_python_threads_at_once() -> None:
+    images = [torch.rand(1, 3, 40 + 17 * i, 300) for i in range(8)]
+    expected = [step(image) for image in images]
+    found: dict[int, list[bool]] = {}
+
+    def work(i: int) -> None:
+        found[i] = [
+            all(torch.equal(a, b) for a, b in zip(step(images[i]), expected[i], strict=True))
+            for _ in range(5)
+        ]
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 8 and all(all(each) for each in found.values())
+
+
+def _in_child(image: Tensor, queue: "multiprocessing.Queue[Tensor]") -> None:
+    torch.set_num_threads(2)
+    queue.put(native.jpeg(image, tables(), Spec()).numpy().tobytes())
+
+
+def test_after_a_fork() -> None:
+    image = torch.rand(1, 3, 500, 700)
+    torch.set_num_threads(2)
+    expected = native.jpeg(image, tables(), Spec()).numpy().tobytes()
+    torch.set_num_threads(1)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_child, args=(image, queue))
+    child.start()
+    assert queue.get(timeout=60) == expected
+    child.join(timeout=60)
+    assert child.exitcode == 0
+
+
+class Coded(torch.utils.data.Dataset[Tensor]):
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(index))
+        return jpegrad.jpeg(image, 50, backend="native")
+
+
+def test_in_the_workers_of_a_data_loader() -> None:
+    loaded = torch.cat(list(torch.utils.data.DataLoader(Coded(), batch_size=4, num_workers=2)))
+    assert torch.equal(loaded, torch.stack([Coded()[i] for i in range(12)]))
+
+
+@pytest.mark.parametrize("mode", (*SUBSAMPLING, "gray"))
+def test_scans_have_the_length_that_rate_counts(mode: str) -> None:
+    sampling = (1, 1) if mode == "gray" else SUBSAMPLING[mode]
+    subsampling = "4:4:4" if mode == "gray" else mode
+    for height, width in ((1, 1), (17, 33), (40, 9), (25, 70)):
+        image = torch.rand(3, 1 if mode == "gray" else 3, height, width)
+        levels, _ = native.encode(image, tables(85.0), Spec(subsampling=subsampling))
+        levels = tuple(x.detach() for x in levels)
+        for scale in (1, 20):  # the larger ones are clamped, and need codes of all lengths
+            scaled = [x * scale for x in levels]
+            scaled[0][:, :, ::2, 4:] = 0
+            counts = torch.ops.jpegrad.native_scan_counts(scaled, height, width, sampling)
+            assert torch.equal(counts, huffman.scan_counts(scaled, height, width, subsampling))
+            books = {
+                "default": [codes.DEFAULT[: counts.shape[1]]] * 3,
+                "optimized": [[codes.optimal_table(row) for row in each] for each in counts.tolist()],
+            }
+            for kind, each in books.items():
+                book = torch.stack([codes.code_book(found) for found in each])
+                found = torch.ops.jpegrad.native_scan_bytes(scaled, book, height, width, sampling)
+                assert torch.equal(
+                    found, huffman.scan_bytes(scaled, height, width, subsampling, kind)[..., 0]
+                )
