@@ -5,7 +5,7 @@ PACKAGE := $(BIN)/.installed
 EVERYTHING := $(BIN)/.installed-all
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/jpegrad/backends/native/*)
 
-.PHONY: demo test test-slow test-gpu fuzz lint format docs wheel clean
+.PHONY: demo test test-slow test-gpu fuzz bench paper lint format docs wheel clean
 
 demo: $(PACKAGE)  ## the main job on real photographs, as an HTML report
 	$(BIN)/jpegrad demo
@@ -21,6 +21,12 @@ test-gpu: $(EVERYTHING)  ## fails, rather than skips, without a CUDA device
 
 fuzz: $(EVERYTHING)  ## 20,000 damaged files
 	$(BIN)/python -m tests.fuzz.fuzz_read --count 20000 --workers 2
+
+bench: $(EVERYTHING)  ## how fast, beside the peers
+	$(BIN)/python -m bench.speed
+
+paper: $(EVERYTHING)  ## a small version of every study, in minutes; goes on where it was interrupted
+	$(BIN)/python -m bench
 
 lint: $(EVERYTHING)
 	$(BIN)/ruff check .
