@@ -126,7 +126,7 @@ def quality_choices() -> dict[str, dict[str, object]]:
 
 
 ATTACK_CHOICES = {
-    "default": budget_gaussian("exact", 1.5),
+    "exact forward, Gaussian of 1.5 budgets": budget_gaussian("exact", 1.5),
     "clip slope 0.001": budget_gaussian("exact", 1.5, clip_slope=1e-3),
     "clip slope 1": budget_gaussian("exact", 1.5, clip_slope=1.0),
     "soft forward": budget_gaussian("soft", 1.5),
