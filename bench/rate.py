@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 
 import jpegrad
 from bench.common import RESULTS, ROOT, Results, load_images, markdown, publish, track
-from jpegrad.rate import ALL, RateModel
+from jpegrad.rate import ALL, RateModel, marginal_costs
 from jpegrad.rate.size import header_bytes
 
 QUALITIES = (5, 10, 20, 35, 50, 75, 90, 95)
@@ -33,8 +33,10 @@ PAGE = ROOT / "docs" / "rate.md"
 FIGURE = ROOT / "docs" / "rate.png"
 TABLES = ("table scale", "table signs", "one AC entry", "DC entry", "quality")
 IMAGES = ("blur", "contrast", "noise")
-LEVELS = ("levels to zero", "levels ±1", "one level ±1")
+LEVELS = ("levels to zero", "one level ±1")
 OWN = ("table descent", "image descent")
+BOTH_ENDS = "marginal, mean slope of both ends"
+ONE_SIDED = "marginal_costs, one-sided"
 RANGE = {"value_range": (0.0, 255.0)}
 
 Move = tuple[str, Tensor, Tensor]
@@ -151,35 +153,63 @@ def study(image: Tensor, quality: int, huffman: str) -> dict[str, Any]:
     plain = replace(
         coefficients.detach(), levels=tuple(x.detach().requires_grad_() for x in coefficients.levels)
     )
+    costs = marginal_costs(plain.levels, plain.size, plain.subsampling, huffman)
     moves = [*table_moves(image, tables, quality, random), *image_moves(image, tables, random)]
     edits = list(level_moves(tuple(x.detach() for x in plain.levels), random))
     families: dict[str, dict[str, list[float]]] = {}
+
+    def record(family: str, name: str, value: Tensor | float) -> None:
+        families.setdefault(family, {}).setdefault(name, []).append(
+            round(value.item() if isinstance(value, Tensor) else value, 1)
+        )
+
+    def slopes(
+        coefficients: jpegrad.Coefficients, model: RateModel, leaves: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        bits = jpegrad.bits(coefficients, huffman=huffman, rate=model)
+        return torch.autograd.grad(bits, leaves, retain_graph=True)
+
+    def predicted(slopes: tuple[Tensor, ...], at: Tensor, pixels: Tensor, entries: Tensor) -> Tensor:
+        """Change along a move, by slopes to image and tables; ``at`` are the tables where these were taken."""
+        return (slopes[0] * (pixels - image)).sum() + (slopes[1] * at * (entries / tables).log()).sum()
+
     for family, pixels, entries in moves:
-        families.setdefault(family, {}).setdefault("true", []).append(size_of(pixels, entries) - before)
+        record(family, "true", size_of(pixels, entries) - before)
     for family, levels in edits:
-        change = size(replace(plain, levels=levels)) - before
-        families.setdefault(family, {}).setdefault("true", []).append(change)
+        record(family, "true", size(replace(plain, levels=levels)) - before)
+        record(family, ONE_SIDED, one_sided(costs, plain.levels, levels))
 
     own: dict[str, dict[str, list[list[float]]]] = {family: {} for family in OWN}
     for name, model in ALL.items():
-        by_image, by_tables = torch.autograd.grad(
-            jpegrad.bits(coefficients, huffman=huffman, rate=model), leaves, retain_graph=True
-        )
-        by_levels = torch.autograd.grad(jpegrad.bits(plain, huffman=huffman, rate=model), plain.levels)
-
-        def predicted(pixels: Tensor, entries: Tensor) -> float:
-            step = tables * (entries / tables).log()
-            return ((by_image * (pixels - image)).sum() + (by_tables * step).sum()).item()  # noqa: B023
-
+        found = slopes(coefficients, model, leaves)
+        by_levels = slopes(plain, model, plain.levels)
         for family, pixels, entries in moves:
-            families[family].setdefault(name, []).append(round(predicted(pixels, entries), 1))
+            record(family, name, predicted(found, tables, pixels, entries))
+            if model is ALL["marginal"] and family in (*TABLES, "noise"):
+                moved = pixels.clone().requires_grad_(), entries.clone().requires_grad_()
+                there = slopes(jpegrad.encode(moved[0], tables=moved[1], **RANGE), model, moved)
+                both = predicted(found, tables, pixels, entries) + predicted(there, entries, pixels, entries)
+                record(family, BOTH_ENDS, both / 2)
         for family, levels in edits:
-            change = sum((g * (x - y)).sum() for g, x, y in zip(by_levels, levels, plain.levels, strict=True))
-            families[family].setdefault(name, []).append(round(float(change), 1))
-        for family, (pixels, entries) in own_descents(image, tables, by_image, by_tables):
-            pair = [size_of(pixels, entries) - before, round(predicted(pixels, entries), 1)]
-            own[family].setdefault(name, []).append(pair)
+            record(
+                family,
+                name,
+                sum((g * (x - y)).sum() for g, x, y in zip(by_levels, levels, plain.levels, strict=True)),
+            )
+        for family, (pixels, entries) in own_descents(image, tables, *found):
+            change = predicted(found, tables, pixels, entries).item()
+            own[family].setdefault(name, []).append([size_of(pixels, entries) - before, round(change, 1)])
     return {"bits": before - 8 * header_bytes(coefficients), "families": families, "own": own}
+
+
+def one_sided(costs: list[tuple[Tensor, Tensor]], before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """Sum of the exact costs of levels that move by one."""
+    total = 0.0
+    for (up, down), old, new in zip(costs, before, after, strict=True):
+        total += (
+            torch.where(new.abs() > old.abs(), up, torch.where(new.abs() < old.abs(), down, 0.0)).sum().item()
+        )
+    return total
 
 
 def own_descents(
@@ -283,8 +313,13 @@ def tables(results: Results) -> str:
         "Correlation / slope of the true on the predicted change (1 is right) / relative error, of changes relative "
         "to the size of the coded data."
     ]
-    for title, families in (("tables and quality", TABLES), ("image", (*IMAGES, *OWN)), ("levels", LEVELS)):
-        rows = [[model, *(compact(pairs(results, f, model)) for f in families)] for model in ALL]
+    groups = {
+        "tables and quality": (TABLES, (*ALL, BOTH_ENDS)),
+        "image, and each model's own descent": ((*IMAGES, *OWN), ALL),
+        "levels": (LEVELS, (*ALL, ONE_SIDED)),
+    }
+    for title, (families, models) in groups.items():
+        rows = [[model, *(compact(pairs(results, f, model)) for f in families)] for model in models]
         parts.append(markdown([f"**{title}**", *families], rows))
     families = (*TABLES, *IMAGES, *OWN)
     parts.append("The default, `marginal`, quality by quality:")

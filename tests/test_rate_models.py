@@ -75,6 +75,16 @@ def test_optimized_costs_are_entropies_of_the_present_symbols() -> None:
         assert torch.allclose(luma.ac[:, run, size].double(), expected, rtol=1e-6)
 
 
+def test_places_not_asked_for_are_zero() -> None:
+    level = dense_and_sparse_levels()[10]
+    (cost,) = symbol_costs([level], (8, 8), "4:4:4", "default")
+    where = torch.rand(level.shape) < 0.3
+    ((up, _),) = marginal_costs([level], (8, 8), "4:4:4")
+    found = jpegrad.rate.marginal.crossing_costs(level, level.abs(), where, cost)
+    assert torch.equal(found, torch.where(where, up, 0.0))
+    torch.library.opcheck(torch.ops.jpegrad.crossing_costs.default, (level, level.abs(), where, cost.ac))
+
+
 def test_box_slope_adds_up_to_the_exact_cost() -> None:
     """Moving one coefficient from 0 to its size, the slope integrates to the bits that it gains."""
     level = dense_and_sparse_levels()[10]
@@ -264,6 +274,14 @@ def test_function_transforms(rate: str, huffman: str) -> None:
     assert torch.equal(mapped, leaf.grad)
     shared = torch.func.vmap(lambda q: functional(x[0], q, huffman, rate))(q)
     assert torch.equal(shared, torch.stack([functional(x[0], one, huffman, rate) for one in q]))
+
+
+@pytest.mark.parametrize("huffman", ["default", "optimized"])
+def test_vmap_over_batches(huffman: str) -> None:
+    x, q = torch.rand(3, 2, 3, 16, 24), torch.tensor([[10.0, 90.0], [30.0, 40.0], [60.0, 5.0]])
+    leaf = x.clone().requires_grad_()
+    functional(leaf, q, huffman).backward()
+    assert torch.equal(torch.func.vmap(torch.func.grad(functional), (0, 0, None))(x, q, huffman), leaf.grad)
 
 
 @pytest.mark.slow

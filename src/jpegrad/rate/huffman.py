@@ -165,17 +165,17 @@ def _mapped(operator: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]
 
 
 # Operators, because their inner shapes depend on the levels: compile, export and vmap need not look inside.
-_library = torch.library.Library("jpegrad", "FRAGMENT")
+LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
 for _name, _arguments, _run, _fake, _operator in (
     ("scan_bytes", ", str huffman", _scan_bytes, _fake_bytes, scan_bytes),
     ("scan_counts", "", _scan_counts, _fake_counts, scan_counts),
 ):
-    _library.define(
+    LIBRARY.define(
         f"{_name}(Tensor[] levels, SymInt height, SymInt width, str subsampling{_arguments}) -> Tensor"
     )
-    _library.impl(_name, _run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"jpegrad::{_name}", _fake, lib=_library)
-    torch.library.register_vmap(f"jpegrad::{_name}", _mapped(_operator), lib=_library)
+    LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"jpegrad::{_name}", _fake, lib=LIBRARY)
+    torch.library.register_vmap(f"jpegrad::{_name}", _mapped(_operator), lib=LIBRARY)
 
 
 def _book(tables: list[list[codes.HuffmanTable]]) -> Tensor:

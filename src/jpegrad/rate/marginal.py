@@ -4,13 +4,13 @@ Source: our own; the coding rules are those of ITU-T T.81 F.1.2.2.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from jpegrad.rate import codes
-from jpegrad.rate.huffman import scan_counts
+from jpegrad.rate.huffman import LIBRARY, scan_counts
 from jpegrad.rate.symbols import EOB, MAX_AC, ZRL, size_category
 from jpegrad.tables import ZIGZAG
 
@@ -81,57 +81,89 @@ def dc_slopes(difference: Tensor, cost: Costs) -> Tensor:
     return difference.detach().sign() * _lookup(steepness, category)
 
 
-class Surroundings(NamedTuple):
-    """Of AC places: zeros since the nonzero before, places to the next nonzero, its size (0: none, block ends)."""
-
-    run: Tensor
-    ahead: Tensor
-    size: Tensor
-
-
-def surroundings(magnitudes: Tensor) -> Surroundings:
-    """The neighbours in zigzag order of places 1…63, whatever stands there; the DC is at 0, the end at 64."""
-    nonzero = magnitudes > 0
-    place = torch.arange(64, dtype=torch.int16, device=magnitudes.device)
-    before = running_maximum(torch.where(nonzero, place, 0))[..., :-1]
-    # Distance from the end and size in one number: the running maximum from the right finds the nearest.
-    tagged = torch.where(nonzero, (64 - place) << 4 | size_category(magnitudes), 0)
-    after = torch.nn.functional.pad(running_maximum(tagged.flip(-1)).flip(-1)[..., 2:], (0, 1))
-    return Surroundings(place[1:] - before - 1, 64 - (after >> 4) - place[1:], after & 15)
-
-
-def running_maximum(x: Tensor) -> Tensor:
-    """Running maximum over the last dimension, of 64, in six doubling steps."""
-    for shift in (1, 2, 4, 8, 16, 32):
-        x = torch.cat([x[..., :shift], torch.maximum(x[..., shift:], x[..., :-shift])], -1)
-    return x
-
-
-def crossing_costs(levels: Tensor, lower: Tensor, cost: Costs) -> Tensor:
-    """Bits of |level| = m + 1 less bits of |level| = m at each place, with all other levels of the block as they are.
+def crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, cost: Costs) -> Tensor:
+    """Bits of |level| = m + 1 less bits of |level| = m at AC places, with all other levels of the block as they are.
 
     Args:
         levels: one component, ``[..., blocks_y, blocks_x, 8, 8]``.
         lower: m, same shape, integers ≥ 0.
+        where: same shape, boolean: the places to compute; the time is in proportion to their number.
         cost: of the component.
 
     Returns:
-        same shape, float32; 0 at the DC, which has no such cost.
+        same shape, float32; 0 elsewhere, and at the DC, which has no such cost.
     """
+    crossing: Tensor = torch.ops.jpegrad.crossing_costs(levels.detach(), lower, where, cost.ac)
+    return crossing
+
+
+def _crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
+    result = torch.zeros(levels.shape, device=levels.device)
+    wanted = where.flatten(-2).clone()
+    wanted[..., 0] = False
+    index = wanted.flatten().nonzero().squeeze(1)
     zigzag = torch.tensor(ZIGZAG, device=levels.device)
-    magnitudes = levels.detach().abs().clamp(max=MAX_AC).to(torch.int16).flatten(-2)[..., zigzag]
-    m = lower.clamp(max=MAX_AC).to(torch.int16).flatten(-2)[..., zigzag[1:]]
-    run, ahead, next_size = surroundings(magnitudes)
+    block, place = index >> 6, zigzag.argsort()[index & 63]
+    at = (block << 6) + place
+    magnitudes = levels.abs().clamp(max=MAX_AC).to(torch.int16).flatten(-2)[..., zigzag]
+    before, after = nearest_nonzero(magnitudes)
+    before, after = (
+        before.flatten()[at - 1].long(),
+        after.flatten()[(at + 1).clamp(max=after.numel() - 1)].long(),
+    )
+    after = torch.where(place < 63, after, 64)
+    magnitude = magnitudes.flatten()[((block << 6) + after).clamp(max=magnitudes.numel() - 1)].int()
+    next_size = torch.where(after < 64, size_category(magnitude), 0)
+    m = lower.flatten()[index].clamp(max=MAX_AC).int()
+    # Each table serves as many blocks in succession.
+    tables = ac.shape[:-2].numel()
+    table = block * tables // (levels.numel() // 64) * 768
+    bits = ac.flatten()
 
-    def bits(run: Tensor, size: Tensor) -> Tensor:
-        return _lookup(cost.ac.flatten(-2), run.long() * 12 + size)
+    def coded(run: Tensor, size: Tensor) -> Tensor:
+        return bits[table + run * 12 + size]
 
+    run = place - before - 1
     # A new nonzero splits the run up to the next one (or to the end of the block).
-    split = bits(ahead - 1, next_size) - bits(run + ahead, next_size)
-    low = torch.where(m > 0, bits(run, size_category(m).clamp(min=1)), -split)
-    change = bits(run, size_category(m + 1)) - low
-    change = torch.nn.functional.pad(change, (1, 0))
-    return change[..., torch.argsort(zigzag)].unflatten(-1, (8, 8))
+    split = coded(after - place - 1, next_size) - coded(after - before - 1, next_size)
+    low = torch.where(m > 0, coded(run, size_category(m).clamp(min=1)), -split)
+    result.view(-1)[index] = coded(run, size_category(m + 1)) - low
+    return result
+
+
+def nearest_nonzero(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
+    """Of 64 places in zigzag order: the last nonzero up to each (0 if none), and the first from it on (64 if none)."""
+    place = torch.arange(64, dtype=torch.int8, device=magnitudes.device)
+    nonzero = magnitudes > 0
+    before, after = torch.where(nonzero, place, 0), torch.where(nonzero, place, 64)
+    # Six doubling steps each.
+    for shift in (1, 2, 4, 8, 16, 32):
+        before = torch.cat(
+            [before[..., :shift], torch.maximum(before[..., shift:], before[..., :-shift])], -1
+        )
+        after = torch.cat([torch.minimum(after[..., :-shift], after[..., shift:]), after[..., -shift:]], -1)
+    return before, after
+
+
+def _fake_crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
+    return levels.new_empty(levels.shape, dtype=torch.float32)
+
+
+def _mapped_crossing_costs(
+    info: Any, in_dims: tuple[int | None, ...], *arguments: Tensor
+) -> tuple[Tensor, int]:
+    leading = [
+        x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+        for x, dim in zip(arguments, in_dims, strict=True)
+    ]
+    return torch.ops.jpegrad.crossing_costs(*leading), 0
+
+
+# An operator, because its inner shapes depend on the levels.
+LIBRARY.define("crossing_costs(Tensor levels, Tensor lower, Tensor where, Tensor ac) -> Tensor")
+LIBRARY.impl("crossing_costs", _crossing_costs, "CompositeExplicitAutograd")
+torch.library.register_fake("jpegrad::crossing_costs", _fake_crossing_costs, lib=LIBRARY)
+torch.library.register_vmap("jpegrad::crossing_costs", _mapped_crossing_costs, lib=LIBRARY)
 
 
 def marginal_costs(
@@ -160,7 +192,7 @@ def marginal_costs(
     costs = []
     for component, cost in zip(levels, symbol_costs(levels, size, subsampling, huffman), strict=True):
         magnitudes = component.detach().abs()
-        up = crossing_costs(component, magnitudes, cost)
-        down = -crossing_costs(component, (magnitudes - 1).clamp(min=0), cost)
-        costs.append((up, torch.where(magnitudes > 0, down, 0.0)))
+        up = crossing_costs(component, magnitudes, torch.ones_like(magnitudes, dtype=torch.bool), cost)
+        down = -crossing_costs(component, magnitudes - 1, magnitudes > 0, cost)
+        costs.append((up, down))
     return costs

@@ -145,11 +145,11 @@ def marginal(width: float = 0.25) -> RateModel:
     def slope(u: Tensor, level: Tensor, cost: Costs) -> Tensor:
         m = u.abs().floor()
         density = torch.where(m > 0, 1.0, ((u.abs() - 0.5).abs() < width / 2) / width)
-        return u.sign() * density * crossing_costs(level, m, cost)
+        return u.sign() * density * crossing_costs(level, m, density > 0, cost)
 
     def central(level: Tensor, cost: Costs) -> Tensor:
         m = level.abs()
-        both = crossing_costs(level, m, cost) + crossing_costs(level, (m - 1).clamp(min=0), cost)
+        both = crossing_costs(level, m, m > 0, cost) + crossing_costs(level, m - 1, m > 0, cost)
         return level.sign() * both / 2
 
     def soft(scan: Scan) -> Tensor:
