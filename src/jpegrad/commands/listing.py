@@ -17,7 +17,9 @@ console = Console()
 
 def surrogates() -> None:
     """The gradient estimators of the library."""
-    table = Table("name", "slope at 0", "at ¼", "at ½", "source", title="slope against u = coefficient / step (step 16)")
+    table = Table(
+        "name", "slope at 0", "at ¼", "at ½", "source", title="slope against u = coefficient / step (step 16)"
+    )
     points = torch.tensor([0.0, 0.25, 0.499999], dtype=torch.float64)
     step = torch.tensor(16.0, dtype=torch.float64)
     for record in ALL.values():
@@ -43,7 +45,9 @@ def backends() -> None:
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The report to write.")] = Path("jpegrad-demo.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The report to write.")] = Path(
+        "jpegrad-demo.html"
+    ),
     seed: Annotated[int, typer.Option(help="Draws the secret quality and the secret tables.")] = 0,
 ) -> None:
     """Show the codec and its gradients on real photographs, as an HTML report."""
