@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import jpegrad
-from fuzz.native import fuzz
 from jpegrad.backends import native, native_abi
 from jpegrad.rate import codes, huffman
 from jpegrad.spec import SUBSAMPLING, Spec
+from tests.fuzz.native import fuzz
 
 MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
 pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)

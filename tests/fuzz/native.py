@@ -1,8 +1,8 @@
 """The native kernel on random shapes, strides, offsets and threads, with poison around every buffer.
 
-    PYTHONPATH=src:tests python -m fuzz.native [--seed 0] [--rounds 1000]
+    python -m tests.fuzz.native [--seed 0] [--rounds 1000]
 
-With a build under AddressSanitizer and UndefinedBehaviorSanitizer (``make sanitize``), reads are watched too.
+With a build under AddressSanitizer and UndefinedBehaviorSanitizer (``tests/fuzz/sanitize.sh``), reads are watched too.
 """
 
 import argparse

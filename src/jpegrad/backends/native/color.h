@@ -208,7 +208,7 @@ INLINE void decode_pixels(const Codec& c, const int16_t* const s[3], int64_t i, 
         to_rgb(c, load<I16>(s[0] + i), load<I16>(s[1] + i), load<I16>(s[2] + i), rgb);
     for (int j = 0; j < 3; j++) {
         I16 clamped = clamp_sample(rgb[j]);
-        if (SAVE) flag |= (I16)(clamped != rgb[j]) & (int16_t)(OUT_R << j);
+        if (SAVE) flag |= (I16)(clamped != rgb[j]) & splat16(OUT_R << j);
         write_values(x[j], clamped, values);
     }
     if (SAVE) store(flags, load<U8>(flags) | to_bytes(flag));
@@ -221,7 +221,7 @@ template <bool SAVE, bool FRESH> static void clamp_row(int16_t* samples, int64_t
         I16 raw = load<I16>(samples + i), clamped = clamp_sample(raw);
         store(samples + i, clamped);
         if (!SAVE) continue;
-        U8 flag = to_bytes((I16)(clamped != raw) & (int16_t)SAMPLE);
+        U8 flag = to_bytes((I16)(clamped != raw) & splat16(SAMPLE));
         store(flags + i, FRESH ? flag : flag | load<U8>(flags + i));
     }
     for (; i < n; i++) {

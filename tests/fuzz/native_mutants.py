@@ -1,0 +1,152 @@
+"""Does the test suite see a broken kernel? Break one constant, rounding or border at a time, build, and test.
+
+    python -m tests.fuzz.native_mutants [NAME ...]
+
+Every mutant must be caught: by the tests of ``test_native.py`` that compare with the reference.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native"
+TESTS = "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has"
+
+# name: (file, what stands there, what the mutant has instead)
+MUTANTS = {
+    "chroma rounds with 32768": (
+        "codec.h",
+        "levels(codec), values(codec), color(codec)",
+        "levels(codec), values(codec), color(rounded(codec))",
+    ),
+    "downsampling bias does not alternate": (
+        "chroma.h",
+        "I32 bias = alternate + (v - 1);",
+        "I32 bias = alternate * 0 + (v - 1);",
+    ),
+    "4:1:1 box without rounding": (
+        "chroma.h",
+        "(pair_sums(pairs[0]) + 2) >> 2",
+        "(pair_sums(pairs[0]) + 1) >> 2",
+    ),
+    "upsampling bias of the right sample": ("chroma.h", "right = v == 2 ? 7 : 2", "right = v == 2 ? 8 : 2"),
+    "triangle in planes two samples wide": ("chroma.h", "h == 2 && width > 2", "h == 2 && width > 1"),
+    "right border of the upsampling": ("chroma.h", "s[n] = s[n - 1];", "s[n] = 0;"),
+    "halo: the strip above is forgotten": ("codec.h", "if (halo) carry();", "if (halo && s % 2) carry();"),
+    "halo: lower neighbour clamped too early": (
+        "codec.h",
+        "far >= k.height ? k.height - 1 : far",
+        "far >= k.height - 1 ? k.height - 1 - (k.height > 8) : far",
+    ),
+    "forward DCT, first rounding": ("dct.h", "ROUND_FORWARD_1 = 1024", "ROUND_FORWARD_1 = 1023"),
+    "inverse DCT, last rounding": ("dct.h", "ROUND_INVERSE_2 = 131072", "ROUND_INVERSE_2 = 131071 - 1000"),
+    "last digit of an islow constant": (
+        "dct.h",
+        "{9633, -2259, -11362, -6436}",
+        "{9633, -2260, -11362, -6436}",
+    ),
+    "quantiser rounds half down": (
+        "dct.h",
+        "half[i] = (uint16_t)(d / 2);",
+        "half[i] = (uint16_t)(d / 2 - 1);",
+    ),
+    "reciprocal one too small": ("dct.h", "(((1u << (16 + b)) + d - 1) / d)", "((1u << (16 + b)) / d)"),
+    "values round half away": (
+        "color.h",
+        "mul_add(clamped, splatf(k.factor), splatf(MAGIC)) - MAGIC",
+        "to_float(to_int(clamped * k.factor + 0.5f))",
+    ),
+    "blue's factor": ("color.h", "116130 - 131072", "116129 - 131072"),
+    "adjoint: right padding": ("real_rows.h", "out[width - 1] += beyond * weight;", ""),
+    "adjoint: bottom padding": ("adjoint.h", "to[x] += from[x];", "to[x] += 0 * from[x];"),
+    "adjoint: last row of an odd height": (
+        "adjoint.h",
+        "y + 1 == layout.height ? 2.0f : 1.0f",
+        "y + 1 == layout.height ? 1.0f : 1.0f",
+    ),
+    "adjoint: halo of the triangle": ("adjoint.h", "y = first - (halo && s > 0 ? 1 : 0)", "y = first"),
+    "adjoint: clamp of chroma samples": ("adjoint.h", "if (flags[x]) out[x] *= codec.clip_slope;", ""),
+    "adjoint: output clamp": (
+        "real_rows.h",
+        "const bool clamped = any(",
+        "const bool clamped = false && any(",
+    ),
+    "slope: the other threshold": ("slopes.h", "if (k.far >= 1)", "if (k.far >= 9)"),
+    "table gradient of the last lanes": (
+        "adjoint.h",
+        "lane < HALF; lane++) sum +=",
+        "lane < HALF - 1; lane++) sum +=",
+    ),
+}
+ROUNDED = """static Codec rounded(Codec c) {
+    c.forward_bias[1]++;
+    c.forward_bias[2]++;
+    return c;
+}
+
+"""
+
+
+def caught(name: str, folder: Path) -> bool:
+    """Whether the tests fail on a mutant."""
+    file, before, after = MUTANTS[name]
+    for source in SOURCES.iterdir():
+        (folder / source.name).write_text(source.read_text())
+    text = (folder / file).read_text()
+    if before not in text:
+        raise SystemExit(f"{name}: {file} no longer holds {before!r}")
+    mutated = text.replace(before, after)
+    if "rounded(codec)" in after:
+        mutated = mutated.replace(
+            "template <class T> INLINE const T* input_row",
+            ROUNDED + "template <class T> INLINE const T* input_row",
+            1,
+        )
+    (folder / file).write_text(mutated)
+    library = folder / "native.so"
+    compiler = [
+        os.environ.get("CXX", "g++"),
+        "-O1",
+        "-std=c++17",
+        "-fPIC",
+        "-shared",
+        "-pthread",
+        "-ffp-contract=off",
+        "-w",
+    ]
+    subprocess.run([*compiler, "-o", library, *folder.glob("*.cpp")], check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "tests/test_native.py",
+        "-k",
+        TESTS,
+    ]
+    environment = {**os.environ, "JPEGRAD_NATIVE_LIBRARY": str(library), "JPEGRAD_NATIVE": "best"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if run.returncode not in (0, 1):
+        raise SystemExit(run.stdout + run.stderr)
+    return run.returncode == 1
+
+
+def main() -> None:
+    survivors = []
+    for name in sys.argv[1:] or MUTANTS:
+        with tempfile.TemporaryDirectory() as folder:
+            found = caught(name, Path(folder))
+        print(f"{'caught' if found else 'SURVIVED'}: {name}", flush=True)
+        survivors += [] if found else [name]
+    if survivors:
+        raise SystemExit(f"{len(survivors)} mutants survived")
+
+
+if __name__ == "__main__":
+    main()
