@@ -242,7 +242,9 @@ def test_optimal_tables_are_prefix_codes_that_leave_ones_free(frequencies: list[
     assert {symbol: (int(word, 2), len(word)) for symbol, word in code.items()} == table.codes()
 
 
-@pytest.mark.parametrize(("place", "value"), [((0, 1), 1024.0), ((7, 7), -1024.0), ((0, 0), 2048.0)])
+@pytest.mark.parametrize(
+    ("place", "value"), [((0, 1), 1024.0), ((7, 7), -1024.0), ((0, 0), 2048.0), ((3, 3), 1e6)]
+)
 def test_levels_beyond_baseline_are_refused_and_counted_as_clamped(
     place: tuple[int, int], value: float
 ) -> None:
@@ -250,8 +252,10 @@ def test_levels_beyond_baseline_are_refused_and_counted_as_clamped(
     level[..., 0, place[0], place[1]] = value
     with pytest.raises(ValueError, match=r"levels\[0\]: expected"):
         huffman.entropy_coded([level], (8, 16), "4:4:4")
-    coefficients = jpegrad.Coefficients((level,), torch.ones(1, 8, 8), (8, 16), "4:4:4")
-    assert bits(coefficients).isfinite()
+    sizes = []
+    for legal in (level, level.clamp(-1023, 1023) if place != (0, 0) else level.clamp(-2047, 2047)):
+        sizes.append(bits(jpegrad.Coefficients((legal,), torch.ones(1, 8, 8), (8, 16), "4:4:4")))
+    assert sizes[0] == sizes[1]
 
 
 def test_dc_levels_too_far_apart_are_refused() -> None:

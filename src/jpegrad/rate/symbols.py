@@ -61,7 +61,7 @@ def scan_order(
 
 
 def in_scan_order(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> list[Tensor]:
-    """Zigzag blocks of each component, dummies included: ``[..., mcus, its blocks in an MCU, 64]``, int16."""
+    """Zigzag blocks of each component, with dummies, clamped to ±2047: ``[..., mcus, blocks in an MCU, 64]``, int16."""
     rows, columns, factors = mcu_grid(len(levels), size, subsampling)
     ordered = []
     for component, h_v in zip(levels, factors, strict=True):
