@@ -47,6 +47,7 @@ def native_extensions() -> list[Extension]:
             depends=headers,
             language="c++",
             extra_compile_args=FLAGS,
+            extra_link_args=[] if sys.platform == "win32" else ["-pthread"],
             py_limited_api=True,
             optional=True,
         )
