@@ -302,7 +302,9 @@ def load(path: str | os.PathLike[str]) -> Tensor:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        tables = torch.tensor(content["tables"] if isinstance(content, dict) else content, dtype=torch.float32)
+        tables = torch.tensor(
+            content["tables"] if isinstance(content, dict) else content, dtype=torch.float32
+        )
         _check_whole(tables)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{os.fspath(path)}: expected JSON with tables [n, 8, 8]: {error}") from None
