@@ -309,9 +309,12 @@ def tables(results: Results) -> str:
     """The study's tables in Markdown."""
     count = len(results.settings["images"])
     parts = [
+        markdown(
+            ["model", "what it is"], [[f"`{m.name}`", m.source.replace("|", "\\|")] for m in ALL.values()]
+        ),
         f"{count} photographs, qualities {', '.join(map(str, QUALITIES))}, both kinds of Huffman tables. "
         "Correlation / slope of the true on the predicted change (1 is right) / relative error, of changes relative "
-        "to the size of the coded data."
+        "to the size of the coded data.",
     ]
     groups = {
         "tables and quality": (TABLES, (*ALL, BOTH_ENDS)),
