@@ -298,6 +298,15 @@ def test_compiles_as_one_graph(huffman: str, channels: int) -> None:
     assert torch.equal(compiled.grad, eager.grad)
 
 
+@pytest.mark.parametrize("huffman", ["default", "optimized"])
+def test_empty_batch(huffman: str) -> None:
+    image = torch.rand(0, 3, 16, 24, requires_grad=True)
+    size = bits(jpegrad.encode(image, 50), huffman=huffman)
+    assert size.shape == (0,)
+    size.sum().backward()
+    assert image.grad.shape == image.shape
+
+
 def test_no_gradient_is_asked_for_and_none_computed() -> None:
     def fail(scan: Scan) -> torch.Tensor:
         raise AssertionError("not needed")

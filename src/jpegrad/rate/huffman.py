@@ -118,6 +118,8 @@ def scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: 
 
 
 def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
+    if levels[0].numel() == 0:
+        return _fake_bytes(levels)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
     at_once = max(1, COEFFICIENTS_AT_ONCE // sum(x.shape[1:].numel() for x in flat))
     parts = []
@@ -132,6 +134,8 @@ def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: 
 
 
 def _scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: str) -> Tensor:
+    if levels[0].numel() == 0:
+        return _fake_counts(levels)
     batch, tables = levels[0].shape[:-4], _tables(levels)
     symbols = scan_symbols([x.reshape(-1, *x.shape[-4:]) for x in levels], (height, width), subsampling)
     return symbol_counts(symbols, batch.numel(), tables).view(*batch, tables, 256)

@@ -68,9 +68,8 @@ def in_scan_order(levels: Sequence[Tensor], size: tuple[int, int], subsampling: 
         index, dummy = scan_order(
             (component.shape[-4], component.shape[-3]), (rows, columns), h_v, component.device
         )
-        blocks = (
-            component.detach().to(torch.int16).flatten(-2)[..., list(ZIGZAG)].flatten(-3, -2)[..., index, :]
-        )
+        clamped = component.detach().clamp(-MAX_DC_DIFFERENCE, MAX_DC_DIFFERENCE).to(torch.int16)
+        blocks = clamped.flatten(-2)[..., list(ZIGZAG)].flatten(-3, -2)[..., index, :]
         blocks[..., 1:].masked_fill_(dummy.unsqueeze(-1), 0)
         ordered.append(blocks)
     return ordered
