@@ -13,6 +13,8 @@ FLAGS = ["/O2", "/std:c++17"] if sys.platform == "win32" else [
     "-std=c++17",
     "-fvisibility=hidden",
     "-ffp-contract=off",
+    # Lanes that hold no sample hold anything: their sums may overflow.
+    "-fwrapv",
     "-Wno-psabi",
 ]
 

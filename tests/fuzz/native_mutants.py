@@ -115,6 +115,7 @@ def caught(name: str, folder: Path) -> bool:
         "-shared",
         "-pthread",
         "-ffp-contract=off",
+        "-fwrapv",
         "-w",
     ]
     subprocess.run([*compiler, "-o", library, *folder.glob("*.cpp")], check=True)

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 compiler=${CXX:-g++}
-"$compiler" -O1 -g -std=c++17 -fPIC -shared -pthread -ffp-contract=off -Wno-psabi -fno-omit-frame-pointer \
+"$compiler" -O1 -g -std=c++17 -fPIC -shared -pthread -ffp-contract=off -fwrapv -Wno-psabi -fno-omit-frame-pointer \
     -fsanitize=address,undefined -fno-sanitize-recover=all -o "$build/native.so" src/jpegrad/backends/native/*.cpp
 asan=$("$compiler" -print-file-name=libasan.so)
 ubsan=$("$compiler" -print-file-name=libubsan.so)

@@ -120,17 +120,7 @@ class StripCoder {
         }
     }
 
-    // Lanes without a block are transformed too: they must hold samples, for which nothing overflows.
-    void clear_spare_lanes() {
-        for (int c = 0; c < layout.count; c++) {
-            const Component& k = layout.component[c];
-            const int64_t used = k.block_rows * k.blocks_x * 8;
-            for (int y = 0; y < 8; y++) __builtin_memset(samples[c] + y * k.stride + used, 0, (size_t)(k.stride - used) * 2);
-        }
-    }
-
     template <bool SAVE> void read_strip(int64_t b, int64_t s) {
-        clear_spare_lanes();
         if (call.input.type == UINT8)
             read_strip<SAVE, uint8_t>(b, s);
         else
