@@ -8,15 +8,44 @@ import functools
 import importlib.util
 import json
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from jpegrad import surrogates
 from jpegrad.backends import triton_ops as ops
-from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec
+from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, components, table_index
+from jpegrad.surrogates import Component, Surrogate
+
+KNOWN = (
+    "identity",
+    "noise",
+    "cubic",
+    "reich2024",
+    "reich2024_ste",
+    "sin",
+    "fourier",
+    "soft_round",
+    "gaussian",
+    "table_gaussian",
+    "distortion",
+    "dead_zone",
+)
+"""Records whose slopes the kernels evaluate."""
 
 _ONE = 65536
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def _constant(function: Call) -> Call:
+    """For the compiler: a function of constants, to be called and not to be looked into."""
+    # What torch.compiler.assume_constant_result does, but that imports the compiler to do it.
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
@@ -31,8 +60,13 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
     return found + _color_reasons(spec.color)
 
 
-@functools.cache
+@_constant
 def _installed() -> bool:
+    return _found()
+
+
+@functools.cache
+def _found() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
@@ -62,26 +96,72 @@ def _fixed(row: Any, bias: float) -> list[int]:
     return [*(round(x * _ONE) for x in row), math.floor(bias)]
 
 
+def _is_own(record: Surrogate) -> bool:
+    """Whether a record is the library's, so that the kernels know its slope."""
+    return record.name in KNOWN and record.slope.__module__ == surrogates.__name__
+
+
+def _settings(spec: Spec, channels: int) -> str:
+    records = [(record.name, record.parameter or 0.0) for record in (spec.surrogate, spec.table_surrogate)]
+    color = None if spec.color is None else _frozen(_numbers(spec.color))
+    return _resolve(channels, spec.subsampling, spec.value_range, spec.clip_slope, color, *records)
+
+
+def _frozen(numbers: Any) -> Any:
+    return tuple(map(_frozen, numbers)) if isinstance(numbers, (tuple, list)) else numbers
+
+
+@_constant
+def _resolve(*key: Any) -> str:
+    return _computed(*key)
+
+
 @functools.lru_cache(256)
-def _settings(channels: int, subsampling: str, value_range: tuple[float, float], color: Any) -> str:
-    matrix, offset, inverse, decoder_offset = _numbers(color)
+def _computed(
+    channels: int,
+    subsampling: str,
+    value_range: tuple[float, float],
+    clip_slope: float,
+    color: Any,
+    slope: tuple[str, float],
+    table_slope: tuple[str, float],
+) -> str:
+    matrix, offset, inverse, decoder_offset = color or _numbers(None)
+    planes = components(channels, subsampling, Color(matrix, offset))
     rounding = (_ONE // 2, _ONE // 2 - 1, _ONE // 2 - 1)
-    forward = [_fixed(row, round(o * _ONE) + r) for row, o, r in zip(matrix, offset, rounding, strict=True)]
-    backward = []
+    to_planes, to_image = [], []
+    for row, o, half in zip(matrix, offset, rounding, strict=True):
+        to_planes += _fixed(row, round(o * _ONE) + half)
     for row in inverse:
         shift = sum(round(x * _ONE) * o for x, o in zip(row, decoder_offset, strict=True))
-        backward.append(_fixed(row, _ONE // 2 - shift))
+        to_image += _fixed(row, _ONE // 2 - shift)
     low, high = value_range
     scale = 255 / (high - low)
     h, v = SUBSAMPLING[subsampling] if channels == 3 else (1, 1)
+    gray = channels == 1
     fields = ops.Settings(
-        h=h, v=v, forward=tuple(sum(forward, [])), inverse=tuple(sum(backward, [])),
-        forward_real=tuple(x * scale for row in matrix for x in row),
-        inverse_real=tuple(x / scale for row in inverse for x in row),
-        low=low, high=high, clip_slope=0.0,
-        slope="identity", slope_parameters=(0.0, 0.0, 0.0), table_slope="identity", table_parameters=(0.0, 0.0, 0.0),
-    )  # fmt: skip
+        h=h,
+        v=v,
+        forward=tuple(to_planes),
+        inverse=tuple(to_image),
+        forward_real=(scale,) if gray else tuple(x * scale for row in matrix for x in row),
+        inverse_real=(1 / scale,) if gray else tuple(x / scale for row in inverse for x in row),
+        low=low,
+        high=high,
+        clip_slope=clip_slope,
+        slope=slope[0],
+        slope_parameters=_parameters(slope, planes),
+        table_slope=table_slope[0],
+        table_parameters=_parameters(table_slope, planes),
+    )
     return json.dumps(fields)
+
+
+def _parameters(slope: tuple[str, float], planes: tuple[Component, ...]) -> tuple[float, ...]:
+    name, parameter = slope
+    if name != "gaussian":
+        return (parameter,) * len(planes)
+    return tuple(math.sqrt(plane.noise_variance(parameter)) for plane in planes)
 
 
 def _batch(image: Tensor) -> Tensor:
@@ -96,8 +176,40 @@ def _tables(tables: Tensor, lead: torch.Size) -> Tensor:
     return tables.reshape(-1, *tables.shape[-3:])
 
 
+def _to_tables(sums: Tensor, tables: Tensor) -> Tensor:
+    """Gradients per image and component ``[B, C, 8, 8]`` to the gradient of ``tables``."""
+    count = tables.shape[-3]
+    total: list[Tensor] = [torch.zeros_like(sums[:, 0]) for _ in range(count)]
+    for i, each in enumerate(sums.unbind(1)):
+        index = table_index(i, count)
+        total[index] = total[index] + each
+    stacked = torch.stack(total, 1)
+    return stacked if tables.shape[0] == sums.shape[0] else stacked.sum(0, keepdim=True)
+
+
+class _Jpeg(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str) -> Tensor:
+        out, *kept = torch.ops.jpegrad.triton_jpeg_saving(image, tables, settings)
+        ctx.settings = settings
+        ctx.save_for_backward(tables, *kept)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        tables, *kept = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1]
+        image, sums = torch.ops.jpegrad.triton_jpeg_backward(gradient, tables, *kept, ctx.settings, wanted)
+        return image, _to_tables(sums, tables) if wanted else None, None
+
+
 def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
-    settings = _settings(image.shape[-3], spec.subsampling, spec.value_range, spec.color)
+    settings = _settings(spec, image.shape[-3])
     x, tables = _batch(image), _tables(tables, image.shape[:-3])
-    return torch.ops.jpegrad.triton_jpeg(x.detach(), tables.detach(), settings).reshape(image.shape)
+    needs_gradient = torch.is_grad_enabled() and (x.requires_grad or tables.requires_grad)
+    if image.dtype is torch.uint8 or not needs_gradient:
+        return torch.ops.jpegrad.triton_jpeg(x.detach(), tables.detach(), settings).reshape(image.shape)
+    out = _Jpeg.apply(x.float(), tables, settings)  # type: ignore[no-untyped-call]
+    return out.reshape(image.shape).to(image.dtype)

@@ -268,7 +268,7 @@ def encode_kernel(
 
     ``coefficients`` (int16, 8 times the orthonormal) hold the blocks of Y, Cb, Cr of one image after another.
     """
-    b, _, my, mx, valid = _mcus(mcus_x, mcus_y, N)
+    b, program, my, mx, valid = _mcus(mcus_x, mcus_y, N)
     image += b * stride_b
     tables += b * table_stride
     reciprocals += b * table_stride
@@ -317,9 +317,9 @@ def encode_kernel(
             column = x * H + k % H
             column = column if ALIGNED else tl.minimum(column, width - 1)
             offsets = row.to(tl.int64) * stride_y + column.to(tl.int64) * stride_x
-            red, _ = _sample(image, offsets, valid, RANGE, LOW, SCALE)
-            green, _ = _sample(image + stride_c, offsets, valid, RANGE, LOW, SCALE)
-            blue, _ = _sample(image + 2 * stride_c, offsets, valid, RANGE, LOW, SCALE)
+            red, red_clipped = _sample(image, offsets, valid, RANGE, LOW, SCALE)
+            green, green_clipped = _sample(image + stride_c, offsets, valid, RANGE, LOW, SCALE)
+            blue, blue_clipped = _sample(image + 2 * stride_c, offsets, valid, RANGE, LOW, SCALE)
             cb += _mixed(red, green, blue, COLOR, 1)
             cr += _mixed(red, green, blue, COLOR, 2)
         if H == 2:
@@ -441,3 +441,259 @@ def image_kernel(
             _store_pixel(out + i * area + at, _clamped(value), mask, INVERSE, RANGE, LOW, SPAN)
         if KEEP:
             tl.store(flags + b * area + at, flag.to(tl.uint8), mask=mask)
+
+
+@triton.jit
+def _spikes(r, s):
+    """Density of a smoothed staircase's thresholds at a residual r; s is their width in steps."""
+    s = tl.minimum(tl.maximum(s, 1e-3), 1.0)
+    total = r * 0.0
+    for m in tl.static_range(12):
+        z = (r + (5.5 - m)) / s
+        total += tl.exp(-0.5 * z * z)
+    return total * 0.398942280 / s
+
+
+@triton.jit
+def _slope(u, step, RECORD: tl.constexpr, P: tl.constexpr):
+    """The slopes of ``surrogates.py``."""
+    r = u - ((u + 12582912.0) - 12582912.0)
+    if RECORD == "cubic" or RECORD == "reich2024" or RECORD == "reich2024_ste":
+        return 3.0 * r * r
+    elif RECORD == "sin":
+        return 1.0 - tl.cos(6.283185307 * r)
+    elif RECORD == "fourier":
+        total = r * 0.0
+        for n in tl.static_range(1, 10):
+            total += (2 * (n % 2) - 1) * tl.cos(6.283185307 * n * r)
+        return 1.0 - 2.0 * total
+    elif RECORD == "soft_round":
+        # sech² of the distance to the middle between two levels; even, so that one exponential is enough.
+        e = tl.exp(-2.0 * P * (0.5 - tl.abs(r)))
+        full: tl.constexpr = (2.718281828459045**P - 1) / (2.718281828459045**P + 1)
+        return (4.0 * e / ((1.0 + e) * (1.0 + e))) * (P / (2 * full))
+    elif RECORD == "gaussian":
+        return _spikes(r, P / step)
+    elif RECORD == "table_gaussian":
+        return _spikes(r, tl.maximum(tl.abs(u - r), 0.5) * P / step)
+    elif RECORD == "distortion":
+        return tl.where(tl.abs(u) < 0.5, 4.0 * u * u, 1.0)
+    elif RECORD == "dead_zone":
+        return tl.where(tl.abs(u) > 1.2886751345948129, 1.0, 0.0)
+    else:
+        return r * 0.0 + 1.0
+
+
+@triton.jit
+def _row(
+    g, coefficients, tables, row, blocks, mask,
+    RECORD: tl.constexpr, P: tl.constexpr, TABLE_RECORD: tl.constexpr, TABLE_P: tl.constexpr,
+    TABLES: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """A row of the dequantised coefficients' gradient to that of the coefficients; what it adds to the table's."""
+    c = tl.load(coefficients + 64 * blocks + 8 * row + tl.arange(0, 8)[None, :], mask=mask, other=0)
+    step = _steps(tables, row, N).to(tl.float32)
+    u = tl.div_rn(c.to(tl.float32), 8.0 * step)
+    entry = g
+    if TABLES:
+        magnitude = (tl.abs(u) + 0.5).to(tl.int32).to(tl.float32)
+        level = tl.where(u < 0, -magnitude, magnitude)
+        entry = g * (level - _slope(u, step, TABLE_RECORD, TABLE_P) * u)
+    return g * _slope(u, step, RECORD, P), entry
+
+
+@triton.jit
+def _adjoint(
+    tile, coefficients, tables, blocks, mask,
+    RECORD: tl.constexpr, P: tl.constexpr, TABLE_RECORD: tl.constexpr, TABLE_P: tl.constexpr,
+    TABLES: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """Gradient of decoded samples to that of samples, and eight rows of the table's."""
+    x0, x1, x2, x3, x4, x5, x6, x7 = _fdct(tile, 0, 0, N)
+    x0, t0 = _row(x0, coefficients, tables, 0, blocks, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N)
+    x1, t1 = _row(x1, coefficients, tables, 1, blocks, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N)
+    x2, t2 = _row(x2, coefficients, tables, 2, blocks, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N)
+    x3, t3 = _row(x3, coefficients, tables, 3, blocks, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N)
+    x4, t4 = _row(x4, coefficients, tables, 4, blocks, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N)
+    x5, t5 = _row(x5, coefficients, tables, 5, blocks, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N)
+    x6, t6 = _row(x6, coefficients, tables, 6, blocks, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N)
+    x7, t7 = _row(x7, coefficients, tables, 7, blocks, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N)
+    return _idct(x0, x1, x2, x3, x4, x5, x6, x7, 0, 0, N), t0, t1, t2, t3, t4, t5, t6, t7
+
+
+@triton.jit
+def _folded(tile, y, x, height, width):
+    """Gradients of replicated rows to the last row; those of replicated columns to the column after the last.
+
+    There the next kernel finds them: the last column of pixels may be a part of its chroma sample only.
+    """
+    below = tl.sum(tl.where(y >= height - 1, tile, 0.0), axis=1)
+    tile = tl.where(y == height - 1, below[:, None, :], tile)
+    right = tl.sum(tl.where(x >= width, tile, 0.0), axis=2)
+    return tl.where(x == width, right[:, :, None], tile)
+
+
+@triton.jit
+def _unclipped(g, flag, BIT: tl.constexpr, CLIP_SLOPE: tl.constexpr):
+    return tl.where((flag & BIT) != 0, g * CLIP_SLOPE, g)
+
+
+@triton.jit
+def _store_sums(sums, t0, t1, t2, t3, t4, t5, t6, t7):
+    to = sums + tl.arange(0, 8)
+    tl.store(to, tl.sum(t0, axis=0))
+    tl.store(to + 8, tl.sum(t1, axis=0))
+    tl.store(to + 16, tl.sum(t2, axis=0))
+    tl.store(to + 24, tl.sum(t3, axis=0))
+    tl.store(to + 32, tl.sum(t4, axis=0))
+    tl.store(to + 40, tl.sum(t5, axis=0))
+    tl.store(to + 48, tl.sum(t6, axis=0))
+    tl.store(to + 56, tl.sum(t7, axis=0))
+
+
+@triton.jit
+def _taps(RATIO: tl.constexpr, FANCY: tl.constexpr):
+    if FANCY and RATIO == 2:
+        return 4
+    else:
+        return RATIO
+
+
+@triton.jit
+def _tap(sample, count, t, RATIO: tl.constexpr, FANCY: tl.constexpr):
+    """A position that a sample is upsampled to, and its weight there."""
+    if FANCY and RATIO == 2:
+        at = tl.minimum(tl.maximum(2 * sample - 1 + t, 0), 2 * count - 1)
+        weight = tl.where((t == 1) | (t == 2), 0.75, 0.25)
+    else:
+        at = RATIO * sample + t
+        weight = 1.0
+    return at, weight
+
+
+@triton.jit
+def gradient_kernel(
+    gradient, tables, coefficients, flags, chroma_flags, luma, chroma, sums,
+    height, width, mcus_y, mcus_x, stride_b, stride_c, stride_y, stride_x, table_stride, chroma_table, red_table,
+    CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr, INVERSE: tl.constexpr,
+    CLIP_SLOPE: tl.constexpr, RECORD: tl.constexpr, P: tl.constexpr, TABLE_RECORD: tl.constexpr,
+    TABLE_P: tl.constexpr, TABLES: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """Gradient of the decoded image to that of the encoder's downsampled planes, and to partial sums for tables."""
+    b, program, my, mx, valid = _mcus(mcus_x, mcus_y, N)
+    gradient += b * stride_b
+    tables += b * table_stride
+    flags += b * height * width
+    mcus = mcus_x * mcus_y
+    per_image: tl.constexpr = H * V + CHANNELS - 1
+    coefficients += b * mcus * (per_image * 64)
+    sums += (b * tl.cdiv(mcus, N) + program) * (CHANNELS * 64)
+    mask = tl.reshape(valid, (N, 1))
+    t0, t1, t2, t3 = (tl.zeros((N, 8), tl.float32),) * 4
+    t4, t5, t6, t7 = (tl.zeros((N, 8), tl.float32),) * 4
+    for k in range(H * V):
+        by, bx = my * V + k // H, mx * H + k % H
+        y, x = 8 * by + _rows(), 8 * bx + _columns()
+        inside = valid & (y < height) & (x < width)
+        offsets = y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
+        flag = tl.load(flags + y.to(tl.int64) * width + x, mask=inside, other=0).to(tl.int32)
+        g = tl.load(gradient + offsets, mask=inside, other=0.0)
+        if CHANNELS == 1:
+            g *= INVERSE[0]
+        else:
+            green = tl.load(gradient + stride_c + offsets, mask=inside, other=0.0)
+            blue = tl.load(gradient + 2 * stride_c + offsets, mask=inside, other=0.0)
+            g = INVERSE[0] * _unclipped(g, flag, 16, CLIP_SLOPE)
+            g += INVERSE[3] * _unclipped(green, flag, 32, CLIP_SLOPE)
+            g += INVERSE[6] * _unclipped(blue, flag, 64, CLIP_SLOPE)
+        tile = _unclipped(g, flag, 8, CLIP_SLOPE)
+        block = tl.reshape(by * (mcus_x * H) + bx, (N, 1))
+        tile, u0, u1, u2, u3, u4, u5, u6, u7 = _adjoint(
+            tile, coefficients, tables, block, mask, RECORD, P[0], TABLE_RECORD, TABLE_P[0], TABLES, N
+        )
+        if TABLES:
+            t0, t1, t2, t3 = t0 + u0, t1 + u1, t2 + u2, t3 + u3
+            t4, t5, t6, t7 = t4 + u4, t5 + u5, t6 + u6, t7 + u7
+        at = (b * (mcus_y * (8 * V)) + y) * (mcus_x * (8 * H)) + x
+        tl.store(luma + at, _folded(tile, y, x, height, width), mask=valid)
+    if TABLES:
+        _store_sums(sums, t0, t1, t2, t3, t4, t5, t6, t7)
+    if CHANNELS == 3:
+        y, x = 8 * my + _rows(), 8 * mx + _columns()
+        rows, columns = tl.cdiv(height, V), tl.cdiv(width, H)
+        cb = tl.zeros((N, 8, 8), tl.float32)
+        cr = tl.zeros((N, 8, 8), tl.float32)
+        across: tl.constexpr = _taps(H, FANCY)
+        for k in range(_taps(V, FANCY) * across):
+            py, weight_y = _tap(y, rows, k // across, V, FANCY)
+            px, weight_x = _tap(x, columns, k % across, H, FANCY)
+            inside = valid & (y < rows) & (x < columns) & (py < height) & (px < width)
+            offsets = py.to(tl.int64) * stride_y + px.to(tl.int64) * stride_x
+            flag = tl.load(flags + py.to(tl.int64) * width + px, mask=inside, other=0).to(tl.int32)
+            red = tl.load(gradient + offsets, mask=inside, other=0.0) * (weight_y * weight_x)
+            green = tl.load(gradient + stride_c + offsets, mask=inside, other=0.0) * (weight_y * weight_x)
+            blue = tl.load(gradient + 2 * stride_c + offsets, mask=inside, other=0.0) * (weight_y * weight_x)
+            red = _unclipped(red, flag, 16, CLIP_SLOPE)
+            green = _unclipped(green, flag, 32, CLIP_SLOPE)
+            blue = _unclipped(blue, flag, 64, CLIP_SLOPE)
+            cb += INVERSE[1] * red + INVERSE[4] * green + INVERSE[7] * blue
+            cr += INVERSE[2] * red + INVERSE[5] * green + INVERSE[8] * blue
+        at = (b * (2 * mcus_y * 8) + y) * (mcus_x * 8) + x
+        cb = _unclipped(cb, tl.load(chroma_flags + at, mask=valid, other=0), 1, CLIP_SLOPE)
+        cr = _unclipped(cr, tl.load(chroma_flags + mcus * 64 + at, mask=valid, other=0), 1, CLIP_SLOPE)
+        block = tl.reshape(my * mcus_x + mx, (N, 1)) + mcus * (H * V)
+        tile, u0, u1, u2, u3, u4, u5, u6, u7 = _adjoint(
+            cb, coefficients, tables + chroma_table, block, mask,
+            RECORD, P[1], TABLE_RECORD, TABLE_P[1], TABLES, N,
+        )  # fmt: skip
+        if TABLES:
+            _store_sums(sums + 64, u0, u1, u2, u3, u4, u5, u6, u7)
+        tl.store(chroma + at, _folded(tile, y, x, rows, columns), mask=valid)
+        tile, u0, u1, u2, u3, u4, u5, u6, u7 = _adjoint(
+            cr, coefficients, tables + red_table, block + mcus, mask,
+            RECORD, P[2], TABLE_RECORD, TABLE_P[2], TABLES, N,
+        )  # fmt: skip
+        if TABLES:
+            _store_sums(sums + 128, u0, u1, u2, u3, u4, u5, u6, u7)
+        tl.store(chroma + mcus * 64 + at, _folded(tile, y, x, rows, columns), mask=valid)
+
+
+@triton.jit
+def _gathered(plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.constexpr):
+    """Gradient of a full-resolution sample from that of the downsampled and padded plane."""
+    row, column = y // V, x // H
+    g = tl.load(plane + row * pitch + column, mask=mask, other=0.0)
+    last = x == width - 1
+    beyond = tl.load(
+        plane + row * pitch + column + 1, mask=mask & last & (column % 8 != 7), other=0.0
+    )
+    # The last row and column stand for those that pad their box, too.
+    times_y = tl.where(y == height - 1, (row + 1) * V - y, 1).to(tl.float32)
+    times_x = tl.where(last, (column + 1) * H - x, 1).to(tl.float32)
+    return (g * times_x * (1.0 / H) + beyond) * times_y * (1.0 / V)
+
+
+@triton.jit
+def spread_kernel(
+    luma, chroma, flags, out, height, width, mcus_y, mcus_x,
+    CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FORWARD: tl.constexpr,
+    CLIP_SLOPE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Gradient of the encoder's planes to that of the image: box filter, colour, clamp."""
+    b, y, x, mask = _pixels(height, width, ROWS, COLUMNS)
+    area = height.to(tl.int64) * width
+    at = y.to(tl.int64) * width + x
+    out += b * CHANNELS * area
+    flag = tl.load(flags + b * area + at, mask=mask, other=0).to(tl.int32)
+    luma += b * (mcus_y * (8 * V)) * (mcus_x * (8 * H))
+    g = _gathered(luma, y, x, height, width, mcus_x * (8 * H), mask, 1, 1)
+    if CHANNELS == 1:
+        tl.store(out + at, _unclipped(g * FORWARD[0], flag, 1, CLIP_SLOPE), mask=mask)
+    else:
+        pitch = mcus_x * 8
+        chroma += b * 2 * (mcus_y * 8) * pitch
+        cb = _gathered(chroma, y, x, height, width, pitch, mask, H, V)
+        cr = _gathered(chroma + mcus_y * 8 * pitch, y, x, height, width, pitch, mask, H, V)
+        for i in tl.static_range(3):
+            value = FORWARD[i] * g + FORWARD[3 + i] * cb + FORWARD[6 + i] * cr
+            tl.store(out + i * area + at, _unclipped(value, flag, 1 << i, CLIP_SLOPE), mask=mask)

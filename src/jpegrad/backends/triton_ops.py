@@ -165,8 +165,9 @@ def _imaged(planes: Any, out: Tensor, s: Settings, flags: Tensor | None) -> None
     )  # fmt: skip
 
 
-def _empty(image: Tensor) -> Tensor:
-    return image.new_empty(image.shape)
+def _empty(like: Tensor) -> Tensor:
+    """Room for an image of the same shape, contiguous."""
+    return torch.empty(like.shape, dtype=like.dtype, device=like.device)
 
 
 LIBRARY.define("triton_jpeg(Tensor image, Tensor tables, str settings) -> Tensor")
@@ -182,6 +183,82 @@ def _jpeg(image: Tensor, tables: Tensor, settings: str) -> Tensor:
     _encoded(image, tables, s, planes, (None, None, None), None)
     _imaged(planes, out, s, None)
     return out
+
+
+LIBRARY.define(
+    "triton_jpeg_saving(Tensor image, Tensor tables, str settings) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def _fake_jpeg_saving(image: Tensor, tables: Tensor, settings: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g = grid(image, parse(settings))
+    flags = image.new_empty((g.batch, g.height, g.width), dtype=torch.uint8)
+    return _empty(image), g.coefficients(image), flags, g.planes(image, torch.uint8)[1]
+
+
+def _jpeg_saving(image: Tensor, tables: Tensor, settings: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The decoded image; coefficients; which clamps acted at every pixel and at every chroma sample."""
+    s = parse(settings)
+    found = out, coefficients, flags, chroma_flags = _fake_jpeg_saving(image, tables, settings)
+    planes = grid(image, s).planes(image, torch.uint8)
+    _encoded(image, tables, s, planes, (coefficients, flags, chroma_flags), None)
+    _imaged(planes, out, s, flags)
+    return found
+
+
+LIBRARY.define(
+    "triton_jpeg_backward(Tensor gradient, Tensor tables, Tensor coefficients, Tensor flags, "
+    "Tensor chroma_flags, str settings, bool with_tables) -> (Tensor, Tensor)"
+)
+
+
+def _fake_jpeg_backward(
+    gradient: Tensor,
+    tables: Tensor,
+    coefficients: Tensor,
+    flags: Tensor,
+    chroma_flags: Tensor,
+    settings: str,
+    with_tables: bool,
+) -> tuple[Tensor, Tensor]:
+    batch, channels = gradient.shape[:2] if with_tables else (0, 0)
+    sums = gradient.new_empty((batch, channels, 8, 8), dtype=torch.float64)
+    return _empty(gradient), sums
+
+
+def _jpeg_backward(
+    gradient: Tensor,
+    tables: Tensor,
+    coefficients: Tensor,
+    flags: Tensor,
+    chroma_flags: Tensor,
+    settings: str,
+    with_tables: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the image, and of the tables per image and component."""
+    s, g = parse(settings), grid(gradient, parse(settings))
+    planes = g.planes(gradient, torch.float32)
+    programs, mcus = g.programs(gradient.device), g.per_program(gradient.device)
+    # A sum per program, added in a fixed order: the result is the same in every run.
+    size = (g.batch, programs, g.channels, 8, 8) if with_tables else (0, 1, 0, 8, 8)
+    sums = gradient.new_empty(size, dtype=torch.float32)
+    _launch(
+        "gradient_kernel", g.batch * programs, gradient,
+        gradient, tables.to(torch.int32).contiguous(), coefficients, flags, chroma_flags, *planes, sums,
+        g.height, g.width, *g.mcus, *gradient.stride(), *_table_places(tables, g.channels),
+        CHANNELS=g.channels, H=s.h, V=s.v, FANCY=_fancy(g), INVERSE=s.inverse_real, CLIP_SLOPE=s.clip_slope,
+        RECORD=s.slope, P=s.slope_parameters, TABLE_RECORD=s.table_slope, TABLE_P=s.table_parameters,
+        TABLES=with_tables, N=mcus, warps=_warps(mcus),
+    )  # fmt: skip
+    out = _empty(gradient)
+    rows, columns = _tile(g)
+    _launch(
+        "spread_kernel", g.batch * ceil_div(g.height, rows) * ceil_div(g.width, columns), gradient,
+        *planes, flags, out, g.height, g.width, *g.mcus,
+        CHANNELS=g.channels, H=s.h, V=s.v, FORWARD=s.forward_real, CLIP_SLOPE=s.clip_slope,
+        ROWS=rows, COLUMNS=columns,
+    )  # fmt: skip
+    return out, sums.sum(1, dtype=torch.float64)
 
 
 LIBRARY.define("triton_encode(Tensor image, Tensor tables, str settings) -> Tensor")
@@ -200,6 +277,8 @@ def _encode(image: Tensor, tables: Tensor, settings: str) -> Tensor:
 
 for _name, _run, _fake in (
     ("triton_jpeg", _jpeg, _fake_jpeg),
+    ("triton_jpeg_saving", _jpeg_saving, _fake_jpeg_saving),
+    ("triton_jpeg_backward", _jpeg_backward, _fake_jpeg_backward),
     ("triton_encode", _encode, _fake_encode),
 ):
     LIBRARY.impl(_name, _run, "CUDA")
