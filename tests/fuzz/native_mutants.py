@@ -93,7 +93,7 @@ ROUNDED = """static Codec rounded(Codec c) {
 def caught(name: str, folder: Path) -> bool:
     """Whether the tests fail on a mutant."""
     file, before, after = MUTANTS[name]
-    for source in SOURCES.iterdir():
+    for source in (*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")):
         (folder / source.name).write_text(source.read_text())
     text = (folder / file).read_text()
     if before not in text:

@@ -3,13 +3,13 @@
 // Numbers in value_range to grey levels, rounded half to even, clamped, NaN to 0.
 struct Levels {
     double low, scale;
-    float high, factor;
+    F32 high, factor;
     bool direct;  // low is 0 and factor exact: one fused multiply-add rounds correctly
 
     explicit Levels(const Codec& c) : low(c.low), scale(255 / (c.high - c.low)) {
-        high = (float)c.high;
-        factor = (float)scale;
-        direct = FUSED && low == 0 && (double)factor == scale && (double)high == c.high && scale * c.high == 255;
+        high = splatf((float)c.high);
+        factor = splatf((float)scale);
+        direct = FUSED && low == 0 && (float)scale == scale && (float)c.high == c.high && scale * c.high == 255;
     }
 };
 
@@ -19,9 +19,9 @@ constexpr double MAGIC_WIDE = 6755399441055744.0;  // 1.5 * 2^52
 // Grey levels of HALF pixels as floating-point integers; `outside` collects where the clamp acts.
 INLINE F32 read_levels(const float* p, const Levels& k, I32& outside) {
     if (k.direct) {
-        F32 x = load<F32>(p), clamped = minf(maxf(x, F32{}), splatf(k.high));
+        F32 x = load<F32>(p), clamped = minf(maxf(x, F32{}), k.high);
         outside |= (I32)(clamped != x);
-        return mul_add(clamped, splatf(k.factor), splatf(MAGIC)) - MAGIC;
+        return mul_add(clamped, k.factor, splatf(MAGIC)) - MAGIC;
     }
     F32 levels;
     for (int half = 0; half < 2; half++) {
@@ -148,14 +148,14 @@ static void encode_gray_row(const T* x, int64_t n, const Levels& k, int16_t* out
 // values; they are computed by fused arithmetic if that gives all of them, and looked up otherwise.
 struct Values {
     float table[256];
-    float scale, rest, low;
+    F32 scale, rest, low;
     bool arithmetic;
 
     explicit Values(const Codec& c) {
         double step = (c.high - c.low) / 255;
-        scale = (float)step;
-        rest = (float)(step - (double)scale);
-        low = (float)c.low;
+        scale = splatf((float)step);
+        rest = splatf((float)(step - (double)(float)step));
+        low = splatf((float)c.low);
         arithmetic = FUSED;
         for (int s = 0; s < 256; s++) table[s] = (float)(c.low + s / 255.0 * (c.high - c.low));
         for (int s = 0; s < 256; s += HALF) {
@@ -165,7 +165,7 @@ struct Values {
             arithmetic = arithmetic && __builtin_memcmp(&y, table + s, sizeof y) == 0;
         }
     }
-    INLINE_MEMBER F32 convert(F32 s) const { return mul_add(s, splatf(scale), mul_add(s, splatf(rest), splatf(low))); }
+    INLINE_MEMBER F32 convert(F32 s) const { return mul_add(s, scale, mul_add(s, rest, low)); }
 };
 
 INLINE void write_values(float* p, I16 samples, const Values& values) {

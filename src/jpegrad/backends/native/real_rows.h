@@ -1,5 +1,14 @@
 // Adjoints of the row operations in color.h and chroma.h, in float32.
 
+// A 3x3 matrix, every element in all lanes.
+struct Matrix {
+    F32 at[9];
+
+    explicit Matrix(const float* m) {
+        for (int i = 0; i < 9; i++) at[i] = splatf(m[i]);
+    }
+};
+
 INLINE F32 masked(F32 g, I32 flags, int bit, F32 outside) {
     I32 active = (flags & bit) != 0;
     return active ? g * outside : g;
@@ -7,25 +16,27 @@ INLINE F32 masked(F32 g, I32 flags, int bit, F32 outside) {
 
 // Gradients of RGB pixels to gradients of YCbCr at full resolution: transposed decoder matrix behind the output clamp.
 template <bool LUMA>
-INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const float* matrix, float clip, float* const out[3]) {
+INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside, float* const out[3]) {
     I32 flag = load_bytes(flags);
-    F32 outside = splatf(clip), x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
+    F32 x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
     const bool clamped = any(flag & (OUT_R | OUT_G | OUT_B));
     if (clamped)
         for (int j = 0; j < 3; j++) x[j] = masked(x[j], flag, OUT_R << j, outside);
     for (int i = LUMA ? 0 : 1; i < 3; i++) {
-        F32 sum = mul_add(x[0], splatf(matrix[i]), mul_add(x[1], splatf(matrix[3 + i]), x[2] * matrix[6 + i]));
+        F32 sum = mul_add(x[0], matrix.at[i], mul_add(x[1], matrix.at[3 + i], x[2] * matrix.at[6 + i]));
         store(out[i], i == 0 ? masked(sum, flag, SAMPLE, outside) : sum);
     }
 }
 
 template <bool LUMA>
-static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* matrix, float clip, float* const out[3]) {
+static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers, float clip, float* const out[3]) {
+    const Matrix matrix(numbers);
+    const F32 outside = splatf(clip);
     int64_t i = 0;
     for (; i + HALF <= n; i += HALF) {
         const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
         float* o[3] = {LUMA ? out[0] + i : nullptr, out[1] + i, out[2] + i};
-        decode_adjoint<LUMA>(p, flags + i, matrix, clip, o);
+        decode_adjoint<LUMA>(p, flags + i, matrix, outside, o);
     }
     if (i < n) {
         float tail[3][HALF] = {};
@@ -34,17 +45,17 @@ static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, in
         __builtin_memcpy(tail_flags, flags + i, (size_t)(n - i));
         const float* p[3] = {tail[0], tail[1], tail[2]};
         float* o[3] = {LUMA ? out[0] + i : nullptr, out[1] + i, out[2] + i};
-        decode_adjoint<LUMA>(p, tail_flags, matrix, clip, o);
+        decode_adjoint<LUMA>(p, tail_flags, matrix, outside, o);
     }
 }
 
 // Gradients of YCbCr to gradients of RGB pixels: transposed encoder matrix, then the input clamp.
-INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const float* matrix, float clip, float* const out[3]) {
+INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside, float* const out[3]) {
     I32 flag = load_bytes(flags);
-    F32 outside = splatf(clip), x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
+    F32 x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
     F32 sums[3];
     for (int j = 0; j < 3; j++)
-        sums[j] = mul_add(x[0], splatf(matrix[j]), mul_add(x[1], splatf(matrix[3 + j]), x[2] * matrix[6 + j]));
+        sums[j] = mul_add(x[0], matrix.at[j], mul_add(x[1], matrix.at[3 + j], x[2] * matrix.at[6 + j]));
     if (any(flag & (IN_R | IN_G | IN_B))) {
         outside = (flag & (int)UNDEFINED) != 0 ? F32{} : outside;
         for (int j = 0; j < 3; j++) sums[j] = masked(sums[j], flag, IN_R << j, outside);
@@ -53,12 +64,14 @@ INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const 
 }
 
 // `g` readable in whole vectors.
-static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* matrix, float clip, float* const out[3]) {
+static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers, float clip, float* const out[3]) {
+    const Matrix matrix(numbers);
+    const F32 outside = splatf(clip);
     int64_t i = 0;
     for (; i + HALF <= n; i += HALF) {
         const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
         float* o[3] = {out[0] + i, out[1] + i, out[2] + i};
-        encode_adjoint(p, flags + i, matrix, clip, o);
+        encode_adjoint(p, flags + i, matrix, outside, o);
     }
     if (i < n) {
         float tail[3][HALF];
@@ -66,7 +79,7 @@ static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, in
         __builtin_memcpy(tail_flags, flags + i, (size_t)(n - i));
         const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
         float* o[3] = {tail[0], tail[1], tail[2]};
-        encode_adjoint(p, tail_flags, matrix, clip, o);
+        encode_adjoint(p, tail_flags, matrix, outside, o);
         for (int c = 0; c < 3; c++) __builtin_memcpy(out[c] + i, tail[c], (size_t)(n - i) * 4);
     }
 }
