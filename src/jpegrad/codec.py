@@ -24,7 +24,7 @@ from jpegrad.spec import (
     resolve,
     resolve_tables,
 )
-from jpegrad.surrogates import Surrogate, straight_through
+from jpegrad.surrogates import Surrogate, identity, straight_through
 
 
 def jpeg(
@@ -237,6 +237,9 @@ def decode(
     spec = Spec(
         subsampling=c.subsampling,
         forward=forward,
+        # The decoder rounds no coefficient; torch.compile cannot read these from the defaults.
+        surrogate=identity,
+        table_surrogate=identity,
         clip_slope=c.clip_slope if clip_slope is None else check_clip_slope(clip_slope),
         value_range=c.value_range if value_range is None else check_value_range(value_range),
         color=c.color,

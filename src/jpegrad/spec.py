@@ -110,6 +110,15 @@ def table_index(component: int, count: int) -> int:
     return min(component, count - 1)
 
 
+def constant(value: float) -> float:
+    """A number that torch.compile may hold as a symbol, as the constant that it is (a change of it recompiles)."""
+    if not torch.compiler.is_compiling():
+        return value
+    from torch.fx.experimental.symbolic_shapes import guard_scalar
+
+    return guard_scalar(value)
+
+
 def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(f"{argument}: expected one of {', '.join(choices)}; got {value!r}")
@@ -126,7 +135,7 @@ def check_image(image: Tensor) -> None:
 
 def check_value_range(value_range: tuple[float, float]) -> tuple[float, float]:
     try:
-        low, high = (float(x) for x in value_range)
+        low, high = (constant(float(x)) for x in value_range)
     except (TypeError, ValueError):
         raise TypeError(f"value_range: expected two numbers (low, high), got {value_range!r}") from None
     if not -math.inf < low < high < math.inf:
@@ -139,7 +148,7 @@ def check_clip_slope(clip_slope: float) -> float:
         raise TypeError(f"clip_slope: expected a number, got {type(clip_slope).__name__}")
     if not 0 <= clip_slope <= 1:
         raise ValueError(f"clip_slope: expected 0 to 1, got {clip_slope}")
-    return float(clip_slope)
+    return constant(float(clip_slope))
 
 
 def check_broadcast(argument: str, shape: Sequence[int], lead: Sequence[int]) -> None:
@@ -223,6 +232,7 @@ def resolve(
         subsampling = "4:2:0"
     check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
     surrogates.check_positive("sigma", sigma)
+    sigma = constant(sigma)
     record = resolve_surrogate("surrogate", surrogate, sigma)
     preset = record.floor_slope is not None
     if forward is None:

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from jpegrad import surrogates
 from jpegrad.backends import native_abi
 from jpegrad.backends.native_ops import parse
-from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, components, table_index
+from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, components, constant, table_index
 from jpegrad.surrogates import Component, Surrogate
 
 # The kernel's enum Slope.
@@ -118,7 +118,7 @@ def _settings(spec: Spec, channels: int, value_range: tuple[float, float] | None
         for record in (spec.surrogate, spec.table_surrogate)
     ]
     color = None if spec.color is None else _color_numbers(spec.color)
-    key = [(record.name, record.parameter or 0.0) for record in records]
+    key = [(record.name, constant(record.parameter or 0.0)) for record in records]
     value_range = value_range or spec.value_range
     return _resolve(channels, spec.subsampling, value_range, spec.clip_slope, _frozen(color), *key)
 
@@ -299,7 +299,7 @@ def _needs_gradient(*tensors: Tensor) -> bool:
 
 def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
-    settings = _settings(spec, image.shape[-3])
+    settings = _settings(spec, constant(image.shape[-3]))
     x = _batch(image)
     tables = _tables(tables, image.shape[:-3])
     if image.dtype is torch.uint8:
@@ -319,7 +319,7 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
 def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
     """Levels per component, and coefficient / table entry before rounding if gradients are on."""
     lead = image.shape[:-3]
-    settings = _settings(spec, image.shape[-3])
+    settings = _settings(spec, constant(image.shape[-3]))
     x = _batch(image if image.dtype is torch.uint8 else image.float())
     tables = _tables(tables, lead)
     if torch.is_grad_enabled():
