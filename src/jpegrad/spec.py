@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Matrix = Tensor | Sequence[Sequence[float]]
 Vector = Tensor | Sequence[float]
+Number = TypeVar("Number", int, float)
 
 
 class Color(NamedTuple):
@@ -110,7 +111,7 @@ def table_index(component: int, count: int) -> int:
     return min(component, count - 1)
 
 
-def constant(value: float) -> float:
+def constant(value: Number) -> Number:
     """A number that torch.compile may hold as a symbol, as the constant that it is (a change of it recompiles)."""
     if not torch.compiler.is_compiling():
         return value
