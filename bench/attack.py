@@ -88,6 +88,8 @@ def subjects() -> dict[str, Seen]:
         "jpegrad soft budget x2": budget_gaussian("soft", 3.0),
         "jpegrad soft narrowing": budget_gaussian("soft", 2.5, 0.75),
         "jpegrad soft narrowing from wide": budget_gaussian("soft", 4.0, 0.75),
+        # An L2 ball of the same root mean square lets single coefficients move much farther.
+        "jpegrad soft narrowing for L2": budget_gaussian("soft", 12.0, 2.0),
     }
 
 
