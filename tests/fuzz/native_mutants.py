@@ -56,7 +56,7 @@ MUTANTS = {
     "reciprocal one too small": ("dct.h", "(((1u << (16 + b)) + d - 1) / d)", "((1u << (16 + b)) / d)"),
     "values round half away": (
         "color.h",
-        "mul_add(clamped, splatf(k.factor), splatf(MAGIC)) - MAGIC",
+        "mul_add(clamped, k.factor, splatf(MAGIC)) - MAGIC",
         "to_float(to_int(clamped * k.factor + 0.5f))",
     ),
     "blue's factor": ("color.h", "116130 - 131072", "116129 - 131072"),

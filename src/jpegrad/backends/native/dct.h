@@ -49,6 +49,7 @@ template <int PASS> INLINE void inverse_dct(I16 x[8]) {
 struct Quantizer {
     int16_t step[64];
     uint16_t half[64], reciprocal[64], shift[64];
+    float inverse[64];  // of d, for the slopes
 
     void set(const double* table) {
         for (int i = 0; i < 64; i++) {
@@ -59,6 +60,7 @@ struct Quantizer {
             half[i] = (uint16_t)(d / 2);
             reciprocal[i] = (uint16_t)(((1u << (16 + b)) + d - 1) / d);
             shift[i] = (uint16_t)b;
+            inverse[i] = 1.0f / (float)d;
         }
     }
 };

@@ -119,7 +119,7 @@ INLINE void group_slopes(const int16_t* saved, const Quantizer& q, const SlopeTa
             continue;
         }
         Halves residual = widen(rest), coefficient = widen(c), levels = widen(level);
-        F32 inverse = splatf(1.0f / (float)(8 * q.step[i]));
+        F32 inverse = splatf(q.inverse[i]);
         for (int part = 0; part < 2; part++) {
             F32 r = to_float(part ? residual.hi : residual.lo) * inverse;
             F32 u = to_float(part ? coefficient.hi : coefficient.lo) * inverse;

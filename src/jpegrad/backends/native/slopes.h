@@ -1,15 +1,16 @@
 // Slopes of the quantiser's rounding, one vector of coefficients of the same frequency at a time. Formulas: surrogates.py.
 
-// 2^y for y <= 0.
+// 2^y for y < 127; far below zero it stops at 2^-126.
 INLINE F32 exp2_of(F32 y) {
     y = maxf(y, splatf(-126));
-    F32 whole = (y + MAGIC) - MAGIC, f = y - whole;
+    // The sum's last bits are y's nearest integer.
+    F32 shifted = y + MAGIC, f = y - (shifted - MAGIC);
     F32 p = mul_add(f, splatf(1.34004e-3f), splatf(9.67604e-3f));
     p = mul_add(p, f, splatf(5.550327e-2f));
     p = mul_add(p, f, splatf(2.4022107e-1f));
     p = mul_add(p, f, splatf(6.9314721e-1f));
     p = mul_add(p, f, splatf(1.0f));
-    return (F32)((I32)p + (to_int(whole) << 23));
+    return (F32)((I32)p + ((I32)shifted << 23));
 }
 
 INLINE F32 absolute(F32 x) { return (F32)((I32)x & 0x7fffffff); }
@@ -42,11 +43,12 @@ struct SlopeTable {
                 double s = (double)parameter / q.step[i];
                 s = s < 1e-3 ? 1e-3 : s > 1 ? 1 : s;
                 k.near = (float)(__builtin_sqrt(0.5 * M_LOG2E) / s);
-                k.scale = (float)(1 / (s * __builtin_sqrt(2 * M_PI)));
+                k.scale = (float)-log2(s * __builtin_sqrt(2 * M_PI));  // a factor, in the exponent
                 // Six deviations from the threshold, the Gaussian is below float32's resolution of 1.
                 k.least = (int16_t)__builtin_floor((0.5 - 6 * s) * 8 * q.step[i]);
                 k.far = s < 0.085 ? 0 : s < 0.18 ? 1 : s < 0.25 ? 2 : 3;
-                for (int n = 1; n <= 3; n++) k.wave[n - 1] = (float)((n % 2 ? -2 : 2) * exp(-2 * M_PI * M_PI * s * s * n * n));
+                for (int n = 1; n <= 3 && k.far == 3; n++)
+                    k.wave[n - 1] = (float)((n % 2 ? -2 : 2) * exp(-2 * M_PI * M_PI * s * s * n * n));
             } else if (kind == SOFT_ROUND) {
                 k.near = (float)(-2 * M_LOG2E * (double)parameter);
                 k.scale = (float)(2 * (double)parameter / tanh((double)parameter / 2));
@@ -78,16 +80,16 @@ template <int KIND> INLINE F32 slope_of(F32 r, F32 u, const SlopeConstants& k) {
             F32 c = 1 - 2 * sin2_half_turn(r), c2 = 2 * c * c - 1, c3 = 2 * c * c2 - c;
             return 1 + k.wave[0] * c + k.wave[1] * c2 + k.wave[2] * c3;
         }
-        F32 a = 0.5f - absolute(r), t = a * k.near, sum = exp2_of(-t * t);
+        F32 a = 0.5f - absolute(r), t = a * k.near, sum = exp2_of(k.scale - t * t);
         if (k.far >= 1) {  // the other threshold
             F32 b = (1 - a) * k.near;
-            sum += exp2_of(-b * b);
+            sum += exp2_of(k.scale - b * b);
         }
         if (k.far == 2) {  // the one beyond the nearest
             F32 c = (1 + a) * k.near;
-            sum += exp2_of(-c * c);
+            sum += exp2_of(k.scale - c * c);
         }
-        return sum * k.scale;
+        return sum;
     }
     if (KIND == DISTORTION) {
         I32 zero = absolute(u) < 0.5f;
