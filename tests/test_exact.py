@@ -133,6 +133,10 @@ def test_whole_photographs(mode: str, backend: str, photographs: dict[str, np.nd
 def test_floating_point_images_are_the_same_codec(dtype: torch.dtype, backend: str, tally: Tally) -> None:
     picture = pictures.photo(np.random.default_rng(3), 3, 41, 43)
     image = torch.from_numpy(picture).to(dtype) / 255
+    if backend == "native" and dtype is torch.float64:
+        with pytest.raises(ValueError, match="the image is float64"):
+            jpegrad.jpeg(image, 60, backend=backend)
+        backend = "auto"
     coded = jpegrad.jpeg(image, 60, backend=backend)
     tally((coded * 255).round().numpy(), libjpeg.pillow(picture, 60))
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -117,7 +117,7 @@ def constant(value: Number) -> Number:
         return value
     from torch.fx.experimental.symbolic_shapes import guard_scalar
 
-    return guard_scalar(value)
+    return cast(Number, guard_scalar(value))
 
 
 def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:
