@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from jpegrad import surrogates
 from jpegrad.backends import triton_ops as ops
-from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, components, table_index
+from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, blocks, components, ratios, table_index
 from jpegrad.surrogates import Component, Surrogate
 
 KNOWN = (
@@ -57,6 +57,17 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
         found.append("it has gradients in float32, the image is float64")
     if spec.forward != "exact":
         found.append(f'it computes forward="exact", not {spec.forward!r}')
+    if torch.is_grad_enabled():
+        if operation != "jpeg":
+            found.append(f"it has no gradients through {operation}; under torch.no_grad() it runs")
+        own = [r.name for r in (spec.surrogate, spec.table_surrogate) if not _is_own(r)]
+        found += [f"it knows the slopes of the library's records, not of {name!r}" for name in own]
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
+        found.append("it has no rules for the transforms of torch.func")
+    if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):
+        found.append(
+            f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"
+        )
     return found + _color_reasons(spec.color)
 
 
@@ -68,6 +79,19 @@ def _installed() -> bool:
 @functools.cache
 def _found() -> bool:
     return importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def _compare_roundings(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
+    low, high = value_range
+    values = low + torch.arange(256, dtype=torch.float64) / 255 * (high - low)
+    return torch.equal(values.to(dtype), values.float().to(dtype))
+
+
+@_constant
+def _rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
+    """Whether every grey level comes out the same through float32 as straight from float64."""
+    return _compare_roundings(value_range, dtype)
 
 
 def _numbers(color: Color | None) -> tuple[Any, Any, Any, Any]:
@@ -213,3 +237,31 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
         return torch.ops.jpegrad.triton_jpeg(x.detach(), tables.detach(), settings).reshape(image.shape)
     out = _Jpeg.apply(x.float(), tables, settings)  # type: ignore[no-untyped-call]
     return out.reshape(image.shape).to(image.dtype)
+
+
+def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], None]:
+    """Levels per component, without a graph."""
+    channels, size = image.shape[-3], image.shape[-2:]
+    x, tables = _batch(image).detach(), _tables(tables, image.shape[:-3]).detach()
+    levels = torch.ops.jpegrad.triton_encode(x, tables, _settings(spec, channels))
+    counts = [blocks((size[0], size[1]), ratio) for ratio in ratios(channels, spec.subsampling)]
+    planes = levels.split([y * x for y, x in counts], 1)
+    shapes = [(*image.shape[:-3], *count, 8, 8) for count in counts]
+    return tuple(plane.reshape(shape) for plane, shape in zip(planes, shapes, strict=True)), None
+
+
+def decode(
+    levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec
+) -> Tensor:
+    """An image ``[..., C, H, W]`` of ``dtype`` from levels per component, without a graph."""
+    lead = levels[0].shape[:-4]
+    flat = torch.cat([level.detach().float().reshape(math.prod(lead), -1, 8, 8) for level in levels], 1)
+    tables = _tables(tables, lead).detach()
+    settings = _settings(spec, len(levels))
+    if dtype is torch.float64:
+        grey = torch.ops.jpegrad.triton_decode(flat, tables, *size, torch.uint8, settings)
+        low, high = spec.value_range
+        out = low + grey.double() / 255 * (high - low)
+    else:
+        out = torch.ops.jpegrad.triton_decode(flat, tables, *size, dtype, settings)
+    return out.reshape(*lead, len(levels), *size)

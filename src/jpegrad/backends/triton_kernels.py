@@ -43,14 +43,16 @@ def _one(x, REAL: tl.constexpr):
     if REAL:
         return 0.353553391 * x
     else:
-        return x << 13
+        return x * 8192
 
 
 @triton.jit
 def _descale(x, SHIFT: tl.constexpr):
-    """Right shift with rounding; a shift by 0 stands for real arithmetic."""
+    """Right shift with rounding, of integers or of float64; a shift by 0 stands for real arithmetic."""
     if SHIFT == 0:
         return x
+    elif x.dtype == tl.float64:
+        return tl.floor((x + (1 << (SHIFT - 1))) * (1.0 / (1 << SHIFT)))
     else:
         return (x + (1 << (SHIFT - 1))) >> SHIFT
 
@@ -225,25 +227,26 @@ def _store_rows(pointer, blocks, mask, x0, x1, x2, x3, x4, x5, x6, x7):
 
 
 @triton.jit
-def _restored(
-    x0, x1, x2, x3, x4, x5, x6, x7, t0, t1, t2, t3, t4, t5, t6, t7, N: tl.constexpr
-):
+def _restored(x0, x1, x2, x3, x4, x5, x6, x7, t0, t1, t2, t3, t4, t5, t6, t7, N: tl.constexpr):
     """Levels and steps to samples around 128, before the clamp."""
-    return 128 + _idct(
-        x0 * t0, x1 * t1, x2 * t2, x3 * t3, x4 * t4, x5 * t5, x6 * t6, x7 * t7, 11, 18, N
-    )
+    return 128 + _idct(x0 * t0, x1 * t1, x2 * t2, x3 * t3, x4 * t4, x5 * t5, x6 * t6, x7 * t7, 11, 18, N)
 
 
 @triton.jit
-def _code(tile, tables, reciprocals, coefficients, levels, blocks, mask, real, KEEP: tl.constexpr, LEVELS: tl.constexpr, N: tl.constexpr):
+def _code(
+    tile, tables, reciprocals, coefficients, levels, blocks, mask, real,
+    KEEP: tl.constexpr, LEVELS: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
     """Encode and decode samples −128…127 ``[N, 8, 8]``; to samples before the clamp."""
     x0, x1, x2, x3, x4, x5, x6, x7 = _fdct(tile, 11, 15, N)
     if KEEP:
         _store_rows(coefficients, blocks, mask, x0, x1, x2, x3, x4, x5, x6, x7)
     t0, t1, t2, t3 = _steps(tables, 0, N), _steps(tables, 1, N), _steps(tables, 2, N), _steps(tables, 3, N)
     t4, t5, t6, t7 = _steps(tables, 4, N), _steps(tables, 5, N), _steps(tables, 6, N), _steps(tables, 7, N)
-    x0, x1, x2, x3 = _level(x0, t0, reciprocals, 0), _level(x1, t1, reciprocals, 1), _level(x2, t2, reciprocals, 2), _level(x3, t3, reciprocals, 3)
-    x4, x5, x6, x7 = _level(x4, t4, reciprocals, 4), _level(x5, t5, reciprocals, 5), _level(x6, t6, reciprocals, 6), _level(x7, t7, reciprocals, 7)
+    x0, x1 = _level(x0, t0, reciprocals, 0), _level(x1, t1, reciprocals, 1)
+    x2, x3 = _level(x2, t2, reciprocals, 2), _level(x3, t3, reciprocals, 3)
+    x4, x5 = _level(x4, t4, reciprocals, 4), _level(x5, t5, reciprocals, 5)
+    x6, x7 = _level(x6, t6, reciprocals, 6), _level(x7, t7, reciprocals, 7)
     if LEVELS:
         _store_rows(levels, real, mask, x0, x1, x2, x3, x4, x5, x6, x7)
         return tile
@@ -268,18 +271,17 @@ def encode_kernel(
 
     ``coefficients`` (int16, 8 times the orthonormal) hold the blocks of Y, Cb, Cr of one image after another.
     """
-    b, program, my, mx, valid = _mcus(mcus_x, mcus_y, N)
+    b, _program, my, mx, valid = _mcus(mcus_x, mcus_y, N)
     image += b * stride_b
     tables += b * table_stride
     reciprocals += b * table_stride
     mcus = mcus_x * mcus_y
     per_image: tl.constexpr = H * V + CHANNELS - 1
     blocks_x, blocks_y = tl.cdiv(width, 8), tl.cdiv(height, 8)
-    real_x, real_y = tl.cdiv(width, 8 * H), tl.cdiv(height, 8 * V)
     if KEEP:
         coefficients += b * mcus * (per_image * 64)
     if LEVELS:
-        levels += b * (blocks_x * blocks_y + (CHANNELS - 1) * real_x * real_y) * 64
+        levels += b * (blocks_x * blocks_y + (CHANNELS - 1) * mcus) * 64
     for k in range(H * V):
         by, bx = my * V + k // H, mx * H + k % H
         y, x = 8 * by + _rows(), 8 * bx + _columns()
@@ -299,7 +301,9 @@ def encode_kernel(
         if LEVELS:
             real = tl.reshape(by * blocks_x + bx, (N, 1))
             mask = tl.reshape(valid & (by < blocks_y) & (bx < blocks_x), (N, 1))
-        out = _code(sample - 128, tables, reciprocals, coefficients, levels, block, mask, real, KEEP, LEVELS, N)
+        out = _code(
+            sample - 128, tables, reciprocals, coefficients, levels, block, mask, real, KEEP, LEVELS, N
+        )
         if not LEVELS:
             at = (b * (mcus_y * (8 * V)) + y) * (mcus_x * (8 * H)) + x
             tl.store(luma + at, _clamped(out).to(tl.uint8), mask=valid)
@@ -317,37 +321,95 @@ def encode_kernel(
             column = x * H + k % H
             column = column if ALIGNED else tl.minimum(column, width - 1)
             offsets = row.to(tl.int64) * stride_y + column.to(tl.int64) * stride_x
-            red, red_clipped = _sample(image, offsets, valid, RANGE, LOW, SCALE)
-            green, green_clipped = _sample(image + stride_c, offsets, valid, RANGE, LOW, SCALE)
-            blue, blue_clipped = _sample(image + 2 * stride_c, offsets, valid, RANGE, LOW, SCALE)
+            red, _clip = _sample(image, offsets, valid, RANGE, LOW, SCALE)
+            green, _clip = _sample(image + stride_c, offsets, valid, RANGE, LOW, SCALE)
+            blue, _clip = _sample(image + 2 * stride_c, offsets, valid, RANGE, LOW, SCALE)
             cb += _mixed(red, green, blue, COLOR, 1)
             cr += _mixed(red, green, blue, COLOR, 2)
-        if H == 2:
-            # An alternating bias keeps the mean unbiased.
-            bias = x % 2 + (V - 1)
-        else:
-            bias = x * 0 + H * V // 2
+        # An alternating bias keeps the mean of pairs and squares unbiased.
+        bias = x % 2 + (V - 1) if H == 2 else H * V // 2
         cb, cr = (cb + bias) // (H * V), (cr + bias) // (H * V)
         block = tl.reshape(my * mcus_x + mx, (N, 1)) + mcus * (H * V)
         mask = tl.reshape(valid, (N, 1))
         real = block
         if LEVELS:
-            real = tl.reshape(my * real_x + mx, (N, 1)) + blocks_x * blocks_y
+            real = tl.reshape(my * mcus_x + mx, (N, 1)) + blocks_x * blocks_y
         at = (b * (2 * mcus_y * 8) + y) * (mcus_x * 8) + x
-        out = _code(cb - 128, tables + chroma_table, reciprocals + chroma_table, coefficients, levels, block, mask, real, KEEP, LEVELS, N)
+        out = _code(
+            cb - 128, tables + chroma_table, reciprocals + chroma_table, coefficients, levels,
+            block, mask, real, KEEP, LEVELS, N,
+        )  # fmt: skip
         if not LEVELS:
             tl.store(chroma + at, _clamped(out).to(tl.uint8), mask=valid)
         if KEEP:
             tl.store(chroma_flags + at, ((out < 0) | (out > 255)).to(tl.uint8), mask=valid)
         at += mcus * 64
         out = _code(
-            cr - 128, tables + red_table, reciprocals + red_table, coefficients, levels, block + mcus, mask, real + real_x * real_y,
-            KEEP, LEVELS, N,
+            cr - 128, tables + red_table, reciprocals + red_table, coefficients, levels,
+            block + mcus, mask, real + mcus, KEEP, LEVELS, N,
         )  # fmt: skip
         if not LEVELS:
             tl.store(chroma + at, _clamped(out).to(tl.uint8), mask=valid)
         if KEEP:
             tl.store(chroma_flags + at, ((out < 0) | (out > 255)).to(tl.uint8), mask=valid)
+
+
+@triton.jit
+def _dequantized(levels, tables, row, blocks, mask, N: tl.constexpr):
+    """A row of coefficients in float64: levels from anywhere have up to 16 bits, or are no numbers at all."""
+    x = tl.load(levels + 64 * blocks + 8 * row + tl.arange(0, 8)[None, :], mask=mask, other=0.0)
+    x = tl.where(x == x, tl.minimum(tl.maximum(x, -32768.0), 32767.0), 0.0)
+    return x.to(tl.float64) * _steps(tables, row, N).to(tl.float64)
+
+
+@triton.jit
+def _decode(levels, tables, blocks, mask, N: tl.constexpr):
+    x0, x1 = (
+        _dequantized(levels, tables, 0, blocks, mask, N),
+        _dequantized(levels, tables, 1, blocks, mask, N),
+    )
+    x2, x3 = (
+        _dequantized(levels, tables, 2, blocks, mask, N),
+        _dequantized(levels, tables, 3, blocks, mask, N),
+    )
+    x4, x5 = (
+        _dequantized(levels, tables, 4, blocks, mask, N),
+        _dequantized(levels, tables, 5, blocks, mask, N),
+    )
+    x6, x7 = (
+        _dequantized(levels, tables, 6, blocks, mask, N),
+        _dequantized(levels, tables, 7, blocks, mask, N),
+    )
+    out = 128 + _idct(x0, x1, x2, x3, x4, x5, x6, x7, 11, 18, N)
+    return tl.minimum(tl.maximum(out, 0.0), 255.0).to(tl.int32).to(tl.uint8)
+
+
+@triton.jit
+def decode_kernel(
+    levels, tables, luma, chroma,
+    height, width, mcus_y, mcus_x, table_stride, chroma_table, red_table,
+    CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """Levels to decoded 8-bit planes."""
+    b, _program, my, mx, valid = _mcus(mcus_x, mcus_y, N)
+    tables += b * table_stride
+    blocks_x, blocks_y = tl.cdiv(width, 8), tl.cdiv(height, 8)
+    levels += b * (blocks_x * blocks_y + (CHANNELS - 1) * mcus_x * mcus_y) * 64
+    for k in range(H * V):
+        by, bx = my * V + k // H, mx * H + k % H
+        y, x = 8 * by + _rows(), 8 * bx + _columns()
+        mask = tl.reshape(valid & (by < blocks_y) & (bx < blocks_x), (N, 1))
+        out = _decode(levels, tables, tl.reshape(by * blocks_x + bx, (N, 1)), mask, N)
+        tl.store(luma + (b * (mcus_y * (8 * V)) + y) * (mcus_x * (8 * H)) + x, out, mask=valid)
+    if CHANNELS == 3:
+        y, x = 8 * my + _rows(), 8 * mx + _columns()
+        at = (b * (2 * mcus_y * 8) + y) * (mcus_x * 8) + x
+        block = tl.reshape(my * mcus_x + mx, (N, 1)) + blocks_x * blocks_y
+        mask = tl.reshape(valid, (N, 1))
+        tl.store(chroma + at, _decode(levels, tables + chroma_table, block, mask, N), mask=valid)
+        mcus = mcus_x * mcus_y
+        out = _decode(levels, tables + red_table, block + mcus, mask, N)
+        tl.store(chroma + mcus * 64 + at, out, mask=valid)
 
 
 @triton.jit
@@ -361,7 +423,9 @@ def _near(x, count, RATIO: tl.constexpr, FANCY: tl.constexpr):
 
 
 @triton.jit
-def _upsampled(plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr):
+def _upsampled(
+    plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr
+):
     """The triangle filter, rounded as libjpeg-turbo rounds it (``jdsample.c``)."""
     near_y, far_y = _near(y, tl.cdiv(height, V), V, FANCY)
     near_x, far_x = _near(x, tl.cdiv(width, H), H, FANCY)
@@ -394,7 +458,7 @@ def _restored_value(x, RANGE: tl.constexpr, LOW: tl.constexpr, SPAN: tl.constexp
 
 
 @triton.jit
-def _store_pixel(out, x, mask, INVERSE: tl.constexpr, RANGE: tl.constexpr, LOW: tl.constexpr, SPAN: tl.constexpr):
+def _store_pixel(out, x, mask, RANGE: tl.constexpr, LOW: tl.constexpr, SPAN: tl.constexpr):
     tl.store(out, _restored_value(x, RANGE, LOW, SPAN).to(out.dtype.element_ty), mask=mask)
 
 
@@ -410,6 +474,12 @@ def _pixels(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
+def _area(b, height, width):
+    """In 64 bits, as ``b`` has: a side that is 1 is a constant to the compiler and cannot be cast."""
+    return (b * 0 + height) * width
+
+
+@triton.jit
 def image_kernel(
     luma, chroma, out, flags, height, width, mcus_y, mcus_x,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr, INVERSE: tl.constexpr,
@@ -418,13 +488,13 @@ def image_kernel(
 ):  # fmt: skip
     """Decoded planes to an image: chroma upsampling, colour, clamp, range. ``out`` is contiguous."""
     b, y, x, mask = _pixels(height, width, ROWS, COLUMNS)
-    area = height.to(tl.int64) * width
+    area = _area(b, height, width)
     at = y.to(tl.int64) * width + x
     out += b * CHANNELS * area
     luma += b * (mcus_y * (8 * V)) * (mcus_x * (8 * H))
     sample = tl.load(luma + y * (mcus_x * (8 * H)) + x, mask=mask, other=0).to(tl.int32)
     if CHANNELS == 1:
-        _store_pixel(out + at, sample, mask, INVERSE, RANGE, LOW, SPAN)
+        _store_pixel(out + at, sample, mask, RANGE, LOW, SPAN)
     else:
         pitch = mcus_x * 8
         chroma += b * 2 * (mcus_y * 8) * pitch
@@ -434,11 +504,14 @@ def image_kernel(
             flag = tl.load(flags + b * area + at, mask=mask, other=0).to(tl.int32)
         for i in tl.static_range(3):
             value = (
-                INVERSE[4 * i] * sample + INVERSE[4 * i + 1] * cb + INVERSE[4 * i + 2] * cr + INVERSE[4 * i + 3]
+                INVERSE[4 * i] * sample
+                + INVERSE[4 * i + 1] * cb
+                + INVERSE[4 * i + 2] * cr
+                + INVERSE[4 * i + 3]
             ) >> 16
             if KEEP:
                 flag += (16 << i) * ((value < 0) | (value > 255)).to(tl.int32)
-            _store_pixel(out + i * area + at, _clamped(value), mask, INVERSE, RANGE, LOW, SPAN)
+            _store_pixel(out + i * area + at, _clamped(value), mask, RANGE, LOW, SPAN)
         if KEEP:
             tl.store(flags + b * area + at, flag.to(tl.uint8), mask=mask)
 
@@ -664,9 +737,7 @@ def _gathered(plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.co
     row, column = y // V, x // H
     g = tl.load(plane + row * pitch + column, mask=mask, other=0.0)
     last = x == width - 1
-    beyond = tl.load(
-        plane + row * pitch + column + 1, mask=mask & last & (column % 8 != 7), other=0.0
-    )
+    beyond = tl.load(plane + row * pitch + column + 1, mask=mask & last & (column % 8 != 7), other=0.0)
     # The last row and column stand for those that pad their box, too.
     times_y = tl.where(y == height - 1, (row + 1) * V - y, 1).to(tl.float32)
     times_x = tl.where(last, (column + 1) * H - x, 1).to(tl.float32)
@@ -681,7 +752,7 @@ def spread_kernel(
 ):  # fmt: skip
     """Gradient of the encoder's planes to that of the image: box filter, colour, clamp."""
     b, y, x, mask = _pixels(height, width, ROWS, COLUMNS)
-    area = height.to(tl.int64) * width
+    area = _area(b, height, width)
     at = y.to(tl.int64) * width + x
     out += b * CHANNELS * area
     flag = tl.load(flags + b * area + at, mask=mask, other=0).to(tl.int32)

@@ -19,6 +19,8 @@ from jpegrad.spec import ceil_div, table_index
 LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
 # Eight lanes a block: 16 MCUs fill four warps with one block each.
 MOST_MCUS = 16
+# The interpreter pays by the operation, whatever its size.
+MOST_INTERPRETED = 64
 
 
 class Settings(NamedTuple):
@@ -42,7 +44,7 @@ class Settings(NamedTuple):
 @functools.lru_cache(256)
 def parse(settings: str) -> Settings:
     fields = json.loads(settings)
-    return Settings(*(tuple(value) if isinstance(value, list) else value for value in fields))
+    return Settings._make(tuple(value) if isinstance(value, list) else value for value in fields)
 
 
 class Grid(NamedTuple):
@@ -62,8 +64,7 @@ class Grid(NamedTuple):
     def per_program(self, device: torch.device) -> int:
         y, x = self.mcus
         enough = 1 << (y * x - 1).bit_length()
-        # The interpreter pays by the operation, whatever the size.
-        return min(enough, MOST_MCUS if device.type == "cuda" else 64)
+        return min(enough, MOST_MCUS if device.type == "cuda" else MOST_INTERPRETED)
 
     def programs(self, device: torch.device) -> int:
         y, x = self.mcus
@@ -275,11 +276,43 @@ def _encode(image: Tensor, tables: Tensor, settings: str) -> Tensor:
     return levels
 
 
+LIBRARY.define(
+    "triton_decode(Tensor levels, Tensor tables, SymInt height, SymInt width, ScalarType dtype, str settings)"
+    " -> Tensor"
+)
+
+
+def _fake_decode(
+    levels: Tensor, tables: Tensor, height: int, width: int, dtype: torch.dtype, settings: str
+) -> Tensor:
+    channels = len(parse(settings).slope_parameters)
+    return levels.new_empty((levels.shape[0], channels, height, width), dtype=dtype)
+
+
+def _decode(
+    levels: Tensor, tables: Tensor, height: int, width: int, dtype: torch.dtype, settings: str
+) -> Tensor:
+    """An image from levels as :func:`_encode` gives them."""
+    s, out = parse(settings), _fake_decode(levels, tables, height, width, dtype, settings)
+    g = grid(out, s)
+    planes = g.planes(levels, torch.uint8)
+    mcus = g.per_program(levels.device)
+    _launch(
+        "decode_kernel", g.batch * g.programs(levels.device), levels,
+        levels, tables.to(torch.int32).contiguous(), *planes,
+        g.height, g.width, *g.mcus, *_table_places(tables, g.channels),
+        CHANNELS=g.channels, H=s.h, V=s.v, N=mcus, warps=_warps(mcus),
+    )  # fmt: skip
+    _imaged(planes, out, s, None)
+    return out
+
+
 for _name, _run, _fake in (
     ("triton_jpeg", _jpeg, _fake_jpeg),
     ("triton_jpeg_saving", _jpeg_saving, _fake_jpeg_saving),
     ("triton_jpeg_backward", _jpeg_backward, _fake_jpeg_backward),
     ("triton_encode", _encode, _fake_encode),
+    ("triton_decode", _decode, _fake_decode),
 ):
     LIBRARY.impl(_name, _run, "CUDA")
     LIBRARY.impl(_name, _run, "CPU")

@@ -1,0 +1,301 @@
+"""The Triton kernels against the reference: 0 differing samples, and gradients in float32.
+
+Without a GPU they run in Triton's interpreter, about two seconds a call, so the cases are few and chosen. What that
+cannot see, whether they compile for a GPU, and into how many registers, the last test asks the compiler.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import jpegrad
+from jpegrad import surrogates
+from jpegrad.backends import reference, triton, triton_ops
+from jpegrad.spec import Color, Spec
+from jpegrad.surrogates import Surrogate
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+MODES = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", "gray")
+# As in the native kernel's tests: a residual is known to 2^-25 steps, the steepest slope here has 4/s at s = 0.005.
+TOLERANCE = 5e-5
+
+
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Triton reads it when the kernels are imported, and the operators at every launch.
+    if DEVICE.type == "cpu":
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+
+def channels(mode: str) -> int:
+    return 1 if mode == "gray" else 3
+
+
+def spec(mode: str, **settings: object) -> Spec:
+    return Spec(subsampling="4:4:4" if mode == "gray" else mode, **settings)  # type: ignore[arg-type]
+
+
+def tables(quality: float | Tensor, count: int = 2) -> Tensor:
+    found = jpegrad.tables.annex_k(quality, dtype=torch.float64)
+    more = (found[..., 1:, :, :] + 3).clamp(max=255)
+    return torch.cat([found, more], -3)[..., :count, :, :].to(DEVICE)
+
+
+def picture(*shape: int) -> Tensor:
+    """Smooth shapes and noise, a part of them beyond 0…1."""
+    *lead, height, width = shape
+    coarse = torch.rand(1, torch.Size(lead).numel(), height // 8 + 2, width // 8 + 2)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").reshape(shape)
+    return ((smooth + 0.3 * torch.rand(shape)) * 1.1 - 0.2).to(DEVICE)
+
+
+def as_bytes(image: Tensor) -> Tensor:
+    return (255 * image.clamp(0, 1)).to(torch.uint8)
+
+
+def same(image: Tensor, entries: Tensor, chosen: Spec) -> None:
+    found, expected = (backend.jpeg(image, entries, chosen) for backend in (triton, reference))
+    assert found.dtype is expected.dtype and found.shape == expected.shape
+    differing = int((found != expected).sum())
+    assert differing == 0, f"{differing} of {found.numel()} samples differ at {list(image.shape)}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(1, 1), (5, 4), (31, 17), (40, 65)])
+def test_equals_the_reference(mode: str, size: tuple[int, int]) -> None:
+    image = picture(1, channels(mode), *size)
+    same(as_bytes(image) if sum(size) % 2 else image, tables(float(size[1] + 30)), spec(mode))
+
+
+def test_tables_of_every_image_and_the_extreme_qualities() -> None:
+    same(picture(4, 3, 17, 19), tables(torch.tensor([1.0, 10.0, 99.0, 100.0]), 3), spec("4:2:0"))
+
+
+def test_several_programs_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_ops, "MOST_MCUS", 4)
+    monkeypatch.setattr(triton_ops, "MOST_INTERPRETED", 4)
+    compare_gradients(picture(1, 3, 30, 41), tables(80), spec("4:2:0"))
+
+
+def test_noise_and_saturated_samples() -> None:
+    image = torch.randint(0, 2, (1, 3, 24, 24), device=DEVICE).float() * 3 - 1
+    same(image, tables(3.0), spec("4:4:4"))
+    same(torch.rand(1, 3, 24, 24, device=DEVICE), tables(50.0), spec("4:2:2"))
+
+
+@pytest.mark.parametrize("value_range", [(0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (-17.3, 1.9)])
+def test_rounding_of_values_next_to_a_tie(value_range: tuple[float, float]) -> None:
+    low, high = value_range
+    around = (low + (torch.arange(255, dtype=torch.float64) + 0.5) / 255 * (high - low)).float()
+    below, above = around.nextafter(torch.tensor(-10.0)), around.nextafter(torch.tensor(1e3))
+    image = torch.stack([below, around, above]).reshape(1, 1, 3, 255).to(DEVICE)
+    image[0, 0, 0, 0], image[0, 0, 1, 1], image[0, 0, 2, 2] = torch.nan, torch.inf, -torch.inf
+    ones = torch.ones(1, 8, 8, dtype=torch.float64, device=DEVICE)
+    same(image, ones, spec("gray", value_range=value_range))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    same(picture(1, 3, 16, 24).to(dtype), tables(50), spec("4:4:4"))
+
+
+@pytest.mark.parametrize("layout", ["channels last", "expanded", "transposed", "window"])
+def test_any_strides(layout: str) -> None:
+    image = picture(2, 3, 21, 35)
+    image = {
+        "channels last": image.to(memory_format=torch.channels_last),
+        "expanded": image[:1, :1, :, :1].expand(2, 3, -1, 20),
+        "transposed": image.transpose(-1, -2),
+        "window": image[:, :, 3:-2, 5:-1:2],
+    }[layout]
+    same(image, tables(60), spec("4:2:0"))
+
+
+def test_leading_dimensions() -> None:
+    same(picture(2, 1, 3, 9, 10), tables(torch.tensor([[10.0], [90.0]])), spec("4:2:2"))
+    same(picture(3, 9, 10), tables(70), spec("4:4:0"))
+    assert triton.jpeg(picture(0, 3, 9, 10), tables(70), spec("4:4:0")).shape == (0, 3, 9, 10)
+
+
+def test_the_reciprocal_divides_exactly() -> None:
+    # The quantiser's own arithmetic, for every coefficient and every table entry.
+    c = torch.arange(32768, dtype=torch.int32)
+    for step in range(1, 256):
+        reciprocal = (0.125 / torch.tensor(step, dtype=torch.float64)).float()
+        found = ((c.float() + (4.0 * step + 0.5)) * reciprocal).to(torch.int32)
+        assert torch.equal(found, (c + 4 * step) // (8 * step)), step
+
+
+COLORS = {
+    "no conversion": jpegrad.spec.RGB,
+    "another": Color(
+        ((2.5, -1.25, 0.7), (0.3, 3.1, -2.0), (1.0, 1.0, 1.0)),
+        (10.5, 0.25, -300.0),
+        ((1.1, 0.2, 1.402), (0.9, -0.34414, -0.71414), (1.0, 1.772, 0.3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COLORS)
+def test_colour_conversions(name: str) -> None:
+    compare_gradients(picture(1, 3, 18, 33), tables(70), spec("4:2:0", color=COLORS[name], clip_slope=0.2))
+
+
+def compare_gradients(image: Tensor, entries: Tensor, chosen: Spec) -> None:
+    """The decoded image, and the gradients to image and tables of a random linear loss."""
+    weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image.device)
+    results = []
+    for backend in (triton, reference):
+        x, t = image.clone().requires_grad_(), entries.clone().requires_grad_()
+        out = backend.jpeg(x, t, chosen)
+        results.append((out.detach(), *torch.autograd.grad((out * weight).sum(), (x, t))))
+    (out, *found), (expected_out, *expected) = results
+    assert torch.equal(out, expected_out)
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        error = (a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-6)
+        assert error < TOLERANCE, f"relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(2, 3), (17, 35)])
+def test_gradients(mode: str, size: tuple[int, int]) -> None:
+    entries = tables(torch.tensor([30.0, 85.0]), 3) if size[0] > 2 else tables(60)
+    compare_gradients(picture(2, channels(mode), *size), entries, spec(mode, clip_slope=0.25 * (size[0] % 2)))
+
+
+RECORDS = {**surrogates.ALL, "narrow": surrogates.gaussian(0.25), "soft": surrogates.soft_round(2.0)}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_gradients_with_every_record(name: str) -> None:
+    # As the image sees the rounding and as the tables do.
+    chosen = spec("gray", surrogate=RECORDS[name], table_surrogate=RECORDS[name])
+    compare_gradients(picture(1, 1, 24, 24), tables(40), chosen)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_levels_and_decoding(mode: str) -> None:
+    image, entries = picture(2, channels(mode), 21, 26), tables(torch.tensor([20.0, 95.0]), 3)
+    with torch.no_grad():
+        levels, _ = triton.encode(image, entries, spec(mode))
+        expected, _ = reference.encode(image, entries, spec(mode))
+        for a, b in zip(levels, expected, strict=True):
+            assert a.dtype is torch.float32 and torch.equal(a, b)
+        dtype = torch.uint8 if mode == "4:2:0" else torch.float64 if mode == "gray" else torch.float32
+        found, wanted = (
+            backend.decode(levels, entries, (21, 26), dtype, spec(mode)) for backend in (triton, reference)
+        )
+    assert found.dtype is dtype and torch.equal(found, wanted)
+
+
+def test_decoding_levels_that_no_picture_has() -> None:
+    levels = tuple((torch.randn(1, 2, 3, 8, 8, device=DEVICE) * 3000).round() for _ in range(3))
+    levels[0][0, 0, 0, 0, 0], levels[0][0, 0, 0, 0, 1] = torch.nan, 0.25
+    entries = torch.randint(1, 65536, (2, 8, 8), device=DEVICE).double()
+    found, expected = (
+        backend.decode(levels, entries, (15, 22), torch.uint8, spec("4:4:4"))
+        for backend in (triton, reference)
+    )
+    assert torch.equal(found, expected)
+
+
+def test_reasons() -> None:
+    image = picture(1, 3, 8, 8)
+    own = Surrogate("own", lambda u, step, component: u, lambda u, step, component: u * 0 + 1, "a test")
+    assert any("CUDA" in reason for reason in triton.unsupported("jpeg", image.cpu(), spec("4:2:0")))
+    assert any("own" in r for r in triton.unsupported("jpeg", image, spec("4:2:0", surrogate=own)))
+    assert any("encode" in r for r in triton.unsupported("encode", image, spec("4:2:0")))
+    with torch.no_grad():
+        assert not any("encode" in r for r in triton.unsupported("encode", image, spec("4:2:0")))
+    for settings in ({"forward": "soft"}, {"color": Color(torch.eye(3))}):
+        assert len(triton.unsupported("jpeg", image, spec("4:2:0", **settings))) > len(
+            triton.unsupported("jpeg", image, spec("4:2:0"))
+        )
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_compiles_without_graph_breaks() -> None:
+    def loss(image: Tensor, entries: Tensor) -> Tensor:
+        return triton.jpeg(image, entries, spec("4:4:4")).square().sum()
+
+    image, entries = picture(1, 3, 8, 8).requires_grad_(), tables(50).requires_grad_()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    expected = torch.autograd.grad(loss(image, entries), (image, entries))
+    for a, b in zip(torch.autograd.grad(compiled(image, entries), (image, entries)), expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", MODES)
+def test_every_size_on_the_device(mode: str) -> None:
+    for width in range(1, 41):
+        same(
+            picture(2, channels(mode), (7 * width + 3) % 40 + 1, width), tables(float(2 * width)), spec(mode)
+        )
+    same(picture(3, channels(mode), 517, 1030), tables(75), spec(mode))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_record_on_the_device(name: str) -> None:
+    chosen = spec("4:2:0", surrogate=RECORDS[name], table_surrogate=RECORDS[name])
+    compare_gradients(picture(2, 3, 130, 263), tables(50), chosen)
+
+
+@pytest.mark.gpu
+def test_the_default_on_the_device() -> None:
+    assert jpegrad.backends.explain(picture(1, 3, 16, 16))["triton"] == []
+
+
+@pytest.mark.gpu
+def test_graph_capture() -> None:
+    image, entries = picture(2, 3, 64, 96).requires_grad_(), tables(50)
+
+    def step() -> tuple[Tensor, Tensor]:
+        out = triton.jpeg(image, entries, spec("4:2:0"))
+        return out, torch.autograd.grad(out.square().sum(), image)[0]
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        image.copy_(picture(2, 3, 64, 96))
+    graph.replay()
+    for a, b in zip(captured, step(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.gpu
+def test_compiles_on_the_device() -> None:
+    image = picture(2, 3, 64, 96)
+    compiled = torch.compile(lambda x: triton.jpeg(x, tables(50), spec("4:2:0")) + 1, fullgraph=True)
+    assert torch.equal(compiled(image), triton.jpeg(image, tables(50), spec("4:2:0")) + 1)
+
+
+# The compiler takes a minute.
+@pytest.mark.slow
+def test_compiles_for_a_gpu_without_spills() -> None:
+    script = Path(__file__).parent / "triton_offline.py"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    run = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = json.loads(run.stdout)
+    assert len(found) == 5
+    for name, kernel in found.items():
+        assert kernel["spilled"] == 0, (name, kernel)
+        # Four warps a program: 128 registers leave four programs on a multiprocessor.
+        assert kernel["registers"] <= 128, (name, kernel)
