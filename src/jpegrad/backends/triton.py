@@ -233,9 +233,12 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     settings = _settings(spec, image.shape[-3])
     x, tables = _batch(image), _tables(tables, image.shape[:-3])
     needs_gradient = torch.is_grad_enabled() and (x.requires_grad or tables.requires_grad)
+    # float16 and bfloat16 are computed in float32 and cast.
+    x = x if image.dtype is torch.uint8 else x.float()
     if image.dtype is torch.uint8 or not needs_gradient:
-        return torch.ops.jpegrad.triton_jpeg(x.detach(), tables.detach(), settings).reshape(image.shape)
-    out = _Jpeg.apply(x.float(), tables, settings)  # type: ignore[no-untyped-call]
+        out = torch.ops.jpegrad.triton_jpeg(x.detach(), tables.detach(), settings)
+    else:
+        out = _Jpeg.apply(x, tables, settings)  # type: ignore[no-untyped-call]
     return out.reshape(image.shape).to(image.dtype)
 
 
@@ -243,6 +246,7 @@ def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...
     """Levels per component, without a graph."""
     channels, size = image.shape[-3], image.shape[-2:]
     x, tables = _batch(image).detach(), _tables(tables, image.shape[:-3]).detach()
+    x = x if image.dtype is torch.uint8 else x.float()
     levels = torch.ops.jpegrad.triton_encode(x, tables, _settings(spec, channels))
     counts = [blocks((size[0], size[1]), ratio) for ratio in ratios(channels, spec.subsampling)]
     planes = levels.split([y * x for y, x in counts], 1)
@@ -258,10 +262,10 @@ def decode(
     flat = torch.cat([level.detach().float().reshape(math.prod(lead), -1, 8, 8) for level in levels], 1)
     tables = _tables(tables, lead).detach()
     settings = _settings(spec, len(levels))
-    if dtype is torch.float64:
+    if dtype not in (torch.uint8, torch.float32):
         grey = torch.ops.jpegrad.triton_decode(flat, tables, *size, torch.uint8, settings)
         low, high = spec.value_range
-        out = low + grey.double() / 255 * (high - low)
+        out = (low + grey.double() / 255 * (high - low)).to(dtype)
     else:
         out = torch.ops.jpegrad.triton_decode(flat, tables, *size, dtype, settings)
     return out.reshape(*lead, len(levels), *size)
