@@ -20,10 +20,10 @@ from typing import Any
 
 from torch import Tensor
 
-from jpegrad.backends import native, reference
+from jpegrad.backends import native, reference, triton
 from jpegrad.spec import Spec, check_image, resolve
 
-MODULES: dict[str, ModuleType] = {"native": native, "reference": reference}
+MODULES: dict[str, ModuleType] = {"triton": triton, "native": native, "reference": reference}
 ORDER = tuple(MODULES)
 """From fastest to slowest; ``"auto"`` takes the first that supports the call."""
 
