@@ -114,9 +114,9 @@ def _decode(
     for i, (level, (h, v)) in enumerate(zip(levels, ratios(len(levels), spec.subsampling), strict=True)):
         coefficients = quant.dequantize(level, _table(tables, i))
         samples = _stage(spec, dct.inverse_exact, dct.inverse_real, coefficients)
-        plane = blocks.merge(_clamp(samples, spec))[..., : ceil_div(height, v), : ceil_div(width, h)]
+        plane = chroma.crop(blocks.merge(_clamp(samples, spec)), ceil_div(height, v), ceil_div(width, h))
         plane = _stage(spec, chroma.upsample_exact, chroma.upsample_real, plane, h, v)
-        planes.append(plane[..., :height, :width])
+        planes.append(chroma.crop(plane, height, width))
     image = torch.stack(planes, -3)
     if len(levels) == 3:
         _, _, inverse, offset = _color(spec, image)

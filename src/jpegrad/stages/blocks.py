@@ -5,11 +5,9 @@ from torch import Tensor
 
 def split(plane: Tensor) -> Tensor:
     """``[..., 8·by, 8·bx]`` → ``[..., by, bx, 8, 8]``."""
-    height, width = plane.shape[-2:]
-    return plane.reshape(*plane.shape[:-2], height // 8, 8, width // 8, 8).transpose(-3, -2)
+    return plane.unflatten(-1, (-1, 8)).unflatten(-3, (-1, 8)).transpose(-3, -2)
 
 
 def merge(blocks: Tensor) -> Tensor:
     """``[..., by, bx, 8, 8]`` → ``[..., 8·by, 8·bx]``."""
-    by, bx = blocks.shape[-4:-2]
-    return blocks.transpose(-3, -2).reshape(*blocks.shape[:-4], 8 * by, 8 * bx)
+    return blocks.transpose(-3, -2).flatten(-2).flatten(-3, -2)

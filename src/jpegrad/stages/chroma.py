@@ -16,12 +16,17 @@ def _replicated(length: int, to: int, like: Tensor) -> Tensor:
 
 def extend_right(plane: Tensor, width: int) -> Tensor:
     """Replicate the last column to ``width``."""
-    return plane[..., _replicated(plane.shape[-1], width, plane)]
+    return plane.index_select(-1, _replicated(plane.shape[-1], width, plane))
 
 
 def extend_bottom(plane: Tensor, height: int) -> Tensor:
     """Replicate the last row to ``height``."""
-    return plane[..., _replicated(plane.shape[-2], height, plane), :]
+    return plane.index_select(-2, _replicated(plane.shape[-2], height, plane))
+
+
+def crop(plane: Tensor, height: int, width: int) -> Tensor:
+    """The upper left corner. By index as well: a slice would tie an exported graph to sizes it was not a slice for."""
+    return extend_bottom(extend_right(plane, width), height)
 
 
 def _box_sums(plane: Tensor, h: int, v: int) -> Tensor:
