@@ -103,6 +103,11 @@ CALLS: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
         ("color.inverse", "[3, 3]", "[4, 4]"),
     ),
     "color: text": ({"color": ("abc", torch.zeros(3))}, TYPE, ("color.matrix", "numbers", "'abc'")),
+    "color: complex": (
+        {"color": (torch.eye(3) + 0j, torch.zeros(3))},
+        TYPE,
+        ("color.matrix", "numbers", "1.+0.j"),
+    ),
     "color: NaN": (
         {"color": (torch.eye(3).tolist(), [0.0, float("nan"), 0.0])},
         VALUE,
@@ -170,6 +175,12 @@ HELD: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
         TYPE,
         ("levels[0]", "Tensor", "ndarray"),
     ),
+    "levels: complex": (
+        {"levels": tuple(x + 0j for x in LEVELS)},
+        TYPE,
+        ("levels[0]", "real", "torch.complex64"),
+    ),
+    "tables: bool": ({"tables": ANNEX > 9}, TYPE, ("tables", "real", "torch.bool")),
     "levels: batches differ": (
         {"levels": (LEVELS[0].expand(2, -1, -1, -1, -1), *LEVELS[1:])},
         VALUE,

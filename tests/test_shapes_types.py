@@ -128,11 +128,16 @@ def test_uint8_stays_uint8_with_gradients_to_quality() -> None:
     assert quality.grad is not None and quality.grad != 0
 
 
-@pytest.mark.parametrize("form", ["int", "float", "int tensor", "float64 tensor", "half tensor", "batch"])
+@pytest.mark.parametrize(
+    "form",
+    ["numpy float", "numpy int", "int", "float", "int tensor", "float64 tensor", "half tensor", "batch"],
+)
 def test_every_form_of_quality(form: str) -> None:
     image = torch.stack([picture(seed=1), picture(seed=2)])
     quality: Any = {
         "int": 35,
+        "numpy float": np.float32(35),
+        "numpy int": np.int64(35),
         "float": 35.0,
         "int tensor": torch.tensor(35),
         "float64 tensor": torch.tensor(35.0, dtype=torch.float64),
@@ -286,3 +291,10 @@ def test_nothing_is_read_back_to_the_host() -> None:
 def test_shapes_alone_are_enough() -> None:
     with FakeTensorMode():
         calls()
+
+
+def test_coefficients_show_their_shape_not_their_numbers() -> None:
+    coefficients = jpegrad.encode(torch.rand(2, 3, 9, 7), 50)
+    assert repr(coefficients) == (
+        "Coefficients(size=(9, 7), subsampling='4:2:0', channels=3, batch=[2], tables=[2, 8, 8], forward='exact')"
+    )

@@ -10,7 +10,7 @@ from jpegrad.spec import SUBSAMPLING, Color, blocks, check_choice, ratios
 Segment = tuple[int, bytes]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Coefficients:
     """Quantized DCT levels of a batch of images, with everything needed to decode them, count their bits or write them.
 
@@ -63,8 +63,7 @@ class Coefficients:
         for i, (level, ratio) in enumerate(
             zip(self.levels, ratios(len(self.levels), self.subsampling), strict=True)
         ):
-            if not isinstance(level, Tensor):
-                raise TypeError(f"levels[{i}]: expected a torch.Tensor, got {type(level).__name__}")
+            _check_real(f"levels[{i}]", level)
             expected = (*blocks(self.size, ratio), 8, 8)
             if tuple(level.shape[-4:]) != expected:
                 raise ValueError(
@@ -76,11 +75,16 @@ class Coefficients:
                     f"levels[{i}]: expected leading dimensions {list(self.batch_shape)} as of levels[0], "
                     f"got {list(level.shape[:-4])}"
                 )
-        if not isinstance(self.tables, Tensor):
-            raise TypeError(f"tables: expected a torch.Tensor, got {type(self.tables).__name__}")
+        _check_real("tables", self.tables)
         counts = (1, 2, 3) if len(self.levels) == 1 else (2, 3)
         if self.tables.ndim < 3 or self.tables.shape[-2:] != (8, 8) or self.tables.shape[-3] not in counts:
             raise ValueError(f"tables: expected shape [..., 2 or 3, 8, 8], got {list(self.tables.shape)}")
+
+    def __repr__(self) -> str:
+        return (
+            f"Coefficients(size={self.size}, subsampling={self.subsampling!r}, channels={self.channels}, "
+            f"batch={list(self.batch_shape)}, tables={list(self.tables.shape)}, forward={self.forward!r})"
+        )
 
     @property
     def channels(self) -> int:
@@ -99,3 +103,10 @@ class Coefficients:
     def detach(self) -> "Coefficients":
         """The same coefficients without a graph."""
         return replace(self, levels=tuple(x.detach() for x in self.levels), tables=self.tables.detach())
+
+
+def _check_real(argument: str, value: Tensor) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{argument}: expected a torch.Tensor, got {type(value).__name__}")
+    if value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"{argument}: expected a real tensor, got dtype {value.dtype}")

@@ -191,6 +191,8 @@ def resolve_color(color: Color | tuple[Any, ...] | None) -> Color | None:
         try:
             found = list(value.shape) if isinstance(value, Tensor) else list(torch.tensor(value).shape)
             finite = isinstance(value, Tensor) or _finite(value)
+            if isinstance(value, Tensor) and value.is_complex():
+                raise TypeError("complex numbers")
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"color.{name}: expected numbers of shape {shapes[name]}, got {value!r}"

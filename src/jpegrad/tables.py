@@ -8,6 +8,7 @@ import functools
 import json
 import math
 import os
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,7 +61,8 @@ def check_quality(quality: float | Tensor) -> None:
         if quality.is_complex() or quality.dtype == torch.bool:
             raise TypeError(f"quality: expected a real tensor, got dtype {quality.dtype}")
         return
-    if isinstance(quality, bool) or not isinstance(quality, (int, float)):
+    # Real for the scalars of NumPy.
+    if isinstance(quality, bool) or not isinstance(quality, (int, float, Real)):
         raise TypeError(f"quality: expected a number or a tensor, got {type(quality).__name__}")
     if not 1 <= quality <= 100:
         raise ValueError(f"quality: expected 1 to 100, got {quality}")
