@@ -9,6 +9,10 @@ from PIL import Image
 
 from jpegrad.data import photograph_names, photograph_path
 
+if not torch.cuda.is_available():
+    # Triton decides when it is first imported, by whichever test, whether its kernels are interpreted.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 hypothesis.settings.register_profile("jpegrad", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("jpegrad")
 
