@@ -8,15 +8,19 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 NATIVE = Path("src", "jpegrad", "backends", "native")
-FLAGS = ["/O2", "/std:c++17"] if sys.platform == "win32" else [
-    "-O3",
-    "-std=c++17",
-    "-fvisibility=hidden",
-    "-ffp-contract=off",
-    # Lanes that hold no sample hold anything: their sums may overflow.
-    "-fwrapv",
-    "-Wno-psabi",
-]
+FLAGS = (
+    ["/O2", "/std:c++17"]
+    if sys.platform == "win32"
+    else [
+        "-O3",
+        "-std=c++17",
+        "-fvisibility=hidden",
+        "-ffp-contract=off",
+        # Lanes that hold no sample hold anything: their sums may overflow.
+        "-fwrapv",
+        "-Wno-psabi",
+    ]
+)
 
 
 class OptionalBuild(build_ext):
