@@ -40,6 +40,7 @@ SHAPES = ((1, 3, 32, 32), (1, 3, 256, 256), (8, 3, 256, 256), (1, 3, 512, 512), 
 GRADIENT_TOLERANCE = 5e-5
 # The slow ones get fewer rounds: no contestant may take longer than this in all.
 SECONDS_EACH = 6.0
+SECONDS_A_TURN = 0.01
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -228,19 +229,26 @@ def threads(count: int) -> Iterator[None]:
 def race(contestants: list[Contestant], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
     """Median seconds by name."""
     times: dict[str, list[float]] = {each.name: [] for each in contestants}
-    for turn in range(rounds + 1):
+    repeats: dict[str, int] = {}
+    for _ in range(rounds):
         for each in contestants:
-            spent = times[each.name]
-            if sum(spent) > SECONDS_EACH and len(spent) >= 3:
+            spent, count = times[each.name], repeats.get(each.name, 1)
+            if sum(spent) * count > SECONDS_EACH and len(spent) >= 3:
                 continue
             with threads(each.threads), torch.set_grad_enabled(True):
-                began = clock()
-                each.call()
-                spent.append(clock() - began)
-        if turn == 0:
-            for each in contestants:  # the first round warms up
-                times[each.name].clear() if times[each.name][0] < SECONDS_EACH / 4 else None
+                # The first call after another contestant's finds cold caches.
+                repeats.setdefault(each.name, 1 + int(SECONDS_A_TURN / _seconds(each.call, 1, clock)))
+                if count > 1:
+                    each.call()
+                spent.append(_seconds(each.call, repeats[each.name], clock))
     return {name: statistics.median(spent) for name, spent in times.items()}
+
+
+def _seconds(call: Callable[[], Any], count: int, clock: Callable[[], float]) -> float:
+    began = clock()
+    for _ in range(count):
+        call()
+    return max(clock() - began, 1e-9) / count
 
 
 def peak_bytes(call: Callable[[], Any]) -> int | None:

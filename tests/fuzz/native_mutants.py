@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native"
-TESTS = "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has"
+TESTS = "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has or number_of_threads"
 
 # name: (file, what stands there, what the mutant has instead)
 MUTANTS = {
@@ -128,6 +128,7 @@ def caught(name: str, folder: Path) -> bool:
         "-p",
         "no:cacheprovider",
         "tests/test_native.py",
+        "tests/test_native_safety.py",
         "-k",
         TESTS,
     ]
