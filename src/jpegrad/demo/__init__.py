@@ -39,9 +39,7 @@ def run(output: Path, seed: int, console: Console) -> None:
 
 
 def _print(results: study.Results, console: Console) -> None:
-    table = Table(
-        "photograph", "subsampling", "quality", "samples", "differ from Pillow", "PSNR", "bytes = Pillow's"
-    )
+    table = Table("photograph", "mode", "q", "samples", "differ", "PSNR", "bytes (= Pillow's)")
     for row in results.fidelity:
         table.add_row(
             row.photograph,
