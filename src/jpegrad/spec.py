@@ -55,6 +55,13 @@ RGB = Color(matrix=_UNIT, offset=(0.0, 0.0, 0.0), inverse=_UNIT)
 """No conversion: the three components are R, G and B (Adobe transform 0)."""
 
 
+def conversion(color: Color | None) -> tuple[Any, Any, Any, Any]:
+    """Encoder's matrix and offset, decoder's matrix and offset: every viewer's unless an inverse is given."""
+    chosen = JFIF if color is None else color
+    decoder = JFIF if chosen.inverse is None else chosen
+    return chosen.matrix, chosen.offset, decoder.inverse, decoder.offset
+
+
 @dataclass(frozen=True)
 class Spec:
     """How to code: everything about a call that is not a tensor.

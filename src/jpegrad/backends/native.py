@@ -8,17 +8,16 @@ evaluated in the kernel; a record of your own runs between its two halves.
 import functools
 import json
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from jpegrad import surrogates
-from jpegrad.backends import native_abi
+from jpegrad.backends import limits, native_abi
 from jpegrad.backends.native_ops import parse
-from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, components, constant, table_index
+from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, components, constant, conversion, table_index
 from jpegrad.surrogates import Component, Surrogate
 
 # The kernel's enum Slope.
@@ -35,17 +34,7 @@ KINDS = {
     "distortion": 6,
     "dead_zone": 7,
 }
-_ONE = 65536
 _GREY = (0.0, 255.0)
-
-Call = TypeVar("Call", bound=Callable[..., Any])
-
-
-def _constant(function: Call) -> Call:
-    """For the compiler: a function of constants, to be called and not to be looked into."""
-    # What torch.compiler.assume_constant_result does, but that imports the compiler to do it.
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return function
 
 
 def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
@@ -53,58 +42,13 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
     found = [reason] if (reason := _missing()) else []
     if image.device.type != "cpu":
         found.append(f"it runs on the CPU, the image is on {image.device}")
-    if image.dtype is torch.float64:
-        found.append("it has gradients in float32, the image is float64")
-    if spec.forward != "exact":
-        found.append(f'it computes forward="exact", not {spec.forward!r}')
-    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
-        found.append("it has no rules for the transforms of torch.func")
-    if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):
-        found.append(
-            f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"
-        )
-    return found + _color_reasons(spec.color)
+    return found + limits.type_reasons(image, spec) + limits.context_reasons(image, spec)
 
 
-@_constant
+@limits.constant_result
 def _missing() -> str:
     library = native_abi.load()
     return library if isinstance(library, str) else ""
-
-
-def _color_reasons(color: Color | None) -> list[str]:
-    if color is None:
-        return []
-    if any(isinstance(part, Tensor) for part in color):
-        return ["it takes colour conversions of numbers, not of tensors"]
-    matrix, offset, inverse, decoder_offset = _color_numbers(color)
-    if any(x * _ONE % 1 for x in (*offset, *decoder_offset)):
-        return ["its colour offsets are multiples of 2^-16"]
-    sums = [255 * sum(map(abs, row)) + abs(o) + 1 for row, o in zip(matrix, offset, strict=True)]
-    sums += [
-        sum(abs(x) * (255 + abs(o)) for x, o in zip(row, decoder_offset, strict=True)) + 1 for row in inverse
-    ]
-    return [] if max(sums) < 2**15 else ["the colour conversion does not fit 32-bit integers"]
-
-
-def _color_numbers(color: Color | None) -> tuple[Any, Any, Any, Any]:
-    """Encoder matrix and offset, decoder matrix and offset."""
-    chosen = JFIF if color is None else color
-    decoder = JFIF if chosen.inverse is None else chosen
-    return chosen.matrix, chosen.offset, decoder.inverse, decoder.offset
-
-
-@functools.cache
-def _compare_roundings(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
-    low, high = value_range
-    values = low + torch.arange(256, dtype=torch.float64) / 255 * (high - low)
-    return torch.equal(values.to(dtype), values.float().to(dtype))
-
-
-@_constant
-def _rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
-    """Whether every grey level comes out the same through float32 as straight from float64."""
-    return _compare_roundings(value_range, dtype)
 
 
 def _is_own(record: Surrogate) -> bool:
@@ -117,13 +61,13 @@ def _settings(spec: Spec, channels: int, value_range: tuple[float, float] | None
         record if _is_own(record) else surrogates.identity
         for record in (spec.surrogate, spec.table_surrogate)
     ]
-    color = None if spec.color is None else _color_numbers(spec.color)
+    color = None if spec.color is None else conversion(spec.color)
     key = [(record.name, constant(record.parameter or 0.0)) for record in records]
     value_range = value_range or spec.value_range
     return _resolve(channels, spec.subsampling, value_range, spec.clip_slope, _frozen(color), *key)
 
 
-@_constant
+@limits.constant_result
 def _resolve(*key: Any) -> str:
     return _computed(*key)
 
@@ -142,11 +86,11 @@ def _computed(
     image_slope: tuple[str, float],
     table_slope: tuple[str, float],
 ) -> str:
-    matrix, offset, inverse, decoder_offset = color or _color_numbers(None)
+    matrix, offset, inverse, decoder_offset = color or conversion(None)
     planes = components(channels, subsampling, Color(matrix, offset))
-    rounding = (_ONE // 2, _ONE // 2 - 1, _ONE // 2 - 1)
-    fixed_inverse = [[round(x * _ONE) for x in row] for row in inverse]
-    jfif_inverse = [[round(x * _ONE) for x in row] for row in JFIF.inverse or ()]
+    rounding = (limits.ONE // 2, limits.ONE // 2 - 1, limits.ONE // 2 - 1)
+    fixed_inverse = [[round(x * limits.ONE) for x in row] for row in inverse]
+    jfif_inverse = [[round(x * limits.ONE) for x in row] for row in JFIF.inverse or ()]
     low, high = value_range
     scale = 255 / (high - low)
     if channels == 3:
@@ -161,8 +105,8 @@ def _computed(
         "slope_parameter": _parameters(image_slope, planes),
         "table_parameter": _parameters(table_slope, planes),
         "jfif": [fixed_inverse == jfif_inverse and tuple(decoder_offset) == JFIF.offset],
-        "forward_matrix": [round(x * _ONE) for row in matrix for x in row],
-        "forward_bias": [round(o * _ONE) + half for o, half in zip(offset, rounding, strict=True)],
+        "forward_matrix": [round(x * limits.ONE) for row in matrix for x in row],
+        "forward_bias": [round(o * limits.ONE) + half for o, half in zip(offset, rounding, strict=True)],
         "inverse_matrix": [x for row in fixed_inverse for x in row],
         "inverse_bias": [_floored_bias(row, decoder_offset) for row in fixed_inverse],
         "forward_real": forward_real,
@@ -175,7 +119,7 @@ def _computed(
 
 
 def _floored_bias(row: list[int], offset: Any) -> int:
-    return math.floor(_ONE // 2 - sum(m * o for m, o in zip(row, offset, strict=True)))
+    return math.floor(limits.ONE // 2 - sum(m * o for m, o in zip(row, offset, strict=True)))
 
 
 def _parameters(slope: tuple[str, float], planes: tuple[Component, ...]) -> list[float]:
@@ -217,7 +161,7 @@ def _table_of(tables: Tensor, component: int) -> Tensor:
     return tables[..., table_index(component, tables.shape[-3]), :, :][..., None, None, :, :].float()
 
 
-@_constant
+@limits.constant_result
 def _is_identity(settings: str) -> bool:
     return bool(parse(settings).codec["slope"] == KINDS["identity"])
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from jpegrad.spec import JFIF, Spec, ceil_div, components, ratios, table_index
+from jpegrad.spec import Spec, ceil_div, components, conversion, ratios, table_index
 from jpegrad.stages import blocks, chroma, color, dct, quant
 from jpegrad.surrogates import leaky_clamp, straight_through
 
@@ -58,14 +58,11 @@ def _clamp(x: Tensor, spec: Spec) -> Tensor:
 
 
 def _color(spec: Spec, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Encoder's matrix and offset, decoder's matrix and offset: every viewer's unless an inverse is given."""
-    chosen = JFIF if spec.color is None else spec.color
-    decoder = JFIF if chosen.inverse is None else chosen
-
-    def tensor(x: object) -> Tensor:
-        return torch.as_tensor(x, dtype=like.dtype, device=like.device)
-
-    return tensor(chosen.matrix), tensor(chosen.offset), tensor(decoder.inverse), tensor(decoder.offset)
+    """The colour conversion as tensors: encoder's matrix and offset, decoder's matrix and offset."""
+    matrix, offset, inverse, decoder_offset = (
+        torch.as_tensor(part, dtype=like.dtype, device=like.device) for part in conversion(spec.color)
+    )
+    return matrix, offset, inverse, decoder_offset
 
 
 def _samples(image: Tensor, spec: Spec) -> Tensor:

@@ -8,16 +8,16 @@ import functools
 import importlib.util
 import json
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from jpegrad import surrogates
+from jpegrad.backends import limits
 from jpegrad.backends import triton_ops as ops
-from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, blocks, components, ratios, table_index
+from jpegrad.spec import SUBSAMPLING, Color, Spec, blocks, components, conversion, ratios, table_index
 from jpegrad.surrogates import Component, Surrogate
 
 KNOWN = (
@@ -36,42 +36,22 @@ KNOWN = (
 )
 """Records whose slopes the kernels evaluate."""
 
-_ONE = 65536
-
-Call = TypeVar("Call", bound=Callable[..., Any])
-
-
-def _constant(function: Call) -> Call:
-    """For the compiler: a function of constants, to be called and not to be looked into."""
-    # What torch.compiler.assume_constant_result does, but that imports the compiler to do it.
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return function
-
 
 def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
     """Reasons why the kernels cannot run a call."""
     found = [] if _installed() else ["triton is not installed"]
     if image.device.type != "cuda":
         found.append(f"it runs on CUDA devices, the image is on {image.device}")
-    if image.dtype is torch.float64:
-        found.append("it has gradients in float32, the image is float64")
-    if spec.forward != "exact":
-        found.append(f'it computes forward="exact", not {spec.forward!r}')
+    found += limits.type_reasons(image, spec)
     if torch.is_grad_enabled():
         if operation != "jpeg":
             found.append(f"it has no gradients through {operation}; under torch.no_grad() it runs")
         own = [r.name for r in (spec.surrogate, spec.table_surrogate) if not _is_own(r)]
         found += [f"it knows the slopes of the library's records, not of {name!r}" for name in own]
-    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
-        found.append("it has no rules for the transforms of torch.func")
-    if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):
-        found.append(
-            f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"
-        )
-    return found + _color_reasons(spec.color)
+    return found + limits.context_reasons(image, spec)
 
 
-@_constant
+@limits.constant_result
 def _installed() -> bool:
     return _found()
 
@@ -81,43 +61,9 @@ def _found() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-@functools.cache
-def _compare_roundings(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
-    low, high = value_range
-    values = low + torch.arange(256, dtype=torch.float64) / 255 * (high - low)
-    return torch.equal(values.to(dtype), values.float().to(dtype))
-
-
-@_constant
-def _rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
-    """Whether every grey level comes out the same through float32 as straight from float64."""
-    return _compare_roundings(value_range, dtype)
-
-
-def _numbers(color: Color | None) -> tuple[Any, Any, Any, Any]:
-    """Encoder matrix and offset, decoder matrix and offset."""
-    chosen = JFIF if color is None else color
-    decoder = JFIF if chosen.inverse is None else chosen
-    return chosen.matrix, chosen.offset, decoder.inverse, decoder.offset
-
-
-def _color_reasons(color: Color | None) -> list[str]:
-    if color is None:
-        return []
-    if any(isinstance(part, Tensor) for part in color):
-        return ["it takes colour conversions of numbers, not of tensors"]
-    matrix, offset, inverse, decoder_offset = _numbers(color)
-    if any(x * _ONE % 1 for x in (*offset, *decoder_offset)):
-        return ["its colour offsets are multiples of 2^-16"]
-    sums = [255 * sum(map(abs, row)) + abs(o) + 1 for row, o in zip(matrix, offset, strict=True)]
-    shifted = [255 + abs(o) for o in decoder_offset]
-    sums += [sum(abs(x) * y for x, y in zip(row, shifted, strict=True)) + 1 for row in inverse]
-    return [] if max(sums) < 2**15 else ["the colour conversion does not fit 32-bit integers"]
-
-
 def _fixed(row: Any, bias: float) -> list[int]:
     """A row of a conversion in 16-bit fixed point: three factors, and the bias with its rounding."""
-    return [*(round(x * _ONE) for x in row), math.floor(bias)]
+    return [*(round(x * limits.ONE) for x in row), math.floor(bias)]
 
 
 def _is_own(record: Surrogate) -> bool:
@@ -127,7 +73,7 @@ def _is_own(record: Surrogate) -> bool:
 
 def _settings(spec: Spec, channels: int) -> str:
     records = [(record.name, record.parameter or 0.0) for record in (spec.surrogate, spec.table_surrogate)]
-    color = None if spec.color is None else _frozen(_numbers(spec.color))
+    color = None if spec.color is None else _frozen(conversion(spec.color))
     return _resolve(channels, spec.subsampling, spec.value_range, spec.clip_slope, color, *records)
 
 
@@ -135,7 +81,7 @@ def _frozen(numbers: Any) -> Any:
     return tuple(map(_frozen, numbers)) if isinstance(numbers, (tuple, list)) else numbers
 
 
-@_constant
+@limits.constant_result
 def _resolve(*key: Any) -> str:
     return _computed(*key)
 
@@ -150,15 +96,15 @@ def _computed(
     slope: tuple[str, float],
     table_slope: tuple[str, float],
 ) -> str:
-    matrix, offset, inverse, decoder_offset = color or _numbers(None)
+    matrix, offset, inverse, decoder_offset = color or conversion(None)
     planes = components(channels, subsampling, Color(matrix, offset))
-    rounding = (_ONE // 2, _ONE // 2 - 1, _ONE // 2 - 1)
+    rounding = (limits.ONE // 2, limits.ONE // 2 - 1, limits.ONE // 2 - 1)
     to_planes, to_image = [], []
     for row, o, half in zip(matrix, offset, rounding, strict=True):
-        to_planes += _fixed(row, round(o * _ONE) + half)
+        to_planes += _fixed(row, round(o * limits.ONE) + half)
     for row in inverse:
-        shift = sum(round(x * _ONE) * o for x, o in zip(row, decoder_offset, strict=True))
-        to_image += _fixed(row, _ONE // 2 - shift)
+        shift = sum(round(x * limits.ONE) * o for x, o in zip(row, decoder_offset, strict=True))
+        to_image += _fixed(row, limits.ONE // 2 - shift)
     low, high = value_range
     scale = 255 / (high - low)
     h, v = SUBSAMPLING[subsampling] if channels == 3 else (1, 1)
