@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "backends.triton": {*GROUND, "backends.limits"},
     "backends": {*GROUND, "backends.reference", "backends.native", "backends.triton"},
     "codec": {*GROUND, "coefficients", "backends"},
-    "rate": {*GROUND, "coefficients"},
+    "rate": {*GROUND, "coefficients", "backends"},
     "jfif": {*GROUND, "coefficients", "rate"},
     "io": {*CODEC, "files", "rate", "jfif"},
     "nn": FILES,

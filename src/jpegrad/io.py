@@ -15,7 +15,7 @@ from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import Component
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.rate.huffman import check_huffman, entropy_coded
-from jpegrad.spec import JFIF, RGB, SUBSAMPLING, Color
+from jpegrad.spec import JFIF, RGB, SUBSAMPLING, decodes_alike, is_rgb
 from jpegrad.tables import ZIGZAG
 
 MAX_PIXELS = 178_956_970
@@ -115,7 +115,8 @@ def to_bytes(
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
-    rgb = _is_rgb(coefficients)
+    _check_color(coefficients)
+    rgb = coefficients.channels == 3 and is_rgb(coefficients.color)
     height, width = coefficients.size
     if max(height, width) > MAX_SIDE:
         raise ValueError(f"size: expected at most {MAX_SIDE} rows and columns, got {height} × {width}")
@@ -195,33 +196,16 @@ def _tables_of(components: list[Component]) -> Tensor:
     return tables.unflatten(-1, (8, 8))
 
 
-def _same_color(a: Color, b: Color) -> bool:
-    """Equal as the 16-bit fixed-point numbers that decoders compute with; only what a decoder uses counts."""
-
-    def fixed(color: Color) -> list[Tensor]:
-        return [
-            (torch.as_tensor(part, dtype=torch.float64) * 65536).round()
-            for part in (color.inverse, color.offset)
-        ]
-
-    return all(torch.equal(x.cpu(), y.cpu()) for x, y in zip(fixed(a), fixed(b), strict=True))
-
-
-def _is_rgb(coefficients: Coefficients) -> bool:
-    """Whether a file says "RGB" of these coefficients, rather than "YCbCr" or "gray".
-
-    Raises:
-        ValueError: no viewer has the inverse of their colour conversion.
-    """
+def _check_color(coefficients: Coefficients) -> None:
+    """Raise unless viewers have the inverse of the colour conversion."""
     color = coefficients.color
-    if color is None or coefficients.channels == 1 or color.inverse is None or _same_color(color, JFIF):
-        return False
-    if _same_color(color, RGB):
-        return True
-    raise ValueError(
-        "color: expected JFIF's conversion back to RGB (inverse=None) or none at all (RGB stored as it is), "
-        "the two that a .jpg file can announce; got another inverse or offset"
-    )
+    if color is None or coefficients.channels == 1 or color.inverse is None:
+        return
+    if not (decodes_alike(color, JFIF) or is_rgb(color)):
+        raise ValueError(
+            "color: expected JFIF's conversion back to RGB (inverse=None) or none at all (RGB stored as it is), "
+            "the two that a .jpg file can announce; got another inverse or offset"
+        )
 
 
 def _flat_index(coefficients: Coefficients, index: int) -> int:

@@ -55,6 +55,23 @@ RGB = Color(matrix=_UNIT, offset=(0.0, 0.0, 0.0), inverse=_UNIT)
 """No conversion: the three components are R, G and B (Adobe transform 0)."""
 
 
+def decodes_alike(a: Color, b: Color) -> bool:
+    """Whether decoders compute with the same 16-bit fixed-point numbers; both conversions have an inverse."""
+
+    def fixed(color: Color) -> list[Tensor]:
+        return [
+            (torch.as_tensor(part, dtype=torch.float64, device="cpu") * 65536).round()
+            for part in (color.inverse, color.offset)
+        ]
+
+    return all(torch.equal(x, y) for x, y in zip(fixed(a), fixed(b), strict=True))
+
+
+def is_rgb(color: Color | None) -> bool:
+    """Whether a file of three components announces them as R, G and B, stored as they are."""
+    return color is not None and color.inverse is not None and decodes_alike(color, RGB)
+
+
 def conversion(color: Color | None) -> tuple[Any, Any, Any, Any]:
     """Encoder's matrix and offset, decoder's matrix and offset: every viewer's unless an inverse is given."""
     chosen = JFIF if color is None else color

@@ -15,12 +15,14 @@ chooses.
 """
 
 import os
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from jpegrad.backends import native, reference, triton
+from jpegrad.backends import native, native_abi, reference, triton
 from jpegrad.spec import Spec, check_image, resolve
 
 MODULES: dict[str, ModuleType] = {"triton": triton, "native": native, "reference": reference}
@@ -58,6 +60,18 @@ def select(backend: str, operation: str, image: Tensor, spec: Spec) -> ModuleTyp
         if not reasons(name, operation, image, spec):
             return MODULES[name]
     raise AssertionError("the reference backend supports every call")
+
+
+def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
+    """A fast backend's function of that name for tensors like this one; None leaves the work to the caller's own code.
+
+    Such functions stand beside the codec: they count and choose levels. They take part in the choice by
+    ``JPEGRAD_BACKEND``, but as the caller can do without them, no choice makes them raise.
+    """
+    chosen = check(os.environ.get("JPEGRAD_BACKEND", "auto"))
+    if chosen not in ("auto", "native") or tensor.device.type != "cpu" or isinstance(native_abi.load(), str):
+        return None
+    return getattr(torch.ops.jpegrad, f"native_{name}")
 
 
 def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str, list[str]]:

@@ -303,7 +303,10 @@ def _fake_counts(levels: list[Tensor], height: int, width: int, sampling: list[i
 
 
 def _scan_counts(levels: list[Tensor], height: int, width: int, sampling: list[int]) -> Tensor:
-    """How often each image uses each Huffman symbol (DC, AC of luma; of chroma): ``[B, 2 or 4, 256]``."""
+    """How often each image uses each Huffman symbol (DC, AC of luma; of chroma): ``[B, 2 or 4, 256]``.
+
+    Levels count as rounded, NaN as 0, levels beyond ±32767 as clamped.
+    """
     counts = _fake_counts(levels, height, width, sampling)
     _scan("scan_counts", levels, height, width, sampling, counts=counts.data_ptr())
     return counts
@@ -334,7 +337,10 @@ def _scan_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, sam
 def _scan(
     name: str, levels: list[Tensor], height: int, width: int, sampling: list[int], **fields: int
 ) -> None:
-    levels = [level.float().contiguous() for level in levels]
+    # The kernel rounds; but float32 would move numbers of float64 onto ties.
+    levels = [
+        (level.round() if level.dtype is torch.float64 else level).float().contiguous() for level in levels
+    ]
     h, v = sampling
     k = abi.Codec(height=height, width=width, channels=len(levels), h=h, v=v)
     abi.invoke(name, k, levels[0].shape[0], planes=abi.pointers(levels), **fields)

@@ -9,7 +9,7 @@ from jpegrad.coefficients import Coefficients
 from jpegrad.rate.codes import code_book
 from jpegrad.rate.huffman import check_huffman, huffman_tables, packed, stuffed_zeros
 from jpegrad.rate.size import header_bytes
-from jpegrad.rate.symbols import EOB, ZRL, Symbols, mcu_grid, scan_symbols
+from jpegrad.rate.symbols import EOB, ZRL, Symbols, mcu_grid, scan_symbols, whole
 from jpegrad.tables import ZIGZAG
 
 
@@ -67,7 +67,7 @@ def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakd
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
     c = coefficients
-    levels = [level.detach().round().reshape(-1, *level.shape[-4:]) for level in c.levels]
+    levels = [whole(level).reshape(-1, *level.shape[-4:]) for level in c.levels]
     images, device = len(levels[0]), levels[0].device
     symbols = scan_symbols(levels, c.size, c.subsampling)
     tables = huffman_tables(symbols, images, c.channels, huffman)

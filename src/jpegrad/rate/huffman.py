@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jpegrad import backends
 from jpegrad.rate import codes
 from jpegrad.rate.symbols import (
     EOB,
@@ -21,7 +22,9 @@ from jpegrad.rate.symbols import (
     Symbols,
     dc_differences,
     scan_symbols,
+    whole,
 )
+from jpegrad.spec import SUBSAMPLING
 
 HUFFMAN = ("default", "optimized")
 COEFFICIENTS_AT_ONCE = 1 << 22
@@ -40,9 +43,12 @@ def huffman_tables(
     n = 2 if components == 1 else 4
     if huffman == "default":
         return [list(codes.DEFAULT[:n])] * batch
-    return [
-        [codes.optimal_table(row) for row in image] for image in symbol_counts(symbols, batch, n).tolist()
-    ]
+    return optimal_tables(symbol_counts(symbols, batch, n))
+
+
+def optimal_tables(counts: Tensor) -> list[list[codes.HuffmanTable]]:
+    """The tables made for each image from how often it uses each symbol, ``[batch, tables, 256]``."""
+    return [[codes.optimal_table(row) for row in image] for image in counts.tolist()]
 
 
 def symbol_counts(symbols: Symbols, batch: int, tables: int) -> Tensor:
@@ -108,7 +114,10 @@ def stuffed_zeros(words: Tensor, begin: Tensor) -> Tensor:
 
 
 def scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
-    """Bytes of the scan, stuffed zeros included, and how many symbols the Huffman tables list: ``[..., 2]``, int64."""
+    """Bytes of the scan, stuffed zeros included, and how many symbols the Huffman tables list: ``[..., 2]``, int64.
+
+    Levels that are no integers count as rounded, those that baseline cannot hold as clamped, NaN as 0.
+    """
     return torch.ops.jpegrad.scan_bytes(levels, height, width, subsampling, huffman)
 
 
@@ -121,28 +130,47 @@ def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: 
     if levels[0].numel() == 0:
         return _fake_bytes(levels)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
-    at_once = max(1, COEFFICIENTS_AT_ONCE // sum(x.shape[1:].numel() for x in flat))
+    if kernel := backends.kernel("scan_bytes", levels[0]):
+        tables = [list(codes.DEFAULT[: _tables(levels)])]
+        if huffman == "optimized":
+            tables = optimal_tables(scan_counts(flat, height, width, subsampling))
+        count = kernel(flat, _book(tables), height, width, _sampling(levels, subsampling))
+        found = torch.stack([count, _listed(tables).expand_as(count)], -1)
+    else:
+        found = _packed_bytes(flat, (height, width), subsampling, huffman)
+    return found.view(*levels[0].shape[:-4], 2)
+
+
+def _packed_bytes(levels: list[Tensor], size: tuple[int, int], subsampling: str, huffman: str) -> Tensor:
+    at_once = max(1, COEFFICIENTS_AT_ONCE // sum(x.shape[1:].numel() for x in levels))
     parts = []
-    for chunk in zip(*(x.split(at_once) for x in flat), strict=True):
-        batch = len(chunk[0])
-        symbols = scan_symbols(chunk, (height, width), subsampling)
-        tables = huffman_tables(symbols, batch, len(levels), huffman)
-        listed = torch.tensor([sum(len(table.symbols) for table in image) for image in tables])
+    for chunk in zip(*(x.split(at_once) for x in levels), strict=True):
+        symbols = scan_symbols([whole(x) for x in chunk], size, subsampling)
+        tables = huffman_tables(symbols, len(chunk[0]), len(levels), huffman)
         words, begin, count = packed(symbols, _book(tables).to(levels[0].device))
-        parts.append(torch.stack([count + stuffed_zeros(words, begin), listed.to(count.device)], -1))
-    return torch.cat(parts).view(*levels[0].shape[:-4], 2)
+        listed = _listed(tables).to(count.device)
+        parts.append(torch.stack([count + stuffed_zeros(words, begin), listed], -1))
+    return torch.cat(parts)
 
 
 def _scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: str) -> Tensor:
     if levels[0].numel() == 0:
         return _fake_counts(levels)
-    batch, tables = levels[0].shape[:-4], _tables(levels)
-    symbols = scan_symbols([x.reshape(-1, *x.shape[-4:]) for x in levels], (height, width), subsampling)
-    return symbol_counts(symbols, batch.numel(), tables).view(*batch, tables, 256)
+    flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
+    if kernel := backends.kernel("scan_counts", levels[0]):
+        counts = kernel(flat, height, width, _sampling(levels, subsampling))
+    else:
+        symbols = scan_symbols([whole(x) for x in flat], (height, width), subsampling)
+        counts = symbol_counts(symbols, len(flat[0]), _tables(levels))
+    return counts.view(*levels[0].shape[:-4], *counts.shape[1:])
 
 
 def _tables(levels: Sequence[Tensor]) -> int:
     return 2 if len(levels) == 1 else 4
+
+
+def _sampling(levels: Sequence[Tensor], subsampling: str) -> tuple[int, int]:
+    return SUBSAMPLING[subsampling] if len(levels) == 3 else (1, 1)
 
 
 def _fake_bytes(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
@@ -180,6 +208,11 @@ for _name, _arguments, _run, _fake, _operator in (
     LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"jpegrad::{_name}", _fake, lib=LIBRARY)
     torch.library.register_vmap(f"jpegrad::{_name}", _mapped(_operator), lib=LIBRARY)
+
+
+def _listed(tables: list[list[codes.HuffmanTable]]) -> Tensor:
+    """How many symbols the DHT segments of each image list."""
+    return torch.tensor([sum(len(table.symbols) for table in image) for image in tables])
 
 
 def _book(tables: list[list[codes.HuffmanTable]]) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from jpegrad.coefficients import Coefficients
 from jpegrad.rate.huffman import check_huffman, scan_bytes
 from jpegrad.rate.proxy import ALL, RateModel, Scan
-from jpegrad.spec import RGB, Color
+from jpegrad.spec import is_rgb
 
 
 def bits(
@@ -24,7 +24,7 @@ def bits(
 
     Args:
         coefficients: from ``encode``, from a file, or your own; levels that are no integers count as rounded, levels
-            that baseline cannot hold (AC beyond ±1023, DC differences beyond ±2047) as clamped.
+            that baseline cannot hold (AC beyond ±1023, DC differences beyond ±2047) as clamped, NaN as 0.
         huffman: ``"default"`` (tables of Annex K) or ``"optimized"`` (made for the image, Pillow's ``optimize=True``).
         rate: where the slope comes from: a name of ``jpegrad.rate.ALL`` or a record of your own.
         metadata: count the carried marker segments too.
@@ -51,11 +51,12 @@ def bits(
     model = _model(rate)
     c = coefficients
     values = c.levels if c.unrounded is None else c.unrounded
-    levels = tuple(level.detach().round() for level in c.levels)
+    levels = tuple(level.detach() for level in c.levels)
     scan, listed = scan_bytes(levels, *c.size, c.subsampling, huffman).double().unbind(-1)
     size = 8 * (scan + listed + header_bytes(c, metadata))
     if not (torch.is_grad_enabled() and any(value.requires_grad for value in values)):
         return size
+    levels = tuple(level.round() for level in levels)
     soft = model.soft(Scan(values, levels, c.size, c.subsampling, huffman, 8 * scan, c.unrounded is None))
     return size + (soft - soft.detach())
 
@@ -65,7 +66,7 @@ def header_bytes(coefficients: Coefficients, metadata: bool = True) -> int:
     components = coefficients.channels
     tables = min(components, coefficients.tables.shape[-3])
     # JFIF's APP0, or Adobe's APP14 if the components are R, G and B.
-    application = 16 if components == 3 and _is_rgb(coefficients.color) else 18
+    application = 16 if components == 3 and is_rgb(coefficients.color) else 18
     frame, scan, huffman = 10 + 3 * components, 8 + 2 * components, 21 * min(4, 2 * components)
     carried = sum(4 + len(payload) for _, payload in coefficients.metadata) if metadata else 0
     return 2 + application + carried + 69 * tables + frame + huffman + scan + 2
@@ -79,12 +80,3 @@ def _model(rate: str | RateModel) -> RateModel:
     if rate not in ALL:
         raise ValueError(f"rate: expected one of {tuple(ALL)}, got {rate!r}")
     return ALL[rate]
-
-
-def _is_rgb(color: Color | None) -> bool:
-    if color is None or color.inverse is None:
-        return False
-    inverse, unit = (
-        torch.as_tensor(x, dtype=torch.float64, device="cpu") for x in (color.inverse, RGB.inverse)
-    )
-    return torch.equal(inverse, unit)

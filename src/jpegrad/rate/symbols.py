@@ -16,7 +16,7 @@ from jpegrad.spec import SUBSAMPLING, ceil_div
 from jpegrad.tables import ZIGZAG
 
 ZRL, EOB = 0xF0, 0x00
-MAX_AC, MAX_DC_DIFFERENCE = 1023, 2047
+MAX_AC, MAX_DC_DIFFERENCE, MAX_LEVEL = 1023, 2047, 32767
 
 
 def mcu_grid(
@@ -58,6 +58,12 @@ def scan_order(
     index = y.clamp(max=last_y) * blocks[1] + x.clamp(max=last_x)
     dummy = (y > last_y) | (x > last_x)
     return index.flatten(2).flatten(0, 1), dummy.flatten(2).flatten(0, 1)
+
+
+def whole(levels: Tensor) -> Tensor:
+    """What levels count as: rounded, beyond ±32767 clamped, 0 for NaN; without a gradient."""
+    real = levels.detach() if levels.dtype is torch.float64 else levels.detach().float()
+    return real.nan_to_num(0.0).clamp(-MAX_LEVEL, MAX_LEVEL).round()
 
 
 def in_scan_order(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> list[Tensor]:

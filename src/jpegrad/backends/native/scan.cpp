@@ -7,12 +7,30 @@ namespace {
 constexpr uint8_t ZIGZAG[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
                                 41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
                                 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+constexpr uint8_t PLACE[64] = {0,  1,  5,  6,  14, 15, 27, 28, 2,  4,  7,  13, 16, 26, 29, 42, 3,  8,  12, 17, 25, 30,
+                               41, 43, 9,  11, 18, 24, 31, 40, 44, 53, 10, 19, 23, 32, 39, 45, 52, 54, 20, 22, 33, 38,
+                               46, 51, 55, 60, 21, 34, 37, 47, 50, 56, 59, 61, 35, 36, 48, 49, 57, 58, 62, 63};
 constexpr int MAX_AC = 1023, MAX_DC_DIFFERENCE = 2047, ZRL = 0xF0, EOB = 0x00;
+constexpr float MAX_LEVEL = 32767, MAGIC = 12582912;  // the sum of MAGIC and a level has no bit for a fraction
+
+typedef float F32 __attribute__((vector_size(16)));
+typedef int32_t I32 __attribute__((vector_size(16)));
+typedef uint32_t U32 __attribute__((vector_size(16)));
 
 int ceil_div(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
 
-// NaN becomes -limit: nothing is undefined, whatever the levels hold.
-int clamped(float x, int limit) { return x > (float)limit ? limit : x > (float)-limit ? (int)x : -limit; }
+int clamped(int x, int limit) { return x > limit ? limit : x < -limit ? -limit : x; }
+
+// The nearest integers, of ties the even ones; clamped; 0 for NaN.
+I32 whole(F32 x) {
+    const F32 high = F32{} + MAX_LEVEL, low = -high, magic = F32{} + MAGIC;
+    x = (F32)((I32)x & (I32)(x == x));
+    x = x < high ? x : high;
+    x = x > low ? x : low;
+    return (I32)(x + magic) - (I32)magic;
+}
+
+int whole(float x) { return whole(F32{x, 0, 0, 0})[0]; }
 
 int bit_length(int magnitude) { return magnitude ? 32 - __builtin_clz((unsigned)magnitude) : 0; }
 
@@ -63,21 +81,37 @@ struct Histogram {
     void symbol(int table, int symbol, int, int) { counts[table][symbol]++; }
 };
 
-template <class Sink> void code_dc(Sink& sink, int chroma, float difference) {
+template <class Sink> void code_dc(Sink& sink, int chroma, int difference) {
     int value = clamped(difference, MAX_DC_DIFFERENCE), size = bit_length(value < 0 ? -value : value);
     sink.symbol(2 * chroma, size, value, size);
 }
 
+// The levels of a block as integers; bit k says that the one at place k of the zigzag, an AC level, is not 0.
+uint64_t read_block(const float* block, int32_t* levels) {
+    uint64_t nonzero = 0;
+    for (int half = 0; half < 64; half += 32) {
+        U32 bits = {1, 2, 4, 8}, found = {};
+        for (int i = half; i < half + 32; i += 4, bits <<= 4) {
+            F32 x;
+            std::memcpy(&x, block + i, sizeof x);
+            const I32 level = whole(x);
+            std::memcpy(levels + i, &level, sizeof level);
+            found |= (U32)(level != 0) & bits;
+        }
+        for (uint32_t raster = found[0] | found[1] | found[2] | found[3]; raster; raster &= raster - 1)
+            nonzero |= (uint64_t)1 << PLACE[half + __builtin_ctz(raster)];
+    }
+    return nonzero & ~(uint64_t)1;
+}
+
 template <class Sink> void code_ac(Sink& sink, int chroma, const float* block) {
     const int table = 2 * chroma + 1;
+    int32_t levels[64];
     int last = 0;
-    uint64_t nonzero = 0;
-    for (int k = 1; k < 64; k++) nonzero |= (uint64_t)(block[ZIGZAG[k]] != 0) << k;
-    while (nonzero) {
-        int k = __builtin_ctzll(nonzero), run = k - last - 1;
-        nonzero &= nonzero - 1;
-        int value = clamped(block[ZIGZAG[k]], MAX_AC), size = bit_length(value < 0 ? -value : value);
-        if (size == 0) continue;
+    for (uint64_t nonzero = read_block(block, levels); nonzero; nonzero &= nonzero - 1) {
+        const int k = __builtin_ctzll(nonzero);
+        const int value = clamped(levels[ZIGZAG[k]], MAX_AC), size = bit_length(value < 0 ? -value : value);
+        int run = k - last - 1;
         for (; run > 15; run -= 16) sink.symbol(table, ZRL, 0, 0);
         sink.symbol(table, run << 4 | size, value, size);
         last = k;
@@ -90,7 +124,7 @@ template <class Sink> void code_ac(Sink& sink, int chroma, const float* block) {
 template <class Sink> void code_scan(Sink& sink, const Codec& c, const Call& call, int64_t image) {
     const float* planes[3];
     int blocks_x[3], blocks_y[3];
-    float before[3] = {};
+    int before[3] = {};
     for (int i = 0; i < c.channels; i++) {
         blocks_x[i] = ceil_div(c.width, i ? 8 * c.h : 8);
         blocks_y[i] = ceil_div(c.height, i ? 8 * c.v : 8);
@@ -108,8 +142,9 @@ template <class Sink> void code_scan(Sink& sink, const Codec& c, const Call& cal
                 if (below) y = blocks_y[i] - 1;
                 if (x >= blocks_x[i]) x = blocks_x[i] - 1;
                 const float* block = planes[i] + ((int64_t)y * blocks_x[i] + x) * 64;
-                code_dc(sink, i > 0, block[0] - before[i]);
-                before[i] = block[0];
+                const int dc = whole(block[0]);
+                code_dc(sink, i > 0, dc - before[i]);
+                before[i] = dc;
                 if (below || right)
                     sink.symbol(2 * (i > 0) + 1, EOB, 0, 0);
                 else

@@ -1,0 +1,125 @@
+"""Counting in the native kernel: the bits of the PyTorch path, and of real files."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+import jpegrad
+from jpegrad import backends
+from jpegrad.backends import native_abi
+from jpegrad.rate import breakdown, huffman
+from jpegrad.spec import SUBSAMPLING, blocks, ratios
+
+MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
+pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
+
+MODES = (*SUBSAMPLING, "gray")
+
+
+def some_levels(size: tuple[int, int], mode: str, *batch: int, spread: float = 1.0) -> list[Tensor]:
+    """Laplace variables that grow smaller along rows and columns, and some blocks of zeros."""
+    subsampling, channels = ("4:4:4", 1) if mode == "gray" else (mode, 3)
+    decay = 60 * 0.55 ** torch.arange(8.0)
+    levels = []
+    for ratio in ratios(channels, subsampling):
+        shape = (*batch, *blocks(size, ratio), 8, 8)
+        laplace = torch.rand(shape).clamp(min=1e-6).log() * torch.rand(shape).sub(0.5).sign()
+        kept = torch.rand((*shape[:-2], 1, 1)) < 0.9
+        levels.append((spread * laplace * decay * decay[:, None] / 60 * kept).round())
+    return levels
+
+
+def counted(levels: list[Tensor], size: tuple[int, int], mode: str) -> list[Tensor]:
+    subsampling = "4:4:4" if mode == "gray" else mode
+    found = [huffman.scan_bytes(levels, *size, subsampling, kind) for kind in huffman.HUFFMAN]
+    return [*found, huffman.scan_counts(levels, *size, subsampling)]
+
+
+def check(levels: list[Tensor], size: tuple[int, int], mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same from the kernel and from PyTorch."""
+    monkeypatch.setenv("JPEGRAD_BACKEND", "native")
+    assert backends.kernel("scan_bytes", levels[0]) is not None
+    found = counted(levels, size, mode)
+    monkeypatch.setenv("JPEGRAD_BACKEND", "reference")
+    assert backends.kernel("scan_bytes", levels[0]) is None
+    for ours, expected in zip(found, counted(levels, size, mode), strict=True):
+        assert ours.dtype == expected.dtype and torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_size_and_batch(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(1, 1), (8, 8), (17, 33), (40, 9), (25, 70), (64, 64), (9, 130)]
+    for i, (size, batch) in enumerate(zip(sizes, [(), (1,), (3,), (2, 3), (1, 2), (4,), ()], strict=True)):
+        check(some_levels(size, mode, *batch, spread=10.0 ** (i % 3 - 1)), size, mode, monkeypatch)
+
+
+EXTREMES = [1023, 1024, 2047, 2048, 4095, 32767, 32768, 40000, 1e6, 1e30, torch.inf, torch.nan]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_levels_that_no_file_holds(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in EXTREMES:
+        levels = some_levels((24, 40), "4:2:0", 2)
+        for plane in levels:
+            at = torch.rand(plane.shape) < 0.05
+            plane[at] = value * torch.randn(plane.shape)[at].sign()
+        check([plane.to(dtype) for plane in levels], (24, 40), "4:2:0", monkeypatch)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_levels_between_integers_count_as_rounded(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ties = torch.arange(-64, 64).to(dtype) + 0.5
+    up, down = torch.tensor(torch.inf, dtype=dtype), torch.tensor(-torch.inf, dtype=dtype)
+    between = torch.cat([ties, ties.nextafter(up), ties.nextafter(down)])
+    levels = [between.roll(i).view(2, 3, 8, 8) for i in range(3)]
+    check(levels, (16, 24), "4:4:4", monkeypatch)
+    monkeypatch.delenv("JPEGRAD_BACKEND")
+    rounded = [plane.round() for plane in levels]
+    for ours, expected in zip(
+        counted(levels, (16, 24), "4:4:4"), counted(rounded, (16, 24), "4:4:4"), strict=True
+    ):
+        assert torch.equal(ours, expected)
+
+
+def test_other_layouts_and_integer_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = some_levels((33, 20), "4:2:2", 2, spread=5)
+    check([plane.to(torch.int32) for plane in levels], (33, 20), "4:2:2", monkeypatch)
+    check([plane[:1].expand(3, -1, -1, -1, -1) for plane in levels], (33, 20), "4:2:2", monkeypatch)
+    turned = [plane.transpose(-1, -2) for plane in levels]
+    check(turned, (33, 20), "4:2:2", monkeypatch)
+
+
+def files() -> Iterator[tuple[str, jpegrad.Coefficients]]:
+    for mode in MODES:
+        channels, subsampling = (1, "4:4:4") if mode == "gray" else (3, mode)
+        for height, width in ((1, 1), (19, 45), (70, 33)):
+            image = torch.rand(2, channels, height, width)
+            yield mode, jpegrad.encode(image, quality=torch.tensor([20.0, 98.0]), subsampling=subsampling)
+
+
+def test_bits_are_those_of_real_files() -> None:
+    for mode, coefficients in files():
+        for kind in huffman.HUFFMAN:
+            expected = [8 * len(jpegrad.to_bytes(coefficients, i, huffman=kind)) for i in range(2)]
+            assert jpegrad.bits(coefficients, huffman=kind).tolist() == expected, mode
+
+
+def test_breakdown_takes_the_same_liberties() -> None:
+    levels = some_levels((24, 40), "4:2:0", 2)
+    levels[0][0, 0, 0, 0, 3], levels[1][1, 0, 0, 2, 0], levels[2][0, 0, 1, 0, 0] = torch.nan, 3e5, -1e9
+    levels[0] = levels[0] + 0.3
+    coefficients = jpegrad.Coefficients(tuple(levels), torch.ones(2, 8, 8), (24, 40), "4:2:0")
+    for kind in huffman.HUFFMAN:
+        total = breakdown(coefficients, huffman=kind).total
+        assert torch.equal(total.double(), jpegrad.bits(coefficients, huffman=kind))
+
+
+def test_a_backend_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPEGRAD_BACKEND", "fastest")
+    with pytest.raises(ValueError, match=r"backend: expected one of auto, .*; got 'fastest'"):
+        jpegrad.bits(jpegrad.Coefficients((torch.zeros(1, 1, 8, 8),), torch.ones(1, 8, 8), (8, 8), "4:4:4"))
