@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from jpegrad.commands import code, files, listing
+from jpegrad.commands import bench, code, files, listing
 
 app = typer.Typer(
     help="The JPEG codec, inside autograd.",
@@ -23,6 +23,9 @@ app.command("size")(code.size)
 app.command("inspect")(files.inspect)
 app.command("surrogates")(listing.surrogates)
 app.command("backends")(listing.backends)
+# What follows the study's name belongs to the study.
+REST = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+app.command("bench", context_settings=REST)(bench.bench)
 
 
 def main() -> None:
