@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import backends
-from jpegrad.backends import native_abi
+from jpegrad.backends import native_abi, triton_levels
 from jpegrad.rate import breakdown, huffman
 from jpegrad.spec import SUBSAMPLING, blocks, ratios
 
@@ -117,6 +118,44 @@ def test_breakdown_takes_the_same_liberties() -> None:
     for kind in huffman.HUFFMAN:
         total = breakdown(coefficients, huffman=kind).total
         assert torch.equal(total.double(), jpegrad.bits(coefficients, huffman=kind))
+
+
+def test_each_device_has_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    class On:
+        def __init__(self, device: str) -> None:
+            self.device = torch.device(device)
+
+    def name(device: str) -> str | None:
+        found = backends.kernel("scan_bytes", On(device))  # type: ignore[arg-type]
+        return None if found is None else str(found)
+
+    monkeypatch.setattr(backends, "find_spec", lambda name: object())
+    expected = {
+        "auto": ("jpegrad.native_scan_bytes", "jpegrad.triton_scan_bytes"),
+        "native": ("jpegrad.native_scan_bytes", None),
+        "triton": (None, "jpegrad.triton_scan_bytes"),
+        "reference": (None, None),
+    }
+    for chosen, (on_cpu, on_cuda) in expected.items():
+        monkeypatch.setenv("JPEGRAD_BACKEND", chosen)
+        assert (name("cpu"), name("cuda")) == (on_cpu, on_cuda)
+        assert name("meta") is None
+    monkeypatch.setenv("JPEGRAD_BACKEND", "auto")
+    assert backends.kernel("trellis", On("cuda")) is None  # type: ignore[arg-type]
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    assert name("cuda") is None
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_bits_counted_by_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.cuda.is_available():
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+        monkeypatch.setattr(backends, "kernel", lambda name, tensor: triton_levels.KERNELS.get(name))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    coefficients = jpegrad.encode(torch.rand(2, 3, 17, 30), quality=75)
+    for kind in huffman.HUFFMAN:
+        expected = [8 * len(jpegrad.to_bytes(coefficients, i, huffman=kind)) for i in range(2)]
+        assert jpegrad.bits(coefficients.to(device), huffman=kind).tolist() == expected
 
 
 def test_a_backend_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,13 @@ chooses.
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
-from jpegrad.backends import native, native_abi, native_levels, reference, triton
+from jpegrad.backends import native, native_abi, native_levels, reference, triton, triton_levels
 from jpegrad.spec import Spec, check_image, resolve
 
 MODULES: dict[str, ModuleType] = {"triton": triton, "native": native, "reference": reference}
@@ -68,9 +69,12 @@ def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
     ``JPEGRAD_BACKEND``, but as the caller can do without them, no choice makes them raise.
     """
     chosen = check(os.environ.get("JPEGRAD_BACKEND", "auto"))
-    if chosen not in ("auto", "native") or tensor.device.type != "cpu" or isinstance(native_abi.load(), str):
-        return None
-    return native_levels.KERNELS[name]
+    device = tensor.device.type
+    if device == "cuda" and chosen in ("auto", "triton") and find_spec("triton"):
+        return triton_levels.KERNELS.get(name)
+    if device == "cpu" and chosen in ("auto", "native") and not isinstance(native_abi.load(), str):
+        return native_levels.KERNELS.get(name)
+    return None
 
 
 def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str, list[str]]:

@@ -135,7 +135,7 @@ def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: 
         if huffman == "optimized":
             tables = optimal_tables(scan_counts(flat, height, width, subsampling))
         count = kernel(flat, _book(tables), height, width, _sampling(levels, subsampling))
-        found = torch.stack([count, _listed(tables).expand_as(count)], -1)
+        found = torch.stack([count, _listed(tables).to(count.device).expand_as(count)], -1)
     else:
         found = _packed_bytes(flat, (height, width), subsampling, huffman)
     return found.view(*levels[0].shape[:-4], 2)
