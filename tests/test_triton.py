@@ -4,6 +4,7 @@ Without a GPU they run in Triton's interpreter, about two seconds a call, so the
 cannot see, whether they compile for a GPU, and into how many registers, the last test asks the compiler.
 """
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -17,11 +18,16 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import surrogates
-from jpegrad.backends import reference, triton, triton_ops
+from jpegrad.backends import reference, triton, triton_launch
 from jpegrad.spec import Color, Spec
 from jpegrad.surrogates import Surrogate
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+# With a device every test here is one of the device's; without one, REQUIRE_GPU=1 lets none of them pass in its place.
+ON_DEVICE = torch.cuda.is_available() or os.environ.get("REQUIRE_GPU") == "1"
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
+    *([pytest.mark.gpu] if ON_DEVICE else []),
+]
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MODES = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", "gray")
@@ -81,8 +87,8 @@ def test_tables_of_every_image_and_the_extreme_qualities() -> None:
 
 
 def test_several_programs_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_ops, "MOST_MCUS", 4)
-    monkeypatch.setattr(triton_ops, "MOST_INTERPRETED", 4)
+    monkeypatch.setattr(triton_launch, "MOST_MCUS", 4)
+    monkeypatch.setattr(triton_launch, "MOST_INTERPRETED", 4)
     compare_gradients(picture(1, 3, 30, 41), tables(80), spec("4:2:0"))
 
 
@@ -155,20 +161,33 @@ def test_colour_conversions(name: str) -> None:
     compare_gradients(picture(1, 3, 18, 33), tables(70), spec("4:2:0", color=COLORS[name], clip_slope=0.2))
 
 
-def compare_gradients(image: Tensor, entries: Tensor, chosen: Spec) -> None:
+def run(backend: object, x: Tensor, t: Tensor, chosen: Spec, split: bool) -> Tensor:
+    if not split:
+        return backend.jpeg(x, t, chosen)  # type: ignore[attr-defined]
+    levels, _ = backend.encode(x, t, chosen)  # type: ignore[attr-defined]
+    return backend.decode(levels, t, tuple(x.shape[-2:]), x.dtype, chosen)  # type: ignore[attr-defined]
+
+
+def compare_gradients(
+    image: Tensor, entries: Tensor, chosen: Spec, split: bool = False, to_tables: bool = True
+) -> None:
     """The decoded image, and the gradients to image and tables of a random linear loss."""
     weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image.device)
     results = []
     for backend in (triton, reference):
-        x, t = image.clone().requires_grad_(), entries.clone().requires_grad_()
-        out = backend.jpeg(x, t, chosen)
-        results.append((out.detach(), *torch.autograd.grad((out * weight).sum(), (x, t))))
+        x, t = image.clone().requires_grad_(), entries.clone().requires_grad_(to_tables)
+        out = run(backend, x, t, chosen, split)
+        results.append((out.detach(), *torch.autograd.grad((out * weight).sum(), (x, t)[: 1 + to_tables])))
     (out, *found), (expected_out, *expected) = results
     assert torch.equal(out, expected_out)
     for a, b in zip(found, expected, strict=True):
-        assert a.shape == b.shape and a.dtype == b.dtype
-        error = (a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-6)
-        assert error < TOLERANCE, f"relative error {error:.2e}"
+        close(a, b)
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape and found.dtype == expected.dtype
+    error = (found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-6)
+    assert error < TOLERANCE, f"relative error {error:.2e}"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -178,7 +197,52 @@ def test_gradients(mode: str, size: tuple[int, int]) -> None:
     compare_gradients(picture(2, channels(mode), *size), entries, spec(mode, clip_slope=0.25 * (size[0] % 2)))
 
 
-RECORDS = {**surrogates.ALL, "narrow": surrogates.gaussian(0.25), "soft": surrogates.soft_round(2.0)}
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_through_levels(mode: str) -> None:
+    # An odd size, a size of whole MCUs; a type that the kernel does not decode to.
+    chosen = spec(mode, clip_slope=0.25)
+    compare_gradients(picture(2, channels(mode), 17, 35), tables(torch.tensor([30.0, 85.0]), 3), chosen, True)
+    whole = picture(1, channels(mode), 16, 32).to(torch.float16 if mode == "4:2:0" else torch.float32)
+    compare_gradients(whole, tables(50), chosen, True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_slope_one_is_a_stencil(mode: str) -> None:
+    for size, slope in (((17, 35), 0.25), ((16, 64), 0.0), ((1, 1), 0.0), ((2, 5), 0.5)):
+        chosen = spec(mode, surrogate=surrogates.identity, clip_slope=slope)
+        compare_gradients(picture(2, channels(mode), *size), tables(60), chosen, to_tables=False)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_whole_mcus(mode: str) -> None:
+    compare_gradients(picture(1, channels(mode), 16, 64), tables(60), spec(mode, clip_slope=0.1))
+
+
+@pytest.mark.parametrize("clip_slope", [0.0, 0.3])
+def test_values_that_are_no_numbers(clip_slope: float) -> None:
+    image = picture(1, 3, 18, 24)
+    image[0, 0, 3, 3], image[0, 1, 5, 5], image[0, 2, 7, 7] = torch.nan, torch.inf, -torch.inf
+    # Beside one that is beyond the range.
+    image[0, 1, 3, 3], image[0, 2, 3, 3] = 1.5, -0.5
+    for value_range in ((0.0, 1.0), (-1.0, 1.0)):
+        chosen = spec("4:2:0", value_range=value_range, clip_slope=clip_slope)
+        compare_gradients(image, tables(50), chosen)
+        compare_gradients(
+            image, tables(50), dataclasses.replace(chosen, surrogate=surrogates.identity), to_tables=False
+        )
+
+
+OWN = Surrogate(
+    "own", lambda u, step, component: u, lambda u, step, component: 0.5 + torch.cos(u) / step, "a test"
+)
+RECORDS = {
+    **surrogates.ALL,
+    **{f"gaussian {sigma}": surrogates.gaussian(sigma) for sigma in (0.25, 3.5, 5.0, 20.0)},
+    "soft": surrogates.soft_round(2.0),
+    "hard": surrogates.soft_round(800.0),
+    "narrow tables": surrogates.table_gaussian(0.05),
+    "own": OWN,
+}
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -188,19 +252,63 @@ def test_gradients_with_every_record(name: str) -> None:
     compare_gradients(picture(1, 1, 24, 24), tables(40), chosen)
 
 
+def test_a_record_of_your_own_in_colour() -> None:
+    compare_gradients(picture(2, 3, 13, 21), tables(70, 3), spec("4:2:2", surrogate=OWN))
+
+
+@pytest.mark.parametrize("surrogate", ["identity", "gaussian"])
+def test_memory_kept_for_the_backward_pass(surrogate: str) -> None:
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    image, entries = picture(1, 3, 32, 32).requires_grad_(), tables(50)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        triton.jpeg(image, entries, spec("4:2:0", surrogate=surrogates.get(surrogate)))
+    # A byte per pixel and chroma sample for the clamps; 2 bytes per coefficient, unless the slope is 1.
+    assert sum(kept.values()) == 1024 * (1.5 + (3 if surrogate == "gaussian" else 0)) + entries.nbytes
+    with torch.no_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept.clear()
+        triton.jpeg(image, entries, spec("4:2:0"))
+    assert not kept
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_levels_and_decoding(mode: str) -> None:
     image, entries = picture(2, channels(mode), 21, 26), tables(torch.tensor([20.0, 95.0]), 3)
+    (levels, ratios), (expected, expected_ratios) = (
+        backend.encode(image, entries, spec(mode)) for backend in (triton, reference)
+    )
+    assert ratios is not None and expected_ratios is not None
+    for a, b in zip((*levels, *ratios), (*expected, *expected_ratios), strict=True):
+        assert a.dtype is torch.float32 and torch.equal(a, b)
     with torch.no_grad():
-        levels, _ = triton.encode(image, entries, spec(mode))
-        expected, _ = reference.encode(image, entries, spec(mode))
-        for a, b in zip(levels, expected, strict=True):
-            assert a.dtype is torch.float32 and torch.equal(a, b)
+        silent, nothing = triton.encode(image, entries, spec(mode))
+        assert nothing is None and all(map(torch.equal, silent, levels))
         dtype = torch.uint8 if mode == "4:2:0" else torch.float64 if mode == "gray" else torch.float32
         found, wanted = (
             backend.decode(levels, entries, (21, 26), dtype, spec(mode)) for backend in (triton, reference)
         )
     assert found.dtype is dtype and torch.equal(found, wanted)
+
+
+def test_gradients_of_ratios_and_of_odd_levels() -> None:
+    image, entries = picture(1, 3, 9, 20), tables(50)
+    odd = [torch.randn(1, 2, 3, 8, 8), torch.randn(1, 1, 2, 8, 8), torch.randn(1, 1, 2, 8, 8)]
+    odd[0][0, 0, 0, 0, :3] = torch.tensor([torch.nan, torch.inf, 1e6])
+    results = []
+    for backend in (triton, reference):
+        x, t = image.clone().requires_grad_(), entries.clone().requires_grad_()
+        ratios = backend.encode(x, t, spec("4:2:0"))[1]
+        assert ratios is not None
+        results.append(torch.autograd.grad(sum(u.cos().sum() for u in ratios), (x, t)))
+        levels = tuple(level.to(DEVICE, copy=True).requires_grad_() for level in odd)
+        out = backend.decode(levels, t, (9, 20), torch.float32, spec("4:2:0", clip_slope=0.5))
+        results[-1] += torch.autograd.grad(out.cos().sum(), (*levels, t))
+    for a, b in zip(*results, strict=True):
+        close(a, b)
 
 
 def test_decoding_levels_that_no_picture_has() -> None:
@@ -216,16 +324,12 @@ def test_decoding_levels_that_no_picture_has() -> None:
 
 def test_reasons() -> None:
     image = picture(1, 3, 8, 8)
-    own = Surrogate("own", lambda u, step, component: u, lambda u, step, component: u * 0 + 1, "a test")
     assert any("CUDA" in reason for reason in triton.unsupported("jpeg", image.cpu(), spec("4:2:0")))
-    assert any("own" in r for r in triton.unsupported("jpeg", image, spec("4:2:0", surrogate=own)))
-    assert any("encode" in r for r in triton.unsupported("encode", image, spec("4:2:0")))
-    with torch.no_grad():
-        assert not any("encode" in r for r in triton.unsupported("encode", image, spec("4:2:0")))
+    fewest = triton.unsupported("jpeg", image, spec("4:2:0"))
+    for operation in ("jpeg", "encode", "decode"):
+        assert triton.unsupported(operation, image, spec("4:2:0", surrogate=OWN)) == fewest
     for settings in ({"forward": "soft"}, {"color": Color(torch.eye(3))}):
-        assert len(triton.unsupported("jpeg", image, spec("4:2:0", **settings))) > len(
-            triton.unsupported("jpeg", image, spec("4:2:0"))
-        )
+        assert len(triton.unsupported("jpeg", image, spec("4:2:0", **settings))) > len(fewest)
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")

@@ -19,10 +19,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from jpegrad.backends import native, native_abi, reference, triton
+from jpegrad.backends import native, native_abi, native_levels, reference, triton
 from jpegrad.spec import Spec, check_image, resolve
 
 MODULES: dict[str, ModuleType] = {"triton": triton, "native": native, "reference": reference}
@@ -71,7 +70,7 @@ def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
     chosen = check(os.environ.get("JPEGRAD_BACKEND", "auto"))
     if chosen not in ("auto", "native") or tensor.device.type != "cpu" or isinstance(native_abi.load(), str):
         return None
-    return getattr(torch.ops.jpegrad, f"native_{name}")
+    return native_levels.KERNELS[name]
 
 
 def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ FUNCTIONS = (
     "decode_backward",
     "scan_bytes",
     "scan_counts",
+    "trellis",
 )
 PIXELS_PER_THREAD = 1 << 16
 """Starting a thread takes as long as coding a tenth of this."""
@@ -80,6 +81,22 @@ class Call(ctypes.Structure):
     ]
 
 
+class Trellis(ctypes.Structure):
+    _fields_ = [
+        ("batch", c_int64),
+        ("unrounded", c_void_p * 3),
+        ("levels", c_void_p * 3),
+        ("type", c_int32),
+        ("tables", c_void_p),
+        ("table_stride", c_int64),
+        ("weights", c_void_p * 3),
+        ("weight_strides", c_int64 * 5 * 3),
+        ("ac_prices", c_void_p),
+        ("dc_prices", c_void_p),
+        ("threads", c_int32),
+    ]
+
+
 @functools.cache
 def load() -> ctypes.CDLL | str:
     """The shared library, or the reason why there is none; ``JPEGRAD_NATIVE_LIBRARY`` names another build of it."""
@@ -99,7 +116,8 @@ def load() -> ctypes.CDLL | str:
             function.restype = c_int
     except (OSError, AttributeError) as error:
         return f"the native kernel does not load: {error}"
-    if library.jpegrad_sizeof(0) != ctypes.sizeof(Codec) or library.jpegrad_sizeof(1) != ctypes.sizeof(Call):
+    structures = (Codec, Call, Trellis)
+    if any(library.jpegrad_sizeof(i) != ctypes.sizeof(each) for i, each in enumerate(structures)):
         return "the native kernel is of another version of this package: reinstall it"
     return library
 
@@ -127,8 +145,20 @@ def invoke(name: str, codec: Codec, batch: int, **fields: object) -> None:
     Raises:
         MemoryError: there is no room for the working memory.
     """
-    pixels = batch * codec.height * codec.width
-    threads = max(1, min(torch.get_num_threads(), pixels // PIXELS_PER_THREAD))
-    call = Call(batch=batch, threads=threads, **fields)
+    _run(name, codec, Call(batch=batch, **fields))
+
+
+def choose(codec: Codec, batch: int, **fields: object) -> None:
+    """Run the trellis over a batch.
+
+    Raises:
+        MemoryError: there is no room for the working memory.
+    """
+    _run("trellis", codec, Trellis(batch=batch, **fields))
+
+
+def _run(name: str, codec: Codec, call: Call | Trellis) -> None:
+    pixels = call.batch * codec.height * codec.width
+    call.threads = max(1, min(torch.get_num_threads(), pixels // PIXELS_PER_THREAD))
     if getattr(library(), f"jpegrad_{name}")(byref(codec), byref(call)) != 0:
         raise MemoryError(f"jpegrad native {name}: no memory for an image of {codec.height}×{codec.width}")

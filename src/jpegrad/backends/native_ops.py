@@ -6,6 +6,7 @@ string passes the dispatcher at once, lists do not.
 
 import functools
 import json
+from collections.abc import Callable
 from ctypes import c_float, c_int32, c_int64
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ def _codec(shape: torch.Size, tables: int, settings: str) -> abi.Codec:
     return codec(shape[-3], shape[-2], shape[-1], tables, settings)
 
 
-def _table_fields(tables: Tensor) -> dict[str, Any]:
+def table_fields(tables: Tensor) -> dict[str, Any]:
     """``tables`` are ``[n, 8, 8]`` for all images or ``[B, n, 8, 8]``, contiguous float64."""
     return {"tables": tables.data_ptr(), "table_stride": tables[0].numel() if tables.ndim == 4 else 0}
 
@@ -106,7 +107,7 @@ def _jpeg(image: Tensor, tables: Tensor, settings: str) -> Tensor:
     out = _decoded(image)
     if out.numel():
         k = _codec(image.shape, tables.shape[-3], settings)
-        fields = _table_fields(tables)
+        fields = table_fields(tables)
         abi.invoke("jpeg", k, image.shape[0], input=abi.describe(image), output=abi.describe(out), **fields)
     return out
 
@@ -133,7 +134,7 @@ def _jpeg_saving(
     found = out, saved, *flags = _fake_jpeg_saving(image, tables, settings, with_coefficients)
     if out.numel():
         k = _codec(image.shape, tables.shape[-3], settings)
-        fields = _table_fields(tables) | _flag_fields(*flags)
+        fields = table_fields(tables) | _flag_fields(*flags)
         fields |= {"input": abi.describe(image), "output": abi.describe(out)}
         if with_coefficients:
             fields["coefficients"] = saved.data_ptr()
@@ -178,7 +179,7 @@ def _jpeg_backward(
     out, sums = _decoded(gradient), _table_sums(gradient.shape, settings, with_tables, gradient)
     if out.numel():
         k = _codec(gradient.shape, tables.shape[-3], settings)
-        fields = _table_fields(tables) | _flag_fields(flags, chroma_flags)
+        fields = table_fields(tables) | _flag_fields(flags, chroma_flags)
         fields |= {"input": abi.describe(gradient), "output": abi.describe(out)}
         if coefficients.numel():
             fields["coefficients"] = coefficients.data_ptr()
@@ -209,7 +210,7 @@ def _encode(
     found = levels, ratios, flags = _fake_encode(image, tables, settings, for_backward)
     if image.numel():
         k = _codec(image.shape, tables.shape[-3], settings)
-        fields = _table_fields(tables) | {"input": abi.describe(image), "planes": abi.pointers(levels)}
+        fields = table_fields(tables) | {"input": abi.describe(image), "planes": abi.pointers(levels)}
         if for_backward:
             fields |= {"ratios": abi.pointers(ratios), "flags": flags.data_ptr()}
         abi.invoke("encode", k, image.shape[0], **fields)
@@ -266,7 +267,7 @@ def _decode(
     """The image; for the backward pass, the flags of pixels and of chroma samples."""
     found = out, *flags = _fake_decode(levels, tables, height, width, as_bytes, settings, for_backward)
     if out.numel():
-        fields = _table_fields(tables) | {"planes": abi.pointers(levels), "output": abi.describe(out)}
+        fields = table_fields(tables) | {"planes": abi.pointers(levels), "output": abi.describe(out)}
         if for_backward:
             flags[0].zero_()
             fields |= _flag_fields(*flags)
@@ -295,58 +296,13 @@ def _decode_backward(gradient: Tensor, flags: Tensor, chroma_flags: Tensor, sett
     return planes
 
 
-LIBRARY.define("native_scan_counts(Tensor[] levels, SymInt height, SymInt width, int[] sampling) -> Tensor")
+def register(name: str, run: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Complete an operator that ``LIBRARY`` defines."""
+    LIBRARY.impl(name, run, "CPU")
+    torch.library.register_fake(f"jpegrad::{name}", fake)
 
 
-def _fake_counts(levels: list[Tensor], height: int, width: int, sampling: list[int]) -> Tensor:
-    return levels[0].new_empty((levels[0].shape[0], 2 if len(levels) == 1 else 4, 256), dtype=torch.int64)
-
-
-def _scan_counts(levels: list[Tensor], height: int, width: int, sampling: list[int]) -> Tensor:
-    """How often each image uses each Huffman symbol (DC, AC of luma; of chroma): ``[B, 2 or 4, 256]``.
-
-    Levels count as rounded, NaN as 0, levels beyond ±32767 as clamped.
-    """
-    counts = _fake_counts(levels, height, width, sampling)
-    _scan("scan_counts", levels, height, width, sampling, counts=counts.data_ptr())
-    return counts
-
-
-LIBRARY.define(
-    "native_scan_bytes(Tensor[] levels, Tensor book, SymInt height, SymInt width, int[] sampling) -> Tensor"
-)
-
-
-def _fake_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, sampling: list[int]) -> Tensor:
-    return levels[0].new_empty((levels[0].shape[0],), dtype=torch.int64)
-
-
-def _scan_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, sampling: list[int]) -> Tensor:
-    """Bytes of each image's scan ``[B]``, stuffed zeros included.
-
-    ``book`` ``[B or 1, 2 or 4, 256, 2]`` holds code and length of every symbol (DC, AC of luma; of chroma).
-    """
-    found = _fake_bytes(levels, book, height, width, sampling)
-    book = book.to(torch.int32).contiguous()
-    each = int(book.shape[0] != 1)
-    fields = {"counts": found.data_ptr(), "book": book.data_ptr(), "book_stride": each}
-    _scan("scan_bytes", levels, height, width, sampling, **fields)
-    return found
-
-
-def _scan(
-    name: str, levels: list[Tensor], height: int, width: int, sampling: list[int], **fields: int
-) -> None:
-    # The kernel rounds; but float32 would move numbers of float64 onto ties.
-    levels = [
-        (level.round() if level.dtype is torch.float64 else level).float().contiguous() for level in levels
-    ]
-    h, v = sampling
-    k = abi.Codec(height=height, width=width, channels=len(levels), h=h, v=v)
-    abi.invoke(name, k, levels[0].shape[0], planes=abi.pointers(levels), **fields)
-
-
-for _name, _run, _fake in (
+for _operator in (
     ("native_jpeg", _jpeg, _fake_jpeg),
     ("native_jpeg_saving", _jpeg_saving, _fake_jpeg_saving),
     ("native_jpeg_backward", _jpeg_backward, _fake_jpeg_backward),
@@ -354,8 +310,5 @@ for _name, _run, _fake in (
     ("native_encode_backward", _encode_backward, _fake_encode_backward),
     ("native_decode", _decode, _fake_decode),
     ("native_decode_backward", _decode_backward, _fake_decode_backward),
-    ("native_scan_counts", _scan_counts, _fake_counts),
-    ("native_scan_bytes", _scan_bytes, _fake_bytes),
 ):
-    LIBRARY.impl(_name, _run, "CPU")
-    torch.library.register_fake(f"jpegrad::{_name}", _fake)
+    register(*_operator)

@@ -1,7 +1,8 @@
 """CUDA kernels in Triton: an image to its decoded 8-bit planes, and those to an image; equal to the reference.
 
-Values are exact: 0 samples differ. Triton is imported by the first call that runs a kernel. With
-``TRITON_INTERPRET=1`` in the environment the operators run on CPU tensors too, slowly, for tests.
+Values are exact: 0 samples differ. Gradients are the reference's in float32; the slopes of the library's records are
+evaluated in the kernel, a record of your own runs between its two halves. Triton is imported by the first call that
+runs a kernel. With ``TRITON_INTERPRET=1`` in the environment the operators run on CPU tensors too, slowly, for tests.
 """
 
 import functools
@@ -16,8 +17,9 @@ from torch.autograd.function import once_differentiable
 
 from jpegrad import surrogates
 from jpegrad.backends import limits
-from jpegrad.backends import triton_ops as ops
-from jpegrad.spec import SUBSAMPLING, Color, Spec, blocks, components, conversion, ratios, table_index
+from jpegrad.backends import triton_ops as triton_ops  # Registers the operators.
+from jpegrad.backends.triton_launch import Settings, parse
+from jpegrad.spec import SUBSAMPLING, Color, Spec, components, constant, conversion, table_index
 from jpegrad.surrogates import Component, Surrogate
 
 KNOWN = (
@@ -35,6 +37,8 @@ KNOWN = (
     "dead_zone",
 )
 """Records whose slopes the kernels evaluate."""
+_STRAIGHT = ("identity", "noise")
+_GREY = (0.0, 255.0)
 
 
 def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
@@ -42,13 +46,7 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
     found = [] if _installed() else ["triton is not installed"]
     if image.device.type != "cuda":
         found.append(f"it runs on CUDA devices, the image is on {image.device}")
-    found += limits.type_reasons(image, spec)
-    if torch.is_grad_enabled():
-        if operation != "jpeg":
-            found.append(f"it has no gradients through {operation}; under torch.no_grad() it runs")
-        own = [r.name for r in (spec.surrogate, spec.table_surrogate) if not _is_own(r)]
-        found += [f"it knows the slopes of the library's records, not of {name!r}" for name in own]
-    return found + limits.context_reasons(image, spec)
+    return found + limits.type_reasons(image, spec) + limits.context_reasons(image, spec)
 
 
 @limits.constant_result
@@ -71,10 +69,14 @@ def _is_own(record: Surrogate) -> bool:
     return record.name in KNOWN and record.slope.__module__ == surrogates.__name__
 
 
-def _settings(spec: Spec, channels: int) -> str:
-    records = [(record.name, record.parameter or 0.0) for record in (spec.surrogate, spec.table_surrogate)]
+def _settings(spec: Spec, channels: int, value_range: tuple[float, float] | None = None) -> str:
+    records = [
+        record if _is_own(record) else surrogates.identity
+        for record in (spec.surrogate, spec.table_surrogate)
+    ]
     color = None if spec.color is None else _frozen(conversion(spec.color))
-    return _resolve(channels, spec.subsampling, spec.value_range, spec.clip_slope, color, *records)
+    key = [(record.name, constant(record.parameter or 0.0)) for record in records]
+    return _resolve(channels, spec.subsampling, value_range or spec.value_range, spec.clip_slope, color, *key)
 
 
 def _frozen(numbers: Any) -> Any:
@@ -109,7 +111,7 @@ def _computed(
     scale = 255 / (high - low)
     h, v = SUBSAMPLING[subsampling] if channels == 3 else (1, 1)
     gray = channels == 1
-    fields = ops.Settings(
+    fields = Settings(
         h=h,
         v=v,
         forward=tuple(to_planes),
@@ -146,72 +148,156 @@ def _tables(tables: Tensor, lead: torch.Size) -> Tensor:
     return tables.reshape(-1, *tables.shape[-3:])
 
 
-def _to_tables(sums: Tensor, tables: Tensor) -> Tensor:
-    """Gradients per image and component ``[B, C, 8, 8]`` to the gradient of ``tables``."""
+def _to_tables(sums: list[Tensor], tables: Tensor) -> Tensor:
+    """Gradients per component, ``[B, 8, 8]`` each, to the gradient of ``tables``."""
     count = tables.shape[-3]
-    total: list[Tensor] = [torch.zeros_like(sums[:, 0]) for _ in range(count)]
-    for i, each in enumerate(sums.unbind(1)):
-        index = table_index(i, count)
-        total[index] = total[index] + each
+    total = [torch.zeros_like(sums[0]) for _ in range(count)]
+    for i, each in enumerate(sums):
+        total[table_index(i, count)] = total[table_index(i, count)] + each
     stacked = torch.stack(total, 1)
-    return stacked if tables.shape[0] == sums.shape[0] else stacked.sum(0, keepdim=True)
+    return stacked if tables.shape[0] == sums[0].shape[0] else stacked.sum(0, keepdim=True)
+
+
+def _table_of(tables: Tensor, component: int) -> Tensor:
+    """A component's table in float32, aligned with ``[B, blocks_y, blocks_x, 8, 8]``."""
+    return tables[:, table_index(component, tables.shape[-3]), None, None].float()
+
+
+@limits.constant_result
+def _is_straight(settings: str) -> bool:
+    return parse(settings).slope in _STRAIGHT
 
 
 class _Jpeg(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str) -> Tensor:
-        out, *kept = torch.ops.jpegrad.triton_jpeg_saving(image, tables, settings)
-        ctx.settings = settings
-        ctx.save_for_backward(tables, *kept)
+        ctx.settings, ctx.with_tables = settings, ctx.needs_input_grad[1]
+        keep = ctx.with_tables or not _is_straight(settings)
+        out, flags, chroma_flags, kept = torch.ops.jpegrad.triton_jpeg_saving(image, tables, settings, keep)
+        ctx.save_for_backward(tables, flags, chroma_flags, *kept)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        tables, *kept = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[1]
-        image, sums = torch.ops.jpegrad.triton_jpeg_backward(gradient, tables, *kept, ctx.settings, wanted)
-        return image, _to_tables(sums, tables) if wanted else None, None
+        tables, flags, chroma_flags, *kept = ctx.saved_tensors
+        image, sums = torch.ops.jpegrad.triton_jpeg_backward(
+            gradient, tables, flags, chroma_flags, kept, ctx.settings, ctx.with_tables
+        )
+        return image, _to_tables(list(sums.unbind(1)), tables) if ctx.with_tables else None, None
+
+
+class _Encode(torch.autograd.Function):
+    """Levels, then coefficients in steps, of every component."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str, spec: Spec) -> tuple[Tensor, ...]:
+        levels, ratios, flags = torch.ops.jpegrad.triton_encode(image, tables, settings, True)
+        ctx.settings, ctx.spec = settings, spec
+        ctx.save_for_backward(tables, flags, *ratios)
+        return (*levels, *ratios)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        tables, flags, *ratios = ctx.saved_tensors
+        spec = ctx.spec
+        planes = components(len(ratios), spec.subsampling, spec.color)
+        to_coefficients, sums = [], []
+        for i, (u, plane) in enumerate(zip(ratios, planes, strict=True)):
+            table, level, ratio = _table_of(tables, i), gradients[i], gradients[len(ratios) + i]
+            slope = spec.surrogate.slope(u, table, plane)
+            to_coefficients.append((slope * level + ratio) / table)
+            if ctx.needs_input_grad[1]:
+                slope = spec.table_surrogate.slope(u, table, plane)
+                sums.append(-((slope * level + ratio) * u / table).sum((1, 2), dtype=torch.float64))
+        image = None
+        if ctx.needs_input_grad[0]:
+            image = torch.ops.jpegrad.triton_encode_backward(to_coefficients, flags, ctx.settings)
+        return image, _to_tables(sums, tables) if sums else None, None, None
+
+
+class _Decode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tables: Tensor, settings: str, height: int, width: int, *levels: Tensor) -> Tensor:
+        out, *flags = torch.ops.jpegrad.triton_decode(
+            levels, tables, height, width, torch.float32, settings, True
+        )
+        ctx.settings = settings
+        ctx.save_for_backward(tables, *flags, *levels)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        tables, flags, chroma_flags, *levels = ctx.saved_tensors
+        found = torch.ops.jpegrad.triton_decode_backward(gradient, flags, chroma_flags, ctx.settings)
+        to_tables = None
+        if ctx.needs_input_grad[0]:
+            sums = [
+                (g * level).sum((1, 2), dtype=torch.float64) for g, level in zip(found, levels, strict=True)
+            ]
+            to_tables = _to_tables(sums, tables)
+        return to_tables, None, None, None, *(g * _table_of(tables, i) for i, g in enumerate(found))
+
+
+def _needs_gradient(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
-    settings = _settings(spec, image.shape[-3])
+    settings = _settings(spec, constant(image.shape[-3]))
     x, tables = _batch(image), _tables(tables, image.shape[:-3])
-    needs_gradient = torch.is_grad_enabled() and (x.requires_grad or tables.requires_grad)
+    if image.dtype is torch.uint8:
+        out = torch.ops.jpegrad.triton_jpeg(x, tables.detach(), settings)
+        return out.reshape(image.shape)
     # float16 and bfloat16 are computed in float32 and cast.
-    x = x if image.dtype is torch.uint8 else x.float()
-    if image.dtype is torch.uint8 or not needs_gradient:
+    x = x.float()
+    if not _needs_gradient(x, tables):
         out = torch.ops.jpegrad.triton_jpeg(x.detach(), tables.detach(), settings)
-    else:
+    elif _is_own(spec.surrogate) and _is_own(spec.table_surrogate):
         out = _Jpeg.apply(x, tables, settings)  # type: ignore[no-untyped-call]
+    else:
+        both = _Encode.apply(x, tables, settings, spec)  # type: ignore[no-untyped-call]
+        out = _Decode.apply(tables, settings, *image.shape[-2:], *both[: len(both) // 2])  # type: ignore[no-untyped-call]
     return out.reshape(image.shape).to(image.dtype)
 
 
-def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], None]:
-    """Levels per component, without a graph."""
-    channels, size = image.shape[-3], image.shape[-2:]
-    x, tables = _batch(image).detach(), _tables(tables, image.shape[:-3]).detach()
-    x = x if image.dtype is torch.uint8 else x.float()
-    levels = torch.ops.jpegrad.triton_encode(x, tables, _settings(spec, channels))
-    counts = [blocks((size[0], size[1]), ratio) for ratio in ratios(channels, spec.subsampling)]
-    planes = levels.split([y * x for y, x in counts], 1)
-    shapes = [(*image.shape[:-3], *count, 8, 8) for count in counts]
-    return tuple(plane.reshape(shape) for plane, shape in zip(planes, shapes, strict=True)), None
+def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """Levels per component, and coefficient / table entry before rounding if gradients are on."""
+    count, lead = constant(image.shape[-3]), image.shape[:-3]
+    settings = _settings(spec, count)
+    x = _batch(image if image.dtype is torch.uint8 else image.float())
+    tables = _tables(tables, lead)
+    if torch.is_grad_enabled():
+        both = _Encode.apply(x, tables, settings, spec)  # type: ignore[no-untyped-call]
+    else:
+        both = torch.ops.jpegrad.triton_encode(x.detach(), tables.detach(), settings, False)[0]
+    planes = tuple(plane.reshape(*lead, *plane.shape[1:]) for plane in both)
+    return planes[:count], planes[count:] or None
 
 
 def decode(
     levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec
 ) -> Tensor:
-    """An image ``[..., C, H, W]`` of ``dtype`` from levels per component, without a graph."""
+    """An image ``[..., C, H, W]`` of ``dtype`` from levels per component."""
     lead = levels[0].shape[:-4]
-    flat = torch.cat([level.detach().float().reshape(math.prod(lead), -1, 8, 8) for level in levels], 1)
-    tables = _tables(tables, lead).detach()
-    settings = _settings(spec, len(levels))
-    if dtype not in (torch.uint8, torch.float32):
-        grey = torch.ops.jpegrad.triton_decode(flat, tables, *size, torch.uint8, settings)
-        low, high = spec.value_range
-        out = (low + grey.double() / 255 * (high - low)).to(dtype)
+    # Types other than float32 and uint8 get grey levels from the kernel, and their own arithmetic here.
+    plain = dtype in (torch.uint8, torch.float32)
+    settings = _settings(spec, len(levels), None if plain else _GREY)
+    tables = _tables(tables, lead)
+    flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
+    if dtype is not torch.uint8 and _needs_gradient(tables, *flat):
+        # The kernel clamps by itself, but has no gradient of it.
+        flat = [torch.nan_to_num(level, nan=0.0).clamp(-32768, 32767) for level in flat]
+        out = _Decode.apply(tables, settings, *size, *flat)  # type: ignore[no-untyped-call]
     else:
-        out = torch.ops.jpegrad.triton_decode(flat, tables, *size, dtype, settings)
-    return out.reshape(*lead, len(levels), *size)
+        flat = [level.detach() for level in flat]
+        kind = torch.uint8 if dtype is torch.uint8 else torch.float32
+        out = torch.ops.jpegrad.triton_decode(flat, tables.detach(), *size, kind, settings, False)[0]
+    out = out.reshape(*lead, *out.shape[1:])
+    if plain:
+        return out
+    low, high = spec.value_range
+    return (low + out.double() / 255 * (high - low)).to(dtype)

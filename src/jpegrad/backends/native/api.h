@@ -24,7 +24,7 @@ struct Codec {
 
 enum Slope : int32_t { IDENTITY, CUBIC, SIN, FOURIER, SOFT_ROUND, GAUSSIAN, DISTORTION, DEAD_ZONE };
 
-enum Type : int32_t { UINT8, FLOAT32 };
+enum Type : int32_t { UINT8, FLOAT32, FLOAT64 };
 
 // Strides count elements; the batch is one dimension. Outputs are contiguous.
 struct Image {
@@ -49,6 +49,21 @@ struct Call {
     const int32_t* book;               // Huffman codes [batch or 1, tables, 256, 2]: code and length
     int64_t book_stride;               // 1, or 0 if all images share them
     int64_t* counts;                   // results of counting
+    int32_t threads;
+};
+
+// The choice of levels between error and bits. Prices are bits times what a bit costs, per image for luma and chroma.
+struct Trellis {
+    int64_t batch;
+    const void* unrounded[3];          // [batch, blocks_y, blocks_x, 64], contiguous
+    void* levels[3];                   // the same shape
+    int32_t type;                      // of both and of the weights: FLOAT32 or FLOAT64
+    const double* tables;              // [batch or 1, table_count, 64]
+    int64_t table_stride;              // 0 if all images share them
+    const void* weights[3];            // of squared errors; null if all are 1
+    int64_t weight_strides[3][5];      // image, block row, block, row, column
+    const double* ac_prices;           // [batch, 1 or 2, 12, 64]: by size and run
+    const double* dc_prices;           // [batch, 1 or 2, 12]: by size
     int32_t threads;
 };
 

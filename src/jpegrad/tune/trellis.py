@@ -1,0 +1,357 @@
+"""Levels that weigh error against bits: rate-distortion optimisation over runs, sizes and the end of the block.
+
+Costs are those over plain rounding, in float64. A state of the search is a nonzero level of a block, or a candidate of
+a DC level; what comes after depends on where it stands, not on what came before, so the cheapest way to each is enough.
+
+Sources: Ramchandran & Vetterli, Rate-distortion optimal fast thresholding with complete JPEG/MPEG decoder
+compatibility, 1994; Crouse & Ramchandran, Joint thresholding and quantizer selection for transform image coding, 1997.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from jpegrad import backends
+from jpegrad.rate.huffman import check_huffman
+from jpegrad.rate.marginal import symbol_costs
+from jpegrad.rate.symbols import MAX_AC, mcu_grid, scan_order, size_category
+from jpegrad.spec import (
+    SUBSAMPLING,
+    Color,
+    blocks,
+    check_broadcast,
+    check_choice,
+    conversion,
+    ratios,
+    table_index,
+)
+from jpegrad.tables import ZIGZAG
+
+MIN_DC, MAX_DC = -1024, 1023
+"""DC levels of 8-bit samples; no two are too far apart for a baseline file."""
+BLOCKS_AT_ONCE = 1 << 13
+
+
+def trellis(
+    unrounded: Sequence[Tensor],
+    tables: Tensor,
+    size: tuple[int, int],
+    subsampling: str,
+    lam: float | Tensor,
+    *,
+    weights: Sequence[Tensor] | None = None,
+    huffman: str = "optimized",
+    passes: int = 2,
+) -> tuple[Tensor, ...]:
+    """Levels that minimise weighed squared error + ``lam`` · bits.
+
+    Of an AC coefficient of magnitude |u| the nearest integer, the one below it and 0 are tried; of a DC coefficient
+    the nearest integer and its two neighbours. For given code lengths the AC levels of each block, and the DC levels of
+    each component, are the best of all combinations of these. Code lengths and levels follow each other in turns.
+
+    Args:
+        unrounded: coefficient / table entry per component (Y, Cb, Cr; or Y alone),
+            ``[..., blocks_y, blocks_x, 8, 8]``, natural order, float32 or float64 (``Coefficients.unrounded``).
+        tables: ``[..., n, 8, 8]``, n = 1 (gray), 2 (luma, chroma) or 3; leading dimensions broadcast to those of
+            ``unrounded``.
+        size: (height, width) in pixels.
+        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
+        lam: what a bit costs, in squared grey levels (times weights), ≥ 0; a number, or a tensor that broadcasts to the
+            leading dimensions. 0 gives plain rounding.
+        weights: of the squared errors of the coefficients per component, ≥ 0, each broadcastable to ``unrounded``; None
+            is 1, the squared error of the component's own samples. :func:`rgb_weights` gives those of RGB.
+        huffman: ``"default"`` (lengths of Annex K) or ``"optimized"`` (log2(F / f) for a symbol that is f of F).
+        passes: how often lengths and levels follow each other, ≥ 1; without effect on ``"default"``.
+
+    Returns:
+        Levels per component: shape and dtype of ``unrounded``, without a graph.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
+    Example:
+        >>> import dataclasses, jpegrad, torch
+        >>> coefficients = jpegrad.encode(torch.rand(3, 40, 24), quality=75)
+        >>> levels = trellis(coefficients.unrounded, coefficients.tables, (40, 24), "4:2:0", 30.0)
+        >>> fewer = dataclasses.replace(coefficients, levels=levels)
+        >>> bool(jpegrad.bits(fewer) < jpegrad.bits(coefficients))
+        True
+    """
+    check_huffman(huffman)
+    if isinstance(passes, bool) or not isinstance(passes, int) or passes < 1:
+        raise ValueError(f"passes: expected a positive integer, got {passes!r}")
+    exact = _checked(unrounded, size, subsampling)
+    lead, device = exact[0].shape[:-4], exact[0].device
+    images = lead.numel()
+    price = _price(lam, lead)
+    entries = _entries(tables, len(exact), lead)
+    weighing = None if weights is None else _weights(weights, exact)
+    flat = [u.reshape(images, *u.shape[-4:]).cpu() for u in exact]
+    levels = [_rounded(u) for u in flat]
+    if images == 0 or not price.any():
+        return _unflattened(levels, lead, device)
+    search = backends.kernel("trellis", flat[0]) or _trellis
+    sampling = SUBSAMPLING[subsampling] if len(flat) == 3 else (1, 1)
+    for _ in range(passes if huffman == "optimized" else 1):
+        prices = _prices(levels, size, subsampling, huffman, price)
+        levels = search(flat, entries, weighing or [], *prices, *size, sampling)
+    return _unflattened(levels, lead, device)
+
+
+def rgb_weights(subsampling: str, color: Color | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights for :func:`trellis` under which the error is that of the red, green and blue samples.
+
+    A unit error of Y, Cb or Cr is as long as its column in the conversion to RGB, in each pixel under the sample.
+
+    Args:
+        subsampling: as in :func:`trellis`.
+        color: colour conversion; None is JFIF.
+
+    Returns:
+        One number for each component, float64.
+
+    Example:
+        >>> [round(float(weight), 3) for weight in rgb_weights("4:2:0")]
+        [3.0, 13.034, 9.902]
+    """
+    check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
+    inverse = torch.as_tensor(conversion(color)[2], dtype=torch.float64)
+    area = torch.tensor([h * v for h, v in ratios(3, subsampling)], dtype=torch.float64)
+    y, cb, cr = (inverse.square().sum(0) * area).unbind()
+    return y, cb, cr
+
+
+def _checked(unrounded: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> list[Tensor]:
+    check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
+    if isinstance(unrounded, Tensor) or len(unrounded) not in (1, 3):
+        raise ValueError("unrounded: expected a sequence of 1 or 3 tensors, one for each component")
+    for i, (u, ratio) in enumerate(zip(unrounded, ratios(len(unrounded), subsampling), strict=True)):
+        if not isinstance(u, Tensor) or u.dtype not in (torch.float32, torch.float64):
+            found = u.dtype if isinstance(u, Tensor) else type(u).__name__
+            raise TypeError(f"unrounded[{i}]: expected a tensor of float32 or float64, got {found}")
+        expected = (*unrounded[0].shape[:-4], *blocks(size, ratio), 8, 8)
+        if u.shape != expected or u.dtype is not unrounded[0].dtype:
+            raise ValueError(
+                f"unrounded[{i}]: expected shape {list(expected)} for a {size[0]}×{size[1]} image in {subsampling} "
+                f"and the type of the others, got {list(u.shape)} of {u.dtype}"
+            )
+        if not u.isfinite().all():
+            raise ValueError(f"unrounded[{i}]: expected finite numbers")
+    return [u.detach() for u in unrounded]
+
+
+def _price(lam: float | Tensor, lead: torch.Size) -> Tensor:
+    """``lam`` of each image, ``[images]``."""
+    if isinstance(lam, bool) or not isinstance(lam, (int, float, Tensor)):
+        raise TypeError(f"lam: expected a number or a tensor, got {type(lam).__name__}")
+    price = torch.as_tensor(lam, dtype=torch.float64, device="cpu").detach()
+    check_broadcast("lam", price.shape, lead)
+    if not ((price >= 0) & price.isfinite()).all():
+        raise ValueError(f"lam: expected finite numbers ≥ 0, got {lam}")
+    return price.expand(lead).reshape(lead.numel())
+
+
+def _entries(tables: Tensor, channels: int, lead: torch.Size) -> Tensor:
+    """``[n, 8, 8]`` for all images, or ``[images, n, 8, 8]``; contiguous float64."""
+    if not isinstance(tables, Tensor):
+        raise TypeError(f"tables: expected a torch.Tensor, got {type(tables).__name__}")
+    counts = (1, 2, 3) if channels == 1 else (2, 3)
+    if tables.ndim < 3 or tables.shape[-2:] != (8, 8) or tables.shape[-3] not in counts:
+        raise ValueError(f"tables: expected shape [..., {counts}, 8, 8], got {list(tables.shape)}")
+    check_broadcast("tables", tables.shape[:-3], lead)
+    entries = tables.detach().double().cpu()
+    if not ((entries > 0) & entries.isfinite()).all():
+        raise ValueError("tables: expected finite entries > 0")
+    if tables.ndim > 3:
+        shape = entries.shape[-3:]
+        entries = entries.expand(*lead, *shape).reshape(lead.numel(), *shape)
+    return entries.contiguous()
+
+
+def _weights(weights: Sequence[Tensor], unrounded: list[Tensor]) -> list[Tensor]:
+    """``[images, blocks_y, blocks_x, 8, 8]`` of each component, views where they can be."""
+    if isinstance(weights, Tensor) or len(weights) != len(unrounded):
+        raise ValueError(f"weights: expected a sequence of {len(unrounded)} tensors, one for each component")
+    spread = []
+    for i, (w, u) in enumerate(zip(weights, unrounded, strict=True)):
+        if not isinstance(w, Tensor):
+            raise TypeError(f"weights[{i}]: expected a torch.Tensor, got {type(w).__name__}")
+        if w.ndim > u.ndim or any(
+            a not in (1, b) for a, b in zip(w.shape[::-1], u.shape[::-1], strict=False)
+        ):
+            raise ValueError(
+                f"weights[{i}]: expected a shape that broadcasts to {list(u.shape)}, got {list(w.shape)}"
+            )
+        each = w.detach().to("cpu", u.dtype)
+        if not ((each >= 0) & each.isfinite()).all():
+            raise ValueError(f"weights[{i}]: expected finite numbers ≥ 0")
+        # A plain expand keeps the zero strides of what all images share.
+        spread.append(each.expand(u.shape).flatten(0, -5) if u.ndim > 5 else each.expand(u.shape))
+    return [w if w.ndim == 5 else w.unsqueeze(0) for w in spread]
+
+
+def _unflattened(levels: list[Tensor], lead: torch.Size, device: torch.device) -> tuple[Tensor, ...]:
+    return tuple(x.view(*lead, *x.shape[1:]).to(device) for x in levels)
+
+
+def _magnitude(u: Tensor, limit: int) -> Tensor:
+    """The nearest integer to |u|, of a half the larger one, as the encoder rounds."""
+    below = u.abs().floor()
+    return (below + (u.abs() - below >= 0.5)).clamp(max=limit)
+
+
+def _rounded(u: Tensor) -> Tensor:
+    """Plain rounding to levels that a file can hold."""
+    levels = _magnitude(u, MAX_AC).copysign(u)
+    levels[..., 0, 0] = _dc_candidates(u[..., 0, 0])[..., 0]
+    return levels + 0.0
+
+
+def _dc_candidates(u: Tensor) -> Tensor:
+    """``[..., 3]``: the nearest level, the one below, the one above."""
+    nearest = _magnitude(u, -MIN_DC).copysign(u)
+    return torch.stack([nearest, nearest - 1, nearest + 1], -1).clamp(MIN_DC, MAX_DC) + 0.0
+
+
+def _prices(
+    levels: list[Tensor], size: tuple[int, int], subsampling: str, huffman: str, price: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Prices of luma's and chroma's symbols: AC ``[images, 1 or 2, 12, 64]`` by size and run, DC ``[…, 12]``."""
+    costs = symbol_costs(levels, size, subsampling, huffman)[:2]
+    ac = torch.stack([cost.ac.mT.expand(len(price), 12, 64) for cost in costs], 1)
+    dc = torch.stack([cost.dc.expand(len(price), 12) for cost in costs], 1)
+    return ac.double() * price[:, None, None, None], dc.double() * price[:, None, None]
+
+
+class _Component(NamedTuple):
+    """One component of all images, in float64: coefficients in steps, cost of a squared error, prices of symbols."""
+
+    unrounded: Tensor
+    scale: Tensor
+    ac: Tensor
+    dc: Tensor
+
+
+def _trellis(
+    unrounded: list[Tensor],
+    tables: Tensor,
+    weights: list[Tensor],
+    ac_prices: Tensor,
+    dc_prices: Tensor,
+    height: int,
+    width: int,
+    sampling: Any,
+) -> list[Tensor]:
+    """What the native operator of that name computes, in PyTorch: same arguments, same levels."""
+    subsampling = next(name for name, ratio in SUBSAMPLING.items() if ratio == tuple(sampling))
+    rows, columns, factors = mcu_grid(len(unrounded), (height, width), subsampling)
+    chosen = []
+    for i, u in enumerate(unrounded):
+        table = tables[..., table_index(i, tables.shape[-3]), :, :][..., None, None, :, :]
+        scale = (table * table).expand(u.shape)
+        if weights:
+            scale = scale * weights[i].double()
+        component = _Component(u.double(), scale, ac_prices[:, min(i, 1)], dc_prices[:, min(i, 1)])
+        levels = _ac_levels(component)
+        index, dummy = scan_order((u.shape[1], u.shape[2]), (rows, columns), factors[i])
+        levels[..., 0, 0] = _dc_levels(component, index[~dummy])
+        chosen.append(levels.to(u.dtype))
+    return chosen
+
+
+def _ac_levels(component: _Component) -> Tensor:
+    u = component.unrounded
+    image = torch.arange(len(u)).repeat_interleave(u.shape[1] * u.shape[2])
+    zigzag = list(ZIGZAG)
+    values, scale = (x.reshape(-1, 64)[:, zigzag] for x in (u, component.scale))
+    parts = zip(
+        values.split(BLOCKS_AT_ONCE), scale.split(BLOCKS_AT_ONCE), image.split(BLOCKS_AT_ONCE), strict=True
+    )
+    levels = torch.empty_like(values)
+    levels[:, zigzag] = torch.cat([_paths(*part, component.ac) for part in parts])
+    return levels.view(u.shape)
+
+
+def _paths(u: Tensor, scale: Tensor, image: Tensor, prices: Tensor) -> Tensor:
+    """The cheapest AC levels of blocks ``[blocks, 64]`` in zigzag order; 0 at the DC.
+
+    What the states before a place cost, less the price of leaving out all levels up to theirs, stays the same from one
+    place to the next. Of equally cheap ways the one from the nearest state is taken, of levels the larger.
+    """
+    magnitude = u.abs()
+    level = _magnitude(u, MAX_AC)
+    count = len(u)
+    cost = torch.full((count, 64), math.inf, dtype=torch.float64)
+    cost[:, 0] = 0
+    before = torch.zeros(count, 65, dtype=torch.long)
+    chosen = torch.zeros(count, 65, dtype=torch.float64)
+    skipped = torch.zeros(count, dtype=torch.float64)
+
+    def reach(place: int, size: Tensor) -> tuple[Tensor, Tensor]:
+        """Least cost of a symbol at a place, and the state before it."""
+        ways = cost[:, :place].flip(1) + prices[image, size, :place]
+        found = ways.argmin(1)
+        return ways.gather(1, found[:, None]).squeeze(1), place - 1 - found
+
+    for k in range(1, 64):
+        n, x, factor = level[:, k], magnitude[:, k], scale[:, k]
+        error = factor * ((x - n) * (x - n))
+        total, before[:, k] = reach(k, size_category(n.long()))
+        total, chosen[:, k] = total + skipped, n
+        lower, lower_before = reach(k, size_category((n - 1).clamp(min=0).long()))
+        lower = lower + (skipped + (factor * ((x - (n - 1)) * (x - (n - 1))) - error))
+        better = (n > 1) & (lower < total)
+        total = torch.where(better, lower, total)
+        before[better, k] = lower_before[better]
+        chosen[better, k] -= 1
+        skipped = skipped + (factor * (x * x) - error)
+        cost[:, k] = torch.where(n > 0, total - skipped, math.inf)
+    _, at = reach(64, torch.zeros(count, dtype=torch.long))
+
+    levels = torch.zeros_like(u)
+    block = torch.arange(count)
+    while at.any():
+        levels[block, at] = torch.where(u[block, at] < 0, -chosen[block, at], chosen[block, at])
+        at = before[block, at]
+        levels[:, 0] = 0
+    return levels
+
+
+def _dc_levels(component: _Component, order: Tensor) -> Tensor:
+    """The cheapest DC levels, ``[images, blocks_y, blocks_x]``; ``order`` is that of the scan, dummy blocks left out.
+
+    A dummy block repeats the DC level before it, and costs the same whatever that is.
+    """
+    u = component.unrounded[..., 0, 0]
+    candidates = _dc_candidates(u)
+    error = component.scale[..., 0, 0, None] * (u[..., None] - candidates).square()
+    extra = error - error[..., :1]
+    found = torch.empty(len(u), len(order), dtype=torch.float64)
+    for image, (some, costs, price) in enumerate(
+        zip(candidates.flatten(1, 2)[:, order], extra.flatten(1, 2)[:, order], component.dc, strict=True)
+    ):
+        found[image, order] = _chain(some.long().tolist(), costs.tolist(), price.tolist())
+    return found.view(u.shape)
+
+
+def _chain(candidates: list[list[int]], extra: list[list[float]], price: list[float]) -> Tensor:
+    """The cheapest path through three candidates of each block; of equal ones the first."""
+    level, cost = [0], [0.0]
+    before = []
+    for options, errors in zip(candidates, extra, strict=True):
+        ways = [
+            [c + price[abs(option - n).bit_length()] for n, c in zip(level, cost, strict=True)]
+            for option in options
+        ]
+        least = [min(way) for way in ways]
+        before.append([way.index(low) for way, low in zip(ways, least, strict=True)])
+        level, cost = options, [low + error for low, error in zip(least, errors, strict=True)]
+    path = []
+    last = cost.index(min(cost))
+    for options, back in zip(reversed(candidates), reversed(before), strict=True):
+        path.append(options[last])
+        last = back[last]
+    return torch.tensor(path[::-1], dtype=torch.float64)
