@@ -1,8 +1,9 @@
 """Compile the Triton kernels for an H100 (sm_90) without a GPU; print registers and spills as JSON.
 
-Run as ``python tests/triton_offline.py``; needs Triton, whose package carries ptxas.
+Run as ``python tests/triton_offline.py``, with ``--all`` for every variant; needs Triton, whose package carries ptxas.
 """
 
+import itertools
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -36,7 +38,7 @@ def without(*names: str) -> dict[str, None]:
     return {f"{name}_{c}": None for name in names for c in ("y", "cb", "cr")}
 
 
-def compiled(function: Any, constants: dict[str, Any]) -> dict[str, int]:
+def compiled(function: Any, constants: dict[str, Any], pointers: dict[str, str] = POINTERS) -> dict[str, int]:
     """Registers a thread, bytes of shared memory, bytes spilled."""
     constants = {name: value for name, value in constants.items() if name in function.arg_names}
     unknown = {parameter.name for parameter in function.params if parameter.do_not_specialize}
@@ -45,7 +47,7 @@ def compiled(function: Any, constants: dict[str, Any]) -> dict[str, int]:
         if name in constants:
             signature[name], constexprs[(i,)] = "constexpr", constants[name]
             continue
-        signature[name] = f"*{POINTERS[name]}" if name in POINTERS else "i32"
+        signature[name] = f"*{pointers[name]}" if name in pointers else "i32"
         # What a launch finds out about buffers of PyTorch and about images whose sides are multiples of 16.
         if name not in unknown:
             attributes[(i,)] = [["tt.divisibility", 16]]
@@ -67,43 +69,79 @@ def compiled(function: Any, constants: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def main(subsampling: str = "4:2:0", record: str = "gaussian") -> dict[str, dict[str, int]]:
-    """Every kernel as the default call on whole MCUs needs it, and as it is at its largest."""
+def measured(subsampling: str = "4:2:0", record: str = "gaussian") -> dict[str, dict[str, int]]:
+    """The kernels of a call in colour: on whole MCUs, and ``odd``, with everything that other sizes and slopes need."""
     s = launch.parse(backend._settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3))
     g = launch.Grid(1, 3, 512, 512, s.h, s.v)
     shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "stride_x": 1}
     to_planes = {**shape, "COLOR": s.forward, "RANGE": "unit", "LOW": 0.0, "SCALE": 255.0}
     pixels = {"ROWS": g.tile()[1], "COLUMNS": g.tile()[2]}
     to_image = {**shape, **pixels, "INVERSE": s.inverse, "RANGE": "unit", "LOW": 0.0, "SPAN": 1.0}
-    real = {**shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.0}
+    samples = {"ROWS": g.tile(s.h, s.v)[1], "COLUMNS": g.tile(s.h, s.v)[2]}
     slopes = {
         "RECORD": s.slope, "P": s.slope_parameters, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameters,
     }  # fmt: skip
-    samples = {"ROWS": g.tile(s.h, s.v)[1], "COLUMNS": g.tile(s.h, s.v)[2]}
-    none = without("coefficients", "levels", "ratios")
-    nowhere = {"luma": None, "chroma": None, "flags": None, "chroma_flags": None}
-    odd = {"ALIGNED": False, "CLIP_SLOPE": 0.1}
+    real = {**shape, **slopes, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.0}
+    odd = {**real, "ALIGNED": False, "CLIP_SLOPE": 0.1}
+    no_flags, no_planes = {"flags": None, "chroma_flags": None}, {"luma": None, "chroma": None}
+    encode, image, gradient = forward.encode_kernel, forward.image_kernel, backward.gradient_kernel
+    levels = {**to_planes, **no_planes, **without("coefficients")}
     return {
-        "jpeg": compiled(forward.encode_kernel, {**to_planes, **none, "flags": None, "chroma_flags": None}),
-        "jpeg, saving": compiled(forward.encode_kernel, {**to_planes, **without("levels", "ratios")}),
-        "encode, saving": compiled(
-            forward.encode_kernel,
-            {**to_planes, **without("coefficients"), "luma": None, "chroma": None, "chroma_flags": None},
-        ),
-        "encode": compiled(
-            forward.encode_kernel, {**to_planes, **nowhere, **without("coefficients", "ratios")}
-        ),
-        "image": compiled(forward.image_kernel, {**to_image, "flags": None}),
-        "image, saving": compiled(forward.image_kernel, to_image),
-        "decode": compiled(forward.decode_kernel, shape),
-        "gradient": compiled(backward.gradient_kernel, {**real, **slopes, "TABLES": False}),
-        "gradient, tables": compiled(backward.gradient_kernel, {**real, **slopes, "TABLES": True}),
-        "gradient, odd": compiled(backward.gradient_kernel, {**real, **slopes, **odd, "TABLES": True}),
-        "encode gradient": compiled(backward.encode_gradient_kernel, {**real, **odd}),
-        "decode gradient": compiled(backward.decode_gradient_kernel, {**real, **odd}),
+        "jpeg": compiled(encode, {**to_planes, **without("coefficients", "levels", "ratios"), **no_flags}),
+        "jpeg, saving": compiled(encode, {**to_planes, **without("levels", "ratios")}),
+        "encode": compiled(encode, {**levels, **without("ratios"), **no_flags}),
+        "encode, saving": compiled(encode, levels),
+        "decode": compiled(forward.decode_kernel, {**shape, **no_flags}),
+        "image": compiled(image, {**to_image, **no_flags}),
+        "image, saving": compiled(image, to_image),
+        "gradient": compiled(gradient, {**real, "TABLES": False}),
+        "gradient, tables": compiled(gradient, {**real, "TABLES": True}),
+        "gradient, odd": compiled(gradient, {**odd, "TABLES": True}),
+        "encode gradient": compiled(backward.encode_gradient_kernel, odd),
+        "decode gradient": compiled(backward.decode_gradient_kernel, odd),
         "stencil": compiled(backward.stencil_kernel, {**real, **samples}),
     }
 
 
+def gray(record: str, value_range: tuple[float, float], image: str) -> dict[str, dict[str, int]]:
+    """The kernels of a call in gray, for an image type and its range."""
+    chosen = surrogates.get(record)
+    s = launch.parse(backend._settings(Spec("4:4:4", surrogate=chosen, table_surrogate=chosen), 1))
+    name = launch.value_range(torch.uint8 if image == "u8" else torch.float32, *value_range)
+    low, span = value_range[0], value_range[1] - value_range[0]
+    shape = {
+        "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "ROWS": 2, "COLUMNS": 512,
+        "COLOR": s.forward, "INVERSE": s.inverse, "RANGE": name, "LOW": low, "SCALE": 255 / span, "SPAN": span,
+    }  # fmt: skip
+    real = {
+        **shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.1, "TABLES": True,
+        "RECORD": s.slope, "P": s.slope_parameters, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameters,
+    }  # fmt: skip
+    as_image = {**POINTERS, "image": image, "out": image}
+    return {
+        f"encode, {name}": compiled(
+            forward.encode_kernel, {**shape, **without("levels", "ratios")}, as_image
+        ),
+        f"image, {name}": compiled(forward.image_kernel, {**shape, "flags": None}, as_image),
+        f"gradient, {record}": compiled(backward.gradient_kernel, real),
+    }
+
+
+def everything() -> dict[str, dict[str, int]]:
+    """Every way of sampling, every record, every range."""
+    found = {}
+    for subsampling, record in (
+        ("4:4:4", "identity"),
+        ("4:2:2", "sin"),
+        ("4:4:0", "cubic"),
+        ("4:1:1", "soft_round"),
+    ):
+        found.update({f"{name}, {subsampling}": it for name, it in measured(subsampling, record).items()})
+    ranges = itertools.cycle((((0.0, 1.0), "u8"), ((0.0, 255.0), "fp32"), ((-17.3, 1.9), "fp32")))
+    for record, (value_range, image) in zip(surrogates.ALL, ranges, strict=False):
+        found.update({f"gray, {name}": it for name, it in gray(record, value_range, image).items()})
+    return found
+
+
 if __name__ == "__main__":
-    json.dump(main(*sys.argv[1:]), sys.stdout, indent=2)
+    json.dump(everything() if "--all" in sys.argv else measured(), sys.stdout, indent=2)

@@ -33,6 +33,7 @@ KNOWN = (
     "soft_round",
     "gaussian",
     "table_gaussian",
+    "table_relative",
     "distortion",
     "dead_zone",
 )

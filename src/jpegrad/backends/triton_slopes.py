@@ -64,11 +64,12 @@ def _slope(r, level, step, RECORD: tl.constexpr, P: tl.constexpr):
         return (4.0 * e / ((1.0 + e) * (1.0 + e))) * (P / (2 * full))
     elif RECORD == "gaussian":
         return _spikes(r, step * (1.0 / P))
-    elif RECORD == "table_gaussian":
-        # The record rounds half to even, the quantiser half away from zero.
+    elif RECORD == "table_gaussian" or RECORD == "table_relative":
+        # These records round half to even, the quantiser half away from zero.
         nearest = tl.abs(level)
         nearest -= ((tl.abs(r) > 0.4998) & (nearest % 2 == 1)).to(tl.int32)
-        return _spikes(r, step / (tl.maximum(nearest.to(tl.float32), 0.5) * P))
+        inverse = (1.0 / P) / tl.maximum(nearest.to(tl.float32), 0.5)
+        return _spikes(r, inverse * step if RECORD == "table_gaussian" else inverse)
     elif RECORD == "distortion":
         u = level.to(tl.float32) + r
         return tl.where(tl.abs(u) < 0.5, 4.0 * u * u, 1.0)

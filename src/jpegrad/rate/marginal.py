@@ -43,8 +43,13 @@ def symbol_costs(
         length = torch.log2(frequencies.sum(-1, keepdim=True) / frequencies.clamp(min=0.5)).float()
     else:
         length = codes.code_book(codes.DEFAULT)[..., 1].float().to(levels[0].device)
+    return costs_of(length)[: len(levels)]
+
+
+def costs_of(length: Tensor) -> tuple[Costs, Costs, Costs]:
+    """What the symbols of each component cost under codes of given lengths, ``[..., 2 or 4, 256]``."""
     luma, chroma = _costs(length[..., :2, :]), _costs(length[..., -2:, :])
-    return (luma, chroma, chroma)[: len(levels)]
+    return luma, chroma, chroma
 
 
 def _costs(length: Tensor) -> Costs:

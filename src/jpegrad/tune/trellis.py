@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from jpegrad import backends
-from jpegrad.rate.huffman import check_huffman
-from jpegrad.rate.marginal import symbol_costs
+from jpegrad.rate.codes import DEFAULT, code_book
+from jpegrad.rate.huffman import check_huffman, optimal_tables, scan_counts
+from jpegrad.rate.marginal import costs_of
 from jpegrad.rate.symbols import MAX_AC, mcu_grid, scan_order, size_category
 from jpegrad.spec import (
     SUBSAMPLING,
@@ -63,7 +64,7 @@ def trellis(
             leading dimensions. 0 gives plain rounding.
         weights: of the squared errors of the coefficients per component, ≥ 0, each broadcastable to ``unrounded``; None
             is 1, the squared error of the component's own samples. :func:`rgb_weights` gives those of RGB.
-        huffman: ``"default"`` (lengths of Annex K) or ``"optimized"`` (log2(F / f) for a symbol that is f of F).
+        huffman: ``"default"`` (codes of Annex K) or ``"optimized"`` (made for the levels, at first the rounded ones).
         passes: how often lengths and levels follow each other, ≥ 1; without effect on ``"default"``.
 
     Returns:
@@ -203,6 +204,11 @@ def _magnitude(u: Tensor, limit: int) -> Tensor:
     return (below + (u.abs() - below >= 0.5)).clamp(max=limit)
 
 
+def _growth(u: Tensor, nearest: Tensor, other: Tensor) -> Tensor:
+    """(u − other)² − (u − nearest)², never negative and without cancellation."""
+    return (nearest - other) * (2 * u - (nearest + other))
+
+
 def _rounded(u: Tensor) -> Tensor:
     """Plain rounding to levels that a file can hold."""
     levels = _magnitude(u, MAX_AC).copysign(u)
@@ -220,10 +226,17 @@ def _prices(
     levels: list[Tensor], size: tuple[int, int], subsampling: str, huffman: str, price: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Prices of luma's and chroma's symbols: AC ``[images, 1 or 2, 12, 64]`` by size and run, DC ``[…, 12]``."""
-    costs = symbol_costs(levels, size, subsampling, huffman)[:2]
+    if huffman == "default":
+        length = code_book(DEFAULT)[..., 1].double()
+    else:
+        counts = scan_counts(levels, *size, subsampling)
+        length = torch.stack([code_book(each)[..., 1] for each in optimal_tables(counts)]).double()
+        # A symbol without a code costs what one would that was seen half a time.
+        length = torch.where(counts > 0, length, torch.log2(2 * counts.sum(-1, keepdim=True)))
+    costs = costs_of(length)[: min(2, len(levels))]
     ac = torch.stack([cost.ac.mT.expand(len(price), 12, 64) for cost in costs], 1)
     dc = torch.stack([cost.dc.expand(len(price), 12) for cost in costs], 1)
-    return ac.double() * price[:, None, None, None], dc.double() * price[:, None, None]
+    return ac * price[:, None, None, None], dc * price[:, None, None]
 
 
 class _Component(NamedTuple):
@@ -298,16 +311,15 @@ def _paths(u: Tensor, scale: Tensor, image: Tensor, prices: Tensor) -> Tensor:
 
     for k in range(1, 64):
         n, x, factor = level[:, k], magnitude[:, k], scale[:, k]
-        error = factor * ((x - n) * (x - n))
         total, before[:, k] = reach(k, size_category(n.long()))
         total, chosen[:, k] = total + skipped, n
         lower, lower_before = reach(k, size_category((n - 1).clamp(min=0).long()))
-        lower = lower + (skipped + (factor * ((x - (n - 1)) * (x - (n - 1))) - error))
+        lower = lower + (skipped + factor * _growth(x, n, n - 1))
         better = (n > 1) & (lower < total)
         total = torch.where(better, lower, total)
         before[better, k] = lower_before[better]
         chosen[better, k] -= 1
-        skipped = skipped + (factor * (x * x) - error)
+        skipped = skipped + factor * _growth(x, n, 0 * n)
         cost[:, k] = torch.where(n > 0, total - skipped, math.inf)
     _, at = reach(64, torch.zeros(count, dtype=torch.long))
 
@@ -327,8 +339,7 @@ def _dc_levels(component: _Component, order: Tensor) -> Tensor:
     """
     u = component.unrounded[..., 0, 0]
     candidates = _dc_candidates(u)
-    error = component.scale[..., 0, 0, None] * (u[..., None] - candidates).square()
-    extra = error - error[..., :1]
+    extra = component.scale[..., 0, 0, None] * _growth(u[..., None], candidates[..., :1], candidates)
     found = torch.empty(len(u), len(order), dtype=torch.float64)
     for image, (some, costs, price) in enumerate(
         zip(candidates.flatten(1, 2)[:, order], extra.flatten(1, 2)[:, order], component.dc, strict=True)

@@ -54,7 +54,8 @@ int rounded(double magnitude, int limit) {
     return below + (magnitude - below >= 0.5);
 }
 
-double squared(double x) { return x * x; }
+// (u - other)^2 - (u - nearest)^2, never negative and without cancellation.
+double growth(double u, int nearest, int other) { return (nearest - other) * (2 * u - (nearest + other)); }
 
 // Costs count from those of plain rounding. A state is a nonzero level; what the states before a place cost, less the price of
 // leaving out all levels up to theirs, does not change from one place to the next.
@@ -101,7 +102,7 @@ template <class T> void choose_ac(const Component<T>& c, int64_t y, int64_t x) {
         const double u = std::fabs((double)unrounded[i]);
         if (!(u >= 0.5)) continue;
         const int level = rounded(u, MAX_AC), size = bit_length(level);
-        const double scale = c.scale(y, x, i), error = scale * squared(u - level);
+        const double scale = c.scale(y, x, i);
         double reach, total;
         int chosen = level, from = path.best(k, c.ac[size], &reach);
         total = reach + skipped;
@@ -109,14 +110,14 @@ template <class T> void choose_ac(const Component<T>& c, int64_t y, int64_t x) {
             const int lower = bit_length(level - 1);
             int lower_from = from;
             if (lower != size) lower_from = path.best(k, c.ac[lower], &reach);
-            const double other = reach + (skipped + (scale * squared(u - (level - 1)) - error));
+            const double other = reach + (skipped + scale * growth(u, level, level - 1));
             if (other < total) {
                 total = other;
                 chosen = level - 1;
                 from = lower_from;
             }
         }
-        skipped += scale * squared(u) - error;
+        skipped += scale * growth(u, level, 0);
         path.add(k, chosen, from, total - skipped);
     }
     double total;
@@ -153,7 +154,7 @@ template <class T> bool choose_dc(const Component<T>& c) {
     for (int64_t at = 0; at < blocks; at++) {
         const int64_t block = order[at];
         const double u = (double)c.unrounded[64 * block], scale = c.scale(block / c.blocks_x, block % c.blocks_x, 0);
-        const double error = scale * squared(u - candidate(u, 0));
+        const int nearest = candidate(u, 0);
         double next[3];
         int next_level[3];
         for (int i = 0; i < 3; i++) {
@@ -167,7 +168,7 @@ template <class T> bool choose_dc(const Component<T>& c) {
                     from = j;
                 }
             }
-            next[i] += scale * squared(u - next_level[i]) - error;
+            next[i] += scale * growth(u, nearest, next_level[i]);
             before[3 * at + i] = (uint8_t)from;
         }
         for (int i = 0; i < 3; i++) {
