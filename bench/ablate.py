@@ -1,4 +1,4 @@
-"""What each detail of the codec is worth: python -m bench.ablate [--images DIR].
+"""What each detail of the codec is worth.
 
 Forward: the exact pipeline with one detail replaced by the real-valued habit, and the real-valued pipeline made exact
 step by step. Backward: the derivative to the quality, and attacks, with one choice changed at a time.
@@ -23,7 +23,7 @@ from baselines.fsa import pillow
 from baselines.reich import antialiased_down
 from bench.attack import ATTACKS, budget_gaussian, cell, plain
 from bench.classifiers import classifier, recognised, unlabelled
-from bench.common import RESULTS, Results, codec, load_images, markdown, ours, publish, track
+from bench.common import RESULTS, Results, codec, finish, load_images, markdown, one_thread, ours, track
 from bench.gradient import quality_cell
 from jpegrad.spec import JFIF
 from jpegrad.stages import blocks, chroma, color, dct, quant
@@ -217,14 +217,10 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of PNG photographs (default: the bundled ones)")
     parser.add_argument("--limit", type=int, help="at most so many photographs")
     parser.add_argument("--no-attack", dest="attack", action="store_false", help="leave the classifier out")
-    parser.add_argument("--out", type=Path, default=RESULTS / "ablate.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "ablate.json", help="(default: %(default)s)")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    results = run(options)
-    text = report(results)
-    print(text)
-    if options.out == RESULTS / "ablate.json":
-        publish("ablate", text)
+    one_thread()
+    finish("ablate", report(run(options)), options.out)
 
 
 if __name__ == "__main__":

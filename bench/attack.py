@@ -1,4 +1,4 @@
-"""Attacks through JPEG, judged by real files: python -m bench.attack [--labelled DIR] [--images N].
+"""Attacks on classifiers through JPEG, judged by real files.
 
 The attack sees a differentiable JPEG. Its result is rounded to 8 bits, written and read by Pillow, and classified.
 Only pictures that the network recognises after JPEG at the same quality take part, so top-1 without an attack is 100 %.
@@ -7,7 +7,7 @@ Only pictures that the network recognises after JPEG at the same quality take pa
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +17,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.fsa import pillow
+from bench import figures
 from bench.classifiers import NATIVE, Classifier, classifier, labelled, recognised, unlabelled
-from bench.common import RESULTS, Results, bootstrap, codec, earlier, markdown, publish, track
+from bench.common import (
+    RESULTS,
+    Results,
+    bootstrap,
+    codec,
+    earlier,
+    finish,
+    markdown,
+    one_thread,
+    track,
+)
 
 SEED = 0
 BATCH = 16
 QUALITIES = (5, 18, 38, 63, 88)
 REFERENCE = "reich_ste"
 
+FIELDS = ("right", "cross_entropy")
+Cell = dict[str, list[float]]
 Chosen = tuple[list[str], Tensor, Tensor]
 # (image, quality [B], budget in grey levels, progress of the attack 0 ... 1) -> what the classifier is shown.
 Seen = Callable[[Tensor, Tensor, float, float], Tensor]
@@ -133,112 +146,143 @@ def perturb(
     return x.round()
 
 
-def judge(
-    logits: Classifier, images: Tensor, classes: Tensor, quality: Tensor
-) -> tuple[list[bool], list[float]]:
+def judge(logits: Classifier, images: Tensor, classes: Tensor, quality: Tensor) -> Cell:
     """Right or wrong, and cross-entropy, of the real files."""
     with torch.no_grad():
         answer = logits(pillow(images, quality))
     losses = F.cross_entropy(answer, classes, reduction="none")
-    return (answer.argmax(1) == classes).tolist(), [round(loss, 4) for loss in losses.tolist()]
+    right = (answer.argmax(1) == classes).int().tolist()
+    return {"right": right, "cross_entropy": [round(loss, 3) for loss in losses.tolist()]}
 
 
-def cell(
+def attacked(
     logits: Classifier,
     seen: Seen,
-    chosen: tuple[list[str], Tensor, Tensor],
+    chosen: Chosen,
     quality: int,
     attack: Attack,
     budget: float,
-) -> dict[str, list[bool] | list[float]]:
-    torch.manual_seed(SEED)
-    names, images, classes = chosen
-    right, losses = [], []
-    for start in range(0, len(names), BATCH):
-        part = slice(start, start + BATCH)
+    start: int = 0,
+) -> Iterator[Cell]:
+    """Mini-batches from picture `start` on; each draws its own random numbers, so that a run may stop between."""
+    _, images, classes = chosen
+    for first in range(start, len(images), BATCH):
+        torch.manual_seed(SEED + first)
+        part = slice(first, first + BATCH)
         q = torch.full((len(classes[part]),), float(quality))
         adversarial = perturb(logits, seen, images[part], classes[part], q, attack, budget)
-        answers = judge(logits, adversarial, classes[part], q)
-        right += answers[0]
-        losses += answers[1]
-    return {"right": right, "cross_entropy": losses}
+        yield judge(logits, adversarial, classes[part], q)
+
+
+def cell(logits: Classifier, seen: Seen, chosen: Chosen, quality: int, attack: Attack, budget: float) -> Cell:
+    parts = list(attacked(logits, seen, chosen, quality, attack, budget))
+    return {field: [one for part in parts for one in part[field]] for field in FIELDS}
 
 
 def run(options: argparse.Namespace) -> Results:
     everyone = subjects()
-    names = options.approaches or list(everyone)
     settings = {
         "pictures": options.labelled.name if options.labelled else "bundled photographs",
-        "images": options.images,
         "seed": SEED,
         "attacks": {name: [one.norm, one.steps, one.step, one.start] for name, one in ATTACKS.items()},
     }
     results = Results(options.out, settings)
     for model in options.models:
-        logits = classifier(model)
-        pool = labelled(options.labelled) if options.labelled else unlabelled(logits)
+        pool: Chosen | None = None
         for quality in options.qualities:
             keys = {
                 f"{model}/{attack}/{budget:g}/{quality}/{name}": (attack, budget, name)
                 for attack in options.attacks
                 for budget in options.budgets
-                for name in names
+                for name in options.approaches or everyone
             }
-            missing = results.missing(keys)
-            chosen = recognised(logits, pool, quality, options.images) if missing else ([], None, None)
-            for key in track(missing, description=f"{model}, q {quality}"):
+            if all(size(results, key) >= options.images for key in keys):
+                continue
+            logits = classifier(model)
+            pool = pool or (labelled(options.labelled) if options.labelled else unlabelled(logits))
+            chosen = recognised(logits, pool, quality, options.images)
+            short = [key for key in keys if size(results, key) < len(chosen[0])]
+            for key in track(short, description=f"{model}, q {quality}"):
                 attack, budget, name = keys[key]
-                results.add(key, cell(logits, everyone[name], chosen, quality, ATTACKS[attack], budget))
+                whole = size(results, key) // BATCH * BATCH
+                done = {field: results.cells.get(key, {}).get(field, [])[:whole] for field in FIELDS}
+                for part in attacked(logits, everyone[name], chosen, quality, ATTACKS[attack], budget, whole):
+                    done = {field: done[field] + part[field] for field in FIELDS}
+                    results.add(key, done)
     return results
 
 
-def tables(results: Results) -> str:
-    """One table per network, attack and budget: top-1 and cross-entropy at each quality."""
-    groups: dict[tuple[str, str, str], dict[str, dict[int, dict[str, list[float]]]]] = {}
+def size(results: Results, key: str) -> int:
+    """Number of pictures in a cell: a run for more of them goes on where a smaller one stopped."""
+    return len(results.cells[key]["right"]) if key in results.cells else 0
+
+
+Rows = dict[str, dict[int, Cell]]
+
+
+def grouped(results: Results) -> dict[tuple[str, str, str], Rows]:
+    """Cells by network, attack and budget; then by approach and quality."""
+    groups: dict[tuple[str, str, str], Rows] = {}
     for key, one in results.cells.items():
         model, attack, budget, quality, name = key.split("/", 4)
         groups.setdefault((model, attack, budget), {}).setdefault(name, {})[int(quality)] = one
+    return dict(sorted(groups.items()))
+
+
+def tables(results: Results) -> str:
+    """Two tables per network, attack and budget: the outcomes, and what is gained over the reference."""
     pieces = []
-    for (model, attack, budget), rows in groups.items():
+    for (model, attack, budget), rows in grouped(results).items():
         qualities = sorted({quality for row in rows.values() for quality in row})
-        counts = [len(next(row[q] for row in rows.values() if q in row)["right"]) for q in qualities]
-        unit = "grey levels, L∞" if ATTACKS[attack].norm == "inf" else "grey levels root mean square, L2"
-        title = f"**EfficientNet-{model}, {attack}, {budget} {unit}**: top-1 % / mean cross-entropy;"
-        header = ["approach", *(f"q {q} (n = {n})" for q, n in zip(qualities, counts, strict=True)), "gain"]
+        reference = rows.get(REFERENCE, {})
+        unit = "grey levels" if ATTACKS[attack].norm == "inf" else "grey levels root mean square"
+        pieces.append(f"**EfficientNet-{model}, {attack}, {budget} {unit}**")
+        order = sorted(rows, key=lambda name: -gains(rows[name], reference).mean())
+        header = ["top-1 % / cross-entropy", *(f"q {q}" for q in qualities), "pictures"]
+        lines = [[name, *(shown(rows[name].get(q)) for q in qualities), counts(rows[name])] for name in order]
+        pieces.append(markdown(header, lines))
+        if not reference:
+            continue
+        header = [f"gain over {REFERENCE}", *(f"q {q}" for q in qualities), "all"]
         lines = [
-            [name, *row_cells(row, qualities), gain(row, rows.get(REFERENCE, {}))]
-            for name, row in rows.items()
+            [name, *(gain(rows[name], reference, [q]) for q in qualities), gain(rows[name], reference)]
+            for name in order
+            if name != REFERENCE
         ]
-        lines.sort(key=lambda line: -mean_loss(rows[line[0]]))
-        pieces.append(
-            f"{title} gain in cross-entropy over `{REFERENCE}`, 95 % interval.\n\n{markdown(header, lines)}"
-        )
+        pieces.append(markdown(header, lines))
     return "\n\n".join(pieces)
 
 
-def mean_loss(row: dict[int, dict[str, list[float]]]) -> float:
-    return float(np.mean([np.mean(one["cross_entropy"]) for one in row.values()]))
+def shown(one: Cell | None) -> str:
+    return f"{100 * np.mean(one['right']):.1f} / {np.mean(one['cross_entropy']):.2f}" if one else "–"
 
 
-def row_cells(row: dict[int, dict[str, list[float]]], qualities: Sequence[int]) -> list[str]:
-    shown = []
-    for quality in qualities:
-        one = row.get(quality)
-        shown.append(
-            f"{100 * np.mean(one['right']):.0f} / {np.mean(one['cross_entropy']):.2f}" if one else "–"
-        )
-    return shown
+def counts(row: dict[int, Cell]) -> str:
+    """Pictures per quality, least … most."""
+    found = {len(one["right"]) for one in row.values()}
+    return " … ".join(str(n) for n in sorted({min(found), max(found)}))
 
 
-def gain(row: dict[int, dict[str, list[float]]], reference: dict[int, dict[str, list[float]]]) -> str:
-    """Paired over pictures and qualities."""
-    shared = sorted(set(row) & set(reference))
-    if not shared or row is reference:
+def gain(row: dict[int, Cell], reference: dict[int, Cell], qualities: Sequence[int] | None = None) -> str:
+    """Mean with its interval."""
+    values = gains(row, reference, qualities)
+    if not np.isfinite(values).all():
         return "–"
-    paired = [np.subtract(row[q]["cross_entropy"], reference[q]["cross_entropy"]) for q in shared]
-    values = np.concatenate(paired)
     low, high = bootstrap(values)
     return f"{values.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def gains(
+    row: dict[int, Cell], reference: dict[int, Cell], qualities: Sequence[int] | None = None
+) -> np.ndarray:
+    """Differences of cross-entropy, picture by picture, on the pictures and qualities that both have."""
+    shared = [q for q in sorted(set(row) & set(reference)) if qualities is None or q in qualities]
+    pairs = [
+        pair
+        for q in shared
+        for pair in zip(row[q]["cross_entropy"], reference[q]["cross_entropy"], strict=False)
+    ]
+    return np.subtract(*np.transpose(pairs)) if pairs else np.full(1, -np.inf)
 
 
 def main() -> None:
@@ -252,13 +296,11 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="+", type=float, default=[2.0], help="in grey levels of 255")
     parser.add_argument("--qualities", nargs="+", type=int, default=list(QUALITIES))
     parser.add_argument("--approaches", nargs="+", choices=list(subjects()), metavar="NAME")
-    parser.add_argument("--out", type=Path, default=RESULTS / "attack.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "attack.json", help="(default: %(default)s)")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    text = tables(run(options))
-    print(text)
-    if options.out == RESULTS / "attack.json":
-        publish("attack", text)
+    one_thread()
+    results = run(options)
+    finish("attack", tables(results), options.out, lambda path: figures.attack(results, path))
 
 
 if __name__ == "__main__":

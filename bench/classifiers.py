@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.fsa import pillow
 from bench.common import load_images
@@ -36,7 +36,7 @@ def classifier(name: str) -> Classifier:
     build = import_module("efficientnet_lite_pytorch").EfficientNet.from_pretrained
     with contextlib.redirect_stdout(io.StringIO()):
         network = build(f"efficientnet-{name}", weights_path=weights.get_model_file_path())
-    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    network = fold(network.eval()).requires_grad_(False).to(memory_format=torch.channels_last)
     side = NATIVE[name]
 
     def logits(image: Tensor) -> Tensor:
@@ -45,6 +45,35 @@ def classifier(name: str) -> Classifier:
         return network(((image - 127) / 128).contiguous(memory_format=torch.channels_last))
 
     return logits
+
+
+NORMALISED = {
+    "_conv_stem": "_bn0",
+    "_conv_head": "_bn1",
+    "_expand_conv": "_bn0",
+    "_depthwise_conv": "_bn1",
+    "_project_conv": "_bn2",
+}
+
+
+def fold(network: nn.Module) -> nn.Module:
+    """The same function in half the time: frozen normalisations and even borders become part of the convolutions."""
+    for block in list(network.modules()):
+        for name, after in NORMALISED.items():
+            convolution, norm = getattr(block, name, None), getattr(block, after, None)
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+                convolution.weight.data *= scale[:, None, None, None]
+                convolution.bias = nn.Parameter(norm.bias - norm.running_mean * scale)
+                setattr(block, after, nn.Identity())
+        if isinstance(block, nn.ReLU6):
+            block.inplace = True
+        border = getattr(block, "static_padding", None)
+        if isinstance(border, nn.ZeroPad2d):
+            left, right, top, bottom = border.padding
+            if left == right and top == bottom:
+                block.padding, block.static_padding = (top, left), nn.Identity()
+    return network
 
 
 def labelled(directory: Path) -> tuple[list[str], Tensor, Tensor]:

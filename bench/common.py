@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import platform
@@ -22,8 +24,11 @@ from baselines import ALL, Baseline
 from jpegrad.data import photograph_names, photograph_path
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "bench" / "results"
 COMPARISON = ROOT / "docs" / "comparison.md"
+IMAGES = ROOT / "docs" / "images"
+CHECKOUT = COMPARISON.exists()
+# An installed package writes into the working directory.
+RESULTS = ROOT / "bench" / "results" if CHECKOUT else Path("bench", "results")
 PACKAGES = ("jpegrad", "torch", "numpy", "pillow", "opencv-python-headless", "kornia", "scikit-image")
 
 BINS = {"1–10": (1, 10), "11–25": (11, 25), "26–50": (26, 50), "51–75": (51, 75), "76–99": (76, 99)}
@@ -58,6 +63,12 @@ def load_images(directory: Path | None, limit: int | None = None, multiple: int 
     return images
 
 
+def middle(image: Tensor, side: int) -> Tensor:
+    """The middle of a photograph, in 0 ... 255."""
+    top, left = ((extent - side) // 2 for extent in image.shape[1:])
+    return image[:, top : top + side, left : left + side].float()
+
+
 def codec(**options: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """jpegrad.jpeg on images in 0 ... 255 with fixed options, in the form of a baseline's call."""
 
@@ -83,6 +94,15 @@ def earlier(before: int = 9999) -> dict[str, Baseline]:
         for name, baseline in ALL.items()
         if baseline.call is not None and baseline.year < before and (name != "kornia" or installed("kornia"))
     }
+
+
+def one_thread() -> None:
+    """One thread, and where it can be asked for a heap that keeps what is freed: large tensors need no new pages."""
+    torch.set_num_threads(1)
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too,
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: whose end is never given back.
 
 
 def installed(package: str) -> bool:
@@ -123,8 +143,9 @@ class Results:
 
     def add(self, key: str, cell: Any) -> None:
         self.cells[key] = cell
-        document = {"versions": versions(), "settings": self.settings, "cells": self.cells}
-        write_whole(self.path, json.dumps(document, indent=1) + "\n")
+        head = json.dumps({"versions": versions(), "settings": self.settings}, indent=1).removesuffix("\n}")
+        lines = (f"  {json.dumps(name)}: {json.dumps(one)}" for name, one in self.cells.items())
+        write_whole(self.path, head + ',\n "cells": {\n' + ",\n".join(lines) + "\n }\n}\n")
 
 
 def track(keys: Sequence[str], description: str) -> Iterable[str]:
@@ -143,6 +164,15 @@ def write_whole(path: Path, text: str) -> None:
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def finish(study: str, text: str, out: Path, figure: Callable[[Path], None] | None = None) -> None:
+    """Print a study's tables; those of the results that belong to a checkout go into its documentation too."""
+    print(text)
+    if CHECKOUT and out == RESULTS / f"{study}.json":
+        publish(study, text)
+        if figure:
+            figure(IMAGES / f"{study}.png")
 
 
 def publish(section: str, text: str, path: Path = COMPARISON) -> None:

@@ -1,4 +1,4 @@
-"""How close each approach comes to a real JPEG file: python -m bench.forward [--images DIR] [--full]."""
+"""How close each approach comes to a real JPEG file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,20 @@ from torch import Tensor
 
 from baselines import ALL, Baseline
 from baselines.fsa import pillow
-from bench.common import BINS, RESULTS, Results, bin_of, earlier, load_images, markdown, ours, publish, track
+from bench import figures
+from bench.common import (
+    BINS,
+    RESULTS,
+    Results,
+    bin_of,
+    earlier,
+    finish,
+    load_images,
+    markdown,
+    one_thread,
+    ours,
+    track,
+)
 
 FEW = (1, 3, 5, 10, 15, 25, 35, 50, 60, 75, 85, 90, 95, 99)
 SEED = 0
@@ -203,14 +216,11 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of PNG photographs (default: the bundled ones)")
     parser.add_argument("--full", action="store_true", help="every quality 1 ... 99 instead of 14 of them")
     parser.add_argument("--limit", type=int, help="at most so many photographs")
-    parser.add_argument("--out", type=Path, default=RESULTS / "forward.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "forward.json", help="(default: %(default)s)")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    one_thread()
     results = run(arguments.images, arguments.full, arguments.limit, arguments.out)
-    text = tables(results)
-    print(text)
-    if arguments.out == RESULTS / "forward.json":
-        publish("forward", text)
+    finish("forward", tables(results), arguments.out, lambda path: figures.forward(results, path))
 
 
 if __name__ == "__main__":

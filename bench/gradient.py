@@ -1,7 +1,7 @@
-"""Each gradient against the real codec's own: python -m bench.gradient [--images DIR] [--pairs N].
+"""Each gradient against the real codec's own.
 
 To the image: the derivative of E[loss(file(image + sigma noise))]. To quality and tables: how the error of real files
-moves with them. Recovery: what gradient descent through an approach finds, judged by real files.
+moves with them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import jpegrad
 from baselines import Baseline
 from baselines.fsa import pillow
 from bench.classifiers import classifier
-from bench.common import RESULTS, Results, earlier, load_images, markdown, ours, publish, track
-from bench.recover import TASKS
+from bench.common import RESULTS, Results, earlier, finish, load_images, markdown, one_thread, ours, track
 from bench.truth import Loss, agreement, quality_slope, smoothed_gradient, table_slopes
 
 SEED = 0
@@ -30,7 +29,6 @@ PARTS = 10
 SMOOTHED = ((10, 1.0), (10, 4.0), (50, 2.0), (90, 4.0))
 QUALITIES = (2, 5, 9, 10, 16, 25, 33, 42, 50, 58, 66, 74, 82, 90, 95, 98)
 TABLE_QUALITIES = (10, 50, 90)
-RECOVERY_SIDE = 96
 
 
 def image_subjects(sigma: float) -> dict[str, Baseline]:
@@ -150,15 +148,6 @@ def unsaturated(images: dict[str, Tensor], side: int) -> dict[str, Tensor]:
     return cut
 
 
-def crops(images: dict[str, Tensor], side: int) -> dict[str, Tensor]:
-    """The middle of each photograph, in 0 ... 255."""
-    cut = {}
-    for name, image in images.items():
-        top, left = ((extent - side) // 2 for extent in image.shape[1:])
-        cut[name] = image[:, top : top + side, left : left + side].float()
-    return cut
-
-
 def run(options: argparse.Namespace) -> Results:
     images = load_images(options.images, options.limit)
     settings = {"images": list(images), "pairs": options.pairs, "parts": PARTS, "side": SIDE, "seed": SEED}
@@ -176,9 +165,6 @@ def run(options: argparse.Namespace) -> Results:
         for who, subject in table_subjects().items():
             if "quality" in subject.differentiable:
                 work[f"quality/{who}/{name}"] = lambda a=image, s=subject: quality_cell(s, a)
-    for name, crop in crops(images, RECOVERY_SIDE).items():
-        for task, solve in TASKS.items():
-            work[f"{task}/{name}"] = lambda a=crop, f=solve: f(a)
     for key in track(results.missing(work), description="gradient"):
         results.add(key, work[key]())
     return results
@@ -242,13 +228,6 @@ def table_table(results: Results) -> str:
     return markdown(["approach", *(f"q {place}" for place in groups)], rows)
 
 
-def recovery_table(results: Results, task: str) -> str:
-    cells = [cell for key, cell in results.cells.items() if key.startswith(f"{task}/")]
-    fields = list(next(iter(cells[0].values())))
-    rows = [[name, *(f"{np.mean([c[name][f] for c in cells]):.3g}" for f in fields)] for name in cells[0]]
-    return markdown(["approach", *fields], rows)
-
-
 def report(results: Results) -> str:
     count = len(results.settings["images"])
     pairs = results.settings["pairs"]
@@ -270,8 +249,6 @@ def report(results: Results) -> str:
         "**To single table entries**: correlation / summed size, against real files with the entry moved by ±1, ±2",
         table_table(results),
     ]
-    for task, solve in TASKS.items():
-        parts += [f"**Recovery, {task}**: {solve.__doc__}", recovery_table(results, task)]
     return "\n\n".join(parts)
 
 
@@ -282,13 +259,10 @@ def main() -> None:
     parser.add_argument(
         "--pairs", type=int, default=4000, help="antithetic pairs per crop, quality and width"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS / "gradient.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "gradient.json", help="(default: %(default)s)")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    text = report(run(options))
-    print(text)
-    if options.out == RESULTS / "gradient.json":
-        publish("gradient", text)
+    one_thread()
+    finish("gradient", report(run(options)), options.out)
 
 
 if __name__ == "__main__":

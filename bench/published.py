@@ -1,4 +1,4 @@
-"""The adapter of Reich et al. beside a checkout of the published code: python -m bench.published CHECKOUT.
+"""The adapter of Reich et al. beside a checkout of the published code.
 
 Where a function jumps, the order of a sum decides. So the images get a little noise, which takes every coefficient
 off the rounding thresholds, both sides run in float64, and the gradient's loss leaves out the samples that lie within
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", type=Path, help="folder that holds the package diff_jpeg")
     parser.add_argument("--images", type=Path)
-    parser.add_argument("--out", type=Path, default=RESULTS / "published.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "published.json", help="(default: %(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="torch.meshgrid")

@@ -1,4 +1,4 @@
-"""Does the slope of the size predict the real file? python -m bench.rate [--images DIR] [--limit N] [--out FILE].
+"""Does the slope of the size predict the real file?
 
 At each photograph and quality every rate model predicts how the coded data grows or shrinks when tables, quality, image
 or levels move; the true change is that of the real file. Steps of tables are taken in the logarithm of the entries,
@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import jpegrad
-from bench.common import RESULTS, ROOT, Results, load_images, markdown, publish, track
+from bench.common import CHECKOUT, RESULTS, ROOT, Results, load_images, markdown, publish, track
 from jpegrad.rate import ALL, RateModel, marginal_costs
 from jpegrad.rate.size import header_bytes
 
@@ -384,12 +384,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, help="folder of PNG photographs; default: the bundled ones")
     parser.add_argument("--limit", type=int, help="at most so many photographs")
-    parser.add_argument("--out", type=Path, default=RESULTS / "rate.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "rate.json", help="(default: %(default)s)")
     options = parser.parse_args()
     results = run(options.images, options.limit, options.out)
     text = tables(results)
     print(text)
-    if options.out == RESULTS / "rate.json":
+    if CHECKOUT and options.out == RESULTS / "rate.json":
         publish("rate", text, PAGE)
         figure(results, FIGURE)
 

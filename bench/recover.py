@@ -1,9 +1,11 @@
-"""Gradient descent through JPEG, judged by real files: recover a quality, recover tables."""
+"""What gradient descent through each approach finds, judged by real files."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,38 +14,44 @@ from torch import Tensor
 import jpegrad
 from baselines import Baseline
 from baselines.fsa import pillow
-from bench.common import codec, earlier, ours
-from bench.truth import file_with_tables, squared_error
-from jpegrad.surrogates import Surrogate, smoothed_round, smoothed_slope
+from bench.common import (
+    RESULTS,
+    Results,
+    codec,
+    earlier,
+    finish,
+    load_images,
+    markdown,
+    middle,
+    one_thread,
+    ours,
+    track,
+)
+from bench.prefilter import train
+from bench.truth import file_cost, file_with_tables, squared_error, trade_off
+from jpegrad.surrogates import table_relative
 
+SEED = 0
+SIDE = 96
 SECRETS = (8, 25, 50, 80)
 STARTS = (20.0, 65.0)
-
+DESCENTS = (10, 75)
 
 # (image, quality [B], base tables or None, progress 0 ... 1) -> coded image.
 Coder = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
-
-
-def relative(width: float) -> Surrogate:
-    """The staircase smoothed by `width` times the coefficient: what a table entry known to that accuracy does to it."""
-    return Surrogate(
-        "relative",
-        lambda u, step, component: smoothed_round(u, width * u.detach().abs()),
-        lambda u, step, component: smoothed_slope(u, width * u.detach().abs()),
-        "Gaussian in table space",
-    )
+Outcome = dict[str, dict[str, float]]
 
 
 def annealed(image: Tensor, quality: Tensor, base: Tensor | None, progress: float) -> Tensor:
-    """The soft forward, its staircase smoothed by half of each coefficient at first, by 3 % at last."""
-    return codec(forward="soft", surrogate=relative(0.5 * 0.06**progress))(image, quality, base)
+    """The soft forward, its staircase smoothed by half of each level at first, by 3 % at last."""
+    return codec(forward="soft", surrogate=table_relative(0.5 * 0.06**progress))(image, quality, base)
 
 
 def steady(subject: Baseline) -> Coder:
     return lambda image, quality, base, progress: subject.call(image, quality, base)
 
 
-def subjects() -> dict[str, Coder]:
+def table_subjects() -> dict[str, Coder]:
     """Published approaches with a gradient to quality and tables at 4:2:0, and the ways of this package."""
     published = earlier()
     return {
@@ -53,17 +61,34 @@ def subjects() -> dict[str, Coder]:
         "jpegrad": steady(ours("default", "")),
         "jpegrad identity": steady(ours("identity", "", table_surrogate="identity")),
         "jpegrad table_gaussian": steady(ours("table_gaussian", "", table_surrogate="table_gaussian")),
-        "jpegrad relative 15 %": steady(ours("relative", "", table_surrogate=relative(0.15))),
+        "jpegrad table_relative": steady(ours("relative", "", table_surrogate="table_relative")),
         "jpegrad soft": steady(ours("soft", "", forward="soft")),
-        "jpegrad soft annealed": annealed,
+        "jpegrad soft, table_relative narrowing": annealed,
     }
 
 
-def recover_quality(image: Tensor) -> dict[str, dict[str, float]]:
+def image_subjects() -> dict[str, Coder]:
+    """For tasks whose gradient goes to the image."""
+    published = earlier()
+    names = ("fsa", "uniform_noise", "shin_tables", "soft_round", "reich_soft", "reich_ste")
+    return {
+        **{
+            name: lambda image, quality, base, progress, call=published[name].call: call(image, quality)
+            for name in names
+        },
+        "jpegrad": steady(ours("default", "")),
+        "jpegrad identity": steady(ours("identity", "", surrogate="identity")),
+        "jpegrad cubic": steady(ours("cubic", "", surrogate="cubic")),
+        "jpegrad soft": steady(ours("soft", "", forward="soft")),
+        "jpegrad soft, soft_round": steady(ours("bend", "", forward="soft", surrogate="soft_round")),
+    }
+
+
+def recover_quality(image: Tensor) -> Outcome:
     """From a photograph and its file: Adam (40 steps of 2, cosine decay), secrets 8, 25, 50, 80, starts 20 and 65."""
     targets = {secret: pillow(image[None], torch.tensor([float(secret)])) for secret in SECRETS}
     outcomes = {}
-    for name, coder in subjects().items():
+    for name, coder in table_subjects().items():
         misses = []
         for secret, start in product(SECRETS, STARTS):
             q = torch.tensor([start], requires_grad=True)
@@ -76,9 +101,9 @@ def recover_quality(image: Tensor) -> dict[str, dict[str, float]]:
     return outcomes
 
 
-def recover_tables(image: Tensor) -> dict[str, dict[str, float]]:
+def recover_tables(image: Tensor) -> Outcome:
     """From a photograph and its file with secret tables: Adam (100 steps of 1, cosine decay) from Annex K."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(SEED)
     annex_k = jpegrad.tables.annex_k(50.0).float()
     secret = (annex_k * (0.4 + 1.2 * torch.rand(annex_k.shape, generator=generator))).round().clamp(1, 255)
     target = file_with_tables(image, secret)
@@ -91,10 +116,36 @@ def recover_tables(image: Tensor) -> dict[str, dict[str, float]]:
 
     fifty = torch.tensor([50.0])
     outcomes = {"the start, Annex K": judge(annex_k)}
-    for name, coder in subjects().items():
+    for name, coder in table_subjects().items():
         base = annex_k.clone().requires_grad_()
         descend(base, lambda b, t, c=coder: c(image[None], fifty, b, t), target[None], 100, 1.0, (1, 255))
         outcomes[name] = judge(base.detach())
+    return outcomes
+
+
+def rate_distortion(image: Tensor) -> Outcome:
+    """Pixels that lower squared error + λ · bits of the real file: Adam (30 steps of 0.4, cosine decay), the same
+    slope of the size for all, λ the trade-off of the quality scale itself; against the unchanged photograph's file."""
+    outcomes: Outcome = {name: {} for name in image_subjects()}
+    for quality in DESCENTS:
+        price = trade_off([image], quality)
+        size, error = file_cost(image, quality)
+        q = torch.tensor([float(quality)])
+        for name, coder in image_subjects().items():
+            torch.manual_seed(SEED)
+            pixels = image[None].clone().requires_grad_()
+            optimizer = torch.optim.Adam([pixels], lr=0.4, betas=(0.8, 0.95))
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 30)
+            for step in range(30):
+                optimizer.zero_grad()
+                distortion = (coder(pixels, q, None, step / 29) - image).square().sum()
+                coefficients = jpegrad.encode(pixels, quality=quality, value_range=(0.0, 255.0))
+                (distortion + price * jpegrad.bits(coefficients).sum()).backward()
+                optimizer.step()
+                schedule.step()
+            found, off = file_cost(pixels.detach()[0], quality, image)
+            change = (off + price * found) / (error + price * size) - 1
+            outcomes[name][f"cost at q {quality} (%)"] = 100 * change
     return outcomes
 
 
@@ -118,7 +169,77 @@ def descend(
             variable.clamp_(*limits)
 
 
-TASKS: dict[str, Callable[[Tensor], dict[str, dict[str, float]]]] = {
+TASKS: dict[str, Callable[[Tensor], Outcome]] = {
     "recover quality": recover_quality,
     "recover tables": recover_tables,
+    "rate and distortion": rate_distortion,
 }
+
+
+def run(options: argparse.Namespace) -> Results:
+    images = load_images(options.images, options.limit)
+    settings = {"images": list(images), "seed": SEED, "side": SIDE, "steps of the networks": options.steps}
+    results = Results(options.out, settings)
+    work: dict[str, Callable[[], Outcome]] = {}
+    for name, image in images.items():
+        crop = middle(image, SIDE)
+        for task, solve in TASKS.items():
+            work[f"{task}/{name}"] = lambda a=crop, f=solve: f(a)
+    for name, coder in image_subjects().items():
+        for seed in range(options.seeds):
+            work[f"networks/{name}/{seed}"] = lambda c=coder, s=seed: train(
+                c, list(images.values()), options.steps, s
+            )
+    for key in track(results.missing(work), description="recover"):
+        results.add(key, work[key]())
+    return results
+
+
+def task_table(results: Results, task: str) -> str:
+    cells = [cell for key, cell in results.cells.items() if key.startswith(f"{task}/")]
+    fields = list(next(iter(cells[0].values())))
+    rows = [[name, *(f"{np.mean([c[name][f] for c in cells]):.3g}" for f in fields)] for name in cells[0]]
+    return markdown(["approach", *fields], rows)
+
+
+def network_table(results: Results) -> str:
+    groups: dict[str, list[dict[str, float]]] = {}
+    for key, cell in results.cells.items():
+        if key.startswith("networks/"):
+            groups.setdefault(key.split("/")[1], []).append(cell)
+    fields = list(next(iter(groups.values()))[0])
+    rows = []
+    for name, cells in groups.items():
+        values = [[cell[field] for cell in cells] for field in fields]
+        rows.append([name, *(f"{np.mean(v):.2f} ({min(v):.2f} … {max(v):.2f})" for v in values)])
+    return markdown(["approach", *fields], rows)
+
+
+def report(results: Results) -> str:
+    parts = [f"{len(results.settings['images'])} photographs, the middle {SIDE} × {SIDE}."]
+    for task, solve in TASKS.items():
+        title = " ".join((solve.__doc__ or "").split())
+        parts += [f"**{task.capitalize()}**. {title}", task_table(results, task)]
+    title = " ".join((train.__doc__ or "").split())
+    steps = results.settings["steps of the networks"]
+    parts += [
+        f"**Networks**. {title} {steps} steps; mean (least … most) over seeds.",
+        network_table(results),
+    ]
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, help="folder of PNG photographs (default: the bundled ones)")
+    parser.add_argument("--limit", type=int, help="at most so many photographs")
+    parser.add_argument("--steps", type=int, default=200, help="of training the networks")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of the networks per approach")
+    parser.add_argument("--out", type=Path, default=RESULTS / "recover.json", help="(default: %(default)s)")
+    options = parser.parse_args()
+    one_thread()
+    finish("recover", report(run(options)), options.out)
+
+
+if __name__ == "__main__":
+    main()

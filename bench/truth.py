@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import jpegrad
 from baselines.fsa import PILLOW_SUBSAMPLING, pillow
 
 # Decoded images [B, 3, H, W] in 0 ... 255 -> one loss each [B].
@@ -126,3 +127,21 @@ def table_slopes(image: Tensor, tables: Tensor, subsampling: str, moves: tuple[i
             rises.append((above - below) / (high - low))
         slopes[index] = float(np.mean(rises))
     return slopes
+
+
+def file_cost(image: Tensor, quality: float, original: Tensor | None = None) -> tuple[float, float]:
+    """Bits of the file of one image, and the squared error of its picture to the original, summed."""
+    rounded = image.round().clamp(0, 255)
+    with torch.no_grad():
+        bits = jpegrad.bits(jpegrad.encode(rounded.to(torch.uint8), quality=quality))
+        decoded = pillow(rounded[None], torch.tensor([float(quality)]))[0]
+    error = (decoded - (image if original is None else original)).double().square().sum()
+    return float(bits), float(error)
+
+
+def trade_off(images: Sequence[Tensor], quality: float) -> float:
+    """Squared error per bit that the quality scale itself asks for, between qualities a tenth lower and higher."""
+    low, high = (
+        np.sum([file_cost(image, round(quality * factor)) for image in images], 0) for factor in (0.9, 1.1)
+    )
+    return float((low[1] - high[1]) / (high[0] - low[0]))

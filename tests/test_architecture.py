@@ -20,7 +20,7 @@ OUTER = {*FILES, "", "nn", "tune", "data"}
 # has one of its own; "" is the package itself, as `import jpegrad` gives it.
 ARROWS: dict[str, set[str]] = {
     "surrogates": set(),
-    "tables": {"files", "surrogates"},
+    "tables": {"files", "surrogates", "data"},
     "spec": {"surrogates", "tables"},
     "coefficients": GROUND,
     "data": set(),
@@ -62,6 +62,7 @@ PUBLIC = {
     "surrogates",
     "tables",
     "to_bytes",
+    "tune",
     "write",
 }
 

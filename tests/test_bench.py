@@ -1,17 +1,23 @@
 """The instruments of the studies: what they measure on cases with a known answer, and that results survive."""
 
 import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from baselines.fsa import pillow
-from bench import ablate, attack, common, forward, gradient
+from bench import ablate, attack, classifiers, common, forward, gradient, prefilter, recover
 from bench.recover import annealed, descend
 from bench.truth import Estimate, agreement, file_with_tables, quality_slope, smoothed_gradient, table_slopes
 from jpegrad import tables
+from jpegrad.cli import app
 
 
 def test_results_go_on_where_they_stopped(tmp_path: Path) -> None:
@@ -109,8 +115,8 @@ def test_attacks_stay_in_their_ball_and_succeed(name: str) -> None:
         assert offset.abs().max() == 4
     else:
         assert (attack.lengths(offset) < 4 + 0.3).all()
-    before = attack.judge(logits, images, classes, quality)[1]
-    after = attack.judge(logits, adversarial, classes, quality)[1]
+    before = attack.judge(logits, images, classes, quality)["cross_entropy"]
+    after = attack.judge(logits, adversarial, classes, quality)["cross_entropy"]
     assert np.mean(after) > np.mean(before) + 1
 
 
@@ -145,11 +151,139 @@ def test_annealed_descent_finds_a_quality(photograph) -> None:  # type: ignore[n
     assert abs(round(float(q.detach())) - 25) <= 1
 
 
+def test_more_pictures_go_on_where_fewer_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (8, 3, 32, 32), generator=generator).float()
+    readout = torch.randn(5, 3 * 32 * 32, generator=generator)
+    seen = []
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return (x / 255 - 0.5).flatten(1) @ readout.T
+
+    classes = logits(pillow(images, torch.full((8,), 50.0))).argmax(1)
+    monkeypatch.setattr(attack, "BATCH", 2)
+    monkeypatch.setattr(attack, "classifier", lambda model: logits)
+    monkeypatch.setattr(attack, "unlabelled", lambda logits: ([str(i) for i in range(8)], images, classes))
+
+    def options(count: int, name: str) -> Namespace:
+        return Namespace(
+            labelled=None,
+            images=count,
+            models=["lite0"],
+            attacks=["PGD"],
+            budgets=[2.0],
+            qualities=[50],
+            approaches=["fsa"],
+            out=tmp_path / name,
+        )
+
+    key = "lite0/PGD/2/50/fsa"
+    attack.run(options(3, "grown.json"))
+    grown = attack.run(options(7, "grown.json"))
+    at_once = attack.run(options(7, "at_once.json"))
+    assert len(grown.cells[key]["right"]) == 7
+    assert grown.cells[key] == at_once.cells[key]
+    seen.clear()
+    attack.run(options(5, "grown.json"))
+    assert not seen
+
+
+def test_gains_are_paired_on_what_both_rows_have() -> None:
+    short = {5: {"right": [0, 1], "cross_entropy": [3.0, 1.0]}}
+    long = {
+        5: {"right": [1, 1, 1], "cross_entropy": [1.0, 0.5, 9.0]},
+        18: {"right": [1], "cross_entropy": [0.0]},
+    }
+    assert attack.gains(short, long).tolist() == [2.0, 0.5]
+    assert attack.gain(short, long, [18]) == "–"
+    assert attack.counts(long) == "1 … 3"
+
+
+def test_folding_changes_no_answer() -> None:
+    torch.manual_seed(0)
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self._conv_stem = torch.nn.Conv2d(3, 8, 3, bias=False)
+            self._conv_stem.static_padding = torch.nn.ZeroPad2d((1, 1, 1, 1))
+            self._bn0 = torch.nn.BatchNorm2d(8)
+            self._swish = torch.nn.ReLU6()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self._swish(self._bn0(self._conv_stem(self._conv_stem.static_padding(x))))
+
+    block = Block()
+    for _ in range(20):
+        block(3 + 2 * torch.randn(4, 3, 9, 9))
+    block.eval()
+    x = 3 + 2 * torch.randn(2, 3, 9, 9)
+    before = block(x)
+    folded = classifiers.fold(block)
+    assert isinstance(folded._bn0, torch.nn.Identity)
+    torch.testing.assert_close(folded(x), before, rtol=1e-5, atol=1e-5)
+
+
+def test_networks_start_as_the_identity_and_training_moves_them() -> None:
+    x = torch.rand(1, 3, 16, 16) * 255
+    assert torch.equal(prefilter.Residual()(x), x)
+    image = next(iter(common.load_images(None, 1).values()))[:, :128, :128]
+    coder = recover.image_subjects()["jpegrad"]
+    assert set(prefilter.train(coder, [image], 0, 0).values()) == {0.0}
+    trained = prefilter.train(coder, [image], 3, 0)
+    assert any(abs(change) > 1e-6 for change in trained.values())
+    assert trained == prefilter.train(coder, [image], 3, 0)
+
+
+def test_the_command_lists_every_study_and_hands_its_options_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    runner = CliRunner()
+    listed = runner.invoke(app, ["bench"]).output
+    assert all(study in listed for study in (*STUDIES, "paper", "rate", "speed"))
+    help_of_study = runner.invoke(app, ["bench", "attack", "--help"])
+    assert help_of_study.exit_code == 0 and "--labelled" in help_of_study.output
+    assert "study: expected one of ablate" in str(runner.invoke(app, ["bench", "nothing"]).exception)
+
+
+def test_a_missing_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    monkeypatch.delitem(sys.modules, "bench.ablate")
+    error = CliRunner().invoke(app, ["bench", "ablate"]).exception
+    assert isinstance(error, OSError)
+    assert "ablate needs the package skimage.metrics: pip install 'jpegrad[bench]'" in str(error)
+
+
+@pytest.mark.slow
+def test_the_studies_run_from_an_installed_package(tmp_path: Path) -> None:
+    """What `build_py` puts into a wheel, in a place that knows no checkout."""
+    site, work = tmp_path / "site", tmp_path / "work"
+    work.mkdir()
+    build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(site)]
+    subprocess.run(build, cwd=common.ROOT, check=True, capture_output=True, timeout=300)
+    assert (site / "jpegrad" / "studies" / "baselines" / "reich.py").is_file()
+    script = "import jpegrad; print(jpegrad.__file__); from jpegrad.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", script, "bench", "ablate", "--limit", "1", "--no-attack"],
+        cwd=work,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert str(site) in result.stdout and "all real" in result.stdout, result.stderr
+    assert (work / "bench" / "results" / "ablate.json").is_file()
+
+
 STUDIES = {
     "forward": forward.tables,
     "attack": attack.tables,
     "gradient": gradient.report,
     "ablate": ablate.report,
+    "recover": recover.report,
 }
 
 

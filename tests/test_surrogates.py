@@ -1,6 +1,7 @@
 """Every surrogate obeys the same laws: its slope is the derivative of its soft function, and its floor is a floor's."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ EVERY = [
     surrogates.soft_round(20.0),
     surrogates.gaussian(0.1),
     surrogates.gaussian(8.0),
+    surrogates.table_relative(0.03),
+    surrogates.table_relative(0.5),
 ]
 
 
@@ -201,3 +204,34 @@ def test_sigma_reaches_the_gaussian() -> None:
         gradients.append(x.grad)
     assert torch.equal(gradients[0], gradients[1])
     assert not torch.equal(gradients[0], gradients[2])
+
+
+def test_relative_width_is_that_of_a_table_entry_known_to_a_share() -> None:
+    """Averaging the true staircase over a table entry with relative noise gives the soft function."""
+    generator = torch.Generator().manual_seed(0)
+    rho, step = 0.05, torch.tensor(16.0, dtype=torch.float64)
+    noise = torch.randn(400_000, generator=generator, dtype=torch.float64)
+    for u in (3.2, 3.45, 5.6, 8.3):
+        averaged = (u + rho * round(u) * noise).round().mean()
+        soft = surrogates.table_relative(rho).soft(torch.tensor(u, dtype=torch.float64), step, LUMA)
+        assert soft.item() == pytest.approx(averaged.item(), abs=5e-3)
+
+
+def test_the_narrowing_width_goes_down_in_a_straight_line() -> None:
+    widths = [surrogates.narrowing(3.0, progress / 10) for progress in range(11)]
+    assert widths[0] == 12 and widths[-1] == 2.25
+    assert all(b - a == pytest.approx(-0.975) for a, b in pairwise(widths))
+
+
+@pytest.mark.parametrize("progress", [-0.1, 1.1, float("nan")])
+def test_narrowing_refuses_what_is_no_share(progress: float) -> None:
+    with pytest.raises(ValueError, match="progress: expected a number from 0 to 1"):
+        surrogates.narrowing(2.0, progress)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("inf")])
+def test_widths_are_positive(wrong: float) -> None:
+    with pytest.raises(ValueError, match="rho: expected a positive number"):
+        surrogates.table_relative(wrong)
+    with pytest.raises(ValueError, match="budget: expected a positive number"):
+        surrogates.narrowing(wrong, 0.0)

@@ -207,7 +207,7 @@ def test_the_kernel_chooses_what_pytorch_chooses(mode: str, monkeypatch: pytest.
         if i % 3 == 1:  # many ties
             values = [(2 * u).round() / 2 for u in values]
         grids = [u.shape[-4:-2] for u in values]
-        shapes = [(8, 8), (), (1, 8, 1)] if i % 4 == 1 else [(*batch, *grid, 1, 8)[-4:] for grid in grids]
+        shapes = [(8, 8), (), (1, 8, 1)] if i % 4 == 1 else [(*batch, *grid, 1, 8) for grid in grids]
         weights = [torch.rand(shape) for shape in shapes[: len(values)]] if i % 2 else None
         lam: float | Tensor = torch.rand(batch) * 40 if i % 3 else 7.0
         tables = some_tables(*(batch if i % 2 else ()), count=max(1, count - i % 2))

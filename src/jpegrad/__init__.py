@@ -16,3 +16,4 @@ from jpegrad import nn as nn
 from jpegrad import rate as rate
 from jpegrad import surrogates as surrogates
 from jpegrad import tables as tables
+from jpegrad import tune as tune

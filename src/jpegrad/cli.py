@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from jpegrad.commands import code, files, listing
+from jpegrad.commands import bench, code, files, listing, tune
 
 app = typer.Typer(
     help="The JPEG codec, inside autograd.",
@@ -21,8 +21,13 @@ app.command("demo")(listing.demo)
 app.command("jpeg")(code.jpeg)
 app.command("size")(code.size)
 app.command("inspect")(files.inspect)
+app.command("tune")(tune.tune)
+app.command("tune-dataset")(tune.tune_dataset)
 app.command("surrogates")(listing.surrogates)
 app.command("backends")(listing.backends)
+# What follows the study's name belongs to the study.
+REST = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+app.command("bench", context_settings=REST)(bench.bench)
 
 
 def main() -> None:

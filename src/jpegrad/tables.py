@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jpegrad.data import table_names, table_path
 from jpegrad.files import write_atomically
 from jpegrad.surrogates import Elementwise, Surrogate, identity, leaky_clamp, straight_through
 
@@ -285,7 +286,11 @@ def save(path: str | os.PathLike[str], tables: Tensor, **about: str) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Tensor:
-    """Read tables that :func:`save` wrote, or a bare nested list.
+    """Read tables that :func:`save` wrote, or a bare nested list; or tables that ship with the package.
+
+    Args:
+        path: of the file; or one of ``"mse"``, ``"ms-ssim"``, ``"mix"``, tables learned for that metric, to be scaled
+            to a quality by :func:`scale` (``"./mse"`` is a file of such a name).
 
     Returns:
         ``[n, 8, 8]``, float32.
@@ -300,7 +305,11 @@ def load(path: str | os.PathLike[str]) -> Tensor:
         >>> save(f"{folder.name}/tables.json", annex_k(75))
         >>> load(f"{folder.name}/tables.json").shape
         torch.Size([2, 8, 8])
+        >>> scale(load("mse"), 75).shape
+        torch.Size([2, 8, 8])
     """
+    if path in table_names():
+        path = table_path(os.fspath(path))
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         tables = torch.tensor(

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 import jpegrad
-from jpegrad.backends import native, native_abi, native_ops
-from jpegrad.spec import SUBSAMPLING, Spec
+from jpegrad.backends import native, native_abi, native_levels, native_ops
+from jpegrad.rate import codes
+from jpegrad.spec import SUBSAMPLING, Spec, blocks, ratios
 from jpegrad.surrogates import ALL
 
 POISON = 0xA5
@@ -128,6 +129,73 @@ def one_round() -> None:
         raise RuntimeError("decode: not what jpeg gives")
 
 
+def one_round_of_levels() -> None:
+    """Counting and choosing random levels, undefined ones too, against the same call on plain tensors."""
+    batch, channels = random.choice((1, 1, 2, 3)), random.choice((3, 3, 1))
+    size = tuple(random.choice((random.randint(1, 40), random.randint(1, 140))) for _ in range(2))
+    subsampling = random.choice(list(SUBSAMPLING)) if channels == 3 else "4:4:4"
+    sampling = SUBSAMPLING[subsampling]
+    torch.set_num_threads(random.choice((1, 2, 5)))
+    native_abi.PIXELS_PER_THREAD = random.choice((1, 1000))
+    dtype = random.choice((torch.float32, torch.float64))
+    planes = []
+    for ratio in ratios(channels, subsampling):
+        shape = (batch, *blocks(size, ratio), 8, 8)
+        plane = (
+            torch.randn(shape, dtype=dtype)
+            * 10 ** random.uniform(-1, 3)
+            * (torch.rand(shape) < random.random())
+        )
+        odd = torch.tensor([torch.nan, torch.inf, -torch.inf, 1e30, -1e30, 1023.5, -2048.0])
+        strange = torch.rand(shape) < random.choice((0, 0, 1e-3))
+        plane[strange] = odd[torch.randint(len(odd), (int(strange.sum()),))].to(dtype)
+        planes.append(plane)
+    k = native_abi.Codec(
+        height=size[0], width=size[1], channels=channels, table_count=2, h=sampling[0], v=sampling[1]
+    )
+
+    expected = torch.ops.jpegrad.native_scan_counts(planes, *size, sampling)
+    floats = [plane.round().float() for plane in planes]
+    counts = Guarded(tuple(expected.shape), torch.int64)
+    native_abi.invoke(
+        "scan_counts", k, batch, planes=native_abi.pointers(floats), counts=counts.tensor.data_ptr()
+    )
+    counts.check("scan_counts")
+    if not torch.equal(counts.tensor, expected):
+        raise RuntimeError("scan_counts: another result in another place")
+    book = codes.code_book(codes.DEFAULT[: counts.tensor.shape[1]])[None]
+    expected = torch.ops.jpegrad.native_scan_bytes(planes, book, *size, sampling)
+    found = Guarded((batch,), torch.int64)
+    fields = {"counts": found.tensor.data_ptr(), "book": book.data_ptr(), "book_stride": 0}
+    native_abi.invoke("scan_bytes", k, batch, planes=native_abi.pointers(floats), **fields)
+    found.check("scan_bytes")
+    if not torch.equal(found.tensor, expected):
+        raise RuntimeError("scan_bytes: another result in another place")
+
+    tables = torch.randint(1, 256, random.choice(((2, 8, 8), (batch, 2, 8, 8)))).double()
+    kinds = 1 if channels == 1 else 2
+    prices = [
+        torch.rand(batch, kinds, 12, *run, dtype=torch.float64) * random.uniform(0, 1e4)
+        for run in ((64,), ())
+    ]
+    shapes = random.choice(((), (8, 8), (batch, 1, 1, 1, 8)))
+    weights = [torch.rand(shapes, dtype=dtype) for _ in planes] if random.random() < 0.6 else []
+    arguments = (tables, weights, *prices, *size, sampling)
+    expected = torch.ops.jpegrad.native_trellis(planes, *arguments)
+    moved = [Guarded(tuple(plane.shape), dtype, random.choice((0, 1)) * dtype.itemsize) for plane in planes]
+    for each, plane in zip(moved, planes, strict=True):
+        each.tensor.copy_(plane)
+    again = torch.ops.jpegrad.native_trellis([each.tensor for each in moved], *arguments)
+    out = [Guarded(tuple(plane.shape), dtype, random.choice((0, 1)) * dtype.itemsize) for plane in planes]
+    native_levels.choose(planes, [each.tensor for each in out], *arguments)
+    for each, first, second in zip(out, expected, again, strict=True):
+        each.check("trellis")
+        if not (torch.equal(each.tensor, first) and torch.equal(second, first)):
+            raise RuntimeError("trellis: another result in another place")
+        if not first.isfinite().all() or first.abs().max() > 1024:
+            raise RuntimeError("trellis: a level that no file holds")
+
+
 def fuzz(seed: int, rounds: int) -> None:
     threads, grain = torch.get_num_threads(), native_abi.PIXELS_PER_THREAD
     random.seed(seed)
@@ -135,6 +203,7 @@ def fuzz(seed: int, rounds: int) -> None:
     try:
         for _ in range(rounds):
             one_round()
+            one_round_of_levels()
     finally:
         torch.set_num_threads(threads)
         native_abi.PIXELS_PER_THREAD = grain

@@ -2,7 +2,7 @@
 
     python -m tests.fuzz.native_mutants [NAME ...]
 
-Every mutant must be caught: by the tests of ``test_native.py`` that compare with the reference.
+Every mutant must be caught: by the tests that compare with the reference.
 """
 
 import os
@@ -13,7 +13,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native"
-TESTS = "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has or number_of_threads"
+CODEC = "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has or number_of_threads"
+# Test files and what to take of them, for mutants of a source of its own; else those of the codec.
+TESTS = {
+    "scan.cpp": (["tests/test_rate_native.py"], "every_mode or no_file or between"),
+    "trellis.cpp": (["tests/test_trellis.py"], "kernel_chooses"),
+}
 
 # name: (file, what stands there, what the mutant has instead)
 MUTANTS = {
@@ -80,6 +85,26 @@ MUTANTS = {
         "lane < HALF; lane++) sum +=",
         "lane < HALF - 1; lane++) sum +=",
     ),
+    "scan: undefined levels": ("scan.cpp", "x = (F32)((I32)x & (I32)(x == x));", ""),
+    "scan: levels clamped too early": ("scan.cpp", "MAX_LEVEL = 32767", "MAX_LEVEL = 2047"),
+    "scan: 16 zeros without a ZRL": ("scan.cpp", "run > 15; run -= 16", "run > 16; run -= 16"),
+    "scan: AC not clamped": ("scan.cpp", "clamped(levels[ZIGZAG[k]], MAX_AC)", "levels[ZIGZAG[k]]"),
+    "scan: dummy blocks below": ("scan.cpp", "if (below) x = mcu_x * h + h - 1;", ""),
+    "scan: last byte stuffed": ("scan.cpp", "(bits >> at & 0xFF) == 0xFF ? 2 : 1", "1"),
+    "trellis: equal paths": ("trellis.cpp", "if (sum < low) {", "if (sum <= low) {"),
+    "trellis: search stops too early": ("trellis.cpp", "least[i] < low", "cost[i] < low"),
+    "trellis: lower level of 2": ("trellis.cpp", "if (level > 1) {", "if (level > 2) {"),
+    "trellis: half rounds down": ("trellis.cpp", "below >= 0.5", "below > 0.5"),
+    "trellis: no end of block": (
+        "trellis.cpp",
+        "path.best(64, c.ac[0], &total)",
+        "path.best(64, c.ac[1], &total)",
+    ),
+    "trellis: DC in raster order": ("trellis.cpp", "found.v = i ? 1 : c.v;", "found.v = 1;"),
+    "trellis: last DC one above": ("trellis.cpp", "if (cost[2] < cost[last]) last = 2;", ""),
+    "trellis: luma's prices for chroma": ("trellis.cpp", "? 1 : 2) + (i > 0)", "? 1 : 2)"),
+    "trellis: weights turned": ("trellis.cpp", "(i & 7) * stride[3]", "(i >> 3) * stride[3]"),
+    "trellis: weights of the first image": ("trellis.cpp", "image * t.weight_strides[i][0]", "0"),
 }
 ROUNDED = """static Codec rounded(Codec c) {
     c.forward_bias[1]++;
@@ -119,19 +144,8 @@ def caught(name: str, folder: Path) -> bool:
         "-w",
     ]
     subprocess.run([*compiler, "-o", library, *folder.glob("*.cpp")], check=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        "tests/test_native.py",
-        "tests/test_native_safety.py",
-        "-k",
-        TESTS,
-    ]
+    paths, chosen = TESTS.get(file, (["tests/test_native.py", "tests/test_native_safety.py"], CODEC))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *paths, "-k", chosen]
     environment = {**os.environ, "JPEGRAD_NATIVE_LIBRARY": str(library), "JPEGRAD_NATIVE": "best"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if run.returncode not in (0, 1):

@@ -89,8 +89,24 @@ def _trellis(
     """
     unrounded = [u.contiguous() for u in unrounded]
     levels = _fake_trellis(unrounded)
+    choose(unrounded, levels, tables, weights, ac_prices, dc_prices, height, width, sampling)
+    return levels
+
+
+def choose(
+    unrounded: list[Tensor],
+    levels: list[Tensor],
+    tables: Tensor,
+    weights: list[Tensor],
+    ac_prices: Tensor,
+    dc_prices: Tensor,
+    height: int,
+    width: int,
+    sampling: list[int],
+) -> None:
+    """The operator with room for its result."""
     if not levels[0].numel():
-        return levels
+        return
     h, v = sampling
     k = abi.Codec(height=height, width=width, channels=len(levels), h=h, v=v, table_count=tables.shape[-3])
     fields: dict[str, Any] = {
@@ -106,7 +122,6 @@ def _trellis(
         strides = [(c_int64 * 5)(*w.stride()) for w in spread]
         fields |= {"weights": abi.pointers(spread), "weight_strides": (c_int64 * 5 * 3)(*strides)}
     abi.choose(k, len(levels[0]), **fields)
-    return levels
 
 
 KERNELS: dict[str, Callable[..., Any]] = {}

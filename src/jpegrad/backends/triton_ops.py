@@ -6,6 +6,7 @@
 (1, 2, 4; 128, 256, 512 too if the value is no number), of the decoded Y (8) and of the decoder's R, G, B (16, 32, 64).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -284,6 +285,13 @@ def _decode_backward(gradient: Tensor, flags: Tensor, chroma_flags: Tensor, sett
     return found
 
 
+def register(name: str, run: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """An operator for CUDA tensors, for the interpreter's on the CPU, and for the compiler."""
+    LIBRARY.impl(name, run, "CUDA")
+    LIBRARY.impl(name, run, "CPU")
+    torch.library.register_fake(f"jpegrad::{name}", fake)
+
+
 for _name, _run, _fake in (
     ("triton_jpeg", _jpeg, _fake_jpeg),
     ("triton_jpeg_saving", _jpeg_saving, _fake_jpeg_saving),
@@ -293,6 +301,4 @@ for _name, _run, _fake in (
     ("triton_decode", _decode, _fake_decode),
     ("triton_decode_backward", _decode_backward, _fake_decode_backward),
 ):
-    LIBRARY.impl(_name, _run, "CUDA")
-    LIBRARY.impl(_name, _run, "CPU")
-    torch.library.register_fake(f"jpegrad::{_name}", _fake)
+    register(_name, _run, _fake)

@@ -1,8 +1,9 @@
-"""The photographs that ship with the package; ``photos/README.md`` says where they come from."""
+"""What ships with the package: photographs (``photos/README.md`` says whence), learned tables (``tables/*.json``)."""
 
 from pathlib import Path
 
 _PHOTOS = Path(__file__).parent / "photos"
+_TABLES = Path(__file__).parent / "tables"
 
 
 def photograph_names() -> tuple[str, ...]:
@@ -40,3 +41,40 @@ def photograph_path(name: str) -> Path:
     if name not in names:
         raise ValueError(f"name must be one of {', '.join(names)}; got {name!r}")
     return _PHOTOS / f"{name}.png"
+
+
+def table_names() -> tuple[str, ...]:
+    """Names of the shipped quantization tables, sorted: the metrics they were learned for.
+
+    Returns:
+        The names that :func:`table_path` and ``jpegrad.tables.load`` take.
+
+    Example:
+        >>> from jpegrad.data import table_names
+        >>> "mse" in table_names()
+        True
+    """
+    return tuple(sorted(path.stem for path in _TABLES.glob("*.json")))
+
+
+def table_path(name: str) -> Path:
+    """Path of shipped tables, which also says how they were made.
+
+    Args:
+        name: One of :func:`table_names`.
+
+    Returns:
+        The path of the JSON file inside the installed package.
+
+    Raises:
+        ValueError: ``name`` is none of them.
+
+    Example:
+        >>> from jpegrad.data import table_path
+        >>> table_path("mse").name
+        'mse.json'
+    """
+    names = table_names()
+    if name not in names:
+        raise ValueError(f"name must be one of {', '.join(names)}; got {name!r}")
+    return _TABLES / f"{name}.json"

@@ -1,0 +1,174 @@
+"""``jpegrad tune`` and ``jpegrad tune-dataset``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor
+
+from jpegrad.codec import Coefficients, decode, encode
+from jpegrad.commands import pictures
+from jpegrad.commands.code import best_quality
+from jpegrad.commands.terminal import console, say
+from jpegrad.io import write
+from jpegrad.rate import bits
+from jpegrad.spec import SUBSAMPLING, check_choice
+from jpegrad.tables import load as load_tables
+from jpegrad.tables import save as save_tables
+from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress, report
+from jpegrad.tune.dataset import Settings
+from jpegrad.tune.image import STEPS
+from jpegrad.tune.metrics import ALL
+from jpegrad.tune.run import learn_folder
+from jpegrad.tune.targets import Target
+
+COLUMNS = {"psnr": "PSNR", "psnr_y": "PSNR Y", "ms_ssim": "MS-SSIM", "ssim": "SSIM Y"}
+EQUAL = {"mse": "psnr", "ms-ssim": "ms_ssim"}
+"""Which printed quality a metric optimises."""
+Metric = Annotated[str, typer.Option(help=f"What to optimise: {', '.join(ALL)}.")]
+
+
+def tune(
+    picture: Annotated[Path, typer.Argument(help="An 8-bit RGB or gray picture.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .jpg to write.")],
+    metric: Metric = "mse",
+    target_bytes: Annotated[int | None, typer.Option(help="The best file of at most so many bytes.")] = None,
+    bpp: Annotated[float | None, typer.Option(help="The same in bits per pixel.")] = None,
+    like_quality: Annotated[
+        float | None,
+        typer.Option(
+            help="Weigh bytes against errors as the default tables do at this quality. Default: 75."
+        ),
+    ] = None,
+    target_loss: Annotated[
+        float | None, typer.Option(help="The smallest file whose loss, as the metric gives it, is no higher.")
+    ] = None,
+    rdo: Annotated[bool, typer.Option(help="Choose levels too, not tables alone.")] = True,
+    subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = "4:2:0",
+    base: Annotated[
+        str | None, typer.Option(help="Tables to start from: a JSON file, or mse, ms-ssim, mix (shipped).")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Of gradient descent.")] = STEPS,
+    save: Annotated[Path | None, typer.Option("--save-tables", help="Write the tables as JSON too.")] = None,
+) -> None:
+    """Write a smaller .jpg: quantization tables and levels made for the picture by gradient descent.
+
+    The file is baseline with optimised Huffman tables; every viewer opens it.
+    """
+    check_choice("--metric", metric, tuple(ALL))
+    check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
+    if output.suffix.lower() not in pictures.JPEG_SUFFIXES:
+        raise ValueError(
+            f"output: expected a name that ends in {', '.join(pictures.JPEG_SUFFIXES)}, got {output}"
+        )
+    target = _target(target_bytes, bpp, like_quality, target_loss)
+    image = pictures.load(picture)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("learning", total=steps)
+        tuned = compress(
+            image,
+            metric=metric,
+            target=target,
+            rdo=rdo,
+            subsampling=subsampling,
+            base=None if base is None else load_tables(base),
+            steps=steps,
+            progress=lambda: progress.advance(task),
+        )
+    write(output, tuned.coefficients, huffman="optimized")
+    if save is not None:
+        save_tables(save, tuned.tables, metric=metric, picture=picture.name)
+    _print(image, tuned, target, metric, subsampling)
+    bits_per_pixel = 8 * tuned.size / (image.shape[-2] * image.shape[-1])
+    say(f"{output}: {tuned.size:,} bytes ({bits_per_pixel:.3f} bits per pixel)")
+
+
+def tune_dataset(
+    folder: Annotated[Path, typer.Argument(help="Pictures, and folders of them.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file of tables.")],
+    metric: Metric = "mse",
+    steps: Annotated[int, typer.Option(help="Of gradient descent.")] = Settings.steps,
+    batch: Annotated[int, typer.Option(help="Pictures of a step.")] = Settings.batch,
+    crop: Annotated[
+        int, typer.Option(help="Longest side of a piece of a picture; 0 for all of it.")
+    ] = Settings.crop,
+    seed: Annotated[int, typer.Option(help="Of order and pieces.")] = Settings.seed,
+    subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = Settings.subsampling,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Learn one table set for all qualities over a folder of pictures, read one at a time.
+
+    Interrupted, the same call goes on where it stopped. For several processes or GPUs:
+    torchrun --nproc-per-node N -m jpegrad.tune FOLDER -o tables.json.
+    """
+    check_choice("--metric", metric, tuple(ALL))
+    check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
+    settings = Settings(steps=steps, batch=batch, crop=crop, seed=seed, subsampling=subsampling)
+    learn_folder(folder, output, metric=metric, settings=settings, device=device)
+    say(f"{output}: tables for quality 50; jpegrad jpeg --tables {output} --quality Q scales them")
+
+
+def _target(
+    target_bytes: int | None, bpp: float | None, like_quality: float | None, target_loss: float | None
+) -> Target:
+    given = {
+        "--target-bytes": None if target_bytes is None else Bytes(target_bytes),
+        "--bpp": None if bpp is None else BitsPerPixel(bpp),
+        "--like-quality": None if like_quality is None else LikeQuality(like_quality),
+        "--target-loss": None if target_loss is None else Loss(target_loss),
+    }
+    chosen: dict[str, Target] = {name: target for name, target in given.items() if target is not None}
+    if len(chosen) > 1:
+        raise ValueError(f"expected one target, got {' and '.join(chosen)}")
+    return next(iter(chosen.values()), LikeQuality())
+
+
+@torch.no_grad()
+def _print(image: Tensor, tuned: Tuned, target: Target, metric: str, subsampling: str) -> None:
+    """The tuned file beside those of the default tables, at equal size or quality, and at equal metric."""
+
+    def default(quality: float) -> tuple[int, dict[str, float]]:
+        coefficients = encode(image, quality, subsampling=subsampling)
+        return int(bits(coefficients, huffman="optimized")) // 8, _report(coefficients, image)
+
+    rows = []
+    if isinstance(target, LikeQuality):
+        rows.append((f"default, quality {target.quality:g}", *default(target.quality)))
+    else:
+        try:
+            quality = best_quality(image, tuned.size, subsampling, True)
+            rows.append((f"default, quality {quality}", *default(quality)))
+        except ValueError:
+            say("no quality of the default tables gives a file as small")
+    found = _report(tuned.coefficients, image)
+    rows.append((f"tuned for {metric}", tuned.size, found))
+    name = EQUAL.get(metric)
+    if name in found:
+        equal = _equal(lambda q: default(q)[1][name], found[name])
+        if equal is not None:
+            rows.append((f"default, {COLUMNS[name]} no less", *default(equal)))
+    shown = [column for column in COLUMNS if column in found]
+    table = Table("", "bytes", *(COLUMNS[column] for column in shown))
+    for title, count, quality_of in rows:
+        values = (f"{quality_of[column]:.{2 if 'psnr' in column else 4}f}" for column in shown)
+        table.add_row(title, f"{count:,}", *values)
+    console.print(table)
+
+
+def _report(coefficients: Coefficients, image: Tensor) -> dict[str, float]:
+    decoded = decode(coefficients, dtype=torch.uint8)
+    original = image if image.dtype == torch.uint8 else (image * 255).round()
+    return report(decoded / 255, original / 255)
+
+
+def _equal(value: Callable[[int], float], least: float) -> int | None:
+    """The lowest quality of the default tables that reaches ``least``."""
+    low, high = 0, 101
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if value(middle) >= least else (middle, high)
+    return high if high <= 100 else None

@@ -1,0 +1,15 @@
+"""Smaller real .jpg files by gradient: learned quantization tables, and levels chosen by rate and distortion."""
+
+from jpegrad.tune.dataset import Folder as Folder
+from jpegrad.tune.dataset import Settings as Settings
+from jpegrad.tune.dataset import learn_base as learn_base
+from jpegrad.tune.image import Tuned as Tuned
+from jpegrad.tune.image import compress as compress
+from jpegrad.tune.image import learn_tables as learn_tables
+from jpegrad.tune.metrics import Metric as Metric
+from jpegrad.tune.metrics import mix as mix
+from jpegrad.tune.metrics import report as report
+from jpegrad.tune.targets import BitsPerPixel as BitsPerPixel
+from jpegrad.tune.targets import Bytes as Bytes
+from jpegrad.tune.targets import LikeQuality as LikeQuality
+from jpegrad.tune.targets import Loss as Loss

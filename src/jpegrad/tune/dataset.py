@@ -1,0 +1,278 @@
+"""One table set for all qualities, learned over many images: streamed, distributed, resumable."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+
+from jpegrad import tables as quantization
+from jpegrad.files import write_atomically
+from jpegrad.tune import metrics
+from jpegrad.tune.metrics import Metric
+from jpegrad.tune.subject import Rounded, Subject
+
+SUFFIXES = (".png", ".ppm", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
+BETAS = (0.9, 0.98)
+
+Progress = Callable[[int, float], None]
+"""Called after each step with the steps done and the mean cost relative to Annex K's."""
+
+
+class Folder(Sequence[Tensor]):
+    """The pictures of a folder and those below it, opened one at a time, in order of their paths.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        ValueError: there is no picture in it.
+
+    Example:
+        >>> from jpegrad.data import photograph_path
+        >>> Folder(photograph_path("caps").parent)[0].shape
+        torch.Size([3, 192, 288])
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.paths = sorted(p for p in self.path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not self.paths:
+            raise ValueError(f"images: expected a folder with pictures ({', '.join(SUFFIXES)}), got {path}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        from PIL import Image
+
+        path = self.paths[index]
+        try:
+            with Image.open(path) as picture:
+                pixels = np.array(picture.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ValueError(f"images: expected pictures that Pillow opens, got {path}: {error}") from None
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a base table set is learned.
+
+    Args:
+        steps: of Adam on the logarithm of the entries.
+        batch: images of a step, over all processes together.
+        qualities: at which the base is used; the images of a step take them in turn.
+        crop: longest side of the piece that is taken of an image, at random; 0 takes all of it.
+        rate: step at the start, in the logarithm; it falls to 0 along a cosine.
+        subsampling: of the chroma.
+        seed: of order and pieces.
+    """
+
+    steps: int = 300
+    batch: int = 8
+    qualities: tuple[int, ...] = (20, 35, 50, 65, 80, 90)
+    crop: int = 384
+    rate: float = 0.06
+    subsampling: str = "4:2:0"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.crop < 0:
+            raise ValueError(f"crop: expected 0 or more, got {self.crop}")
+        if not self.qualities:
+            raise ValueError("qualities: expected at least one, got none")
+        for quality in self.qualities:
+            quantization.check_quality(quality)
+
+
+def learn_base(
+    images: Sequence[Tensor] | str | os.PathLike[str],
+    *,
+    metric: str | Metric | Callable[[Tensor, Tensor], Tensor] = "mse",
+    settings: Settings | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Tensor:
+    """One base table set to be scaled to all qualities, learned over a data set.
+
+    Each step codes a few images at a few qualities and takes the gradient of distortion / price + bits, relative to
+    the bits under Annex K, with the price that Annex K's own scale has for that image at that quality. Quality q with
+    the learned base so trades distortion for bits as quality q does with Annex K.
+
+    Under ``torchrun`` every process calls this; the images of a step are divided among them, and the result is that of
+    one process. If ``torch.distributed`` is not initialised, one process does all.
+
+    Args:
+        images: a sequence of ``[C, H, W]`` images, read one at a time, or a folder.
+        metric: a name of ``jpegrad.tune.metrics.ALL``, a record, or a function (reconstruction, original) → loss.
+        settings: None takes the defaults of :class:`Settings`.
+        checkpoint: file to save the state to after every step and to go on from; it is removed at the end.
+        device: where images are coded.
+        progress: called after each step.
+
+    Returns:
+        ``[2, 8, 8]``, integers 1…255 in float32: for ``jpegrad.tables.scale`` and ``jpegrad.tables.save``.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described, or the checkpoint is of other images or settings.
+
+    Example:
+        >>> images = [torch.rand(3, 32, 32) for _ in range(2)]
+        >>> learn_base(images, settings=Settings(steps=1, batch=2)).shape
+        torch.Size([2, 8, 8])
+    """
+    chosen = metrics.get(metric)
+    settings = settings or Settings()
+    source = Folder(images) if isinstance(images, (str, os.PathLike)) else images
+    if len(source) == 0:
+        raise ValueError("images: expected at least one, got none")
+    learner = _Learner(source, chosen, settings, torch.device(device))
+    if checkpoint is not None:
+        learner.resume(Path(checkpoint))
+    while learner.step < settings.steps:
+        relative = learner.advance()
+        if checkpoint is not None and _rank() == 0:
+            learner.save(Path(checkpoint))
+        if progress is not None:
+            progress(learner.step, relative)
+    if checkpoint is not None and _rank() == 0:
+        Path(checkpoint).unlink(missing_ok=True)
+    return quantization.legal(learner.logarithm.exp()).float()
+
+
+class _Learner:
+    def __init__(
+        self, images: Sequence[Tensor], metric: Metric, settings: Settings, device: torch.device
+    ) -> None:
+        self.images, self.metric, self.settings, self.device = images, metric, settings, device
+        self.step = 0
+        self.logarithm = torch.tensor(quantization.ANNEX_K, dtype=torch.float64).log()
+        self.mean = torch.zeros_like(self.logarithm)
+        self.square = torch.zeros_like(self.logarithm)
+
+    def advance(self) -> float:
+        """One step of Adam; the mean cost relative to Annex K's."""
+        count = self.settings.batch
+        rows = torch.zeros(count, 1 + self.logarithm.numel(), dtype=torch.float64)
+        for place in range(_rank(), count, _world()):
+            relative, slope = self._item(self.step * count + place)
+            rows[place, 0], rows[place, 1:] = relative, slope.flatten()
+        # Each row comes from one process, so the sum over processes is exact, and that over rows has one order.
+        rows = _summed(rows, self.device)
+        total = rows.sum(0) / count
+        slope = total[1:].view_as(self.logarithm)
+        self.step += 1
+        first, second = BETAS
+        self.mean = first * self.mean + (1 - first) * slope
+        self.square = second * self.square + (1 - second) * slope.square()
+        mean = self.mean / (1 - first**self.step)
+        square = self.square / (1 - second**self.step)
+        rate = self.settings.rate * (1 + np.cos(np.pi * (self.step - 1) / self.settings.steps)) / 2
+        self.logarithm = self.logarithm - rate * mean / (square.sqrt() + 1e-12)
+        self.logarithm = self.logarithm.clamp(0, np.log(255))
+        return float(total[0])
+
+    def _item(self, number: int) -> tuple[float, Tensor]:
+        """Cost of the number-th image of the stream relative to Annex K's, and its slope to the logarithm."""
+        settings = self.settings
+        epoch, place = divmod(number, len(self.images))
+        random = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.images), generator=random)
+        random.manual_seed((settings.seed * 1_000_003 + number) * 2 + 1)
+        image = _piece(self.images[int(order[place])], settings.crop, random).to(self.device)
+        # Neighbours in the stream take different qualities, and an image another one in each epoch.
+        quality = settings.qualities[(number + epoch) % len(settings.qualities)]
+        subject = Subject(image, self.metric, settings.subsampling)
+        default = quantization.annex_k(quality, device=self.device)
+        price = Rounded([subject]).price(default)
+        with torch.no_grad():
+            start = subject.code(default)
+        logarithm = self.logarithm.to(self.device, torch.float32).requires_grad_()
+        outcome = subject.code(quantization.scale(logarithm.exp(), quality))
+        change = (outcome.loss.double() - start.loss.double()) / price + outcome.bits - start.bits
+        relative = 1 + change / start.bits
+        relative.backward()
+        slope = logarithm.grad
+        if slope is None or not slope.isfinite().all():
+            raise ValueError(f"metric: expected a finite gradient, got {slope}")
+        return float(relative.detach()), slope.double().cpu()
+
+    def _identity(self) -> str:
+        """What a checkpoint belongs to."""
+        paths = [str(path) for path in getattr(self.images, "paths", [])]
+        content = json.dumps([asdict(self.settings), self.metric.name, len(self.images), paths])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        state = {name: getattr(self, name).tolist() for name in ("logarithm", "mean", "square")}
+        write_atomically(
+            path, json.dumps({"identity": self._identity(), "step": self.step, **state}).encode()
+        )
+
+    def resume(self, path: Path) -> None:
+        if not path.exists():
+            return
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            identity = state["identity"]
+            loaded = {
+                name: torch.tensor(state[name], dtype=torch.float64).view_as(self.logarithm)
+                for name in ("logarithm", "mean", "square")
+            }
+            step = int(state["step"])
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"checkpoint: expected a file that learn_base saved, got {path}: {error}"
+            ) from None
+        if identity != self._identity():
+            raise ValueError(
+                f"checkpoint: expected one of these images and settings, got {path} of others; "
+                "remove it to start anew"
+            )
+        self.step = step
+        for name, value in loaded.items():
+            setattr(self, name, value)
+
+
+def _piece(image: Tensor, crop: int, random: torch.Generator) -> Tensor:
+    """A piece with no side longer than ``crop``, its corner on the grid of MCUs."""
+    if crop == 0:
+        return image
+    for dim in (-2, -1):
+        length = image.shape[dim]
+        room = max(0, length - crop)
+        corner = int(torch.randint(0, room // 16 + 1, (), generator=random)) * 16
+        image = image.narrow(dim, corner, min(crop, length))
+    return image
+
+
+def _rank() -> int:
+    return distributed.get_rank() if _together() else 0
+
+
+def _world() -> int:
+    return distributed.get_world_size() if _together() else 1
+
+
+def _together() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _summed(values: Tensor, device: torch.device) -> Tensor:
+    if not _together():
+        return values
+    # NCCL sums on its device only.
+    moved = values.to(device) if distributed.get_backend() == "nccl" else values
+    distributed.all_reduce(moved)
+    return moved.cpu()

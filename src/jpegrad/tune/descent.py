@@ -1,0 +1,127 @@
+"""Adam on the logarithm of the table entries, and the search for the file that meets a target."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jpegrad.tune.subject import Outcome, Rounded
+from jpegrad.tune.targets import Bytes, Loss
+
+BETAS = (0.8, 0.95)
+RATE = 0.08
+"""First step in the logarithm of the entries; it falls to 0 along a cosine."""
+CLOSE = 0.002
+"""How near a file shall come to its target, relatively."""
+FIRST, FARTHEST = 0.1, 8.0
+"""First and farthest step in search of a target."""
+TRIALS = 16
+
+
+@dataclass(frozen=True)
+class Best:
+    """The iterate of the lowest cost: the rounding of the entries makes the cost jitter."""
+
+    logarithm: Tensor
+    outcome: Outcome
+    cost: float
+
+
+@dataclass(frozen=True)
+class Adam:
+    """The method for tables alone, the levels rounded as any encoder does."""
+
+    coder: Rounded
+    rate: float = RATE
+
+    def __call__(self, tables: Tensor, price: float) -> Outcome:
+        return self.coder(tables)
+
+    def descend(
+        self, logarithm: Tensor, price: float, steps: int, progress: Callable[[], None] | None = None
+    ) -> Best:
+        """Minimise distortion + price · bits over the logarithm of the entries.
+
+        Args:
+            logarithm: where to start, ``[n, 8, 8]``.
+            price: distortion per bit.
+            steps: 0 or more.
+            progress: called after each step.
+
+        Raises:
+            ValueError: the loss or its gradient is not finite.
+        """
+        parameter = logarithm.detach().clone().requires_grad_()
+        optimizer = torch.optim.Adam([parameter], lr=self.rate, betas=BETAS, eps=1e-30)
+        best = Best(logarithm, self.coder(logarithm.detach().exp()), math.inf)
+        for step in range(steps + 1):
+            outcome = self.coder(parameter.exp())
+            # In bits, so that losses of any scale give Adam numbers that float32 can square.
+            cost = outcome.cost(price) / price
+            if not cost.item() < math.inf:
+                raise ValueError(f"metric: expected a finite loss, got {outcome.loss.item()}")
+            if cost.item() < best.cost:
+                best = Best(parameter.detach().clone(), outcome.detach(), cost.item())
+            if step == steps:
+                break
+            (slope,) = torch.autograd.grad(cost, parameter)
+            if not slope.isfinite().all():
+                raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
+            parameter.grad = slope
+            optimizer.param_groups[0]["lr"] = self.rate * (1 + math.cos(math.pi * step / steps)) / 2
+            optimizer.step()
+            with torch.no_grad():
+                parameter.clamp_(0.0, math.log(255.0))
+            if progress is not None:
+                progress()
+        return best
+
+
+@torch.no_grad()
+def meet(at: Callable[[float], Outcome], target: Bytes | Loss) -> tuple[float, Outcome]:
+    """Where a family of files just meets a target.
+
+    Args:
+        at: the files, coarser and smaller for larger arguments.
+        target: what to meet.
+
+    Returns:
+        The argument and the outcome there, which meets the target.
+
+    Raises:
+        ValueError: no file does.
+    """
+    # Coarser files meet a target of bytes, finer ones a target of loss.
+    sign = 1 if isinstance(target, Bytes) else -1
+    tolerance = CLOSE if isinstance(target, Bytes) else CLOSE * abs(target.value)
+    met: tuple[float, float, Outcome] | None = None
+    missed: tuple[float, float] | None = None
+    x, step = 0.0, FIRST
+    for _ in range(TRIALS):
+        outcome = at(sign * x)
+        if isinstance(target, Bytes):
+            gap = math.log(outcome.bytes / target.count)
+        else:
+            gap = outcome.loss.item() - target.value
+        if gap <= 0:
+            met = x, gap, outcome
+            if gap >= -tolerance:
+                break
+        else:
+            missed = x, gap
+        if met is None or missed is None:
+            # Outwards, until one side meets the target and the other misses it.
+            if abs(x) > FARTHEST:
+                break
+            x += step if met is None else -step
+            step *= 2
+        else:
+            # A line through both sides, aimed a little within the target, and away from either end.
+            share = (missed[1] + tolerance / 2) / (missed[1] - met[1])
+            x = missed[0] + (met[0] - missed[0]) * min(max(share, 0.1), 0.9)
+    if met is None:
+        came = f"{outcome.bytes} bytes" if isinstance(target, Bytes) else f"a loss of {outcome.loss.item():g}"
+        raise ValueError(f"target: expected one that some file meets, got {target}; the nearest has {came}")
+    return sign * met[0], met[2]

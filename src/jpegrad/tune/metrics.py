@@ -1,0 +1,195 @@
+"""Distortions to learn for, and the qualities to report. ``ALL`` is at the bottom."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Loss = Callable[[Tensor], Tensor]
+"""A distortion to one original: reconstruction [1, C, H, W] in [0, 1] → a number, the lower the better."""
+
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Exponents of MS-SSIM from the finest to the coarsest scale."""
+SMALLEST = 11 * 2 ** (len(SCALES) - 1)
+"""Shortest side on which the coarsest scale still holds one window."""
+C1, C2 = 0.01**2, 0.03**2
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A distortion between a reconstruction and its original.
+
+    Args:
+        name: what ``metric=`` takes.
+        against: given an original ``[1, C, H, W]`` in [0, 1], the :data:`Loss` to it.
+        source: where it comes from.
+    """
+
+    name: str
+    against: Callable[[Tensor], Loss]
+    source: str
+
+
+def _squared_error(original: Tensor) -> Loss:
+    return lambda reconstruction: (reconstruction - original).square().mean()
+
+
+class Structure:
+    """SSIM at several scales against one original, whose own moments are computed once.
+
+    Args:
+        original: ``[B, C, H, W]`` in [0, 1].
+        scales: how many.
+
+    Source: Wang et al., Image quality assessment, 2004; Wang, Simoncelli, Bovik, Multiscale structural similarity,
+        2003: Gaussian window of 11 × 11, σ 1.5, where it lies within the image; means over channels at each scale.
+    """
+
+    def __init__(self, original: Tensor, scales: int) -> None:
+        x = torch.arange(11, dtype=original.dtype, device=original.device) - 5
+        window = torch.exp(-(x**2) / (2 * 1.5**2))
+        self.window = window / window.sum()
+        self.pyramid = []
+        for scale in range(scales):
+            original = F.avg_pool2d(original, 2) if scale else original
+            mean, square = self._filtered(original, original.square())
+            self.pyramid.append((original, mean, square - mean.square()))
+
+    def similarities(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """SSIM, and its contrast · structure part alone, at each scale: two tensors ``[scales, B]``."""
+        whole, part = [], []
+        for scale, (original, mean_y, var_y) in enumerate(self.pyramid):
+            image = F.avg_pool2d(image, 2) if scale else image
+            mean_x, square, product = self._filtered(image, image.square(), image * original)
+            var_x, covariance = square - mean_x.square(), product - mean_x * mean_y
+            structure = (2 * covariance + C2) / (var_x + var_y + C2)
+            luminance = (2 * mean_x * mean_y + C1) / (mean_x.square() + mean_y.square() + C1)
+            whole.append((luminance * structure).mean((1, 2, 3)))
+            part.append(structure.mean((1, 2, 3)))
+        return torch.stack(whole), torch.stack(part)
+
+    def _filtered(self, *images: Tensor) -> list[Tensor]:
+        stacked = torch.cat(images, 1)
+        channels = stacked.shape[1]
+        column = self.window.view(1, 1, 11, 1).expand(channels, 1, 11, 1)
+        row = self.window.view(1, 1, 1, 11).expand(channels, 1, 1, 11)
+        filtered = F.conv2d(F.conv2d(stacked, column, groups=channels), row, groups=channels)
+        return list(filtered.split(channels // len(images), 1))
+
+
+def _multiscale(original: Tensor) -> Callable[[Tensor], Tensor]:
+    if min(original.shape[-2:]) < SMALLEST:
+        raise ValueError(
+            f"images: expected sides of at least {SMALLEST} for MS-SSIM, got {list(original.shape[-2:])}"
+        )
+    structure = Structure(original, len(SCALES))
+
+    def similarity(image: Tensor) -> Tensor:
+        whole, part = structure.similarities(image)
+        terms = torch.cat([part[:-1], whole[-1:]]).clamp(min=1e-6)
+        exponents = torch.tensor(SCALES, dtype=terms.dtype, device=terms.device).unsqueeze(-1)
+        return (terms**exponents).prod(0).mean()
+
+    return similarity
+
+
+def _dissimilarity(original: Tensor) -> Loss:
+    similarity = _multiscale(original)
+    return lambda reconstruction: 1 - similarity(reconstruction)
+
+
+def mix(weight: float = 0.5) -> Metric:
+    """weight · log(squared error) + (1 − weight) · log(1 − MS-SSIM): a percent of one against a percent of the other.
+
+    Args:
+        weight: 0…1.
+
+    Raises:
+        ValueError: ``weight`` is outside.
+    """
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 1:
+        raise ValueError(f"weight: expected a number 0 to 1, got {weight!r}")
+
+    def against(original: Tensor) -> Loss:
+        error, dissimilarity = _squared_error(original), _dissimilarity(original)
+
+        def loss(reconstruction: Tensor) -> Tensor:
+            # A perfect reconstruction has no logarithm; 1e-9 is far below one grey level in one sample.
+            squares = (error(reconstruction) + 1e-9).log()
+            return weight * squares + (1 - weight) * (dissimilarity(reconstruction) + 1e-9).log()
+
+        return loss
+
+    return Metric("mix", against, "geometric mean of squared error and 1 − MS-SSIM")
+
+
+def get(metric: "str | Metric | Callable[[Tensor, Tensor], Tensor]") -> Metric:
+    """The record for a name, a record itself, or a function (reconstruction, original) → loss.
+
+    Raises:
+        TypeError, ValueError: it is none of these.
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if isinstance(metric, str):
+        if metric not in ALL:
+            raise ValueError(f"metric: expected one of {', '.join(ALL)} or a function, got {metric!r}")
+        return ALL[metric]
+    if not callable(metric):
+        raise TypeError(f"metric: expected a name or a function, got {type(metric).__name__}")
+    name = getattr(metric, "__name__", type(metric).__name__)
+    return Metric(name, lambda original: lambda image: metric(image, original), "the caller's")
+
+
+def psnr(image: Tensor, original: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of images in [0, 1]; infinite for equal ones."""
+    error = (image.double() - original.double()).square().mean().item()
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def luma(image: Tensor) -> Tensor:
+    """Y of BT.601, ``[..., 1, H, W]``; gray stays as it is."""
+    if image.shape[-3] == 1:
+        return image
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=image.dtype, device=image.device)
+    return (image * weights.view(3, 1, 1)).sum(-3, keepdim=True)
+
+
+@torch.no_grad()
+def report(image: Tensor, original: Tensor) -> dict[str, float]:
+    """All that is measured of a reconstruction, whatever it was made for.
+
+    Args:
+        image, original: ``[C, H, W]`` or ``[1, C, H, W]`` in [0, 1].
+
+    Returns:
+        ``psnr`` and ``psnr_y`` in dB; ``ms_ssim`` of all channels (left out where a side is below 176) and ``ssim`` of
+        Y (below 11).
+
+    Example:
+        >>> image = torch.rand(3, 200, 180)
+        >>> sorted(report((image + 0.01).clamp(max=1), image))
+        ['ms_ssim', 'psnr', 'psnr_y', 'ssim']
+    """
+    image, original = (x.reshape(1, *x.shape[-3:]).float() for x in (image, original))
+    y, reference = luma(image), luma(original)
+    found = {"psnr": psnr(image, original), "psnr_y": psnr(y, reference)}
+    side = min(original.shape[-2:])
+    if side >= SMALLEST:
+        found["ms_ssim"] = _multiscale(original)(image).item()
+    if side >= 11:
+        found["ssim"] = Structure(reference, 1).similarities(y)[0].item()
+    return found
+
+
+ALL = {
+    metric.name: metric
+    for metric in (
+        Metric("mse", _squared_error, "mean squared error of all channels"),
+        Metric("ms-ssim", _dissimilarity, "1 − MS-SSIM of all channels: Wang, Simoncelli, Bovik, 2003"),
+        mix(),
+    )
+}

@@ -1,0 +1,89 @@
+"""Learning over a folder as a program: processes of ``torchrun``, progress, checkpoint, file of tables."""
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from jpegrad import tables as quantization
+from jpegrad.tune.dataset import Folder, Settings, learn_base
+
+
+def learn_folder(
+    folder: Path, output: Path, *, metric: str = "mse", settings: Settings | None = None, device: str = "cpu"
+) -> Tensor:
+    """Learn a base table set over the pictures of a folder and save it, with how it was made.
+
+    Started by ``torchrun``, the processes share the work, by way of NCCL on GPUs and gloo on CPUs. The state is kept
+    beside the output, under its name with ``.checkpoint`` at the end: after an interruption the same call goes on.
+
+    Args:
+        folder: of pictures, and folders below it.
+        output: JSON file of tables.
+        metric: a name of ``jpegrad.tune.metrics.ALL``.
+        settings: None takes the defaults.
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        ``[2, 8, 8]``.
+
+    Raises:
+        ValueError: as ``learn_base``.
+        OSError: the output cannot be written.
+    """
+    settings = settings or Settings()
+    if not output.parent.is_dir():
+        raise ValueError(f"output: expected a name in an existing folder, got {output}")
+    launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    place = torch.device(device)
+    if place.type == "cuda":
+        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(place)
+    if launched:
+        distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        return _learn(folder, output, metric, settings, place)
+    finally:
+        if launched:
+            distributed.destroy_process_group()
+
+
+def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: torch.device) -> Tensor:
+    from rich.console import Console
+    from rich.progress import Progress, TimeRemainingColumn
+
+    images = Folder(folder)
+    first = not distributed.is_initialized() or distributed.get_rank() == 0
+    costs: list[float] = []
+    console = Console(stderr=True)
+    columns: list[Any] = [*Progress.get_default_columns()[:-1], TimeRemainingColumn()]
+    with Progress(*columns, console=console) if first else nullcontext() as bar:
+        task = bar.add_task(f"{metric}, {len(images)} pictures", total=settings.steps) if bar else None
+
+        def progress(step: int, cost: float) -> None:
+            costs.append(cost)
+            if bar is not None and task is not None:
+                recent = sum(costs[-10:]) / len(costs[-10:])
+                bar.update(task, completed=step, description=f"{metric}, cost {recent:.4f} of Annex K's")
+
+        tables = learn_base(
+            images,
+            metric=metric,
+            settings=settings,
+            checkpoint=output.with_name(f"{output.name}.checkpoint"),
+            device=device,
+            progress=progress,
+        )
+    if first:
+        about = {
+            "made_by": "jpegrad.tune.learn_base",
+            "metric": metric,
+            "images": str(len(images)),
+            "use": "base for quality 50; jpegrad.tables.scale gives other qualities",
+            **{name: str(value) for name, value in vars(settings).items()},
+        }
+        quantization.save(output, tables, **about)
+    return tables

@@ -1,0 +1,72 @@
+"""What a file shall meet: its bytes, its bits per pixel, its loss, or the price of a bit at a quality."""
+
+import math
+from dataclasses import dataclass
+
+from jpegrad.tables import check_quality
+
+
+@dataclass(frozen=True)
+class LikeQuality:
+    """Distortion and size traded as the default tables trade them at this quality, 1…100.
+
+    The price of a bit is the slope of the distortion along the scale of Annex K's tables there; the file gets smaller
+    at about equal distortion, or better at about equal size, as the picture will have it.
+    """
+
+    quality: float = 75
+
+    def __post_init__(self) -> None:
+        check_quality(self.quality)
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """The least distortion in a file of at most so many bytes; of several images, all files together."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.count, bool) or not isinstance(self.count, int):
+            raise TypeError(f"target: expected a whole number of bytes, got {self.count!r}")
+        if self.count < 1:
+            raise ValueError(f"target: expected at least 1 byte, got {self.count}")
+
+
+@dataclass(frozen=True)
+class BitsPerPixel:
+    """The least distortion in a file of at most so many bits per pixel, headers included."""
+
+    bits: float
+
+    def __post_init__(self) -> None:
+        _check_number(self.bits, "bits per pixel")
+        if not 0 < self.bits < math.inf:
+            raise ValueError(f"target: expected more than 0 bits per pixel, got {self.bits}")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The smallest file whose loss, as the metric gives it, is at most so high; of several images, the mean loss."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        _check_number(self.value, "loss")
+        if not math.isfinite(self.value):
+            raise ValueError(f"target: expected a finite loss, got {self.value}")
+
+
+Target = LikeQuality | Bytes | BitsPerPixel | Loss
+
+
+def check_target(target: object) -> None:
+    if not isinstance(target, Target):
+        raise TypeError(
+            f"target: expected LikeQuality, Bytes, BitsPerPixel or Loss, got {type(target).__name__}"
+        )
+
+
+def _check_number(value: object, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"target: expected a number of {name}, got {value!r}")
