@@ -1,10 +1,13 @@
-"""How fast: every backend beside kornia, the paper's code and three file codecs, interleaved in one process.
+"""How fast: every backend beside kornia, the paper's code, plain PyTorch and three file codecs, interleaved.
 
-    python -m bench.speed [--out bench/results/speed.json] [--rounds 15] [--quick]
+    python -m bench.speed                    # a heap that keeps what is freed, as in a long training run
+    python -m bench.speed --fresh-memory     # malloc as it comes; and the memory that a call takes
+    python -m bench.speed --gpu
 
 A contestant's time is the median over rounds; each round runs every contestant once, so that a busy moment of the
 machine hits all of them, and ratios mean something where absolute numbers do not. A backend whose output differs from
-Pillow's, or whose gradient differs from the reference's, gets no number.
+Pillow's, or whose gradient differs from the reference's, gets no number. Both runs write into one file; one that is
+interrupted goes on.
 """
 
 from __future__ import annotations
@@ -12,208 +15,27 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import io
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 import jpegrad
-from baselines import ALL
-from bench.common import RESULTS, Results, installed, load_images, markdown
-from jpegrad.backends import native_abi, native_ops
-from jpegrad.backends.native import _settings
-from jpegrad.rate import codes
-from jpegrad.spec import Spec
+from bench.common import CHECKOUT, RESULTS, ROOT, Results, load_images, markdown, publish, track
+from bench.contestants import QUALITY, Batch, Contestant, backwards, forwards, jpeg_with, peers, step
 
-QUALITY = 50
 SHAPES = ((1, 3, 32, 32), (1, 3, 256, 256), (8, 3, 256, 256), (1, 3, 512, 512), (1, 3, 2048, 2048))
-GRADIENT_TOLERANCE = 5e-5
 # The slow ones get fewer rounds: no contestant may take longer than this in all.
 SECONDS_EACH = 6.0
 SECONDS_A_TURN = 0.01
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
-
-
-@dataclass
-class Contestant:
-    """A call to time.
-
-    Args:
-        name: row of the table.
-        call: the timed work on one batch.
-        threads: of PyTorch while it runs.
-        wrong: why it gets no number, or "".
-    """
-
-    name: str
-    call: Callable[[], Any]
-    threads: int = 1
-    wrong: str = ""
-
-
-@dataclass
-class Batch:
-    """One batch in every form that a contestant takes."""
-
-    bytes: Tensor
-    unit: Tensor
-    rows: list[np.ndarray]
-    weight: Tensor
-    expected: Tensor
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], pictures: list[Tensor]) -> Batch:
-        count, _, height, width = shape
-        found = []
-        for i in range(count):
-            picture = pictures[i % len(pictures)]
-            tiles = (1, -(-height // picture.shape[1]), -(-width // picture.shape[2]))
-            found.append(picture.tile(tiles)[:, :height, :width])
-        whole = torch.stack(found).contiguous()
-        rows = [np.ascontiguousarray(each.permute(1, 2, 0).numpy()) for each in whole]
-        expected = torch.stack([torch.from_numpy(pillow(row)).permute(2, 0, 1) for row in rows])
-        return cls(whole, whole / 255, rows, torch.randn(shape), expected)
-
-
-def pillow(row: np.ndarray) -> np.ndarray:
-    file = io.BytesIO()
-    Image.fromarray(row).save(file, "JPEG", quality=QUALITY)
-    with Image.open(file) as picture:
-        return np.array(picture)
-
-
-def opencv(row: np.ndarray) -> np.ndarray:
-    import cv2
-
-    _, data = cv2.imencode(".jpg", row, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
-
-
-def simplejpeg(row: np.ndarray) -> np.ndarray:
-    import simplejpeg as codec
-
-    return codec.decode_jpeg(codec.encode_jpeg(row, quality=QUALITY, colorsubsampling="420"))
-
-
-def from_tensor(codec: Callable[[np.ndarray], np.ndarray], images: Tensor) -> Tensor:
-    """What a training loop pays for a file codec: float tensor in, float tensor out."""
-    rows = (images * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    decoded = np.stack([codec(row) for row in rows])
-    return torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous().float() / 255
-
-
-def into_warm_output(images: Tensor) -> Callable[[], Tensor]:
-    """The kernel alone, writing a tensor that is there already."""
-    settings, tables = _settings(Spec(), 3), jpegrad.tables.annex_k(QUALITY, dtype=torch.float64)
-    codec = native_ops.codec(3, *images.shape[-2:], 2, settings)
-    out = torch.empty_like(images)
-    described = {"input": native_abi.describe(images), "output": native_abi.describe(out)}
-
-    def call() -> Tensor:
-        native_abi.invoke("jpeg", codec, len(images), tables=tables.data_ptr(), table_stride=0, **described)
-        return out
-
-    return call
-
-
-def step(call: Callable[[Tensor], Tensor], batch: Batch) -> Callable[[], Tensor]:
-    """Forward and backward, as a training step runs them."""
-    image = batch.unit.clone().requires_grad_()
-
-    def run() -> Tensor:
-        (gradient,) = torch.autograd.grad(call(image), image, batch.weight)
-        return gradient
-
-    return run
-
-
-def jpeg_with(backend: str, **options: Any) -> Callable[[Tensor], Tensor]:
-    return lambda image: jpegrad.jpeg(image, QUALITY, backend=backend, **options)
-
-
-def value_fault(call: Callable[[Tensor], Tensor], batch: Batch) -> str:
-    """Why an exact backend's output is wrong, or ""."""
-    with torch.no_grad():
-        found = (call(batch.unit) * 255).round().to(torch.uint8)
-    differing = int((found != batch.expected).sum())
-    return f"{differing} samples differ from Pillow" if differing else ""
-
-
-def gradient_fault(call: Callable[[Tensor], Tensor], batch: Batch, **options: Any) -> str:
-    """Why a backend's gradient is wrong, or "": compared with the reference on a part of the batch."""
-    part = Batch(
-        batch.bytes[:1, :, :256, :256],
-        batch.unit[:1, :, :256, :256].contiguous(),
-        [],
-        batch.weight[:1, :, :256, :256].contiguous(),
-        batch.expected,
-    )
-    found, expected = step(call, part)(), step(jpeg_with("reference", **options), part)()
-    error = float((found - expected).norm() / expected.norm())
-    return "" if error < GRADIENT_TOLERANCE else f"gradient differs from the reference by {error:.1e}"
-
-
-def forwards(batch: Batch) -> Iterator[Contestant]:
-    image, count = batch.unit, min(2, os.cpu_count() or 1)
-    target = torch.empty_like(image)
-    yield Contestant("copy_ (float32, warm)", lambda: target.copy_(image))
-    for backend in ("native", "reference"):
-        if backend == "native" or image[0, 0].numel() <= 2**18:
-            call = jpeg_with(backend)
-            yield Contestant(f"jpegrad {backend}", lambda call=call: call(image), 1, value_fault(call, batch))
-    native = jpeg_with("native")
-    yield Contestant("jpegrad native, uint8", lambda: native(batch.bytes), 1, value_fault(native, batch))
-    whole = jpeg_with("native", subsampling="4:4:4")
-    same = torch.equal(whole(image[..., :64]), jpeg_with("reference", subsampling="4:4:4")(image[..., :64]))
-    yield Contestant(
-        "jpegrad native, 4:4:4", lambda: whole(image), 1, "" if same else "differs from the reference"
-    )
-    yield Contestant("jpegrad native, warm output", into_warm_output(image), 1, value_fault(native, batch))
-    if count > 1:
-        yield Contestant("jpegrad native, 2 threads", lambda: native(image), 2, value_fault(native, batch))
-        yield Contestant("jpegrad native, warm output, 2 threads", into_warm_output(image), 2)
-    for name, codec in {"Pillow": pillow, "OpenCV": opencv, "simplejpeg": simplejpeg}.items():
-        package = {"Pillow": "pillow", "OpenCV": "opencv-python-headless"}.get(name, name)
-        if installed(package):
-            yield Contestant(f"{name}, ready uint8", lambda codec=codec: [codec(row) for row in batch.rows])
-            yield Contestant(f"{name}, tensor to tensor", lambda codec=codec: from_tensor(codec, image))
-    for name, call in peers():
-        yield Contestant(name, lambda call=call: call(image * 255))
-
-
-def peers() -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
-    """kornia and the paper's own approaches, on images in 0…255."""
-    quality = torch.tensor([float(QUALITY)])
-    for key in ("kornia", "reich_soft", "reich_ste"):
-        if key in ALL and ALL[key].call is not None and (key != "kornia" or installed("kornia")):
-            call = ALL[key].call
-            yield ALL[key].name, lambda image, call=call: call(image, quality.expand(len(image)))
-
-
-def backwards(batch: Batch) -> Iterator[Contestant]:
-    for surrogate in ("gaussian", "identity", "reich2024_ste"):
-        call = jpeg_with("native", surrogate=surrogate)
-        fault = value_fault(call, batch) or gradient_fault(call, batch, surrogate=surrogate)
-        yield Contestant(f"jpegrad native, {surrogate}", step(call, batch), 1, fault)
-    call = jpeg_with("native")
-    if (os.cpu_count() or 1) > 1:
-        yield Contestant(
-            "jpegrad native, gaussian, 2 threads", step(call, batch), 2, gradient_fault(call, batch)
-        )
-    if batch.unit[0, 0].numel() <= 2**18:
-        yield Contestant("jpegrad reference, gaussian", step(jpeg_with("reference"), batch))
-    for name, call in peers():
-        yield Contestant(name, step(lambda image, call=call: call(image * 255), batch))
+PAGE = ROOT / "docs" / "speed.md"
 
 
 @contextmanager
@@ -275,34 +97,32 @@ def _status(field: str) -> int:
 def memory(pictures: list[Tensor]) -> dict[str, float | None]:
     """Bytes per pixel at 2048², with the output, and with the gradient where there is one."""
     batch = Batch.of((1, 3, 2048, 2048), pictures)
-    pixels = 2048 * 2048
     rows: dict[str, Callable[[], Any]] = {
-        "native, forward": lambda: jpegrad.jpeg(batch.unit, QUALITY, backend="native"),
-        "native, forward + backward": step(jpeg_with("native"), batch),
-        "native, forward + backward, slope 1": step(jpeg_with("native", surrogate="identity"), batch),
+        "jpegrad native, forward": lambda: jpegrad.jpeg(batch.unit, QUALITY, backend="native"),
+        "jpegrad native, forward + backward": step(jpeg_with("native"), batch),
+        "jpegrad native, forward + backward, slope 1": step(jpeg_with("native", surrogate="identity"), batch),
     }
     for name, call in peers():
         if name == "kornia":
-            rows["kornia, forward"] = lambda call=call: call(batch.unit * 255)
-            rows["kornia, forward + backward"] = step(lambda image, call=call: call(image * 255), batch)
+            rows["kornia, forward"] = lambda call=call: call(batch.unit)
+            rows["kornia, forward + backward"] = step(call, batch)
     found = {name: peak_bytes(call) for name, call in rows.items()}
-    return {name: None if value is None else round(value / pixels, 1) for name, value in found.items()}
+    return {name: None if value is None else round(value / 2048**2, 1) for name, value in found.items()}
 
 
-def scan(pictures: list[Tensor], clock: Callable[[], float]) -> dict[str, float]:
-    """The exact size: megapixels per second at 2048²."""
-    batch = Batch.of((1, 3, 2048, 2048), pictures)
+def scan(shape: tuple[int, ...], pictures: list[Tensor], clock: Callable[[], float]) -> dict[str, float]:
+    """Seconds for the exact size."""
+    batch = Batch.of(shape, pictures)
     with torch.no_grad():
         coefficients = jpegrad.encode(batch.unit, QUALITY)
-    book = codes.code_book(codes.DEFAULT)[None]
-    levels = list(coefficients.levels)
     contestants = [
         Contestant(
-            "native scan", lambda: torch.ops.jpegrad.native_scan_bytes(levels, book, 2048, 2048, (2, 2))
-        ),
-        Contestant("jpegrad.bits", lambda: jpegrad.rate.bits(coefficients)),
+            f"jpegrad.bits, {huffman} tables",
+            lambda huffman=huffman: jpegrad.bits(coefficients, huffman=huffman),
+        )
+        for huffman in ("default", "optimized")
     ]
-    return {name: 2048**2 / 1e6 / seconds for name, seconds in race(contestants, 5, clock).items()}
+    return race(contestants, 7, clock)
 
 
 def keep_freed_memory() -> None:
@@ -313,15 +133,21 @@ def keep_freed_memory() -> None:
         raise OSError("mallopt refused; run with --fresh-memory")
 
 
+def key_of(shape: tuple[int, ...], kind: str, fresh: bool = False) -> str:
+    return f"{'×'.join(map(str, shape))} {kind}{', fresh memory' * fresh}"
+
+
 def table(cells: dict[str, Any]) -> str:
-    """Megapixels per second."""
+    """Megapixels per second, a table for each kind of cell."""
     found = []
-    for kind in ("F", "F+B"):
+    for kind in ("F", "F+B", "F, fresh memory", "F+B, fresh memory", "size"):
         keys = [key for key in cells if key.endswith(" " + kind)]
-        names = list(dict.fromkeys(name for key in keys for name in cells[key]["seconds"]))
-        header = [kind, *(key.removesuffix(" " + kind) for key in keys)]
-        rows = [[name, *(_speed(cells[key], name) for key in keys)] for name in names]
-        found.append(markdown(header, rows))
+        if keys:
+            names = list(dict.fromkeys(name for key in keys for name in cells[key]["seconds"]))
+            header = [kind, *(key.removesuffix(" " + kind) for key in keys)]
+            found.append(
+                markdown(header, [[name, *(_speed(cells[key], name) for key in keys)] for name in names])
+            )
     return "\n\n".join(found)
 
 
@@ -330,6 +156,76 @@ def _speed(cell: dict[str, Any], name: str) -> str:
         return "wrong"
     seconds = cell["seconds"].get(name)
     return "–" if seconds is None else f"{cell['pixels'] / 1e6 / seconds:.3g}"
+
+
+def summary(cells: dict[str, Any]) -> str:
+    """What the package promises, beside what this run measured."""
+    one, many, large = SHAPES[3], SHAPES[2], SHAPES[4]
+
+    def ratio(slow: str, fast: str, kind: str = "F", shapes: tuple[Any, ...] = (one, many)) -> str:
+        found = [cells[key_of(shape, kind)]["seconds"] for shape in shapes]
+        return ", ".join(
+            f"{each[slow] / each[fast]:.3g}×" if {slow, fast} <= set(each) else "–" for each in found
+        )
+
+    native, default = "jpegrad native", "jpegrad native, gaussian"
+    warm = f"{native}, warm output"
+    small = cells[key_of(SHAPES[0], "F")]["seconds"].get(native)
+    copied = cells[key_of(large, "F")]["seconds"]
+    rows = [
+        [
+            "forward against Pillow, tensor to tensor (512²; 8×256²)",
+            "7×",
+            ratio("Pillow, tensor to tensor", native),
+        ],
+        ["the same, uint8 in and out", "2×", ratio("Pillow, ready uint8", f"{native}, uint8")],
+        ["forward against kornia", "35×", ratio("kornia", native)],
+        ["forward and backward against kornia", "80×", ratio("kornia", default, "F+B")],
+        [
+            "2048², warm output, share of copy_",
+            "40 %",
+            f"{copied['copy_ (float32, warm)'] / copied[warm]:.0%}",
+        ],
+        ["two threads against one, 2048²", "1.7×", ratio(warm, f"{warm}, 2 threads", shapes=(large,))],
+        ["a call on 1×3×32×32", "60 µs", "–" if small is None else f"{small * 1e6:.0f} µs"],
+    ]
+    for key, cell in cells.items():
+        if key.endswith(" size"):
+            speeds = " and ".join(
+                f"{cell['pixels'] / 1e6 / seconds:.0f}" for seconds in cell["seconds"].values()
+            )
+            rows.append(
+                [
+                    f"exact size, {key.removesuffix(' size')}, default and optimized Huffman tables",
+                    "60 Mpx/s",
+                    speeds,
+                ]
+            )
+    for name, per_pixel in cells.get("bytes per pixel at 2048²", {}).items():
+        rows.append([f"memory: {name}, bytes per pixel", "", per_pixel])
+    return markdown(["", "aim", "measured"], rows)
+
+
+def figure(cells: dict[str, Any], path: Path) -> None:
+    """Bars of the speeds at 512²."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    for axis, kind, title in zip(axes, ("F", "F+B"), ("forward", "forward and backward"), strict=True):
+        cell = cells[key_of(SHAPES[3], kind)]
+        speeds = sorted(
+            (cell["pixels"] / 1e6 / t, name) for name, t in cell["seconds"].items() if "copy_" not in name
+        )
+        colors = ["tab:orange" if name.startswith("jpegrad") else "tab:gray" for _, name in speeds]
+        bars = axis.barh([name for _, name in speeds], [speed for speed, _ in speeds], color=colors)
+        axis.bar_label(bars, fmt="%.3g", padding=2, fontsize=8)
+        axis.set(xscale="log", xlabel="megapixels per second", title=f"{title}, 1×3×512×512, float32")
+        axis.tick_params(axis="y", labelsize=8)
+        axis.margins(x=0.12)
+        axis.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def main() -> None:
@@ -343,6 +239,7 @@ def main() -> None:
     parser.add_argument(
         "--fresh-memory", action="store_true", help="malloc as it comes: fresh pages for large tensors"
     )
+    parser.add_argument("--gpu", action="store_true", help="the CUDA device instead")
     parser.add_argument(
         "--clock",
         choices=tuple(CLOCKS),
@@ -350,32 +247,42 @@ def main() -> None:
         help="cpu: the process's own time, for one thread on a machine that others use too",
     )
     arguments = parser.parse_args()
-    if not arguments.fresh_memory:
-        keep_freed_memory()
     pictures = list(load_images(arguments.images).values())
-    clock = CLOCKS[arguments.clock]
+    if arguments.gpu:
+        from bench.gpu import report
+
+        print(report(pictures, arguments.out.with_name("speed-gpu.json"), arguments.rounds))
+        return
+    fresh, clock = arguments.fresh_memory, CLOCKS[arguments.clock]
+    if not fresh:
+        keep_freed_memory()
     rounds = 3 if arguments.quick else arguments.rounds
-    settings = {
-        "quality": QUALITY,
-        "subsampling": "4:2:0",
-        "rounds": rounds,
-        "fresh memory": arguments.fresh_memory,
-    }
-    results = Results(arguments.out, {**settings, "load": os.getloadavg()[0], "cpus": os.cpu_count()})
-    for shape in SHAPES[:3] if arguments.quick else SHAPES:
-        batch = Batch.of(shape, pictures)
-        for kind, contestants in (("F", forwards), ("F+B", backwards)):
-            entered = list(contestants(batch))
-            seconds = race([each for each in entered if not each.wrong], rounds, clock)
-            wrong = {each.name: each.wrong for each in entered if each.wrong}
-            pixels = shape[0] * shape[2] * shape[3]
-            key = f"{'×'.join(map(str, shape))} {kind}"
-            results.add(key, {"pixels": pixels, "seconds": seconds, "wrong": wrong})
-    if not arguments.quick:
-        if arguments.fresh_memory:  # a kept heap hides what a call takes
-            results.add("bytes per pixel at 2048²", memory(pictures))
-        results.add("exact size, Mpx/s", scan(pictures, clock))
-    print(table({key: cell for key, cell in results.cells.items() if "seconds" in cell}))
+    settings = {"quality": QUALITY, "subsampling": "4:2:0", "rounds": rounds, "clock": arguments.clock}
+    results = Results(arguments.out, {**settings, "cpus": os.cpu_count()})
+    shapes = SHAPES[:3] if arguments.quick else SHAPES[3:] if fresh else SHAPES
+    wanted = {key_of(shape, kind, fresh): (shape, kind) for shape in shapes for kind in ("F", "F+B")}
+    for key in track(results.missing(wanted), "speed"):
+        shape, kind = wanted[key]
+        entered = list((forwards if kind == "F" else backwards)(Batch.of(shape, pictures)))
+        seconds = race([each for each in entered if not each.wrong], rounds, clock)
+        wrong = {each.name: each.wrong for each in entered if each.wrong}
+        pixels = shape[0] * shape[2] * shape[3]
+        results.add(key, {"pixels": pixels, "load": os.getloadavg()[0], "seconds": seconds, "wrong": wrong})
+    if fresh:  # a kept heap hides what a call takes
+        for key in results.missing(["bytes per pixel at 2048²"]):
+            results.add(key, memory(pictures))
+    elif not arguments.quick:
+        for shape in ((8, 3, 512, 512), (1, 3, 2048, 2048)):
+            for key in results.missing([key_of(shape, "size")]):
+                seconds = scan(shape, pictures, clock)
+                results.add(key, {"pixels": shape[0] * shape[2] * shape[3], "seconds": seconds, "wrong": {}})
+    text = table({key: cell for key, cell in results.cells.items() if "seconds" in cell})
+    if not arguments.quick and key_of(SHAPES[4], "F+B") in results.cells:
+        text = f"{summary(results.cells)}\n\nMegapixels per second:\n\n{text}"
+    print(text)
+    if CHECKOUT and arguments.out == RESULTS / "speed.json" and not arguments.quick:
+        publish("speed", text, PAGE)
+        figure(results.cells, ROOT / "docs" / "images" / "speed.png")
 
 
 if __name__ == "__main__":

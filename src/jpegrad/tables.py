@@ -204,20 +204,19 @@ def annex_k(
         dtype = dtype or (quality.dtype if quality.is_floating_point() else None)
     dtype = dtype or torch.float32
     if not isinstance(quality, Tensor) and not torch.compiler.is_compiling():
-        return torch.tensor(_entries(quality), dtype=dtype, device=device)
+        entries = torch.frombuffer(bytearray(_entries(quality)), dtype=torch.uint8)
+        return entries.view(2, 8, 8).to(device or torch.get_default_device(), dtype)
     base = torch.tensor(ANNEX_K, dtype=torch.float64, device=device)
     return scale(base, quality).to(dtype)
 
 
 @functools.lru_cache(256)
-def _entries(quality: float) -> tuple[tuple[tuple[float, ...], ...], ...]:
+def _entries(quality: float) -> bytes:
     """:func:`scale` of Annex K in plain numbers, which small images would wait for."""
     percent = math.floor(5000 / quality) if quality < 50 else 200 - 2 * quality
 
-    def entry(base: int) -> float:
-        return min(max(math.floor((base * percent + 50) / 100), 1), 255)
-
-    return tuple(tuple(tuple(entry(base) for base in row) for row in table) for table in ANNEX_K)
+    bases = (base for table in ANNEX_K for row in table for base in row)
+    return bytes(min(max(math.floor((base * percent + 50) / 100), 1), 255) for base in bases)
 
 
 class QualityEstimate(NamedTuple):

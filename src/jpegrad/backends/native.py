@@ -257,7 +257,9 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     else:
         both = _Encode.apply(x, tables, settings, spec)  # type: ignore[no-untyped-call]
         out = _Decode.apply(tables, settings, *image.shape[-2:], *both[: len(both) // 2])  # type: ignore[no-untyped-call]
-    return out.reshape(image.shape).to(image.dtype)
+    # Views cost a node of the graph each.
+    out = out if image.ndim == 4 else out.reshape(image.shape)
+    return out.to(image.dtype)
 
 
 def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:

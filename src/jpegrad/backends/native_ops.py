@@ -93,7 +93,7 @@ def _saved(shape: torch.Size, settings: str, like: Tensor) -> Tensor:
 
 
 def _decoded(image: Tensor) -> Tensor:
-    return torch.empty(image.shape, dtype=image.dtype, device=image.device)
+    return torch.empty_like(image, memory_format=torch.contiguous_format)
 
 
 LIBRARY.define("native_jpeg(Tensor image, Tensor tables, str settings) -> Tensor")
@@ -163,7 +163,8 @@ def _fake_jpeg_backward(
     settings: str,
     with_tables: bool,
 ) -> tuple[Tensor, Tensor]:
-    return _decoded(gradient), _table_sums(gradient.shape, settings, with_tables, gradient).sum(1)
+    sums = _table_sums(gradient.shape, settings, with_tables, gradient)
+    return _decoded(gradient), sums.sum(1) if with_tables else sums
 
 
 def _jpeg_backward(
@@ -186,7 +187,7 @@ def _jpeg_backward(
         if with_tables:
             fields["table_gradient"] = sums.data_ptr()
         abi.invoke("jpeg_backward", k, gradient.shape[0], **fields)
-    return out, sums.sum(1)
+    return out, sums.sum(1) if with_tables else sums
 
 
 LIBRARY.define(

@@ -7,7 +7,7 @@ class StripAdjoint {
 
     bool reserve(Arena& arena) {
         const int64_t row = round_up(layout.width, LANES) + 80 * 4 + 4 * LANES, extra = LANES;
-        int64_t bytes = Arena::cost(row, 4) * (3 + 2 * RING + 2 + 3 + 2) + 2 * Arena::cost(1, sizeof(SlopeTable)) * 3;
+        int64_t bytes = Arena::cost(row, 4) * (3 + 2 * RING + 3) + 2 * Arena::cost(1, sizeof(SlopeTable)) * 3;
         for (int c = 0; c < layout.count; c++) bytes += Arena::cost(8 * layout.component[c].stride + extra, 4);
         if (!arena.reserve((size_t)bytes)) return false;
         for (int c = 0; c < layout.count; c++) {
@@ -20,10 +20,7 @@ class StripAdjoint {
         for (int c = 0; c < 3; c++) gathered[c] = arena.take<float>(row);
         for (int c = 0; c < 2; c++)
             for (int i = 0; i < RING; i++) ring[c][i] = arena.take<float>(row);
-        even = arena.take<float>(row);
-        odd = arena.take<float>(row);
         for (int c = 0; c < 3; c++) full[c] = arena.take<float>(row);
-        mixed = arena.take<float>(row);
         slopes = arena.take<SlopeTable>(3);
         table_slopes = arena.take<SlopeTable>(3);
         return true;
@@ -61,7 +58,7 @@ class StripAdjoint {
     const Layout& layout;
     Quantizer quantizer[3];
     SlopeTable *slopes, *table_slopes;
-    float *samples[3], *gathered[3], *ring[2][RING], *even, *odd, *full[3], *mixed;
+    float *samples[3], *gathered[3], *ring[2][RING], *full[3];
     int64_t tables_of = -1;
 
     float* row(int c, int64_t y) { return samples[c] + layout.row(c, y); }
@@ -103,6 +100,8 @@ class StripAdjoint {
                     decode_adjoint_row<true>(g, flags, width, codec.inverse_real, codec.clip_slope, out);
                 else
                     decode_adjoint_row<false>(g, flags, width, codec.inverse_real, codec.clip_slope, out);
+                if (!direct)
+                    for (int c = 1; c < 3; c++) zero(out[c], width, width + 4 * HALF);
             }
             if (own) zero(row(0, in_strip), y < layout.height ? width : 0, layout.component[0].blocks_x * 8);
             // A chroma row is complete once the last pixel row that it touches has been read.
@@ -134,37 +133,37 @@ class StripAdjoint {
                 zero(out, 0, columns);
                 continue;
             }
-            if (layout.h != 1 || layout.v != 1) {
-                float* g = ring[c - 1][y * layout.v & (RING - 1)];
-                if (layout.v == 2) {
-                    mix_rows(c, y);
-                    g = mixed;
-                }
-                upsample_adjoint_row(g, layout.width, layout.h, k.width, even, odd, out);
-            }
+            if (layout.v == 2)
+                gather_rows<4>(c, y, out);
+            else if (layout.h != 1)
+                gather_rows<1>(c, y, out);
             const uint8_t* flags = call.chroma_flags + ((b * 2 + c - 1) * k.height + y) * k.width;
-            for (int64_t x = 0; x < k.width; x++)
-                if (flags[x]) out[x] *= codec.clip_slope;
+            mask_row(flags, k.width, codec.clip_slope, out);
             zero(out, k.width, columns);
         }
     }
 
     // Pixel rows 2y - 1 ... 2y + 2 meet in chroma row y; at the borders, and without a triangle, the nearest takes it all.
-    void mix_rows(int c, int64_t y) {
+    template <int ROWS> void gather_rows(int c, int64_t y, float* out) {
         const Component& k = layout.component[c];
-        const bool triangle = layout.chroma_needs_neighbours();
-        const float near = triangle ? 0.75f : 1, far = triangle ? 0.25f : 0;
-        float weights[4] = {far, near, near, far};
-        if (y == 0) weights[1] = 1;
-        if (y == k.height - 1) weights[2] = 1;
-        const float* rows[4];
-        for (int i = 0; i < 4; i++) {
-            int64_t pixel_row = 2 * y - 1 + i;
-            bool exists = pixel_row >= 0 && pixel_row < layout.height && weights[i] != 0;
-            rows[i] = ring[c - 1][(exists ? pixel_row : 2 * y) & (RING - 1)];
-            if (!exists) weights[i] = 0;
+        float* const* pixels = ring[c - 1];
+        const float *rows[ROWS] = {pixels[y & (RING - 1)]};
+        float weights[ROWS] = {1};
+        if (ROWS == 4) {
+            const bool triangle = layout.chroma_needs_neighbours();
+            const float near = triangle ? 0.75f : 1, far = triangle ? 0.25f : 0;
+            const float wanted[4] = {far, y == 0 ? 1 : near, y == k.height - 1 ? 1 : near, far};
+            for (int i = 0; i < ROWS; i++) {
+                int64_t pixel_row = 2 * y - 1 + i;
+                bool exists = pixel_row >= 0 && pixel_row < layout.height && wanted[i] != 0;
+                rows[i] = pixels[(exists ? pixel_row : 2 * y) & (RING - 1)];
+                weights[i] = exists ? wanted[i] : 0;
+            }
         }
-        weighted_rows(rows, weights, layout.width, mixed);
+        if (layout.h == 2 && triangle_applies(layout.h, k.width))
+            triangle_adjoint<ROWS>(rows, weights, k.width, out);
+        else
+            replication_adjoint<ROWS>(rows, weights, layout.width, layout.h, k.width, out);
     }
 
     template <int KIND> void through_quantizer(int64_t b, int64_t s, int c, bool tables, TableSums& sums) {

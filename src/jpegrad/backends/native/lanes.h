@@ -200,11 +200,19 @@ INLINE void transpose4(F32 x[4]) {
 
 // Elements 0, 2, 4... and 1, 3, 5... of 2 * HALF floats; and each float twice.
 #if X86 && LANES == 16
-INLINE void split_pairs(const float* p, F32& even, F32& odd) {
-    F32 a = load<F32>(p), b = load<F32>(p + HALF);
+INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
     auto turn = [](__m256 x) { return (F32)_mm256_permute4x64_pd((__m256d)x, 0xD8); };
     even = turn(_mm256_shuffle_ps(a, b, 0x88));
     odd = turn(_mm256_shuffle_ps(a, b, 0xDD));
+}
+// Each element one place on: the last of `before` comes in first; and one place back: the first of `after` comes in last.
+INLINE F32 shifted_right(F32 before, F32 a) {
+    __m256i middle = _mm256_permute2x128_si256((__m256i)before, (__m256i)a, 0x21);
+    return (F32)_mm256_alignr_epi8((__m256i)a, middle, 12);
+}
+INLINE F32 shifted_left(F32 a, F32 after) {
+    __m256i middle = _mm256_permute2x128_si256((__m256i)a, (__m256i)after, 0x21);
+    return (F32)_mm256_alignr_epi8(middle, (__m256i)a, 4);
 }
 INLINE void duplicate(F32 a, float* out) {
     F32 lo = unpack_lo(a, a), hi = unpack_hi(a, a);
@@ -213,11 +221,12 @@ INLINE void duplicate(F32 a, float* out) {
 }
 INLINE I32 load_bytes(const uint8_t* p) { return (I32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 #else
-INLINE void split_pairs(const float* p, F32& even, F32& odd) {
-    I32 a = load<I32>(p), b = load<I32>(p + HALF);
-    even = (F32)SHUFFLE(I32, a, b, 0, 2, 4, 6);
-    odd = (F32)SHUFFLE(I32, a, b, 1, 3, 5, 7);
+INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
+    even = (F32)SHUFFLE(I32, (I32)a, (I32)b, 0, 2, 4, 6);
+    odd = (F32)SHUFFLE(I32, (I32)a, (I32)b, 1, 3, 5, 7);
 }
+INLINE F32 shifted_right(F32 before, F32 a) { return (F32)SHUFFLE(I32, (I32)before, (I32)a, 3, 4, 5, 6); }
+INLINE F32 shifted_left(F32 a, F32 after) { return (F32)SHUFFLE(I32, (I32)a, (I32)after, 1, 2, 3, 4); }
 INLINE void duplicate(F32 a, float* out) {
     store(out, unpack_lo(a, a));
     store(out + HALF, unpack_hi(a, a));

@@ -108,9 +108,11 @@ struct GroupSlopes {
     F32 image[64][2], table[64][2];
 };
 
+// Which columns of coefficients (bits 0...7) have a slope other than 0, and the slopes of these.
 template <int KIND, bool TABLES>
-INLINE void group_slopes(const int16_t* saved, const Quantizer& q, const SlopeTable& slopes, int table_kind,
+INLINE uint32_t group_slopes(const int16_t* saved, const Quantizer& q, const SlopeTable& slopes, int table_kind,
                          const SlopeTable& table_slopes, GroupSlopes& out) {
+    uint32_t columns = 0;
     for (int i = 0; i < 64; i++) {
         I16 c = load<I16>(saved + i * LANES), level = quantize(c, q, i), rest = c - level * (int16_t)(8 * q.step[i]);
         const SlopeConstants& k = slopes.at[i];
@@ -118,6 +120,7 @@ INLINE void group_slopes(const int16_t* saved, const Quantizer& q, const SlopeTa
             out.image[i][0] = out.image[i][1] = F32{};
             continue;
         }
+        columns |= 1u << i % 8;
         Halves residual = widen(rest), coefficient = widen(c), levels = widen(level);
         F32 inverse = splatf(q.inverse[i]);
         for (int part = 0; part < 2; part++) {
@@ -129,6 +132,7 @@ INLINE void group_slopes(const int16_t* saved, const Quantizer& q, const SlopeTa
             out.table[i][part] = to_float(part ? levels.hi : levels.lo) - slope * u;
         }
     }
+    return columns;
 }
 
 // From gradients at decoded samples to gradients at encoded ones, in place: transform, the quantiser's slope, inverse.
@@ -136,12 +140,20 @@ template <int KIND, bool TABLES>
 static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, const Quantizer& q, const SlopeTable& slopes,
                           int table_kind, const SlopeTable& table_slopes, TableSums& sums) {
     GroupSlopes slope;
-    group_slopes<KIND, TABLES>(saved, q, slopes, table_kind, table_slopes, slope);
+    const uint32_t columns = group_slopes<KIND, TABLES>(saved, q, slopes, table_kind, table_slopes, slope);
+    if (!columns) {
+        for (int y = 0; y < 8; y++) __builtin_memset(samples + y * stride, 0, 8 * LANES * sizeof(float));
+        return;
+    }
     F32 r[64];
     for (int part = 0; part < 2; part++) {
         forward_rows(samples, stride, part, r);
         for (int u = 0; u < 8; u++) {
-            F32 x[8];
+            F32 x[8] = {};
+            if (!(columns >> u & 1)) {
+                store_column(r, u, x);
+                continue;
+            }
             load_column(r, u, x);
             scaled_dct(x);
             for (int v = 0; v < 8; v++) {

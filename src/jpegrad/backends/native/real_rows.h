@@ -84,44 +84,58 @@ static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, in
     }
 }
 
-// Four rows with weights: the vertical half of the upsampling's adjoint. Writes whole vectors.
-static void weighted_rows(const float* const rows[4], const float weights[4], int64_t n, float* out) {
-    for (int64_t i = 0; i < n; i += HALF) {
-        F32 sum = load<F32>(rows[0] + i) * weights[0];
-        for (int k = 1; k < 4; k++) sum = mul_add(load<F32>(rows[k] + i), splatf(weights[k]), sum);
-        store(out + i, sum);
+// Where a clamp acted on a decoded sample.
+static void mask_row(const uint8_t* flags, int64_t n, float clip, float* g) {
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        if (!load<uint64_t>(flags + i)) continue;
+        for (int64_t x = i; x < i + 8; x++) g[x] *= flags[x] ? clip : 1.0f;
+    }
+    for (; i < n; i++) g[i] *= flags[i] ? clip : 1.0f;
+}
+
+// A column of the vertical half of the upsampling's adjoint: ROWS rows with weights.
+template <int ROWS, class V> INLINE V weigh(const float* const rows[ROWS], const float weights[ROWS], int64_t x) {
+    V sum = load<V>(rows[0] + x) * weights[0];
+    for (int k = 1; k < ROWS; k++) sum += load<V>(rows[k] + x) * weights[k];
+    return sum;
+}
+
+// The adjoint of upsampling without a triangle filter along the row: each of n samples gathers h pixels.
+template <int ROWS>
+static void replication_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t width, int h, int64_t n, float* out) {
+    if (h == 1) {
+        for (int64_t i = 0; i < n; i += HALF) store(out + i, weigh<ROWS, F32>(rows, weights, i));
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        float sum = 0;
+        for (int64_t x = h * i; x < h * (i + 1) && x < width; x++) sum += weigh<ROWS, float>(rows, weights, x);
+        out[i] = sum;
     }
 }
 
-// The horizontal half: from `width` upsampled gradients (overwritten up to the vectors' end) to `n` samples.
-// `even`, `odd` have room for n + 2 * LANES.
-static void upsample_adjoint_row(float* g, int64_t width, int h, int64_t n, float* even, float* odd, float* out) {
-    if (h == 1) {
-        __builtin_memcpy(out, g, (size_t)n * 4);
-        return;
-    }
-    for (int64_t x = width; x < h * n; x++) g[x] = 0;
-    if (!triangle_applies(h, n)) {
-        for (int64_t i = 0; i < n; i++) {
-            float sum = 0;
-            for (int k = 0; k < h; k++) sum += g[h * i + k];
-            out[i] = sum;
-        }
-        return;
-    }
-    float *e = even + LANES, *o = odd + LANES;
+// The adjoint of upsampling by 2 with a triangle filter: sample i gathers pixels 2i - 1 ... 2i + 2 with weights 1/4, 3/4, 3/4, 1/4.
+// Rows are readable for 4 * HALF pixels beyond `width`, and 0 there.
+template <int ROWS>
+static void triangle_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t n, float* out) {
+    F32 even, odd, next_even, next_odd, before;
+    auto read = [&](int64_t i, F32& e, F32& o) {
+        split_pairs(weigh<ROWS, F32>(rows, weights, 2 * i), weigh<ROWS, F32>(rows, weights, 2 * i + HALF), e, o);
+    };
+    read(0, even, odd);
+    before = splatf(even[0]);
     for (int64_t i = 0; i < n; i += HALF) {
-        F32 a, b;
-        split_pairs(g + 2 * i, a, b);
-        store(e + i, a);
-        store(o + i, b);
+        read(i + HALF, next_even, next_odd);
+        F32 far = shifted_right(before, odd) + shifted_left(even, next_even);
+        store(out + i, (even + odd) * 0.75f + far * 0.25f);
+        before = odd;
+        even = next_even;
+        odd = next_odd;
     }
-    o[-1] = e[0];
-    e[n] = o[n - 1];
-    for (int64_t i = 0; i < n; i += HALF) {
-        F32 near = load<F32>(e + i) + load<F32>(o + i), far = load<F32>(o + i - 1) + load<F32>(e + i + 1);
-        store(out + i, near * 0.75f + far * 0.25f);
-    }
+    // Beyond the right border lies the border itself.
+    auto at = [&](int64_t x) { return weigh<ROWS, float>(rows, weights, x); };
+    out[n - 1] = (at(2 * n - 2) + at(2 * n - 1)) * 0.75f + (at(2 * n - 3) + at(2 * n - 1)) * 0.25f;
 }
 
 // The box filter's adjoint along a row: every sample to the h pixels it averages, pixels beyond the image to the last one.
