@@ -272,6 +272,20 @@ def test_gradients_at_odd_sizes(mode: str, split: bool) -> None:
         close(found[2], expected[2])
 
 
+@pytest.mark.parametrize("width", range(1, 20))
+def test_chroma_clamped_up_to_the_border(width: int) -> None:
+    """Pure red beside pure blue: the coarse coefficients of chroma overshoot 0…255 in every column."""
+    generator = torch.Generator().manual_seed(width)
+    red = (torch.rand(4, 24, width, generator=generator) < 0.5).float()
+    image, chosen = torch.stack([red, torch.zeros_like(red), 1 - red], 1), spec("4:4:4")
+    settings = native._settings(chosen, 3)
+    _, _, _, clamped = torch.ops.jpegrad.native_jpeg_saving(image, tables(10), settings, True)
+    assert clamped.any(1).any(0).any(0).all()
+    found, expected = (gradients(b, image, tables(10), chosen) for b in (native, reference))
+    assert torch.equal(found[0], expected[0])
+    close(found[1], expected[1])
+
+
 def test_slope_one_needs_no_transform() -> None:
     image, entries = picture(1, 3, 40, 50).requires_grad_(), tables(50)
     chosen = spec("4:2:0", surrogate=surrogates.identity)

@@ -13,7 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native"
-CODEC = "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has or number_of_threads"
+CODEC = (
+    "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has or number_of_threads"
+    " or up_to_the_border or narrow"
+)
 # Test files and what to take of them, for mutants of a source of its own; else those of the codec.
 TESTS = {
     "scan.cpp": (["tests/test_rate_native.py"], "every_mode or no_file or between"),
@@ -73,7 +76,20 @@ MUTANTS = {
         "y + 1 == layout.height ? 1.0f : 1.0f",
     ),
     "adjoint: halo of the triangle": ("adjoint.h", "y = first - (halo && s > 0 ? 1 : 0)", "y = first"),
-    "adjoint: clamp of chroma samples": ("adjoint.h", "if (flags[x]) out[x] *= codec.clip_slope;", ""),
+    "adjoint: clamp of chroma samples": ("adjoint.h", "mask_row(flags, k.width, codec.clip_slope, out);", ""),
+    "adjoint: the last samples' clamp": (
+        "real_rows.h",
+        "for (; i < n; i++) g[i] *= flags[i]",
+        "for (; i < i; i++) g[i] *= flags[i]",
+    ),
+    "adjoint: left border of the triangle": ("real_rows.h", "before = splatf(even[0]);", "before = F32{};"),
+    "adjoint: right border of the triangle": (
+        "real_rows.h",
+        "(at(2 * n - 3) + at(2 * n - 1)) * 0.25f",
+        "at(2 * n - 3) * 0.25f",
+    ),
+    "adjoint: neighbour of the vector before": ("real_rows.h", "before = odd;", ""),
+    "adjoint: columns without slope": ("real_dct.h", "columns |= 1u << i % 8;", "columns |= 1u << i / 8;"),
     "adjoint: output clamp": (
         "real_rows.h",
         "const bool clamped = any(",
