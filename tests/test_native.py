@@ -286,6 +286,21 @@ def test_chroma_clamped_up_to_the_border(width: int) -> None:
     close(found[1], expected[1])
 
 
+@pytest.mark.parametrize("sigma", [0.25, 1.0, 2.0])
+@pytest.mark.parametrize("horizontal", [True, False])
+def test_few_columns_up_to_the_border_have_a_slope(sigma: float, horizontal: bool) -> None:
+    """Without a gradient to tables, columns of coefficients far from every threshold are left out."""
+    wave = torch.cos(torch.arange(40.0)[:, None] * torch.linspace(0.1, 3.0, 24)).mul(0.4).add(0.5)
+    plane = wave.T if horizontal else wave
+    chosen = spec("4:2:0", surrogate=surrogates.gaussian(sigma))
+    found, expected = [], []
+    for backend, to in ((native, found), (reference, expected)):
+        image = plane.expand(1, 3, *plane.shape).clone().requires_grad_()
+        weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(2))
+        to += torch.autograd.grad((backend.jpeg(image, tables(10), chosen) * weight).sum(), image)
+    close(found[0], expected[0])
+
+
 def test_slope_one_needs_no_transform() -> None:
     image, entries = picture(1, 3, 40, 50).requires_grad_(), tables(50)
     chosen = spec("4:2:0", surrogate=surrogates.identity)
