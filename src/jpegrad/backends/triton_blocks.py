@@ -162,14 +162,13 @@ def block_columns():
 
 @triton.jit
 def table_row(tables, row, N: tl.constexpr):
-    """A row of an image's table, for each of N blocks."""
-    return tl.broadcast_to(tl.load(tables + 8 * row + tl.arange(0, 8))[None, :], (N, 8))
+    """A row of a table for each of N blocks, loaded by the lanes that use it: bringing it there takes a barrier."""
+    return tl.load(tables + tl.broadcast_to(8 * row + tl.arange(0, 8)[None, :], (N, 8)))
 
 
 @triton.jit
-def level_of(c, step, reciprocals, row):
+def level_of(c, step, reciprocal):
     """Round half away from zero of c / (8·step): exact for every |c| < 32768 and step 1…255."""
-    reciprocal = tl.load(reciprocals + 8 * row + tl.arange(0, 8))[None, :]
     half = 4.0 * step.to(tl.float32) + 0.5
     magnitude = ((tl.abs(c).to(tl.float32) + half) * reciprocal).to(tl.int32)
     return tl.where(c < 0, -magnitude, magnitude)

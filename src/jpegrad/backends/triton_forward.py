@@ -95,10 +95,10 @@ def _code(tile, tables, reciprocals, coefficients, levels, ratios, block, mask, 
         u0, u1, u2, u3 = _in_steps(x0, t0), _in_steps(x1, t1), _in_steps(x2, t2), _in_steps(x3, t3)
         u4, u5, u6, u7 = _in_steps(x4, t4), _in_steps(x5, t5), _in_steps(x6, t6), _in_steps(x7, t7)
         store_rows(ratios, block, mask, u0, u1, u2, u3, u4, u5, u6, u7)
-    x0, x1 = level_of(x0, t0, reciprocals, 0), level_of(x1, t1, reciprocals, 1)
-    x2, x3 = level_of(x2, t2, reciprocals, 2), level_of(x3, t3, reciprocals, 3)
-    x4, x5 = level_of(x4, t4, reciprocals, 4), level_of(x5, t5, reciprocals, 5)
-    x6, x7 = level_of(x6, t6, reciprocals, 6), level_of(x7, t7, reciprocals, 7)
+    x0, x1 = level_of(x0, t0, table_row(reciprocals, 0, N)), level_of(x1, t1, table_row(reciprocals, 1, N))
+    x2, x3 = level_of(x2, t2, table_row(reciprocals, 2, N)), level_of(x3, t3, table_row(reciprocals, 3, N))
+    x4, x5 = level_of(x4, t4, table_row(reciprocals, 4, N)), level_of(x5, t5, table_row(reciprocals, 5, N))
+    x6, x7 = level_of(x6, t6, table_row(reciprocals, 6, N)), level_of(x7, t7, table_row(reciprocals, 7, N))
     if levels is not None:
         store_rows(levels, block, mask, x0, x1, x2, x3, x4, x5, x6, x7)
         return tile

@@ -89,8 +89,8 @@ def _row(
     at = coefficients + 64 * block.to(tl.int64) + 8 * row + tl.arange(0, 8)[None, :]
     c = tl.load(at, mask=mask, other=0).to(tl.int32)
     step = table_row(tables, row, N)
-    level = level_of(c, step, reciprocals, row)
-    reciprocal = tl.load(reciprocals + 8 * row + tl.arange(0, 8))[None, :]
+    reciprocal = table_row(reciprocals, row, N)
+    level = level_of(c, step, reciprocal)
     r = (c - 8 * step * level).to(tl.float32) * reciprocal
     step = step.to(tl.float32)
     entry = g
