@@ -189,6 +189,13 @@ def summary(cells: dict[str, Any]) -> str:
         ["two threads against one, 2048²", "1.7×", ratio(warm, f"{warm}, 2 threads", shapes=(large,))],
         ["a call on 1×3×32×32", "60 µs", "–" if small is None else f"{small * 1e6:.0f} µs"],
     ]
+    fresh = [key_of(large, kind, fresh=True) for kind in ("F", "F+B")]
+    if set(fresh) <= set(cells):
+        found = (
+            ratio("kornia", name, kind, (large,))
+            for name, kind in ((native, "F, fresh memory"), (default, "F+B, fresh memory"))
+        )
+        rows.append(["2048² in fresh memory against kornia: forward; and backward", "", "; ".join(found)])
     for key, cell in cells.items():
         if key.endswith(" size"):
             speeds = " and ".join(
@@ -219,10 +226,11 @@ def figure(cells: dict[str, Any], path: Path) -> None:
         colors = ["tab:orange" if name.startswith("jpegrad") else "tab:gray" for _, name in speeds]
         bars = axis.barh([name for _, name in speeds], [speed for speed, _ in speeds], color=colors)
         axis.bar_label(bars, fmt="%.3g", padding=2, fontsize=8)
-        axis.set(xscale="log", xlabel="megapixels per second", title=f"{title}, 1×3×512×512, float32")
+        axis.set(xscale="log", xlabel="megapixels per second", title=title)
         axis.tick_params(axis="y", labelsize=8)
         axis.margins(x=0.12)
         axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("1×3×512×512, float32, 4:2:0, quality 50")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
