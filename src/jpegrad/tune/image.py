@@ -82,7 +82,8 @@ def compress(
         target: :class:`LikeQuality` (default 75), :class:`Bytes`, :class:`BitsPerPixel` or :class:`Loss`.
         rdo: choose levels by rate and distortion too; else they are the rounded coefficients.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
-        base: tables to start from, at quality 50, ``[2, 8, 8]``; None takes the shipped ones of the metric.
+        base: tables to start from, at quality 50, ``[2, 8, 8]``; None takes those shipped for the metric, or for a
+            function the best of all that are shipped.
         steps: of descent.
         rate, table_surrogate: what the gradient of rounded coefficients is made of (``rdo=False``), as in
             :func:`jpegrad.bits` and :func:`jpegrad.encode`.
@@ -101,8 +102,9 @@ def compress(
         >>> len(tuned.to_bytes()) == tuned.size <= 2500
         True
     """
-    subject = _subject(image, metric, subsampling, rate, table_surrogate)
-    outcome, price = _learn([subject], rdo, _base(base, metric), target, steps, progress)
+    chosen = metrics.get(metric)
+    subject = _subject(image, chosen, subsampling, rate, table_surrogate)
+    outcome, price = _learn([subject], chosen, rdo, base, target, steps, progress)
     return Tuned(outcome.coefficients[0], outcome.loss.item(), outcome.bytes, price)
 
 
@@ -153,40 +155,50 @@ def learn_tables(
         raise TypeError(f"images: expected a torch.Tensor or a list of them, got {type(images).__name__}")
     if not groups or not groups[0]:
         raise ValueError("images: expected at least one, got none")
+    chosen = metrics.get(metric)
     learned = []
     for group in groups:
-        subjects = [_subject(image, metric, subsampling, rate, table_surrogate) for image in group]
-        outcome, _ = _learn(subjects, False, _base(base, metric), target, steps, progress)
+        subjects = [_subject(image, chosen, subsampling, rate, table_surrogate) for image in group]
+        outcome, _ = _learn(subjects, chosen, False, base, target, steps, progress)
         learned.append(outcome.coefficients[0].tables)
     return torch.stack(learned).view(*leading, *learned[0].shape)
 
 
 def _subject(
     image: Tensor,
-    metric: AnyMetric,
+    metric: Metric,
     subsampling: str,
     rate: str | RateModel,
     table_surrogate: str | Surrogate | None,
 ) -> Subject:
     check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
-    return Subject(image, metrics.get(metric), subsampling, rate=rate, table_surrogate=table_surrogate)
+    return Subject(image, metric, subsampling, rate=rate, table_surrogate=table_surrogate)
 
 
-def _base(base: Tensor | None, metric: AnyMetric) -> Tensor:
-    if base is None:
-        name = metric if isinstance(metric, str) else getattr(metric, "name", None)
-        return quantization.load(name) if name in table_names() else torch.tensor(quantization.ANNEX_K)
-    if not isinstance(base, Tensor):
-        raise TypeError(f"base: expected a torch.Tensor, got {type(base).__name__}")
-    if base.ndim != 3 or base.shape[0] not in (1, 2, 3) or base.shape[1:] != (8, 8):
-        raise ValueError(f"base: expected [2, 8, 8], got {list(base.shape)}")
-    return base.detach()
+def _base(base: Tensor | None, metric: Metric, rounded: Rounded, quality: float) -> Tensor:
+    """Where to start: the tables given, those shipped for the metric, or of all shipped ones the best at a quality."""
+    device = rounded.subjects[0].image.device
+    if base is not None:
+        if not isinstance(base, Tensor):
+            raise TypeError(f"base: expected a torch.Tensor, got {type(base).__name__}")
+        if base.ndim != 3 or base.shape[0] not in (2, 3) or base.shape[1:] != (8, 8):
+            raise ValueError(f"base: expected [2, 8, 8], got {list(base.shape)}")
+        return base.detach().to(device, torch.float32)
+    if metrics.ALL.get(metric.name) is metric and metric.name in table_names():
+        return quantization.load(metric.name).to(device)
+    default = torch.tensor(quantization.ANNEX_K, dtype=torch.float32)
+    candidates = [x.to(device) for x in (default, *map(quantization.load, table_names()))]
+    price = rounded.price(quantization.annex_k(quality, device=device))
+    with torch.no_grad():
+        costs = [float(rounded(quantization.scale(x, quality)).cost(price)) for x in candidates]
+    return candidates[costs.index(min(costs))]
 
 
 def _learn(
     subjects: list[Subject],
+    metric: Metric,
     rdo: bool,
-    base: Tensor,
+    base: Tensor | None,
     target: Target | None,
     steps: int,
     progress: Callable[[], None] | None,
@@ -197,19 +209,19 @@ def _learn(
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise ValueError(f"steps: expected an integer, 0 or more, got {steps!r}")
     device = subjects[0].image.device
-    base = base.to(device, torch.float32)
     rounded = Rounded(subjects)
+    start = _base(base, metric, rounded, target.quality if isinstance(target, LikeQuality) else 50)
 
     def method(logarithm: Tensor) -> Adam | Alternation:
         return Alternation(subjects[0], logarithm.exp()) if rdo else Adam(rounded)
 
     if isinstance(target, LikeQuality):
         price = rounded.price(quantization.annex_k(target.quality, device=device))
-        start = quantization.scale(base, target.quality).log()
-        return method(start).descend(start, price, steps, progress).outcome, price
+        logarithm = quantization.scale(start, target.quality).log()
+        return method(logarithm).descend(logarithm, price, steps, progress).outcome, price
     if isinstance(target, BitsPerPixel):
         target = Bytes(max(1, int(target.bits * sum(subject.pixels for subject in subjects) / 8)))
-    return _meeting(rounded, method, base.log(), target, SAVING if rdo else 1.0, steps, progress)
+    return _meeting(rounded, method, start.log(), target, SAVING if rdo else 1.0, steps, progress)
 
 
 def _meeting(

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jpegrad.codec import jpeg
+
 Loss = Callable[[Tensor], Tensor]
 """A distortion to one original: reconstruction [1, C, H, W] in [0, 1] → a number, the lower the better."""
 
@@ -101,29 +103,40 @@ def _dissimilarity(original: Tensor) -> Loss:
     return lambda reconstruction: 1 - similarity(reconstruction)
 
 
-def mix(weight: float = 0.5) -> Metric:
-    """weight · log(squared error) + (1 − weight) · log(1 − MS-SSIM): a percent of one against a percent of the other.
+def mix(weight: float = 0.35) -> Metric:
+    """weight · squared error + (1 − weight) · (1 − MS-SSIM), each relative to that of the default tables at quality 50.
 
     Args:
         weight: 0…1.
 
     Raises:
-        ValueError: ``weight`` is outside.
+        TypeError, ValueError: ``weight`` is not such a number.
+
+    Example:
+                >>> import jpegrad, torch
+        >>> image = torch.rand(1, 3, 180, 180)
+        >>> loss = mix(0.5).against(image)
+        >>> round(float(loss(jpegrad.jpeg(image, quality=50))), 4)
+        1.0
     """
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 1:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+        raise TypeError(f"weight: expected a number 0 to 1, got {weight!r}")
+    if not 0 <= weight <= 1:
         raise ValueError(f"weight: expected a number 0 to 1, got {weight!r}")
 
     def against(original: Tensor) -> Loss:
-        error, dissimilarity = _squared_error(original), _dissimilarity(original)
+        parts = [
+            (share, part(original))
+            for share, part in ((weight, _squared_error), (1 - weight, _dissimilarity))
+            if share
+        ]
+        with torch.no_grad():
+            coded = jpeg(original, quality=50)
+            # A picture without any detail has no error; then there is nothing to be relative to.
+            scaled = [(share / max(loss(coded).item(), 1e-9), loss) for share, loss in parts]
+        return lambda image: torch.stack([factor * loss(image) for factor, loss in scaled]).sum()
 
-        def loss(reconstruction: Tensor) -> Tensor:
-            # A perfect reconstruction has no logarithm; 1e-9 is far below one grey level in one sample.
-            squares = (error(reconstruction) + 1e-9).log()
-            return weight * squares + (1 - weight) * (dissimilarity(reconstruction) + 1e-9).log()
-
-        return loss
-
-    return Metric("mix", against, "geometric mean of squared error and 1 − MS-SSIM")
+    return Metric("mix", against, f"{weight:g} · squared error + {1 - weight:g} · (1 − MS-SSIM), relative")
 
 
 def get(metric: "str | Metric | Callable[[Tensor, Tensor], Tensor]") -> Metric:
@@ -170,6 +183,7 @@ def report(image: Tensor, original: Tensor) -> dict[str, float]:
         Y (below 11).
 
     Example:
+        >>> import torch
         >>> image = torch.rand(3, 200, 180)
         >>> sorted(report((image + 0.01).clamp(max=1), image))
         ['ms_ssim', 'psnr', 'psnr_y', 'ssim']

@@ -89,6 +89,8 @@ class Subject:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             came = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"metric: expected a tensor of one number, got {came}")
+        if not loss.isfinite().all():
+            raise ValueError(f"metric: expected a finite loss, got {loss.item()}")
         return loss.reshape(())
 
     def coefficients(self) -> Coefficients:

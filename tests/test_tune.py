@@ -1,0 +1,374 @@
+"""Tables and levels that are learned: files that meet their targets, objectives that fall, runs that repeat."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.signal import convolve2d
+from torch import Tensor
+from typer.testing import CliRunner
+
+import jpegrad
+from jpegrad import tune
+from jpegrad.cli import app
+from jpegrad.data import photograph_path, table_names
+from jpegrad.tune import metrics
+from jpegrad.tune.__main__ import main
+from jpegrad.tune.rdo import fit_weights
+from jpegrad.tune.subject import Rounded, Subject
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def photo() -> Tensor:
+    with Image.open(photograph_path("portrait")) as picture:
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, photo: Tensor) -> Path:
+    path = tmp_path_factory.mktemp("pictures")
+    (path / "below").mkdir()
+    for i in range(5):
+        piece = photo[:, 48 * i : 48 * i + 64 + i, 32:104].permute(1, 2, 0).numpy()
+        Image.fromarray(piece).save(path / "below" / f"{i}.png" if i % 2 else path / f"{i}.png")
+    return path
+
+
+def cost(image: Tensor, outcome: tune.Tuned, quality: float, metric: str) -> float:
+    """Bits of outcome relative to the default tables at equal price, the change of the loss counted in bits."""
+    coder = Rounded([Subject(image, metrics.get(metric))])
+    default = jpegrad.tables.annex_k(quality)
+    with torch.no_grad():
+        start = coder(default)
+    loss = float(start.loss)
+    return (outcome.size * 8 + (outcome.loss - loss) / coder.price(default)) / float(start.bits)
+
+
+def structure(photo: Tensor) -> Tensor:
+    return photo[:, 64:256, 20:212]
+
+
+@pytest.mark.parametrize(
+    ("metric", "rdo", "limit"),
+    [("mse", True, 0.75), ("mse", False, 0.88), ("ms-ssim", True, 0.75), ("mix", True, 0.8)],
+)
+def test_learning_beats_the_default_tables(photo: Tensor, metric: str, rdo: bool, limit: float) -> None:
+    image = structure(photo)
+    steps = 8
+    tuned = tune.compress(image, metric=metric, target=tune.LikeQuality(60), rdo=rdo, steps=steps)
+    assert cost(image, tuned, 60, metric) < limit
+    # Without a step there is only the start; the descent must gain something on top of it.
+    start = tune.compress(image, metric=metric, target=tune.LikeQuality(60), rdo=rdo, steps=0)
+    assert cost(image, tuned, 60, metric) < cost(image, start, 60, metric) - 0.005
+
+
+@pytest.mark.parametrize("rdo", [True, False])
+def test_tables_learned_from_annex_k_alone(photo: Tensor, rdo: bool) -> None:
+    base = torch.tensor(jpegrad.tables.ANNEX_K)
+    tuned = tune.compress(photo, target=tune.LikeQuality(75), rdo=rdo, base=base, steps=8)
+    assert cost(photo, tuned, 75, "mse") < 0.9
+    tables = tuned.tables
+    assert tables.shape == (2, 8, 8)
+    assert bool(((tables == tables.round()) & (tables >= 1) & (tables <= 255)).all())
+
+
+@pytest.mark.parametrize("rdo", [True, False])
+@pytest.mark.parametrize("target", [2500, 9000, 40000])
+def test_bytes_are_met_and_nearly_used(photo: Tensor, target: int, rdo: bool) -> None:
+    tuned = tune.compress(photo, target=tune.Bytes(target), rdo=rdo, steps=4)
+    data = tuned.to_bytes()
+    assert len(data) == tuned.size
+    assert 0.985 * target < len(data) <= target
+
+
+def test_a_larger_target_than_any_file_gives_the_finest(photo: Tensor) -> None:
+    tuned = tune.compress(photo, target=tune.Bytes(10**7))
+    assert int(tuned.tables.max()) == 1
+
+
+def test_bits_per_pixel_and_loss(photo: Tensor) -> None:
+    height, width = photo.shape[1:]
+    tuned = tune.compress(photo, target=tune.BitsPerPixel(0.8), steps=4)
+    assert 0.788 < 8 * len(tuned.to_bytes()) / (height * width) <= 0.8
+    for rdo in (True, False):
+        tuned = tune.compress(photo, target=tune.Loss(5e-4), rdo=rdo, steps=4)
+        decoded = jpegrad.decode(tuned.coefficients, dtype=torch.uint8).double() / 255
+        loss = float((decoded - photo.double() / 255).square().mean())
+        assert loss == pytest.approx(tuned.loss, rel=1e-4)
+        assert 4.8e-4 < loss <= 5.0001e-4
+
+
+def test_every_decoder_opens_the_file(photo: Tensor) -> None:
+    tuned = tune.compress(photo, target=tune.Bytes(9000), steps=2)
+    data = tuned.to_bytes()
+    expected = jpegrad.decode(tuned.coefficients, dtype=torch.uint8).permute(1, 2, 0).numpy()
+    assert np.array_equal(np.array(Image.open(io.BytesIO(data))), expected)
+    seen = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(seen[..., ::-1], expected)
+    again = jpegrad.read(data)
+    assert torch.equal(again.tables, tuned.tables)
+    assert b"\xff\xc2" not in data[:600]
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:4:0", "4:1:1"])
+def test_other_subsamplings(photo: Tensor, subsampling: str) -> None:
+    image = photo[:, 100:171, 60:133]
+    tuned = tune.compress(image, subsampling=subsampling, steps=3)
+    assert tuned.coefficients.subsampling == subsampling
+    assert tuned.to_bytes()
+
+
+def test_gray(photo: Tensor) -> None:
+    gray = photo[:1]
+    tuned = tune.compress(gray, target=tune.LikeQuality(60), steps=4)
+    assert cost(gray, tuned, 60, "mse") < 0.9
+    with Image.open(io.BytesIO(tuned.to_bytes())) as opened:
+        assert opened.mode == "L"
+
+
+def test_a_function_as_metric(photo: Tensor) -> None:
+    seen = []
+
+    def green(reconstruction: Tensor, original: Tensor) -> Tensor:
+        seen.append(reconstruction.shape)
+        return (reconstruction - original)[:, 1].square().mean()
+
+    tuned = tune.compress(photo, metric=green, target=tune.Bytes(9000), steps=4)
+    plain = tune.compress(photo, target=tune.Bytes(9000), steps=4)
+    decoded = jpegrad.decode(plain.coefficients)
+    assert tuned.loss < 0.95 * float(green(decoded[None], photo[None] / 255))
+    assert set(seen) == {(1, *photo.shape)}
+
+
+def test_each_image_of_a_batch_gets_its_tables(photo: Tensor) -> None:
+    batch = torch.stack([photo[:, :64, :64], photo[:, 128:192, 64:128]])
+    tables = tune.learn_tables(batch, target=tune.Bytes(1500), steps=2)
+    assert tables.shape == (2, 2, 8, 8)
+    sizes = jpegrad.bits(jpegrad.encode(batch, tables=tables), huffman="optimized") / 8
+    assert bool((sizes <= 1500).all())
+    alone = tune.learn_tables(batch[1], target=tune.Bytes(1500), steps=2)
+    assert torch.equal(alone, tables[1])
+
+
+def test_a_list_shares_one_set(photo: Tensor) -> None:
+    images = [photo[:, :64, :64], photo[:, 128:200, 64:128]]
+    tables = tune.learn_tables(images, target=tune.Bytes(3500), steps=2)
+    sizes = [float(jpegrad.bits(jpegrad.encode(x, tables=tables), huffman="optimized")) / 8 for x in images]
+    assert 3400 < sum(sizes) <= 3500
+
+
+def test_the_same_call_gives_the_same_file(photo: Tensor) -> None:
+    first, second = (tune.compress(photo, target=tune.Bytes(6000), steps=3).to_bytes() for _ in range(2))
+    assert first == second
+
+
+def wang(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """SSIM and its contrast · structure part of one channel, as in the paper: windows inside the image."""
+    row = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(row, row) / row.sum() ** 2
+
+    def mean(z: np.ndarray) -> np.ndarray:
+        return convolve2d(z, window, "valid")
+
+    mx, my = mean(x), mean(y)
+    cov, vx, vy = mean(x * y) - mx * my, mean(x * x) - mx**2, mean(y * y) - my**2
+    part = (2 * cov + 0.03**2) / (vx + vy + 0.03**2)
+    whole = part * (2 * mx * my + 0.01**2) / (mx**2 + my**2 + 0.01**2)
+    return float(whole.mean()), float(part.mean())
+
+
+def test_similarities_are_those_of_the_papers(photo: Tensor) -> None:
+    original = structure(photo)[None].double() / 255
+    noise = torch.randn(original.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    image = (original + 0.05 * noise).clamp(0, 1)
+    expected, x, y = 1.0, image[0].numpy(), original[0].numpy()
+    for scale, exponent in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        found = np.mean([wang(a, b) for a, b in zip(x, y, strict=True)], 0)
+        expected *= found[0 if scale == 4 else 1] ** exponent
+        x, y = (z.reshape(3, z.shape[1] // 2, 2, -1, 2).mean((2, 4)) for z in (x, y))
+    assert 1 - float(metrics.get("ms-ssim").against(original)(image)) == pytest.approx(expected, abs=1e-12)
+    found = tune.report(image, original)
+    ssim, _ = wang(*(metrics.luma(z)[0, 0].numpy() for z in (image, original)))
+    assert found["ms_ssim"] == pytest.approx(expected, abs=1e-5)
+    assert found["ssim"] == pytest.approx(ssim, abs=1e-5)
+    assert found["psnr"] == pytest.approx(-10 * float((image - original).square().mean().log10()), abs=1e-3)
+
+
+def test_fitted_weights_are_those_of_a_quadratic() -> None:
+    random = torch.Generator().manual_seed(1)
+    error = torch.randn(40, 30, 8, 8, generator=random)
+    frequency = torch.rand(8, 8, generator=random) + 0.5
+    block = torch.rand(40, 30, 1, 1, generator=random) + 0.5
+    weights = frequency * block
+    fitted = fit_weights(error, 2 * weights * error)
+    assert float((fitted / weights).log().abs().mean()) < 0.2
+    # Weights of frequencies come out to the noise of 1200 blocks.
+    ratio = fitted.mean((0, 1)) / weights.mean((0, 1))
+    assert float(ratio.log().abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("name", ["mse", "ms-ssim", "mix"])
+def test_shipped_tables_serve_their_metric(name: str) -> None:
+    assert name in table_names()
+    base = jpegrad.tables.load(name)
+    assert base.shape == (2, 8, 8)
+    with Image.open(photograph_path("facades")) as picture:
+        image = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).contiguous()
+    for quality in (40, 80):
+        start = tune.compress(image, metric=name, target=tune.LikeQuality(quality), rdo=False, steps=0)
+        assert cost(image, start, quality, name) < 0.98
+
+
+SETTINGS = tune.Settings(steps=4, batch=3, qualities=(40, 75), crop=48, seed=5)
+ARGUMENTS = ["--steps", "4", "--batch", "3", "--qualities", "40", "75", "--crop", "48", "--seed", "5"]
+
+
+def test_base_tables_are_learned_and_resumed(folder: Path, tmp_path: Path) -> None:
+    costs: list[float] = []
+    whole = tune.learn_base(folder, settings=SETTINGS, progress=lambda step, cost: costs.append(cost))
+    # Annex K itself, but for entries that the logarithm moves across a tie of the scaling.
+    assert costs[0] == pytest.approx(1, abs=0.02)
+    assert not torch.equal(whole, torch.tensor(jpegrad.tables.ANNEX_K).float())
+    images = [tune.Folder(folder)[i] for i in range(5)]
+    assert torch.equal(whole, tune.learn_base(images, settings=SETTINGS))
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(step: int, cost: float) -> None:
+        if step == 2:
+            raise Interrupted
+
+    checkpoint = tmp_path / "state"
+    with pytest.raises(Interrupted):
+        tune.learn_base(folder, settings=SETTINGS, checkpoint=checkpoint, progress=interrupt)
+    assert checkpoint.exists()
+    with pytest.raises(ValueError, match="checkpoint: expected one of these images and settings"):
+        tune.learn_base(folder, settings=replace(SETTINGS, seed=6), checkpoint=checkpoint)
+    steps: list[int] = []
+    resumed = tune.learn_base(
+        folder, settings=SETTINGS, checkpoint=checkpoint, progress=lambda step, cost: steps.append(step)
+    )
+    assert steps == [3, 4]
+    assert torch.equal(resumed, whole)
+    assert not checkpoint.exists()
+    checkpoint.write_text("{}")
+    with pytest.raises(ValueError, match="checkpoint: expected a file that learn_base saved"):
+        tune.learn_base(folder, settings=SETTINGS, checkpoint=checkpoint)
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+
+
+def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "two.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command += ["-m", "jpegrad.tune", str(folder), "-o", str(output), *ARGUMENTS]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert torch.equal(jpegrad.tables.load(output), tune.learn_base(folder, settings=SETTINGS))
+
+
+def test_killed_and_started_again(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tables.json"
+    checkpoint = tmp_path / "tables.json.checkpoint"
+    arguments = [str(folder), "-o", str(output), *ARGUMENTS, "--steps", "12"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jpegrad.tune", *arguments], env=environment(), stderr=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until:
+        if checkpoint.exists() and json.loads(checkpoint.read_text())["step"] >= 2:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    assert json.loads(checkpoint.read_text())["step"] < 12
+    main(arguments)
+    assert not checkpoint.exists()
+    expected = tune.learn_base(folder, settings=replace(SETTINGS, steps=12))
+    assert torch.equal(jpegrad.tables.load(output), expected)
+    assert json.loads(output.read_text())["metric"] == "mse"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "lpips"}, "metric: expected one of mse, ms-ssim, mix or a function"),
+        ({"metric": 3}, "metric: expected a name or a function, got int"),
+        ({"metric": "ms-ssim"}, "images: expected sides of at least 176"),
+        ({"metric": lambda a, b: (a - b).square()}, "metric: expected a tensor of one number"),
+        ({"metric": lambda a, b: (a - b).sum() * float("nan")}, "finite"),
+        ({"target": 75}, "target: expected LikeQuality, Bytes, BitsPerPixel or Loss, got int"),
+        ({"target": tune.Bytes(100)}, "target: expected one that some file meets"),
+        ({"target": tune.Loss(-1.0)}, "target: expected one that some file meets"),
+        ({"subsampling": "4:2:1"}, "subsampling: expected one of"),
+        ({"steps": -1}, "steps: expected an integer, 0 or more, got -1"),
+        ({"base": torch.ones(8, 8)}, r"base: expected \[2, 8, 8\]"),
+        ({"rdo": False, "rate": "entropy"}, "rate: expected one of"),
+    ],
+)
+def test_wrong_arguments(photo: Tensor, options: dict[str, object], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        tune.compress(photo[:, :40, :40], **options)  # type: ignore[arg-type]
+
+
+def test_wrong_images_and_targets(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"images: expected \[1 or 3, H, W\]"):
+        tune.compress(torch.zeros(2, 8, 8))
+    with pytest.raises(TypeError, match="images: expected uint8 or floating point"):
+        tune.compress(torch.zeros(3, 8, 8, dtype=torch.int64))
+    with pytest.raises(ValueError, match="images: expected at least one"):
+        tune.learn_tables([])
+    with pytest.raises(ValueError, match="images: expected a folder with pictures"):
+        tune.learn_base(tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        tune.learn_base(tmp_path)
+    for wrong in (lambda: tune.Bytes(0), lambda: tune.BitsPerPixel(0.0), lambda: tune.LikeQuality(101)):
+        with pytest.raises(ValueError, match="expected"):
+            wrong()
+    with pytest.raises(TypeError, match="whole number of bytes"):
+        tune.Bytes(10.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="weight"):
+        tune.mix(2.0)
+    with pytest.raises(ValueError, match="steps: expected at least 1"):
+        tune.Settings(steps=0)
+
+
+def test_command_line(tmp_path: Path, photo: Tensor, folder: Path) -> None:
+    source, output = tmp_path / "photo.png", tmp_path / "photo.jpg"
+    Image.fromarray(photo.permute(1, 2, 0).numpy()).save(source)
+    runner = CliRunner()
+    saved = tmp_path / "tables.json"
+    command = ["tune", str(source), "-o", str(output), "--target-bytes", "9000", "--steps", "3"]
+    done = runner.invoke(app, [*command, "--save-tables", str(saved)])
+    assert done.exit_code == 0, done.output
+    assert f"{output.stat().st_size:,}" in done.output
+    assert 8850 < output.stat().st_size <= 9000
+    assert "MS-SSIM" in done.output and "PSNR no less" in done.output
+    assert torch.equal(jpegrad.tables.load(saved), jpegrad.read(output).tables)
+    done = runner.invoke(app, ["tune", str(source), "-o", str(output), "--like-quality", "50", "--no-rdo"])
+    assert done.exit_code == 0 and "default, quality 50" in done.output
+    both = runner.invoke(app, [*command, "--bpp", "1"])
+    assert isinstance(both.exception, ValueError) and "one target" in str(both.exception)
+    learned = tmp_path / "learned.json"
+    command = ["tune-dataset", str(folder), "-o", str(learned), "--steps", "2", "--batch", "2"]
+    done = runner.invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert jpegrad.tables.load(learned).shape == (2, 8, 8)
