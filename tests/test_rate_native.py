@@ -1,5 +1,6 @@
 """Counting in the native kernel: the bits of the PyTorch path, and of real files."""
 
+import itertools
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from torch import Tensor
 import jpegrad
 from jpegrad import backends
 from jpegrad.backends import native_abi, triton_levels
-from jpegrad.rate import breakdown, huffman
+from jpegrad.rate import breakdown, huffman, marginal
 from jpegrad.spec import SUBSAMPLING, blocks, ratios
 
 MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
@@ -93,6 +94,40 @@ def test_other_layouts_and_integer_types(monkeypatch: pytest.MonkeyPatch) -> Non
     check([plane[:1].expand(3, -1, -1, -1, -1) for plane in levels], (33, 20), "4:2:2", monkeypatch)
     turned = [plane.transpose(-1, -2) for plane in levels]
     check(turned, (33, 20), "4:2:2", monkeypatch)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_a_step_of_a_level_costs(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    for batch, kind in itertools.product([(), (3,), (2, 2), (0,)], huffman.HUFFMAN):
+        levels = [plane.to(dtype) for plane in some_levels((24, 40), "4:2:0", *batch, spread=3)]
+        for plane in levels:
+            plane[torch.rand(plane.shape) < 0.01] = 1500
+            plane[torch.rand(plane.shape[:-2]) < 0.2] = 0
+        costs = marginal.symbol_costs(levels, (24, 40), "4:2:0", kind)
+        for plane, cost in zip(levels, costs, strict=True):
+            lower = plane.abs() - (torch.rand(plane.shape) < 0.5).to(dtype)
+            wanted = (torch.rand(plane.shape) < 0.7) & (lower >= 0)
+            found = []
+            for backend in ("native", "reference"):
+                monkeypatch.setenv("JPEGRAD_BACKEND", backend)
+                assert (backends.kernel("crossing_costs", plane) is None) == (backend == "reference")
+                found.append(marginal.crossing_costs(plane, lower, wanted, cost))
+                found.append(marginal.crossing_costs(plane.mT, lower.mT, wanted.mT, cost))
+            assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[3])
+
+
+@pytest.mark.parametrize("kind", huffman.HUFFMAN)
+def test_slopes_of_the_size(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, quality = torch.rand(2, 3, 40, 30), torch.tensor([40.0, 80.0])
+    found = []
+    for backend in ("native", "reference"):
+        tables = jpegrad.tables.annex_k(quality).requires_grad_()
+        leaf = image.clone().requires_grad_()
+        monkeypatch.delenv("JPEGRAD_BACKEND", raising=False)
+        coefficients = jpegrad.encode(leaf, tables=tables)
+        monkeypatch.setenv("JPEGRAD_BACKEND", backend)
+        found.append(torch.autograd.grad(jpegrad.bits(coefficients, huffman=kind).sum(), (leaf, tables)))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def files() -> Iterator[tuple[str, jpegrad.Coefficients]]:

@@ -172,6 +172,20 @@ def one_round_of_levels() -> None:
     if not torch.equal(found.tensor, expected):
         raise RuntimeError("scan_bytes: another result in another place")
 
+    lower = [plane.abs() - 1 for plane in planes]
+    for plane, below in zip(planes, lower, strict=True):
+        prices = torch.rand(*random.choice(((), (batch,))), 64, 12)
+        wanted = torch.rand(plane.shape) < 0.5
+        expected = torch.ops.jpegrad.native_crossing_costs(plane, below, wanted, prices)
+        costs = Guarded(tuple(plane.shape), torch.float32)
+        fields = {"levels": plane.float(), "lower": below.float(), "where": wanted, "bits": prices}
+        pointers = {name: tensor.data_ptr() for name, tensor in fields.items()}
+        count = {"blocks": plane.numel() // 64, "tables": prices.numel() // 768}
+        native_abi.cross(**count, **pointers, out=costs.tensor.data_ptr())
+        costs.check("crossing")
+        if not torch.equal(costs.tensor, expected):
+            raise RuntimeError("crossing: another result in another place")
+
     tables = torch.randint(1, 256, random.choice(((2, 8, 8), (batch, 2, 8, 8)))).double()
     kinds = 1 if channels == 1 else 2
     prices = [

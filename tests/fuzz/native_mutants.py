@@ -20,6 +20,7 @@ CODEC = (
 # Test files and what to take of them, for mutants of a source of its own; else those of the codec.
 TESTS = {
     "scan.cpp": (["tests/test_rate_native.py"], "every_mode or no_file or between"),
+    "crossing.cpp": (["tests/test_rate_native.py"], "step_of_a_level"),
     "trellis.cpp": (["tests/test_trellis.py"], "kernel_chooses"),
 }
 
@@ -107,6 +108,9 @@ MUTANTS = {
     "scan: AC not clamped": ("scan.cpp", "clamped(levels[ZIGZAG[k]], MAX_AC)", "levels[ZIGZAG[k]]"),
     "scan: dummy blocks below": ("scan.cpp", "if (below) x = mcu_x * h + h - 1;", ""),
     "scan: last byte stuffed": ("scan.cpp", "(bits >> at & 0xFF) == 0xFF ? 2 : 1", "1"),
+    "crossing: end of the block": ("crossing.cpp", "after[64] = 64;", "after[64] = 63;"),
+    "crossing: the run before": ("crossing.cpp", "if (size[k]) before = k;", "if (size[k] > 1) before = k;"),
+    "crossing: table of each image": ("crossing.cpp", "i * c->tables / c->blocks", "0"),
     "trellis: equal paths": ("trellis.cpp", "if (sum < low) {", "if (sum <= low) {"),
     "trellis: search stops too early": ("trellis.cpp", "least[i] < low", "cost[i] < low"),
     "trellis: lower level of 2": ("trellis.cpp", "if (level > 1) {", "if (level > 2) {"),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from ctypes import byref, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ FUNCTIONS = (
     "scan_bytes",
     "scan_counts",
     "trellis",
+    "crossing",
 )
 PIXELS_PER_THREAD = 1 << 16
 """Starting a thread takes as long as coding a tenth of this."""
@@ -97,6 +99,19 @@ class Trellis(ctypes.Structure):
     ]
 
 
+class Crossing(ctypes.Structure):
+    _fields_ = [
+        ("blocks", c_int64),
+        ("tables", c_int64),
+        ("levels", c_void_p),
+        ("lower", c_void_p),
+        ("where", c_void_p),
+        ("bits", c_void_p),
+        ("out", c_void_p),
+        ("threads", c_int32),
+    ]
+
+
 @functools.cache
 def load() -> ctypes.CDLL | str:
     """The shared library, or the reason why there is none; ``JPEGRAD_NATIVE_LIBRARY`` names another build of it."""
@@ -116,7 +131,7 @@ def load() -> ctypes.CDLL | str:
             function.restype = c_int
     except (OSError, AttributeError) as error:
         return f"the native kernel does not load: {error}"
-    structures = (Codec, Call, Trellis)
+    structures = (Codec, Call, Trellis, Crossing)
     if any(library.jpegrad_sizeof(i) != ctypes.sizeof(each) for i, each in enumerate(structures)):
         return "the native kernel is of another version of this package: reinstall it"
     return library
@@ -157,8 +172,18 @@ def choose(codec: Codec, batch: int, **fields: object) -> None:
     _run("trellis", codec, Trellis(batch=batch, **fields))
 
 
+def cross(**fields: Any) -> None:
+    """Cost one level more at every place of blocks."""
+    call = Crossing(**fields)
+    call.threads = _threads(64 * call.blocks)
+    library().jpegrad_crossing(None, byref(call))
+
+
+def _threads(pixels: int) -> int:
+    return max(1, min(torch.get_num_threads(), pixels // PIXELS_PER_THREAD))
+
+
 def _run(name: str, codec: Codec, call: Call | Trellis) -> None:
-    pixels = call.batch * codec.height * codec.width
-    call.threads = max(1, min(torch.get_num_threads(), pixels // PIXELS_PER_THREAD))
+    call.threads = _threads(call.batch * codec.height * codec.width)
     if getattr(library(), f"jpegrad_{name}")(byref(codec), byref(call)) != 0:
         raise MemoryError(f"jpegrad native {name}: no memory for an image of {codec.height}×{codec.width}")

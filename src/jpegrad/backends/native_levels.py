@@ -1,4 +1,4 @@
-"""The native kernel's operators on levels: counting what a scan of them takes, choosing them by it."""
+"""The native kernel's operators on levels: what a scan of them takes, what a step of one costs, choosing them by it."""
 
 from collections.abc import Callable
 from ctypes import c_int64
@@ -124,6 +124,35 @@ def choose(
     abi.choose(k, len(levels[0]), **fields)
 
 
+LIBRARY.define("native_crossing_costs(Tensor levels, Tensor lower, Tensor where, Tensor ac) -> Tensor")
+
+
+def _fake_crossing(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
+    return levels.new_empty(levels.shape, dtype=torch.float32)
+
+
+def _crossing(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
+    """Bits of |level| = ``lower`` + 1 less bits of |level| = ``lower`` at the AC places ``where``, 0 elsewhere.
+
+    ``levels``, ``lower`` and ``where`` (bool) are ``[..., 8, 8]``; ``ac`` ``[..., 64, 12]``, by run and size, has as
+    many blocks in succession for each of its tables.
+    """
+    out = _fake_crossing(levels, lower, where, ac)
+    if out.numel():
+        levels, lower, ac = (x.float().contiguous() for x in (levels, lower, ac))
+        where = where.contiguous()
+        abi.cross(
+            blocks=out.numel() // 64,
+            tables=ac.numel() // 768,
+            levels=levels.data_ptr(),
+            lower=lower.data_ptr(),
+            where=where.data_ptr(),
+            bits=ac.data_ptr(),
+            out=out.data_ptr(),
+        )
+    return out
+
+
 KERNELS: dict[str, Callable[..., Any]] = {}
 """By the name without "native_"."""
 
@@ -131,6 +160,7 @@ for _name, _run, _fake in (
     ("scan_counts", _scan_counts, _fake_counts),
     ("scan_bytes", _scan_bytes, _fake_bytes),
     ("trellis", _trellis, _fake_trellis),
+    ("crossing_costs", _crossing, _fake_crossing),
 ):
     register(f"native_{_name}", _run, _fake)
     KERNELS[_name] = getattr(torch.ops.jpegrad, f"native_{_name}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from jpegrad import backends
 from jpegrad.rate import codes
 from jpegrad.rate.huffman import LIBRARY, scan_counts
 from jpegrad.rate.symbols import EOB, MAX_AC, ZRL, size_category
@@ -103,6 +104,8 @@ def crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, cost: Costs) ->
 
 
 def _crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
+    if kernel := backends.kernel("crossing_costs", levels):
+        return kernel(levels, lower, where, ac)
     result = torch.zeros(levels.shape, device=levels.device)
     wanted = where.flatten(-2).clone()
     wanted[..., 0] = False

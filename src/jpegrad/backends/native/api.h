@@ -67,4 +67,15 @@ struct Trellis {
     int32_t threads;
 };
 
+// The cost of one level more at every place of a batch of blocks, [blocks, 64] each.
+struct Crossing {
+    int64_t blocks, tables;            // as many blocks in succession for each table
+    const float* levels;
+    const float* lower;                // the magnitude below the threshold that is crossed
+    const uint8_t* where;              // which places are wanted
+    const float* bits;                 // [tables, 64, 12]: of the symbols, by run and size
+    float* out;
+    int32_t threads;
+};
+
 enum Flag : uint8_t { OUT_R = 1, OUT_G = 2, OUT_B = 4, IN_R = 8, IN_G = 16, IN_B = 32, SAMPLE = 64, UNDEFINED = 128 };
