@@ -245,7 +245,7 @@ def tables(results: Results) -> str:
             continue
         header = [f"gain over {REFERENCE}", *(f"q {q}" for q in qualities), "all"]
         lines = [
-            [name, *(gain(rows[name], reference, [q]) for q in qualities), gain(rows[name], reference)]
+            [name, *(beside(rows[name], reference, q) for q in qualities), gain(rows[name], reference)]
             for name in order
             if name != REFERENCE
         ]
@@ -261,6 +261,15 @@ def counts(row: dict[int, Cell]) -> str:
     """Pictures per quality, least … most."""
     found = {len(one["right"]) for one in row.values()}
     return " … ".join(str(n) for n in sorted({min(found), max(found)}))
+
+
+def beside(row: dict[int, Cell], reference: dict[int, Cell], quality: int) -> str:
+    """The gain at one quality, and how many pictures stay recognised, this row : the reference."""
+    if quality not in row or quality not in reference:
+        return "–"
+    pairs = list(zip(row[quality]["right"], reference[quality]["right"], strict=False))
+    kept, theirs = np.sum(pairs, 0)
+    return f"{gain(row, reference, [quality])}; {kept} : {theirs} of {len(pairs)}"
 
 
 def gain(row: dict[int, Cell], reference: dict[int, Cell], qualities: Sequence[int] | None = None) -> str:

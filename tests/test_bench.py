@@ -198,6 +198,7 @@ def test_gains_are_paired_on_what_both_rows_have() -> None:
     assert attack.gains(short, long).tolist() == [2.0, 0.5]
     assert attack.gain(short, long, [18]) == "–"
     assert attack.counts(long) == "1 … 3"
+    assert attack.beside(short, long, 5).endswith("; 1 : 2 of 2") and attack.beside(short, long, 18) == "–"
 
 
 def test_folding_changes_no_answer() -> None:
