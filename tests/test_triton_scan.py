@@ -1,8 +1,5 @@
 """The Triton kernels that count a scan, against PyTorch's arithmetic: equal integers."""
 
-import importlib.util
-import os
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,20 +8,15 @@ import jpegrad
 from jpegrad.backends import triton_levels
 from jpegrad.rate import codes, huffman
 from jpegrad.spec import SUBSAMPLING
+from triton_cases import DEVICE, MARKS, interpreted
 
-ON_DEVICE = torch.cuda.is_available() or os.environ.get("REQUIRE_GPU") == "1"
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
-    *([pytest.mark.gpu] if ON_DEVICE else []),
-]
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+pytestmark = MARKS
+__all__ = ["interpreted"]
 
 
 @pytest.fixture(autouse=True)
 def _without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JPEGRAD_BACKEND", "reference")
-    if DEVICE.type == "cpu":
-        monkeypatch.setenv("TRITON_INTERPRET", "1")
 
 
 def compare(levels: list[Tensor], size: tuple[int, int], mode: str) -> None:
