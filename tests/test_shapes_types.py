@@ -93,12 +93,12 @@ def test_floating_types_come_back_and_carry_gradients(dtype: torch.dtype, forwar
     assert out.dtype == dtype
     assert image.grad is not None and image.grad.dtype == dtype
     assert image.grad.isfinite().all() and (image.grad != 0).any()
-    # Computed at full precision: what is lost is lost by the type of input and output alone.
+    # The exact forward loses what the type of input and output loses; the soft one, in float32, some roundings more.
     reference = jpegrad.jpeg(image.detach().double(), 55, forward=forward)
     assert torch.equal(out, reference.to(dtype)) or forward == "soft"
-    torch.testing.assert_close(
-        out.double(), reference, rtol=torch.finfo(dtype).eps, atol=torch.finfo(dtype).eps
-    )
+    roundings = 8 if forward == "soft" and dtype is torch.float32 else 1
+    tolerance = roundings * torch.finfo(dtype).eps
+    torch.testing.assert_close(out.double(), reference, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("value_range", [(0.0, 1.0), (0, 255), (-1.0, 1.0), (16.0, 235.0)], ids=str)

@@ -199,12 +199,17 @@ _NEAR = range(-6, 6)
 _NARROWEST, _WIDEST = 1e-3, 1.0
 
 
+def _deviations(x: Tensor, s: Tensor) -> Tensor:
+    # Beyond nine, the normal distribution is 0 or 1 in float64, and its density costs denormal numbers.
+    return (x / s).clamp(-9.0, 9.0)
+
+
 def smoothed_round(u: Tensor, s: Tensor) -> Tensor:
     """E[round(u + s·noise)], noise standard normal: Σ Φ((u − m − ½)/s), a smooth staircase; s in steps."""
     s = s.clamp(_NARROWEST, _WIDEST)
     nearest = u.detach().round()
     r = u - nearest
-    steps = sum(torch.special.ndtr((r - m - 0.5) / s) for m in _NEAR)
+    steps = sum(torch.special.ndtr(_deviations(r - m - 0.5, s)) for m in _NEAR)
     return nearest + (steps + _NEAR.start)
 
 
@@ -212,7 +217,7 @@ def smoothed_slope(u: Tensor, s: Tensor) -> Tensor:
     """Derivative of :func:`smoothed_round`: Σ φ((u − m − ½)/s)/s, mean 1 over a period."""
     s = s.clamp(_NARROWEST, _WIDEST)
     r = _residual(u)
-    spikes = sum(torch.exp(-0.5 * ((r - m - 0.5) / s) ** 2) for m in _NEAR)
+    spikes = sum(torch.exp(-0.5 * _deviations(r - m - 0.5, s) ** 2) for m in _NEAR)
     return spikes / (s * math.sqrt(2 * math.pi))
 
 

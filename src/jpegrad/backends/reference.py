@@ -1,7 +1,7 @@
 """The specification: the whole pipeline in plain float64 PyTorch, where the codec's integers are exact.
 
 Each stage gives libjpeg-turbo's value and carries the gradient of its real-valued counterpart. Fast backends exist to
-be equal to this file.
+be equal to this file. The soft forward, which has no integers to keep, computes in float32 unless the image is float64.
 """
 
 from collections.abc import Callable
@@ -37,8 +37,13 @@ def decode(
     levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec
 ) -> Tensor:
     """An image ``[..., C, H, W]`` of ``dtype`` from levels per component: 16 bits as in a file, NaN is 0."""
-    levels_ = [torch.nan_to_num(x.to(torch.float64), nan=0.0).clamp(-32768, 32767) for x in levels]
+    working = _working(dtype, spec)
+    levels_ = [torch.nan_to_num(x.to(working), nan=0.0).clamp(-32768, 32767) for x in levels]
     return _decode(levels_, tables, size, dtype, spec)
+
+
+def _working(dtype: torch.dtype, spec: Spec) -> torch.dtype:
+    return torch.float32 if spec.forward == "soft" and dtype is not torch.float64 else torch.float64
 
 
 def _stage(
@@ -67,7 +72,7 @@ def _color(spec: Spec, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _samples(image: Tensor, spec: Spec) -> Tensor:
     """Grey levels 0…255: 8-bit integers in the exact forward, as saving the image would round them."""
-    x = image.to(torch.float64)
+    x = image.to(_working(image.dtype, spec))
     if image.dtype is not torch.uint8:
         low, high = spec.value_range
         x = torch.nan_to_num((x - low) * (255 / (high - low)), nan=0.0, posinf=255.0, neginf=0.0)
@@ -86,7 +91,7 @@ def _encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[list[Tensor], li
     for i, ((h, v), role) in enumerate(zip(ratios(channels, spec.subsampling), roles, strict=True)):
         plane = _stage(spec, chroma.downsample_exact, chroma.downsample_real, planes[..., i, :, :], h, v)
         coefficients = _stage(spec, dct.forward_exact, dct.forward_real, blocks.split(plane))
-        table = _table(tables, i)
+        table = _table(tables, i, coefficients)
         if spec.forward == "soft":
             level = quant.quantize_soft(coefficients, table, role, spec.surrogate)
         elif torch.is_grad_enabled():
@@ -98,9 +103,9 @@ def _encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[list[Tensor], li
     return levels, unrounded
 
 
-def _table(tables: Tensor, component: int) -> Tensor:
+def _table(tables: Tensor, component: int, like: Tensor) -> Tensor:
     """A component's table, aligned with ``[..., blocks_y, blocks_x, 8, 8]``."""
-    return tables[..., table_index(component, tables.shape[-3]), :, :][..., None, None, :, :]
+    return tables[..., table_index(component, tables.shape[-3]), :, :][..., None, None, :, :].to(like.dtype)
 
 
 def _decode(
@@ -109,7 +114,7 @@ def _decode(
     height, width = size
     planes = []
     for i, (level, (h, v)) in enumerate(zip(levels, ratios(len(levels), spec.subsampling), strict=True)):
-        coefficients = quant.dequantize(level, _table(tables, i))
+        coefficients = quant.dequantize(level, _table(tables, i, level))
         samples = _stage(spec, dct.inverse_exact, dct.inverse_real, coefficients)
         plane = chroma.crop(blocks.merge(_clamp(samples, spec)), ceil_div(height, v), ceil_div(width, h))
         plane = _stage(spec, chroma.upsample_exact, chroma.upsample_real, plane, h, v)
