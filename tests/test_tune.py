@@ -367,6 +367,10 @@ def test_command_line(tmp_path: Path, photo: Tensor, folder: Path) -> None:
     assert done.exit_code == 0 and "default, quality 50" in done.output
     both = runner.invoke(app, [*command, "--bpp", "1"])
     assert isinstance(both.exception, ValueError) and "one target" in str(both.exception)
+    command = ["jpeg", str(source), "-o", str(output), "--tables", "mse", "--quality", "75"]
+    assert runner.invoke(app, command).exit_code == 0
+    scaled = jpegrad.tables.scale(jpegrad.tables.load("mse"), 75)
+    assert torch.equal(jpegrad.read(output).tables, scaled)
     learned = tmp_path / "learned.json"
     command = ["tune-dataset", str(folder), "-o", str(learned), "--steps", "2", "--batch", "2"]
     done = runner.invoke(app, command)

@@ -290,7 +290,7 @@ def load(path: str | os.PathLike[str]) -> Tensor:
 
     Args:
         path: of the file; or one of ``"mse"``, ``"ms-ssim"``, ``"mix"``, tables learned for that metric, to be scaled
-            to a quality by :func:`scale` (``"./mse"`` is a file of such a name).
+            to a quality by :func:`scale` (a file of such a name needs its folder before it).
 
     Returns:
         ``[n, 8, 8]``, float32.
@@ -308,7 +308,7 @@ def load(path: str | os.PathLike[str]) -> Tensor:
         >>> scale(load("mse"), 75).shape
         torch.Size([2, 8, 8])
     """
-    if path in table_names():
+    if os.fspath(path) in table_names():
         path = table_path(os.fspath(path))
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from jpegrad.rate import bits
 from jpegrad.rate.size import header_bytes
 from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tables import load as load_tables
+from jpegrad.tables import scale
 
 Picture = Annotated[Path, typer.Argument(help="An 8-bit RGB or gray picture.", show_default=False)]
 Quality = Annotated[
@@ -27,7 +28,10 @@ Subsampling = Annotated[
 ]
 Tables = Annotated[
     Path | None,
-    typer.Option(help="JSON file of quantization tables, in place of a quality; used as they are."),
+    typer.Option(
+        help="JSON file of quantization tables, or mse, ms-ssim or mix, which ship; used as they are, "
+        "or with --quality scaled to it as libjpeg scales its own."
+    ),
 ]
 Like = Annotated[
     Path | None, typer.Option(help="A .jpg whose tables, subsampling and colour conversion to use.")
@@ -94,7 +98,7 @@ def size(
     for q in qualities:
         coefficients = _encode(image, q, subsampling, tables, like)
         standard, optimised = (_bytes(coefficients, optimize) for optimize in (False, True))
-        label = "–" if tables or like else f"{75 if q is None else q:g}"
+        label = f"{q:g}" if q is not None else "–" if tables or like else "75"
         psnr = _psnr(image, decode(coefficients))
         table.add_row(label, f"{standard:,}", f"{optimised:,}", f"{8 * standard / pixels:.3f}", psnr)
     console.print(table)
@@ -151,7 +155,9 @@ def _encode(
         check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
     options: dict[str, Any] = {"subsampling": subsampling}
     if tables is not None:
-        options["tables"] = load_tables(tables)
+        base = load_tables(tables)
+        options["tables"] = base if quality is None else scale(base, quality)
+        quality = None
     if like is not None:
         options["like"] = pictures.read_jpeg(like)
     if tables is None and like is None and quality is None:
