@@ -1,9 +1,9 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, no-check-untyped-defs
 """The Triton kernels of a baseline scan (T.81 F.1.2): its symbols counted, its length, its bits.
 
-A program takes N places of one component in scan order, a place's 64 values in zigzag order side by side. A run is the
-distance to the last position that is coded, which a running maximum finds. Nothing depends on the order of the
-programs: they add integers, or set bits that no other sets.
+A program takes N places of one component in scan order, a place's 64 values in zigzag order side by side. Which of them
+are coded makes a 64-bit number, in which the highest bit below a position ends the run of zeros before it. Nothing
+depends on the order of the programs: they add integers, or set bits that no other sets.
 """
 
 import triton
@@ -38,8 +38,11 @@ def _within(x, LIMIT: tl.constexpr):
 
 
 @triton.jit
-def _larger(a, b):
-    return tl.maximum(a, b)
+def _highest(x):
+    """The position of the highest bit of 1 to 2^63 - 1."""
+    # No two bits side by side, so that no rounding carries into the exponent.
+    x = x & ~(x >> 1)
+    return ((x.to(tl.float64).to(tl.int64, bitcast=True) >> 52) - 1023).to(tl.int32)
 
 
 @triton.jit
@@ -61,13 +64,13 @@ def _symbols(
     difference = _whole(levels, 64 * block, valid) - _whole(levels, 64 * before, valid & (place > 0))
     value = tl.where(k == 0, _within(difference, 2047), ac)
     coded = valid & ((k == 0) | (value != 0))
-    previous = _whole(levels, 64 * block + tl.load(zigzag + tl.maximum(k - 1, 0)), inside & (k > 1))
-    last = tl.associative_scan(tl.where(previous != 0, k - 1, 0), 1, _larger)
-    run = tl.where(coded & (k > 0), k - last - 1, 0)
-    end = tl.max(tl.where(coded, k + 0 * place, 0), axis=1)[:, None]
+    bit = tl.full((1, 64), 1, tl.int64) << k
+    all_coded = tl.sum(tl.where(coded, bit, 0), axis=1)[:, None]
+    run = tl.where(coded & (k > 0), k - _highest(all_coded & (bit - 1)) - 1, 0)
     # A float's exponent is the number of bits of an integer.
     size = tl.maximum((tl.abs(value).to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 126, 0)
-    return image, place, value, run, size, coded, valid & (end != 63)
+    # The last position is the sign.
+    return image, place, value, run, size, coded, valid & (all_coded >= 0)
 
 
 @triton.jit(do_not_specialize=["places", "blocks_y", "blocks_x", "mcus_x", "stride", "table"])
