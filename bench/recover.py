@@ -211,7 +211,9 @@ def network_table(results: Results) -> str:
     rows = []
     for name, cells in groups.items():
         values = [[cell[field] for cell in cells] for field in fields]
-        rows.append([name, *(f"{np.mean(v):.2f} ({min(v):.2f} … {max(v):.2f})" for v in values)])
+        spread = [f" ({min(v):.2f} … {max(v):.2f})" if len(v) > 1 else "" for v in values]
+        rows.append([name, *(f"{np.mean(v):+.2f}{s}" for v, s in zip(values, spread, strict=True))])
+    rows.sort(key=lambda row: float(row[1].split()[0]))
     return markdown(["approach", *fields], rows)
 
 
@@ -223,7 +225,7 @@ def report(results: Results) -> str:
     title = " ".join((train.__doc__ or "").split())
     steps = results.settings["steps of the networks"]
     parts += [
-        f"**Networks**. {title} {steps} steps; mean (least … most) over seeds.",
+        f"**Networks**. {title} {steps} steps; over several seeds the mean (least … most).",
         network_table(results),
     ]
     return "\n\n".join(parts)
