@@ -108,7 +108,9 @@ class Rounded:
     subjects: Sequence[Subject]
 
     def __call__(self, tables: Tensor) -> Outcome:
-        outcomes = [subject.code(tables) for subject in self.subjects]
+        if len(self.subjects) == 1:
+            return self.subjects[0].code(tables)
+        outcomes = [_with_slopes(subject, tables) for subject in self.subjects]
         return Outcome(
             tuple(outcome.coefficients[0] for outcome in outcomes),
             torch.stack([outcome.loss for outcome in outcomes]).mean(),
@@ -133,6 +135,19 @@ class Rounded:
             "target: expected a quality at which coarser tables give a smaller file and a larger loss; "
             f"here {saved:g} bits less change the loss by {lost:g}"
         )
+
+
+def _with_slopes(subject: Subject, tables: Tensor) -> Outcome:
+    """As :meth:`Subject.code`, but only the slopes are kept, not the graph: many images would fill the memory."""
+    if not (torch.is_grad_enabled() and tables.requires_grad):
+        return subject.code(tables)
+    leaf = tables.detach().requires_grad_()
+    outcome = subject.code(leaf)
+    (to_loss,) = torch.autograd.grad(outcome.loss, leaf, retain_graph=True)
+    (to_bits,) = torch.autograd.grad(outcome.bits, leaf)
+    change = tables - tables.detach()
+    loss = outcome.loss.detach() + (to_loss * change).sum()
+    return Outcome(outcome.detach().coefficients, loss, outcome.bits.detach() + (to_bits * change).sum())
 
 
 def as_image(image: Tensor) -> Tensor:
