@@ -164,6 +164,9 @@ REGISTERS = {
     "encode gradient": 168,
     "decode gradient": 80,
     "stencil": 56,
+    "count": 104,
+    "length": 80,
+    "code": 224,
 }
 
 

@@ -22,11 +22,13 @@ from jpegrad.backends import triton as backend
 from jpegrad.backends import triton_backward as backward
 from jpegrad.backends import triton_forward as forward
 from jpegrad.backends import triton_launch as launch
+from jpegrad.backends import triton_scan as scan
 from jpegrad.spec import Spec
 
 TARGET = GPUTarget("cuda", 90, 32)
 POINTERS = {
     "image": "fp32", "out": "fp32", "gradient": "fp32", "tables": "i32", "reciprocals": "fp32", "sums": "fp32",
+    "levels": "fp32", "zigzag": "i32", "counts": "i64", "book": "i32", "lengths": "i64", "words": "i32",
     "luma": "u8", "chroma": "u8", "flags": "u8", "chroma_flags": "u8",
     **{f"coefficients_{c}": "i16" for c in ("y", "cb", "cr")},
     **{f"{name}_{c}": "fp32" for name in ("levels", "ratios", "gradient", "out") for c in ("y", "cb", "cr")},
@@ -100,6 +102,9 @@ def measured(subsampling: str = "4:2:0", record: str = "gaussian") -> dict[str, 
         "encode gradient": compiled(backward.encode_gradient_kernel, odd),
         "decode gradient": compiled(backward.decode_gradient_kernel, odd),
         "stencil": compiled(backward.stencil_kernel, {**real, **samples}),
+        "count": compiled(scan.count_kernel, shape),
+        "length": compiled(scan.code_kernel, {**shape, "words": None}),
+        "code": compiled(scan.code_kernel, shape),
     }
 
 
