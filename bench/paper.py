@@ -1,12 +1,6 @@
 """A small version of every study, in minutes; an interrupted run goes on where it stopped.
 
-The full versions, whose tables are in docs/comparison.md, take hours on two cores:
-
-    forward --images DIR --full
-    attack --labelled DIR --images 200 --models lite0 lite1 lite2 --attacks FGSM I-FGSM PGD PGD-L2 --budgets 1 2 3 8
-    gradient --images DIR --limit 12 --pairs 8000
-    recover --images DIR
-    ablate --images DIR
+It ends with the commands of the full versions and how long each would take here, judged by the small ones.
 """
 
 from __future__ import annotations
@@ -16,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.common import ROOT
@@ -28,13 +23,26 @@ ATTACKED = (
     "jpegrad default",
     "jpegrad soft narrowing from wide",
 )
+
+
+@dataclass(frozen=True)
+class Study:
+    """Options of the small and of the full version, and how many times more work the full one is."""
+
+    small: tuple[str, ...]
+    full: str
+    times: int
+
+
 # A new study needs one entry here, and nothing elsewhere: every module with a main function is a study.
-STUDIES: dict[str, tuple[str, ...]] = {
-    "forward": ("--limit", "2"),
-    "ablate": ("--limit", "2", "--no-attack"),
-    "gradient": ("--limit", "1", "--pairs", "500"),
-    "recover": ("--limit", "1", "--steps", "60", "--seeds", "1"),
-    "attack": ("--qualities", "10", "50", "--approaches", *ATTACKED),
+STUDIES = {
+    "forward": Study(("--limit", "2"), "--full", 21),
+    "ablate": Study(("--limit", "2", "--no-attack"), "", 10),
+    "gradient": Study(("--limit", "1", "--pairs", "500"), "--images DIR --limit 12 --pairs 8000", 190),
+    "recover": Study(("--limit", "1", "--steps", "60", "--seeds", "1"), "--seeds 5", 10),
+    "attack": Study(
+        ("--qualities", "10", "50", "--approaches", *ATTACKED), "--labelled DIR --images 200", 500
+    ),
 }
 
 
@@ -42,17 +50,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(".cache/paper"), help="for the results")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path(".cache/paper"), help="for the results (%(default)s)"
+    )
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    for study, arguments in STUDIES.items():
+    full = []
+    for name, study in STUDIES.items():
         began = time.monotonic()
-        command = [sys.executable, "-m", f"bench.{study}", *arguments, "--out", str(folder / f"{study}.json")]
+        results = folder / f"{name}.json"
+        fresh = not results.exists()
+        command = [sys.executable, "-m", f"bench.{name}", *study.small, "--out", str(results)]
         # Progress goes to the terminal by way of stderr, the tables into the file.
-        with (folder / f"{study}.md").open("w", encoding="utf-8") as tables:
+        with (folder / f"{name}.md").open("w", encoding="utf-8") as tables:
             subprocess.run(command, check=True, stdout=tables, env=environment)
-        print(f"{study}: {time.monotonic() - began:.0f} s, tables in {folder / f'{study}.md'}", flush=True)
+        seconds = time.monotonic() - began
+        print(f"{name}: {seconds:.0f} s, tables in {folder / f'{name}.md'}", flush=True)
+        full.append(f"jpegrad bench {name} {study.full}".ljust(70) + duration(seconds * study.times, fresh))
+    print("The full versions:", *full, sep="\n")
+
+
+def duration(seconds: float, fresh: bool) -> str:
+    """In hours; a study that had begun before says nothing about them."""
+    return f"about {seconds / 3600:.1f} h" if fresh else ""
 
 
 if __name__ == "__main__":

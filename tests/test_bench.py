@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from baselines.fsa import pillow
-from bench import ablate, attack, classifiers, common, forward, gradient, prefilter, recover
+from bench import ablate, attack, classifiers, common, forward, gradient, paper, prefilter, recover
 from bench.recover import annealed, descend
 from bench.truth import Estimate, agreement, file_with_tables, quality_slope, smoothed_gradient, table_slopes
 from jpegrad import tables
@@ -306,3 +306,27 @@ def test_forward_study_prints_exact_for_the_codec(tmp_path: Path) -> None:
         assert cell == {"psnr": None, "ssim": 1.0, "differing": 0.0, "differing_opencv": 0.0}
         results.add(f"{name}/40", {"one": cell})
     assert "exact" in forward.tables(results)
+
+
+def test_the_small_studies_go_on_and_foretell_the_full_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = paper.Study(("--limit", "1", "--no-attack"), "--images DIR", 7200)
+    began = []
+
+    def run(command: list[str], **options: object) -> None:
+        began.append(command)
+        Path(command[-1]).write_text("{}")
+
+    monkeypatch.setattr(paper, "STUDIES", {"ablate": small})
+    monkeypatch.setattr(paper.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["bench", str(tmp_path / "paper")])
+    paper.main()
+    assert began[0][1:6] == ["-m", "bench.ablate", "--limit", "1", "--no-attack"]
+    assert "jpegrad bench ablate --images DIR" in (told := capsys.readouterr().out) and "about " in told
+    paper.main()
+    assert began[1] == began[0] and "about " not in capsys.readouterr().out
+
+
+def test_every_small_study_has_its_module() -> None:
+    assert all((common.ROOT / "bench" / f"{name}.py").is_file() for name in paper.STUDIES)
