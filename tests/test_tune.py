@@ -99,6 +99,22 @@ def test_a_larger_target_than_any_file_gives_the_finest(photo: Tensor) -> None:
     assert int(tuned.tables.max()) == 1
 
 
+@pytest.mark.parametrize("quality", [1, 100])
+def test_the_ends_of_the_scale(photo: Tensor, quality: int) -> None:
+    image = photo[:, 64:128, 64:128]
+    for rdo in (True, False):
+        tuned = tune.compress(image, target=tune.LikeQuality(quality), rdo=rdo, steps=3)
+        assert cost(image, tuned, quality, "mse") <= 1.0 + 1e-6
+
+
+@pytest.mark.parametrize("target", [tune.LikeQuality(75), tune.Bytes(900), tune.Loss(0.1)])
+def test_a_picture_without_detail(target: tune.LikeQuality | tune.Bytes | tune.Loss) -> None:
+    for rdo in (True, False):
+        tuned = tune.compress(torch.full((3, 40, 40), 77, dtype=torch.uint8), target=target, rdo=rdo, steps=2)
+        assert tuned.size < 900
+        assert tuned.loss <= (target.value if isinstance(target, tune.Loss) else 1e-4)
+
+
 def test_bits_per_pixel_and_loss(photo: Tensor) -> None:
     height, width = photo.shape[1:]
     tuned = tune.compress(photo, target=tune.BitsPerPixel(0.8), steps=4)

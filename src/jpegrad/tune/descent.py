@@ -51,32 +51,33 @@ class Adam:
             progress: called after each step.
 
         Raises:
-            ValueError: the loss or its gradient is not finite.
+            ValueError: the gradient of the loss is not finite.
         """
         parameter = logarithm.detach().clone().requires_grad_()
         optimizer = torch.optim.Adam([parameter], lr=self.rate, betas=BETAS, eps=1e-30)
-        best = Best(logarithm, self.coder(logarithm.detach().exp()), math.inf)
-        for step in range(steps + 1):
-            outcome = self.coder(parameter.exp())
-            # In bits, so that losses of any scale give Adam numbers that float32 can square.
-            cost = outcome.cost(price) / price
-            if not cost.item() < math.inf:
-                raise ValueError(f"metric: expected a finite loss, got {outcome.loss.item()}")
-            if cost.item() < best.cost:
-                best = Best(parameter.detach().clone(), outcome.detach(), cost.item())
-            if step == steps:
-                break
-            (slope,) = torch.autograd.grad(cost, parameter)
-            if not slope.isfinite().all():
-                raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
+        outcome, slope = self._slope(parameter, price)
+        best = Best(parameter.detach().clone(), outcome, float(outcome.cost(price)))
+        for step in range(steps):
             parameter.grad = slope
             optimizer.param_groups[0]["lr"] = self.rate * (1 + math.cos(math.pi * step / steps)) / 2
             optimizer.step()
             with torch.no_grad():
                 parameter.clamp_(0.0, math.log(255.0))
+            outcome, slope = self._slope(parameter, price)
+            cost = float(outcome.cost(price))
+            if cost < best.cost:
+                best = Best(parameter.detach().clone(), outcome, cost)
             if progress is not None:
                 progress()
         return best
+
+    def _slope(self, logarithm: Tensor, price: float) -> tuple[Outcome, Tensor]:
+        outcome = self.coder(logarithm.exp())
+        # In bits, so that losses of any scale give Adam numbers that float32 can square.
+        (slope,) = torch.autograd.grad(outcome.cost(price) / price, logarithm)
+        if not slope.isfinite().all():
+            raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
+        return outcome.detach(), slope
 
 
 @torch.no_grad()

@@ -217,8 +217,10 @@ def _learn(
 
     if isinstance(target, LikeQuality):
         price = rounded.price(quantization.annex_k(target.quality, device=device))
-        logarithm = quantization.scale(start, target.quality).log()
-        return method(logarithm).descend(logarithm, price, steps, progress).outcome, price
+        tables = quantization.scale(start, target.quality)
+        if price == 0:
+            return rounded(tables), price
+        return method(tables.log()).descend(tables.log(), price, steps, progress).outcome, price
     if isinstance(target, BitsPerPixel):
         target = Bytes(max(1, int(target.bits * sum(subject.pixels for subject in subjects) / 8)))
     return _meeting(rounded, method, start.log(), target, SAVING if rdo else 1.0, steps, progress)
@@ -245,11 +247,12 @@ def _meeting(
         # Optimised levels may reach what the coarsest tables alone do not.
         shift = math.log(255.0) if isinstance(target, Bytes) else -math.log(255.0)
         outcome = rounded(scaled(shift))
-    if int(outcome.coefficients[0].tables.max()) == 1 and isinstance(target, Bytes):
-        # Nothing is left to trade.
-        return outcome, 0.0
     logarithm = scaled(shift).log()
     finer, coarser = (rounded.price(scaled(x)) for x in (-NEARBY, NEARBY))
+    finest = int(outcome.coefficients[0].tables.max()) == 1 and isinstance(target, Bytes)
+    if finest or finer == 0 or coarser == 0:
+        # Nothing is left to trade.
+        return meet(lambda x: rounded(scaled(x)), target)[1], 0.0
     exponent = math.log(coarser / finer) / (2 * NEARBY)
     price = math.sqrt(finer * coarser)
     learner = method(logarithm)

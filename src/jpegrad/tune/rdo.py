@@ -83,18 +83,14 @@ class Alternation:
         self, logarithm: Tensor, price: float, steps: int, progress: Callable[[], None] | None = None
     ) -> Best:
         """Tables and levels in turns at one price; the model is that of the best iterate afterwards."""
-        best = Best(logarithm, self(logarithm.exp(), price), math.inf)
-        model = self.model
-        for step in range(steps + 1):
+        outcome, slope = self._outcome(logarithm.exp(), price, slope=True)
+        best, model = Best(logarithm, outcome, float(outcome.cost(price))), self.model
+        for _ in range(steps):
+            logarithm = self._advance(logarithm, outcome, slope)
             outcome, slope = self._outcome(logarithm.exp(), price, slope=True)
             cost = float(outcome.cost(price))
-            if not cost < math.inf:
-                raise ValueError(f"metric: expected a finite loss, got {outcome.loss.item()}")
             if cost < best.cost:
                 best, model = Best(logarithm, outcome, cost), self.model
-            if step == steps:
-                break
-            logarithm = self._advance(logarithm, outcome, slope)
             if progress is not None:
                 progress()
         self.model = model

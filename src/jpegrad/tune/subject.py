@@ -119,10 +119,10 @@ class Rounded:
 
     @torch.no_grad()
     def price(self, tables: Tensor) -> float:
-        """Distortion per bit along the scale of the tables: −(dD/ds) / (dR/ds).
+        """Distortion per bit along the scale of the tables, −(dD/ds) / (dR/ds); 0 of a picture without detail.
 
         Raises:
-            ValueError: the tables are at the end of the scale, where nothing changes any more.
+            ValueError: coarser tables give no larger loss.
         """
         # Entries near 1 need larger factors to move at all.
         for chord in CHORDS:
@@ -131,9 +131,11 @@ class Rounded:
             lost = float(coarse.loss.double() - fine.loss.double())
             if saved > 0 and lost > 0:
                 return lost / saved
+        if saved <= 0:
+            return 0.0
         raise ValueError(
-            "target: expected a quality at which coarser tables give a smaller file and a larger loss; "
-            f"here {saved:g} bits less change the loss by {lost:g}"
+            "metric: expected a loss that coarser tables make larger at the quality of the target; "
+            f"there {saved:g} bits less change it by {lost:g}"
         )
 
 
