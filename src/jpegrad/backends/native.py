@@ -192,6 +192,7 @@ class _Encode(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str, spec: Spec) -> tuple[Tensor, ...]:
         levels, ratios, flags = torch.ops.jpegrad.native_encode(image, tables, settings, True)
         ctx.settings, ctx.spec = settings, spec
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(tables, flags, *ratios)
         return (*levels, *ratios)
 
@@ -204,15 +205,26 @@ class _Encode(torch.autograd.Function):
         to_coefficients, sums = [], []
         for i, (u, plane) in enumerate(zip(ratios, planes, strict=True)):
             table, level, ratio = _table_of(tables, i), gradients[i], gradients[len(ratios) + i]
-            slope = spec.surrogate.slope(u, table, plane)
-            to_coefficients.append(((slope * level + ratio) / table).contiguous())
+            if ctx.needs_input_grad[0]:
+                found = _through(spec.surrogate, level, ratio, u, table, plane)
+                to_coefficients.append((found / table).contiguous())
             if ctx.needs_input_grad[1]:
-                slope = spec.table_surrogate.slope(u, table, plane)
-                sums.append(-((slope * level + ratio) * u / table).sum((1, 2), dtype=torch.float64))
+                found = _through(spec.table_surrogate, level, ratio, u, table, plane)
+                sums.append(-(found * u / table).sum((1, 2), dtype=torch.float64))
         image = None
         if ctx.needs_input_grad[0]:
             image = torch.ops.jpegrad.native_encode_backward(to_coefficients, flags, ctx.settings)
         return image, _sum_to_tables(sums, tables) if sums else None, None, None
+
+
+def _through(
+    record: Surrogate, level: Tensor | None, ratio: Tensor | None, u: Tensor, table: Tensor, plane: Component
+) -> Tensor:
+    """Gradients of levels and of coefficients in steps to those of the latter; None is zero."""
+    if level is None:
+        return torch.zeros_like(u) if ratio is None else ratio
+    found = record.slope(u, table, plane) * level
+    return found if ratio is None else found + ratio
 
 
 class _Decode(torch.autograd.Function):
