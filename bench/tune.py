@@ -206,12 +206,21 @@ def curve(found: dict[str, Any], column: str) -> list[tuple[float, float]]:
     ]
 
 
+def finished(results: Results, name: str) -> list[str]:
+    """The photographs that a run has done with all methods, so that all are measured on the same; or all ablations."""
+    group = [f"ablation {a}" for a in ABLATIONS] if name.startswith("ablation ") else [ANCHOR, *METHODS]
+    return [
+        image
+        for image in results.settings["images"]
+        if all(f"{member}/{image}" in results.cells for member in group)
+    ]
+
+
 def differences(results: Results, name: str, column: str, anchor: str = ANCHOR) -> np.ndarray:
     """BD-rate of each image that both have."""
     cells = results.cells
-    images = [i for i in results.settings["images"] if f"{name}/{i}" in cells and f"{anchor}/{i}" in cells]
     values = []
-    for image in images:
+    for image in finished(results, name):
         known, test = curve(cells[f"{anchor}/{image}"], column), curve(cells[f"{name}/{image}"], column)
         values.append(bd_rate(known, test) if known and test else float("nan"))
     found = np.array(values)
@@ -233,26 +242,25 @@ def seconds(results: Results, name: str) -> str:
 
 
 def tables(results: Results) -> str:
-    images = results.settings["images"]
-    done = [name for name in METHODS if any(key.startswith(f"{name}/") for key in results.cells)]
+    images = finished(results, ANCHOR)
     rows = [
         [name, *(shown(differences(results, name, column)) for column in COLUMNS), seconds(results, name)]
-        for name in done
+        for name in METHODS
     ]
+    qualities = ", ".join(map(str, results.settings["qualities"]))
     parts = [
-        f"{len(images)} photographs, qualities {', '.join(map(str, results.settings['qualities']))}. BD-rate in % "
+        f"{len(images)} photographs ({', '.join(images)}), qualities {qualities}. BD-rate in % "
         "against Pillow's default tables with optimised Huffman codes, mean and 95 % interval over the photographs; "
         "seconds of one core per file.",
         markdown(["method", *COLUMNS.values(), "seconds"], rows),
     ]
     moz = "mozjpeg, progressive"
-    if moz in done:
-        rows = [
-            [name, *(shown(differences(results, name, column, moz)) for column in COLUMNS)]
-            for name in done
-            if name != moz
-        ]
-        parts += ["Against mozjpeg's progressive files:", markdown(["method", *COLUMNS.values()], rows)]
+    rows = [
+        [name, *(shown(differences(results, name, column, moz)) for column in COLUMNS)]
+        for name in METHODS
+        if name != moz
+    ]
+    parts += ["Against mozjpeg's progressive files:", markdown(["method", *COLUMNS.values()], rows)]
     rows = []
     for name in ABLATIONS:
         key = f"ablation {name}"
@@ -260,8 +268,8 @@ def tables(results: Results) -> str:
         if any(map(len, values)):
             rows.append([name, *map(shown, values), seconds(results, key)])
     if rows:
-        count = max(len(differences(results, f"ablation {name}", "psnr")) for name in ABLATIONS)
-        parts += [f"What each part is worth, on the first {count} photographs:"]
+        few = finished(results, "ablation ")
+        parts += [f"What each part is worth, on {', '.join(few)}:"]
         parts += [markdown(["variant", "PSNR", "MS-SSIM", "seconds"], rows)]
     return "\n\n".join(parts)
 
@@ -282,10 +290,8 @@ def figure(results: Results, path: Path) -> None:
     axes = result.subplots(1, 2)
     for axis, column in zip(axes, ("psnr", "ms_ssim"), strict=True):
         for name, (label, color) in drawn.items():
-            cells = [results.cells.get(f"{name}/{image}") for image in results.settings["images"]]
-            curves = np.array([curve(found, column) for found in cells if found is not None])
-            if not len(curves):
-                continue
+            cells = [results.cells[f"{name}/{image}"] for image in finished(results, name)]
+            curves = np.array([curve(found, column) for found in cells])
             # The geometric mean of the sizes, as BD-rate takes it.
             size, quality = np.exp(np.log(curves[..., 0]).mean(0)) / 1000, curves[..., 1].mean(0)
             axis.plot(size, quality, "o-", color=color, label=label, markersize=3, linewidth=1.2)

@@ -1,9 +1,11 @@
 """Tables and levels that are learned: files that meet their targets, objectives that fall, runs that repeat."""
 
+import contextlib
 import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -155,6 +157,13 @@ def test_gray(photo: Tensor) -> None:
         assert opened.mode == "L"
 
 
+def test_a_colour_picture_of_grays(photo: Tensor) -> None:
+    image = photo[:1].expand(3, -1, -1)
+    for metric in ("mse", "ms-ssim"):
+        tuned = tune.compress(image, metric=metric, target=tune.LikeQuality(60), steps=4)
+        assert cost(image, tuned, 60, metric) < 0.9
+
+
 def test_a_function_as_metric(photo: Tensor) -> None:
     seen = []
 
@@ -292,10 +301,22 @@ def environment(**more: str) -> dict[str, str]:
 
 def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "two.json"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
     command += ["-m", "jpegrad.tune", str(folder), "-o", str(output), *ARGUMENTS]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    # A session of its own, so that no worker outlives a test that fails.
+    launched = subprocess.Popen(
+        command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        _, errors = launched.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(launched.pid, signal.SIGKILL)
+    assert launched.returncode == 0, errors
     assert torch.equal(jpegrad.tables.load(output), tune.learn_base(folder, settings=SETTINGS))
 
 

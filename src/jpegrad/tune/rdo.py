@@ -100,7 +100,7 @@ class Alternation:
         """The next tables; weights and targets follow."""
         coded = outcome.coefficients[0]
         new = self._weights(coded.levels, coded.tables, slope)
-        weights = tuple((a * b).sqrt() for a, b in zip(self.model.weights, new, strict=True))
+        weights = tuple(a.sqrt() * b.sqrt() for a, b in zip(self.model.weights, new, strict=True))
         first = torch.zeros_like(coded.tables)
         second = torch.zeros_like(coded.tables)
         targets = []
@@ -145,9 +145,15 @@ class Alternation:
 
     def _weights(self, levels: Parts, tables: Tensor, slope: Parts) -> Parts:
         decoded = (n * tables[table_index(i, len(tables))] for i, n in enumerate(levels))
+        errors = [c - center for c, center in zip(decoded, self.center, strict=True)]
+        fitted = [
+            fit_weights(error, g - g0) if error.any() else None
+            for error, g, g0 in zip(errors, slope, self.slope, strict=True)
+        ]
+        # A component without error, such as the chroma of a gray picture, shows no weight: a large one lets it be.
+        large = 1e6 * next((float(w.mean()) for w in fitted if w is not None), 1.0)
         return tuple(
-            fit_weights(c - center, g - g0)
-            for c, center, g, g0 in zip(decoded, self.center, slope, self.slope, strict=True)
+            torch.full_like(error, large) if w is None else w for error, w in zip(errors, fitted, strict=True)
         )
 
     def _divided(self, values: Parts, tables: Tensor, round_: bool = False) -> Parts:
