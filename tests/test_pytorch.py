@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import jpegrad
 from jpegrad import backends
@@ -213,6 +214,24 @@ def test_autocast_degrades_nothing(dtype: torch.dtype, backend: str) -> None:
     for found, expected in zip(value_and_gradients(coded, image, quality), plain, strict=True):
         assert found.dtype == torch.float32
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_degrades_no_soft_forward(dtype: torch.dtype) -> None:
+    image = torch.rand(2, 3, 17, 19)
+    with torch.autocast("cpu", dtype):
+        found = jpegrad.jpeg(image, 75, forward="soft")
+    torch.testing.assert_close(found, jpegrad.jpeg(image, 75, forward="soft"), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("forward", ["exact", "soft"])
+@pytest.mark.parametrize("mode", ["fake", "symbolic"])
+def test_traced_with_fake_tensors(mode: str, forward: str) -> None:
+    image = torch.rand(1, 3, 16, 24)
+    traced = make_fx(lambda x: jpegrad.jpeg(x, 75, forward=forward, backend="reference"), tracing_mode=mode)(
+        image
+    )
+    assert torch.equal(traced(image), jpegrad.jpeg(image, 75, forward=forward, backend="reference"))
 
 
 class Coded(nn.Module):

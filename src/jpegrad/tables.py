@@ -204,8 +204,7 @@ def annex_k(
         dtype = dtype or (quality.dtype if quality.is_floating_point() else None)
     dtype = dtype or torch.float32
     if not isinstance(quality, Tensor) and not torch.compiler.is_compiling():
-        entries = torch.frombuffer(bytearray(_entries(quality)), dtype=torch.uint8)
-        return entries.view(2, 8, 8).to(device or torch.get_default_device(), dtype)
+        return torch.tensor(list(_entries(quality)), dtype=dtype, device=device).view(2, 8, 8)
     base = torch.tensor(ANNEX_K, dtype=torch.float64, device=device)
     return scale(base, quality).to(dtype)
 

@@ -37,13 +37,17 @@ def decode(
     levels: tuple[Tensor, ...], tables: Tensor, size: tuple[int, int], dtype: torch.dtype, spec: Spec
 ) -> Tensor:
     """An image ``[..., C, H, W]`` of ``dtype`` from levels per component: 16 bits as in a file, NaN is 0."""
-    working = _working(dtype, spec)
+    working = _working(dtype, tables.device, spec)
     levels_ = [torch.nan_to_num(x.to(working), nan=0.0).clamp(-32768, 32767) for x in levels]
     return _decode(levels_, tables, size, dtype, spec)
 
 
-def _working(dtype: torch.dtype, spec: Spec) -> torch.dtype:
-    return torch.float32 if spec.forward == "soft" and dtype is not torch.float64 else torch.float64
+def _working(dtype: torch.dtype, device: torch.device, spec: Spec) -> torch.dtype:
+    if spec.forward == "exact" or dtype is torch.float64:
+        return torch.float64
+    # Autocast would make float32 less, but leaves float64 alone.
+    autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.float64 if autocast else torch.float32
 
 
 def _stage(
@@ -72,7 +76,7 @@ def _color(spec: Spec, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _samples(image: Tensor, spec: Spec) -> Tensor:
     """Grey levels 0…255: 8-bit integers in the exact forward, as saving the image would round them."""
-    x = image.to(_working(image.dtype, spec))
+    x = image.to(_working(image.dtype, image.device, spec))
     if image.dtype is not torch.uint8:
         low, high = spec.value_range
         x = torch.nan_to_num((x - low) * (255 / (high - low)), nan=0.0, posinf=255.0, neginf=0.0)
