@@ -96,13 +96,27 @@ def earlier(before: int = 9999) -> dict[str, Baseline]:
     }
 
 
-def one_thread() -> None:
-    """One thread, and where it can be asked for a heap that keeps what is freed: large tensors need no new pages."""
-    torch.set_num_threads(1)
-    with contextlib.suppress(OSError, AttributeError):
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed, as in a long training run: large tensors need no new pages each time.
+
+    Raises:
+        OSError: This system's malloc cannot be asked.
+    """
+    try:
         libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too,
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: whose end is never given back.
+        # M_MMAP_MAX: large blocks come from the heap too; M_TRIM_THRESHOLD: whose end is never given back.
+        accepted = libc.mallopt(-4, 0) and libc.mallopt(-1, 2**31 - 1)
+    except AttributeError:
+        accepted = False
+    if not accepted:
+        raise OSError("mallopt: expected glibc's, this system has none that can be asked")
+
+
+def one_thread() -> None:
+    """One thread, and where it can be had a heap that keeps what is freed."""
+    torch.set_num_threads(1)
+    with contextlib.suppress(OSError):
+        keep_freed_memory()
 
 
 def installed(package: str) -> bool:

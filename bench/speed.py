@@ -27,7 +27,17 @@ import torch
 from torch import Tensor
 
 import jpegrad
-from bench.common import CHECKOUT, RESULTS, ROOT, Results, load_images, markdown, publish, track
+from bench.common import (
+    CHECKOUT,
+    RESULTS,
+    ROOT,
+    Results,
+    keep_freed_memory,
+    load_images,
+    markdown,
+    publish,
+    track,
+)
 from bench.contestants import QUALITY, Batch, Contestant, backwards, forwards, jpeg_with, peers, step
 
 SHAPES = ((1, 3, 32, 32), (1, 3, 256, 256), (8, 3, 256, 256), (1, 3, 512, 512), (1, 3, 2048, 2048))
@@ -123,14 +133,6 @@ def scan(shape: tuple[int, ...], pictures: list[Tensor], clock: Callable[[], flo
         for huffman in ("default", "optimized")
     ]
     return race(contestants, 7, clock)
-
-
-def keep_freed_memory() -> None:
-    """Let malloc keep what is freed, as a long-running training process does: outputs need no new pages each time."""
-    libc = ctypes.CDLL(None)
-    # M_MMAP_MAX: large blocks come from the heap too; M_TRIM_THRESHOLD: whose end is never given back.
-    if not (libc.mallopt(-4, 0) and libc.mallopt(-1, 2**31 - 1)):
-        raise OSError("mallopt refused; run with --fresh-memory")
 
 
 def key_of(shape: tuple[int, ...], kind: str, fresh: bool = False) -> str:

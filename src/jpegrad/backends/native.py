@@ -206,25 +206,15 @@ class _Encode(torch.autograd.Function):
         for i, (u, plane) in enumerate(zip(ratios, planes, strict=True)):
             table, level, ratio = _table_of(tables, i), gradients[i], gradients[len(ratios) + i]
             if ctx.needs_input_grad[0]:
-                found = _through(spec.surrogate, level, ratio, u, table, plane)
+                found = surrogates.through_levels(spec.surrogate, level, ratio, u, table, plane)
                 to_coefficients.append((found / table).contiguous())
             if ctx.needs_input_grad[1]:
-                found = _through(spec.table_surrogate, level, ratio, u, table, plane)
+                found = surrogates.through_levels(spec.table_surrogate, level, ratio, u, table, plane)
                 sums.append(-(found * u / table).sum((1, 2), dtype=torch.float64))
         image = None
         if ctx.needs_input_grad[0]:
             image = torch.ops.jpegrad.native_encode_backward(to_coefficients, flags, ctx.settings)
         return image, _sum_to_tables(sums, tables) if sums else None, None, None
-
-
-def _through(
-    record: Surrogate, level: Tensor | None, ratio: Tensor | None, u: Tensor, table: Tensor, plane: Component
-) -> Tensor:
-    """Gradients of levels and of coefficients in steps to those of the latter; None is zero."""
-    if level is None:
-        return torch.zeros_like(u) if ratio is None else ratio
-    found = record.slope(u, table, plane) * level
-    return found if ratio is None else found + ratio
 
 
 class _Decode(torch.autograd.Function):

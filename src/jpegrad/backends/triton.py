@@ -195,6 +195,7 @@ class _Encode(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str, spec: Spec) -> tuple[Tensor, ...]:
         levels, ratios, flags = torch.ops.jpegrad.triton_encode(image, tables, settings, True)
         ctx.settings, ctx.spec = settings, spec
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(tables, flags, *ratios)
         return (*levels, *ratios)
 
@@ -207,11 +208,13 @@ class _Encode(torch.autograd.Function):
         to_coefficients, sums = [], []
         for i, (u, plane) in enumerate(zip(ratios, planes, strict=True)):
             table, level, ratio = _table_of(tables, i), gradients[i], gradients[len(ratios) + i]
-            slope = spec.surrogate.slope(u, table, plane)
-            to_coefficients.append((slope * level + ratio) / table)
+            if ctx.needs_input_grad[0]:
+                to_coefficients.append(
+                    surrogates.through_levels(spec.surrogate, level, ratio, u, table, plane) / table
+                )
             if ctx.needs_input_grad[1]:
-                slope = spec.table_surrogate.slope(u, table, plane)
-                sums.append(-((slope * level + ratio) * u / table).sum((1, 2), dtype=torch.float64))
+                found = surrogates.through_levels(spec.table_surrogate, level, ratio, u, table, plane)
+                sums.append(-(found * u / table).sum((1, 2), dtype=torch.float64))
         image = None
         if ctx.needs_input_grad[0]:
             image = torch.ops.jpegrad.triton_encode_backward(to_coefficients, flags, ctx.settings)
