@@ -1,4 +1,6 @@
-"""Do learned tables and levels make smaller files? python -m bench.tune [--images DIR] [--limit N] [--out FILE].
+"""Do learned tables and levels make smaller files?
+
+    python -m bench.tune [--images DIR] [--limit N] [--out FILE]
 
 Every point is a file on disk: its size that of the file, its quality that of Pillow's decoding. The anchor is Pillow
 with default tables and optimised Huffman codes, 4:2:0. A method gets one number per image: Bjøntegaard's difference of

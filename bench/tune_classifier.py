@@ -1,4 +1,6 @@
-"""What do tables learned for a classifier save? python -m bench.tune_classifier --labelled DIR [--learn N] [--test N].
+"""What do tables learned for a classifier save?
+
+    python -m bench.tune_classifier --labelled DIR [--learn N] [--test N]
 
 One table set is learned on the divergence between what EfficientNet-Lite0 says of the original and of the file, on
 other pictures than it is tested on. Its scale is then moved to trace bytes against accuracy, as the quality does for

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -10,7 +12,6 @@ from rich.text import Text
 from jpegrad.commands import bench, code, files, listing, tune
 
 app = typer.Typer(
-    help="The JPEG codec, inside autograd.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,6 +26,23 @@ app.command("tune")(tune.tune)
 app.command("tune-dataset")(tune.tune_dataset)
 app.command("surrogates")(listing.surrogates)
 app.command("backends")(listing.backends)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jpegrad {version('jpegrad')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """The JPEG codec, inside autograd."""
+
+
 # What follows the study's name belongs to the study.
 REST = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 app.command("bench", context_settings=REST)(bench.bench)

@@ -17,6 +17,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         >>> write_atomically(f"{folder.name}/a.txt", b"whole")
     """
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"{target}: expected an existing folder to write into, there is no {target.parent}"
+        )
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:

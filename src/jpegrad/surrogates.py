@@ -346,6 +346,8 @@ def narrowing(budget: float, progress: float) -> float:
         [8.0, 6.375, 4.75, 3.125, 1.5]
     """
     check_positive("budget", budget)
+    if isinstance(progress, bool) or not isinstance(progress, (int, float)):
+        raise TypeError(f"progress: expected a number from 0 to 1, got {progress!r}")
     if not 0 <= progress <= 1:
         raise ValueError(f"progress: expected a number from 0 to 1, got {progress!r}")
     return budget * (4.0 - 3.25 * progress)

@@ -29,6 +29,7 @@ def load(path: Path) -> Tensor:
     """
     try:
         with Image.open(path) as opened:
+            stored = [tile[3] for tile in opened.tile]
             opened.load()
     except UnidentifiedImageError:
         raise ValueError(f"{path}: expected a picture that Pillow can open") from None
@@ -40,6 +41,9 @@ def load(path: Path) -> Tensor:
         raise ValueError(
             f"{path}: expected RGB or gray, got {picture.mode} with transparency, which JPEG lacks"
         )
+    if any("16" in str(raw) for raw in stored):
+        # Pillow keeps the upper 8 bits without a word.
+        raise ValueError(f"{path}: expected 8-bit RGB or gray, got 16 bits per sample")
     if picture.mode in ("P", "1"):
         picture = picture.convert("L" if picture.mode == "1" else "RGB")
     if picture.mode not in ("RGB", "L"):
