@@ -27,8 +27,10 @@ from jpegrad.cli import app
 from jpegrad.data import photograph_path, table_names
 from jpegrad.tune import metrics
 from jpegrad.tune.__main__ import main
+from jpegrad.tune.descent import meet
 from jpegrad.tune.rdo import fit_weights
-from jpegrad.tune.subject import Rounded, Subject
+from jpegrad.tune.run import learn_folder
+from jpegrad.tune.subject import Outcome, Rounded, Subject
 
 torch.set_num_threads(1)
 
@@ -115,6 +117,61 @@ def test_a_picture_without_detail(target: tune.LikeQuality | tune.Bytes | tune.L
         tuned = tune.compress(torch.full((3, 40, 40), 77, dtype=torch.uint8), target=target, rdo=rdo, steps=2)
         assert tuned.size < 900
         assert tuned.loss <= (target.value if isinstance(target, tune.Loss) else 1e-4)
+
+
+def test_a_flat_colour_that_coarser_tables_keep() -> None:
+    flat = torch.tensor([153, 200, 77], dtype=torch.uint8).view(3, 1, 1).expand(3, 16, 16)
+    for rdo in (True, False):
+        tuned = tune.compress(flat, rdo=rdo, subsampling="4:4:4", steps=2)
+        assert tuned.price == 0
+        assert tuned.loss < 2e-5
+
+
+@pytest.fixture(scope="module")
+def crop() -> Tensor:
+    with Image.open(photograph_path("caps")) as picture:
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[:, :96, :96].contiguous()
+
+
+def test_more_bytes_are_of_use(crop: Tensor) -> None:
+    few, more, most = (tune.compress(crop, target=tune.Bytes(n)).loss for n in (5000, 7000, 30000))
+    assert more < 0.9 * few
+    assert most <= 1.01 * more
+
+
+@pytest.mark.parametrize(
+    ("channels", "subsampling", "loss"),
+    [(1, "4:2:0", 2e-6), (1, "4:2:0", 3.9e-6), (3, "4:4:4", 1.1e-5), (3, "4:4:4", 1.2e-5)],
+)
+def test_a_loss_that_tables_alone_reach(crop: Tensor, channels: int, subsampling: str, loss: float) -> None:
+    image = crop[:channels]
+    options = {"target": tune.Loss(loss), "subsampling": subsampling}
+    alone, both = (tune.compress(image, rdo=rdo, **options) for rdo in (False, True))  # type: ignore[arg-type]
+    assert both.loss <= loss
+    assert both.size <= 1.01 * alone.size
+
+
+@pytest.mark.parametrize("count", [115, 340])
+def test_bytes_out_of_reach(crop: Tensor, count: int) -> None:
+    with pytest.raises(ValueError, match=rf"got Bytes\(count={count}\); the nearest has 3[4-9]\d bytes"):
+        tune.compress(crop, target=tune.Bytes(count))
+
+
+def test_the_nearest_trial_is_named() -> None:
+    def at(x: float) -> Outcome:
+        return Outcome((), torch.tensor(1.0), torch.tensor(8 * (900 if x == 0 else 1000)))
+
+    with pytest.raises(ValueError, match="the nearest has 900 bytes"):
+        meet(at, tune.Bytes(100))
+
+
+def test_without_gradients_outside(photo: Tensor) -> None:
+    image = photo[:, :32, :32]
+    with torch.no_grad():
+        assert tune.compress(image, steps=1).size > 0
+        assert tune.learn_tables(image, steps=1).shape == (2, 8, 8)
+        base = tune.learn_base([image], settings=tune.Settings(steps=1, batch=1))
+    assert base.shape == (2, 8, 8)
 
 
 def test_bits_per_pixel_and_loss(photo: Tensor) -> None:
@@ -281,7 +338,7 @@ def test_base_tables_are_learned_and_resumed(folder: Path, tmp_path: Path) -> No
     with pytest.raises(Interrupted):
         tune.learn_base(folder, settings=SETTINGS, checkpoint=checkpoint, progress=interrupt)
     assert checkpoint.exists()
-    with pytest.raises(ValueError, match="checkpoint: expected one of these images and settings"):
+    with pytest.raises(ValueError, match="checkpoint: expected one of these images, settings and metric"):
         tune.learn_base(folder, settings=replace(SETTINGS, seed=6), checkpoint=checkpoint)
     steps: list[int] = []
     resumed = tune.learn_base(
@@ -289,10 +346,107 @@ def test_base_tables_are_learned_and_resumed(folder: Path, tmp_path: Path) -> No
     )
     assert steps == [3, 4]
     assert torch.equal(resumed, whole)
-    assert not checkpoint.exists()
+    # The caller has yet to save the result.
+    assert checkpoint.exists()
     checkpoint.write_text("{}")
     with pytest.raises(ValueError, match="checkpoint: expected a file that learn_base saved"):
         tune.learn_base(folder, settings=SETTINGS, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("flat", [torch.full((3, 32, 32), 0.37), torch.ones(3, 32, 32)])
+def test_images_without_detail_among_others(photo: Tensor, flat: Tensor) -> None:
+    settings = tune.Settings(steps=2, batch=2, qualities=(50,))
+    costs: list[float] = []
+    tables = tune.learn_base(
+        [photo[:, :32, :32], flat], settings=settings, progress=lambda step, cost: costs.append(cost)
+    )
+    assert np.isfinite(costs).all()
+    assert not torch.equal(tables, torch.tensor(jpegrad.tables.ANNEX_K).float())
+    alone = tune.learn_base([torch.ones(3, 32, 32)], settings=settings)
+    assert torch.equal(alone, torch.tensor(jpegrad.tables.ANNEX_K).float())
+
+
+def test_a_checkpoint_belongs_to_its_metric_and_images(tmp_path: Path) -> None:
+    images = [torch.rand(3, 176, 176, generator=torch.Generator().manual_seed(0))]
+    settings = tune.Settings(steps=1, batch=1)
+    checkpoint = tmp_path / "state"
+    first = tune.learn_base(images, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
+    again = tune.learn_base(images, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
+    assert torch.equal(first, again)
+    with pytest.raises(ValueError, match="checkpoint"):
+        tune.learn_base(images, metric=tune.mix(0.9), settings=settings, checkpoint=checkpoint)
+    with pytest.raises(ValueError, match="checkpoint"):
+        other = [torch.rand(3, 180, 176)]
+        tune.learn_base(other, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
+
+
+def test_a_result_that_cannot_be_saved_keeps_its_checkpoint(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "tables.json"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(jpegrad.tables, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        learn_folder(folder, output, settings=SETTINGS)
+    assert json.loads((tmp_path / "tables.json.checkpoint").read_text())["step"] == SETTINGS.steps
+
+
+def test_outputs_are_checked_before_the_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("jpegrad.tune.run.learn_base", work)
+    monkeypatch.setattr("jpegrad.commands.tune.compress", work)
+    for output in (tmp_path, tmp_path / "missing" / "x.json"):
+        with pytest.raises(ValueError, match="output: expected the name of a file in an existing folder"):
+            learn_folder(folder, output)
+    command = ["tune", str(folder / "0.png"), "-o", str(tmp_path / "missing" / "x.jpg")]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, ValueError) and "output" in str(done.exception)
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
+def test_devices_that_are_not_there(folder: Path, tmp_path: Path, device: str) -> None:
+    with pytest.raises(ValueError, match="device: expected"):
+        learn_folder(folder, tmp_path / "x.json", device=device)
+    with pytest.raises(SystemExit, match="error: device: expected"):
+        main([str(folder), "-o", str(tmp_path / "x.json"), "--device", device])
+
+
+def test_settings_are_checked(folder: Path, tmp_path: Path) -> None:
+    for wrong in ({"batch": 2.0}, {"steps": 1.5}, {"crop": 64.0}, {"seed": True}, {"rate": "fast"}):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            tune.Settings(**wrong)  # type: ignore[arg-type]
+    for wrong in ({"rate": float("nan")}, {"subsampling": "4:2:1"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            tune.Settings(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(SystemExit, match="error: steps: expected at least 1"):
+        main([str(folder), "-o", str(tmp_path / "x.json"), "--steps", "0"])
+
+
+def test_folders_hold_more_than_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for name in ("._seen.png", "seen.png", ".hidden/other.png"):
+        Image.new("RGB", (20, 20)).save(tmp_path / name)
+    pictures = tune.Folder(tmp_path)
+    assert [path.name for path in pictures.paths] == ["seen.png"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"seen\.png"):
+        pictures[0]
+
+
+def test_shipped_tables_go_by_the_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    jpegrad.tables.save("mse", jpegrad.tables.annex_k(50))
+    for local in ("./mse", Path("./mse"), Path("mse")):
+        assert torch.equal(jpegrad.tables.load(local), jpegrad.tables.annex_k(50))
+    assert not torch.equal(jpegrad.tables.load("mse"), jpegrad.tables.annex_k(50))
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -372,6 +526,8 @@ def test_wrong_images_and_targets(tmp_path: Path) -> None:
         tune.compress(torch.zeros(3, 8, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match="images: expected at least one"):
         tune.learn_tables([])
+    with pytest.raises(ValueError, match=r"images: expected \[\.\.\., C, H, W\] without a side of 0"):
+        tune.learn_tables(torch.rand(2, 3, 0, 8))
     with pytest.raises(ValueError, match="images: expected a folder with pictures"):
         tune.learn_base(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no picture")

@@ -289,7 +289,8 @@ def load(path: str | os.PathLike[str]) -> Tensor:
 
     Args:
         path: of the file; or one of ``"mse"``, ``"ms-ssim"``, ``"mix"``, tables learned for that metric, to be scaled
-            to a quality by :func:`scale` (a file of such a name needs its folder before it).
+            to a quality by :func:`scale`. Only the plain string is such a name: ``"./mse"`` and ``Path("mse")`` are
+            files.
 
     Returns:
         ``[n, 8, 8]``, float32.
@@ -307,8 +308,8 @@ def load(path: str | os.PathLike[str]) -> Tensor:
         >>> scale(load("mse"), 75).shape
         torch.Size([2, 8, 8])
     """
-    if os.fspath(path) in table_names():
-        path = table_path(os.fspath(path))
+    if isinstance(path, str) and path in table_names():
+        path = table_path(path)
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         tables = torch.tensor(

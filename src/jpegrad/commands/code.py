@@ -27,7 +27,7 @@ Subsampling = Annotated[
     str | None, typer.Option(help=f"{', '.join(SUBSAMPLING)}; 4:2:0 if nothing else decides.")
 ]
 Tables = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         help="JSON file of quantization tables, or mse, ms-ssim or mix, which ship; used as they are, "
         "or with --quality scaled to it as libjpeg scales its own."
@@ -149,7 +149,7 @@ def _least_bytes(coefficients: Coefficients) -> int:
 
 
 def _encode(
-    image: Tensor, quality: float | None, subsampling: str | None, tables: Path | None, like: Path | None
+    image: Tensor, quality: float | None, subsampling: str | None, tables: str | None, like: Path | None
 ) -> Coefficients:
     if subsampling is not None:
         check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))

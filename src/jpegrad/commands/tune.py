@@ -23,7 +23,7 @@ from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress
 from jpegrad.tune.dataset import Settings
 from jpegrad.tune.image import STEPS
 from jpegrad.tune.metrics import ALL
-from jpegrad.tune.run import learn_folder
+from jpegrad.tune.run import check_output, learn_folder
 from jpegrad.tune.targets import Target
 
 COLUMNS = {"psnr": "PSNR", "psnr_y": "PSNR Y", "ms_ssim": "MS-SSIM", "ssim": "SSIM Y"}
@@ -65,6 +65,9 @@ def tune(
         raise ValueError(
             f"output: expected a name that ends in {', '.join(pictures.JPEG_SUFFIXES)}, got {output}"
         )
+    for path in (output, save):
+        if path is not None:
+            check_output(path)
     target = _target(target_bytes, bpp, like_quality, target_loss)
     image = pictures.load(picture)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

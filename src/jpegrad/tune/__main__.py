@@ -42,16 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of order and pieces")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args(arguments)
-    settings = Settings(
-        options.steps,
-        options.batch,
-        tuple(options.qualities),
-        options.crop,
-        options.rate,
-        options.subsampling,
-        options.seed,
-    )
     try:
+        settings = Settings(
+            options.steps,
+            options.batch,
+            tuple(options.qualities),
+            options.crop,
+            options.rate,
+            options.subsampling,
+            options.seed,
+        )
         learn_folder(
             options.folder, options.output, metric=options.metric, settings=settings, device=options.device
         )

@@ -1,8 +1,12 @@
 """One table set for all qualities, learned over many images: streamed, distributed, resumable."""
 
+import functools
 import hashlib
 import json
+import math
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +18,7 @@ from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
 from jpegrad.files import write_atomically
+from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tune import metrics
 from jpegrad.tune.metrics import Metric
 from jpegrad.tune.subject import Rounded, Subject
@@ -29,7 +34,7 @@ class Folder(Sequence[Tensor]):
     """The pictures of a folder and those below it, opened one at a time, in order of their paths.
 
     Args:
-        path: the folder.
+        path: the folder. Files and folders in it whose names begin with a dot are left out.
 
     Raises:
         ValueError: there is no picture in it.
@@ -42,9 +47,13 @@ class Folder(Sequence[Tensor]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.paths = sorted(p for p in self.path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        self.paths = sorted(p for p in self.path.rglob("*") if self._is_picture(p))
         if not self.paths:
             raise ValueError(f"images: expected a folder with pictures ({', '.join(SUFFIXES)}), got {path}")
+
+    def _is_picture(self, path: Path) -> bool:
+        hidden = any(part.startswith(".") for part in path.relative_to(self.path).parts)
+        return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -56,7 +65,10 @@ class Folder(Sequence[Tensor]):
         try:
             with Image.open(path) as picture:
                 pixels = np.array(picture.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
+        except (
+            *(OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error),
+            Image.DecompressionBombError,
+        ) as error:
             raise ValueError(f"images: expected pictures that Pillow opens, got {path}: {error}") from None
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
@@ -73,6 +85,13 @@ class Settings:
         rate: step at the start, in the logarithm; it falls to 0 along a cosine.
         subsampling: of the chroma.
         seed: of order and pieces.
+
+    Raises:
+        TypeError, ValueError: a setting is not as described.
+
+    Example:
+        >>> Settings(steps=100, qualities=(50, 75, 90)).batch
+        8
     """
 
     steps: int = 300
@@ -84,17 +103,27 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("steps", "batch", "crop", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name}: expected an integer, got {value!r}")
         for name in ("steps", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.crop < 0:
             raise ValueError(f"crop: expected 0 or more, got {self.crop}")
+        if isinstance(self.rate, bool) or not isinstance(self.rate, (int, float)):
+            raise TypeError(f"rate: expected a number, got {self.rate!r}")
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"rate: expected a finite number above 0, got {self.rate}")
+        check_choice("subsampling", self.subsampling, tuple(SUBSAMPLING))
         if not self.qualities:
             raise ValueError("qualities: expected at least one, got none")
         for quality in self.qualities:
             quantization.check_quality(quality)
 
 
+@torch.enable_grad()
 def learn_base(
     images: Sequence[Tensor] | str | os.PathLike[str],
     *,
@@ -110,15 +139,18 @@ def learn_base(
     the bits under Annex K, with the price that Annex K's own scale has for that image at that quality. Quality q with
     the learned base so trades distortion for bits as quality q does with Annex K.
 
+    Images without detail have nothing to trade and leave the tables as they are.
+
     Under ``torchrun`` every process calls this; the images of a step are divided among them, and the result is that of
-    one process. If ``torch.distributed`` is not initialised, one process does all.
+    one process, if all have as many threads. If ``torch.distributed`` is not initialised, one process does all.
 
     Args:
         images: a sequence of ``[C, H, W]`` images, read one at a time, or a folder.
         metric: a name of ``jpegrad.tune.metrics.ALL``, a record, or a function (reconstruction, original) → loss.
         settings: None takes the defaults of :class:`Settings`.
-        checkpoint: file to save the state to after every step and to go on from; it is removed at the end.
-        device: where images are coded.
+        checkpoint: file to save the state to after every step and to go on from; of several processes the first reads
+            and writes it. It stays, so that nothing is lost before the tables are saved; remove it then.
+        device: where images are coded: ``"cpu"`` or ``"cuda"``.
         progress: called after each step.
 
     Returns:
@@ -137,17 +169,16 @@ def learn_base(
     source = Folder(images) if isinstance(images, (str, os.PathLike)) else images
     if len(source) == 0:
         raise ValueError("images: expected at least one, got none")
-    learner = _Learner(source, chosen, settings, torch.device(device))
-    if checkpoint is not None:
+    learner = _Learner(source, chosen, settings, as_device(device))
+    if checkpoint is not None and rank() == 0:
         learner.resume(Path(checkpoint))
+    learner.share()
     while learner.step < settings.steps:
         relative = learner.advance()
-        if checkpoint is not None and _rank() == 0:
+        if checkpoint is not None and rank() == 0:
             learner.save(Path(checkpoint))
         if progress is not None:
             progress(learner.step, relative)
-    if checkpoint is not None and _rank() == 0:
-        Path(checkpoint).unlink(missing_ok=True)
     return quantization.legal(learner.logarithm.exp()).float()
 
 
@@ -165,7 +196,7 @@ class _Learner:
         """One step of Adam; the mean cost relative to Annex K's."""
         count = self.settings.batch
         rows = torch.zeros(count, 1 + self.logarithm.numel(), dtype=torch.float64)
-        for place in range(_rank(), count, _world()):
+        for place in range(rank(), count, _world()):
             relative, slope = self._item(self.step * count + place)
             rows[place, 0], rows[place, 1:] = relative, slope.flatten()
         # Each row comes from one process, so the sum over processes is exact, and that over rows has one order.
@@ -196,6 +227,8 @@ class _Learner:
         subject = Subject(image, self.metric, settings.subsampling)
         default = quantization.annex_k(quality, device=self.device)
         price = Rounded([subject]).price(default)
+        if price == 0:
+            return 1.0, torch.zeros_like(self.logarithm)
         with torch.no_grad():
             start = subject.code(default)
         logarithm = self.logarithm.to(self.device, torch.float32).requires_grad_()
@@ -205,20 +238,22 @@ class _Learner:
         relative.backward()
         slope = logarithm.grad
         if slope is None or not slope.isfinite().all():
-            raise ValueError(f"metric: expected a finite gradient, got {slope}")
+            raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
         return float(relative.detach()), slope.double().cpu()
 
+    @functools.cached_property
     def _identity(self) -> str:
         """What a checkpoint belongs to."""
-        paths = [str(path) for path in getattr(self.images, "paths", [])]
-        content = json.dumps([asdict(self.settings), self.metric.name, len(self.images), paths])
-        return hashlib.sha256(content.encode()).hexdigest()
+        if isinstance(self.images, Folder):
+            content = [str(path) for path in self.images.paths]
+        else:
+            content = [str(list(self.images[i].shape)) for i in range(len(self.images))]
+        about = [asdict(self.settings), self.metric.name, self.metric.source, content]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
         state = {name: getattr(self, name).tolist() for name in ("logarithm", "mean", "square")}
-        write_atomically(
-            path, json.dumps({"identity": self._identity(), "step": self.step, **state}).encode()
-        )
+        write_atomically(path, json.dumps({"identity": self._identity, "step": self.step, **state}).encode())
 
     def resume(self, path: Path) -> None:
         if not path.exists():
@@ -235,14 +270,27 @@ class _Learner:
             raise ValueError(
                 f"checkpoint: expected a file that learn_base saved, got {path}: {error}"
             ) from None
-        if identity != self._identity():
+        if identity != self._identity:
             raise ValueError(
-                f"checkpoint: expected one of these images and settings, got {path} of others; "
+                f"checkpoint: expected one of these images, settings and metric, got {path} of others; "
                 "remove it to start anew"
             )
         self.step = step
         for name, value in loaded.items():
             setattr(self, name, value)
+
+    def share(self) -> None:
+        """The state of the first process for all: the others may not see its checkpoint."""
+        if not _together():
+            return
+        parts = [torch.tensor(float(self.step)), self.logarithm, self.mean, self.square]
+        state = torch.cat([part.double().flatten() for part in parts])
+        if distributed.get_backend() == "nccl":
+            state = state.to(self.device)
+        distributed.broadcast(state, 0)
+        step, *values = state.cpu().split([1, *(part.numel() for part in parts[1:])])
+        self.step = int(step)
+        self.logarithm, self.mean, self.square = (value.view_as(self.logarithm) for value in values)
 
 
 def _piece(image: Tensor, crop: int, random: torch.Generator) -> Tensor:
@@ -257,7 +305,26 @@ def _piece(image: Tensor, crop: int, random: torch.Generator) -> Tensor:
     return image
 
 
-def _rank() -> int:
+def as_device(device: torch.device | str) -> torch.device:
+    """The device of that name, if there is one.
+
+    Raises:
+        ValueError: it is neither ``cpu`` nor a ``cuda`` device of this machine.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected cpu or cuda, got {device!r}")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ValueError(f"device: expected one that is there, got {device} of {count} CUDA devices")
+    return found
+
+
+def rank() -> int:
+    """The number of this process among those that learn together."""
     return distributed.get_rank() if _together() else 0
 
 

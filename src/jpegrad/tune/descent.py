@@ -80,6 +80,10 @@ class Adam:
         return outcome.detach(), slope
 
 
+class Unreachable(ValueError):
+    """No file of a family meets the target."""
+
+
 @torch.no_grad()
 def meet(at: Callable[[float], Outcome], target: Bytes | Loss) -> tuple[float, Outcome]:
     """Where a family of files just meets a target.
@@ -89,25 +93,27 @@ def meet(at: Callable[[float], Outcome], target: Bytes | Loss) -> tuple[float, O
         target: what to meet.
 
     Returns:
-        The argument and the outcome there, which meets the target.
+        The argument and the outcome there: of all files tried that meet the target, the best.
 
     Raises:
-        ValueError: no file does.
+        Unreachable: no file does; a ``ValueError`` that names the nearest.
     """
     # Coarser files meet a target of bytes, finer ones a target of loss.
     sign = 1 if isinstance(target, Bytes) else -1
     tolerance = CLOSE if isinstance(target, Bytes) else CLOSE * abs(target.value)
-    met: tuple[float, float, Outcome] | None = None
+    met: tuple[float, float] | None = None
     missed: tuple[float, float] | None = None
+    best: tuple[float, Outcome] | None = None
+    trials: list[tuple[float, Outcome]] = []
     x, step = 0.0, FIRST
     for _ in range(TRIALS):
         outcome = at(sign * x)
-        if isinstance(target, Bytes):
-            gap = math.log(outcome.bytes / target.count)
-        else:
-            gap = outcome.loss.item() - target.value
+        gap = miss(outcome, target)
+        trials.append((gap, outcome))
         if gap <= 0:
-            met = x, gap, outcome
+            met = x, gap
+            if best is None or not better(best[1], outcome, target):
+                best = sign * x, outcome
             if gap >= -tolerance:
                 break
         else:
@@ -122,7 +128,22 @@ def meet(at: Callable[[float], Outcome], target: Bytes | Loss) -> tuple[float, O
             # A line through both sides, aimed a little within the target, and away from either end.
             share = (missed[1] + tolerance / 2) / (missed[1] - met[1])
             x = missed[0] + (met[0] - missed[0]) * min(max(share, 0.1), 0.9)
-    if met is None:
-        came = f"{outcome.bytes} bytes" if isinstance(target, Bytes) else f"a loss of {outcome.loss.item():g}"
-        raise ValueError(f"target: expected one that some file meets, got {target}; the nearest has {came}")
-    return sign * met[0], met[2]
+    if best is not None:
+        return best
+    _, closest = min(trials, key=lambda trial: trial[0])
+    came = f"{closest.bytes} bytes" if isinstance(target, Bytes) else f"a loss of {closest.loss.item():g}"
+    raise Unreachable(f"target: expected one that some file meets, got {target}; the nearest has {came}")
+
+
+def miss(outcome: Outcome, target: Bytes | Loss) -> float:
+    """How far a file is from its target; 0 or less where it meets it."""
+    if isinstance(target, Bytes):
+        return math.log(outcome.bytes / target.count)
+    return outcome.loss.item() - target.value
+
+
+def better(one: Outcome, other: Outcome, target: Bytes | Loss) -> bool:
+    """Whether, of two files that meet a target, the first is the better one: of less loss, or of fewer bytes."""
+    if isinstance(target, Bytes):
+        return one.loss.item() < other.loss.item()
+    return one.bytes < other.bytes

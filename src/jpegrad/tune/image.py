@@ -15,7 +15,7 @@ from jpegrad.rate import RateModel
 from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.surrogates import Surrogate
 from jpegrad.tune import metrics
-from jpegrad.tune.descent import Adam, meet
+from jpegrad.tune.descent import Adam, Unreachable, better, meet, miss
 from jpegrad.tune.metrics import Metric
 from jpegrad.tune.rdo import Alternation
 from jpegrad.tune.subject import Outcome, Rounded, Subject
@@ -28,6 +28,11 @@ SAVING = 1.15
 """By how much optimised levels shrink a file, about; the descent begins that far above the target."""
 NEARBY = 0.15
 """The price of a bit is compared between scales this far apart in the logarithm, to either side."""
+
+STEEPEST = 4.0
+"""The price of a bit goes with the scale of the tables to a power between the reciprocal of this and this."""
+DEAREST = 1e30
+"""Prices lie between the reciprocal of this and this, well within float32."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Tuned:
         return to_bytes(self.coefficients, huffman="optimized")
 
 
+@torch.enable_grad()
 def compress(
     image: Tensor,
     *,
@@ -108,6 +114,7 @@ def compress(
     return Tuned(outcome.coefficients[0], outcome.loss.item(), outcome.bytes, price)
 
 
+@torch.enable_grad()
 def learn_tables(
     images: Tensor | Sequence[Tensor],
     *,
@@ -147,6 +154,8 @@ def learn_tables(
     if isinstance(images, Tensor):
         if images.ndim < 3:
             raise ValueError(f"images: expected [..., C, H, W], got {list(images.shape)}")
+        if 0 in images.shape[-3:]:
+            raise ValueError(f"images: expected [..., C, H, W] without a side of 0, got {list(images.shape)}")
         groups = [[image] for image in images.reshape(-1, *images.shape[-3:])]
         leading = images.shape[:-3]
     elif isinstance(images, Sequence):
@@ -223,7 +232,7 @@ def _learn(
         return method(tables.log()).descend(tables.log(), price, steps, progress).outcome, price
     if isinstance(target, BitsPerPixel):
         target = Bytes(max(1, int(target.bits * sum(subject.pixels for subject in subjects) / 8)))
-    return _meeting(rounded, method, start.log(), target, SAVING if rdo else 1.0, steps, progress)
+    return _meeting(rounded, method, start.log(), target, rdo, steps, progress)
 
 
 def _meeting(
@@ -231,7 +240,7 @@ def _meeting(
     method: Callable[[Tensor], Adam | Alternation],
     logarithm: Tensor,
     target: Bytes | Loss,
-    saving: float,
+    rdo: bool,
     steps: int,
     progress: Callable[[], None] | None,
 ) -> tuple[Outcome, float]:
@@ -240,30 +249,59 @@ def _meeting(
     def scaled(x: float) -> Tensor:
         return quantization.legal((logarithm + x).exp())
 
+    saving = SAVING if rdo else 1.0
     near = Bytes(max(1, int(target.count * saving))) if isinstance(target, Bytes) else target
     try:
-        shift, outcome = meet(lambda x: rounded(scaled(x)), near)
-    except ValueError:
+        shift, plain = meet(lambda x: rounded(scaled(x)), near)
+    except Unreachable:
         # Optimised levels may reach what the coarsest tables alone do not.
         shift = math.log(255.0) if isinstance(target, Bytes) else -math.log(255.0)
-        outcome = rounded(scaled(shift))
+        with torch.no_grad():
+            plain = rounded(scaled(shift))
     logarithm = scaled(shift).log()
     finer, coarser = (rounded.price(scaled(x)) for x in (-NEARBY, NEARBY))
-    finest = int(outcome.coefficients[0].tables.max()) == 1 and isinstance(target, Bytes)
-    if finest or finer == 0 or coarser == 0:
+    finest = int(plain.coefficients[0].tables.max()) == 1 and isinstance(target, Bytes)
+    price = math.sqrt(finer * coarser) or max(finer, coarser)
+    if price == 0 or (finest and not rdo):
         # Nothing is left to trade.
         return meet(lambda x: rounded(scaled(x)), target)[1], 0.0
-    exponent = math.log(coarser / finer) / (2 * NEARBY)
-    price = math.sqrt(finer * coarser)
-    learner = method(logarithm)
-    # Half of the steps at about the right price, the others at the price that the first half leads to.
+    exponent = math.log(coarser / finer) / (2 * NEARBY) if finer > 0 and coarser > 0 else STEEPEST
+    exponent = min(max(exponent, 1 / STEEPEST), STEEPEST)
+    try:
+        outcome, found = _descent(method(logarithm), logarithm, price, exponent, target, steps, progress)
+    except Unreachable:
+        if miss(plain, target) > 0:
+            raise
+        return plain, price
+    if miss(plain, target) <= 0 and better(plain, outcome, target):
+        return plain, price
+    return outcome, found
+
+
+def _descent(
+    learner: Adam | Alternation,
+    logarithm: Tensor,
+    price: float,
+    exponent: float,
+    target: Bytes | Loss,
+    steps: int,
+    progress: Callable[[], None] | None,
+) -> tuple[Outcome, float]:
+    """Half of the steps at about the right price, the others at the price that the first half leads to."""
+
+    def scaled(x: float) -> Tensor:
+        return quantization.legal((logarithm + x).exp())
+
+    def priced(x: float) -> float:
+        return min(max(price * math.exp(x), 1 / DEAREST), DEAREST)
+
     logarithm = learner.descend(logarithm, price, steps // 2, progress).logarithm
-    shift, _ = meet(lambda x: learner(scaled(x), price * math.exp(exponent * x)), target)
-    logarithm, price = logarithm + shift, price * math.exp(exponent * shift)
+    shift, _ = meet(lambda x: learner(scaled(x), priced(exponent * x)), target)
+    logarithm = (logarithm + shift).clamp(0.0, math.log(255.0))
+    price = priced(exponent * shift)
     logarithm = learner.descend(logarithm, price, steps - steps // 2, progress).logarithm
     if isinstance(learner, Adam):
-        shift, outcome = meet(lambda x: learner(scaled(x), price), target)
-        return outcome, price
+        return meet(lambda x: learner(scaled(x), price), target)[1], price
     # The levels alone can follow finely.
-    shift, outcome = meet(lambda x: learner(scaled(0.0), price * math.exp(x)), target)
-    return outcome, price * math.exp(shift)
+    shift, outcome = meet(lambda x: learner(scaled(0.0), priced(x)), target)
+    return outcome, priced(shift)

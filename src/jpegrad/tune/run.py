@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
-from jpegrad.tune.dataset import Folder, Settings, learn_base
+from jpegrad.tune.dataset import Folder, Settings, as_device, learn_base, rank
 
 
 def learn_folder(
@@ -18,7 +18,8 @@ def learn_folder(
     """Learn a base table set over the pictures of a folder and save it, with how it was made.
 
     Started by ``torchrun``, the processes share the work, by way of NCCL on GPUs and gloo on CPUs. The state is kept
-    beside the output, under its name with ``.checkpoint`` at the end: after an interruption the same call goes on.
+    beside the output, under its name with ``.checkpoint`` at the end, until the tables are saved: after an interruption
+    the same call goes on.
 
     Args:
         folder: of pictures, and folders below it.
@@ -31,14 +32,13 @@ def learn_folder(
         ``[2, 8, 8]``.
 
     Raises:
-        ValueError: as ``learn_base``.
+        ValueError: as ``learn_base``, or the output is a folder, or in none that exists.
         OSError: the output cannot be written.
     """
     settings = settings or Settings()
-    if not output.parent.is_dir():
-        raise ValueError(f"output: expected a name in an existing folder, got {output}")
+    check_output(output)
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
-    place = torch.device(device)
+    place = as_device(device)
     if place.type == "cuda":
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(place)
@@ -51,12 +51,19 @@ def learn_folder(
             distributed.destroy_process_group()
 
 
+def check_output(path: Path) -> None:
+    """Raise, before any work is done, unless a file can be named so."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"output: expected the name of a file in an existing folder, got {path}")
+
+
 def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: torch.device) -> Tensor:
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 
     images = Folder(folder)
-    first = not distributed.is_initialized() or distributed.get_rank() == 0
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    first = rank() == 0
     costs: list[float] = []
     console = Console(stderr=True)
     columns: list[Any] = [*Progress.get_default_columns()[:-1], TimeRemainingColumn()]
@@ -73,7 +80,7 @@ def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: 
             images,
             metric=metric,
             settings=settings,
-            checkpoint=output.with_name(f"{output.name}.checkpoint"),
+            checkpoint=checkpoint,
             device=device,
             progress=progress,
         )
@@ -86,4 +93,5 @@ def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: 
             **{name: str(value) for name, value in vars(settings).items()},
         }
         quantization.save(output, tables, **about)
+        checkpoint.unlink(missing_ok=True)
     return tables

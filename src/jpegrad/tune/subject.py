@@ -12,6 +12,8 @@ from jpegrad.rate import RateModel, bits
 from jpegrad.surrogates import Surrogate
 from jpegrad.tune.metrics import Metric
 
+NOISE = 0.05
+"""Share of its bits up to which a file is all headers and DC levels: what they save is not detail."""
 CHORDS = (1.25, 2.0, 4.0)
 """The price of a bit is the slope between tables finer and coarser by the first factor that makes a difference."""
 
@@ -119,10 +121,12 @@ class Rounded:
 
     @torch.no_grad()
     def price(self, tables: Tensor) -> float:
-        """Distortion per bit along the scale of the tables, −(dD/ds) / (dR/ds); 0 of a picture without detail.
+        """Distortion per bit along the scale of the tables, −(dD/ds) / (dR/ds); 0 where there is nothing to trade.
+
+        That is a picture without detail, or one that coarser tables leave as it is.
 
         Raises:
-            ValueError: coarser tables give no larger loss.
+            ValueError: coarser tables give a smaller loss.
         """
         # Entries near 1 need larger factors to move at all.
         for chord in CHORDS:
@@ -131,7 +135,7 @@ class Rounded:
             lost = float(coarse.loss.double() - fine.loss.double())
             if saved > 0 and lost > 0:
                 return lost / saved
-        if saved <= 0:
+        if lost == 0 or saved <= NOISE * float(fine.bits):
             return 0.0
         raise ValueError(
             "metric: expected a loss that coarser tables make larger at the quality of the target; "
