@@ -540,6 +540,8 @@ def test_wrong_images_and_targets(tmp_path: Path) -> None:
         tune.Bytes(10.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="weight"):
         tune.mix(2.0)
+    with pytest.raises(TypeError, match="against: expected a function of the original, got 3"):
+        tune.Metric("three", 3, "made up")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="steps: expected at least 1"):
         tune.Settings(steps=0)
 

@@ -25,14 +25,31 @@ class Metric:
     """A distortion between a reconstruction and its original.
 
     Args:
-        name: what ``metric=`` takes.
+        name: what ``metric=`` takes, of those in :data:`ALL`; of others, what messages and checkpoints call it.
         against: given an original ``[1, C, H, W]`` in [0, 1], the :data:`Loss` to it.
-        source: where it comes from.
+        source: where it comes from, with its parameters: a checkpoint goes on only under the same.
+
+    Raises:
+        TypeError: ``name`` or ``source`` is not a string, or ``against`` is not callable.
+
+    Example:
+        >>> def absolute(original):
+        ...     return lambda image: (image - original).abs().mean()
+        >>> metric = Metric("absolute", absolute, "mean absolute error")
+        >>> float(metric.against(torch.zeros(1, 3, 8, 8))(torch.ones(1, 3, 8, 8)))
+        1.0
     """
 
     name: str
     against: Callable[[Tensor], Loss]
     source: str
+
+    def __post_init__(self) -> None:
+        for name in ("name", "source"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name}: expected a string, got {getattr(self, name)!r}")
+        if not callable(self.against):
+            raise TypeError(f"against: expected a function of the original, got {self.against!r}")
 
 
 def _squared_error(original: Tensor) -> Loss:
@@ -113,7 +130,7 @@ def mix(weight: float = 0.35) -> Metric:
         TypeError, ValueError: ``weight`` is not such a number.
 
     Example:
-                >>> import jpegrad, torch
+        >>> import jpegrad, torch
         >>> image = torch.rand(1, 3, 180, 180)
         >>> loss = mix(0.5).against(image)
         >>> round(float(loss(jpegrad.jpeg(image, quality=50))), 4)

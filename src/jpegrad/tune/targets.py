@@ -12,6 +12,16 @@ class LikeQuality:
 
     The price of a bit is the slope of the distortion along the scale of Annex K's tables there; the file gets smaller
     at about equal distortion, or better at about equal size, as the picture will have it.
+
+    Args:
+        quality: 1…100.
+
+    Raises:
+        TypeError, ValueError: ``quality`` is not such a number.
+
+    Example:
+        >>> LikeQuality(60)
+        LikeQuality(quality=60)
     """
 
     quality: float = 75
@@ -22,7 +32,19 @@ class LikeQuality:
 
 @dataclass(frozen=True)
 class Bytes:
-    """The least distortion in a file of at most so many bytes; of several images, all files together."""
+    """The least distortion in a file of at most so many bytes; of several images, all files together.
+
+    Args:
+        count: of the whole file with optimised Huffman tables, headers included; at least 1.
+
+    Raises:
+        TypeError, ValueError: ``count`` is not a positive integer.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> jpegrad.tune.compress(torch.rand(3, 32, 32), target=Bytes(1200), steps=1).size <= 1200
+        True
+    """
 
     count: int
 
@@ -35,7 +57,18 @@ class Bytes:
 
 @dataclass(frozen=True)
 class BitsPerPixel:
-    """The least distortion in a file of at most so many bits per pixel, headers included."""
+    """The least distortion in a file of at most so many bits per pixel, headers included.
+
+    Args:
+        bits: of the file / pixels of the image, above 0; of several images, all files / all pixels.
+
+    Raises:
+        TypeError, ValueError: ``bits`` is not a finite number above 0.
+
+    Example:
+        >>> BitsPerPixel(0.8)
+        BitsPerPixel(bits=0.8)
+    """
 
     bits: float
 
@@ -47,7 +80,19 @@ class BitsPerPixel:
 
 @dataclass(frozen=True)
 class Loss:
-    """The smallest file whose loss, as the metric gives it, is at most so high; of several images, the mean loss."""
+    """The smallest file whose loss, as the metric gives it, is at most so high; of several images, the mean loss.
+
+    Args:
+        value: in the unit of the metric; of ``"mse"`` the mean squared error of samples in [0, 1].
+
+    Raises:
+        TypeError, ValueError: ``value`` is not a finite number.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> jpegrad.tune.compress(torch.rand(3, 32, 32), target=Loss(0.07), steps=1).loss <= 0.07
+        True
+    """
 
     value: float
 
