@@ -453,14 +453,13 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
 
-def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "two.json"
+def launch(*arguments: str) -> None:
+    """Two processes of torchrun."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
-    command += ["-m", "jpegrad.tune", str(folder), "-o", str(output), *ARGUMENTS]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(port), *arguments]
     # A session of its own, so that no worker outlives a test that fails.
     launched = subprocess.Popen(
         command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -471,7 +470,52 @@ def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(launched.pid, signal.SIGKILL)
     assert launched.returncode == 0, errors
+
+
+def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "two.json"
+    launch("-m", "jpegrad.tune", str(folder), "-o", str(output), *ARGUMENTS)
     assert torch.equal(jpegrad.tables.load(output), tune.learn_base(folder, settings=SETTINGS))
+
+
+NODE = """
+import sys
+from pathlib import Path
+import torch
+from torch import distributed
+from jpegrad import tables, tune
+
+folder, work = map(Path, sys.argv[1:])
+distributed.init_process_group("gloo")
+here = work / str(distributed.get_rank())
+here.mkdir(exist_ok=True)
+settings = tune.Settings(steps=4, batch=3, qualities=(40, 75), crop=48, seed=5)
+steps = []
+learned = tune.learn_base(
+    folder, settings=settings, checkpoint=here / "state", progress=lambda step, cost: steps.append(step)
+)
+assert steps == [3, 4], steps
+tables.save(here / "tables.json", learned)
+distributed.destroy_process_group()
+"""
+
+
+def test_the_checkpoint_of_the_first_node_is_for_all(folder: Path, tmp_path: Path) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(step: int, cost: float) -> None:
+        if step == 2:
+            raise Interrupted
+
+    (tmp_path / "0").mkdir()
+    with pytest.raises(Interrupted):
+        tune.learn_base(folder, settings=SETTINGS, checkpoint=tmp_path / "0" / "state", progress=interrupt)
+    (tmp_path / "node.py").write_text(NODE)
+    launch(str(tmp_path / "node.py"), str(folder), str(tmp_path))
+    whole = tune.learn_base(folder, settings=SETTINGS)
+    for node in "01":
+        assert torch.equal(jpegrad.tables.load(tmp_path / node / "tables.json"), whole)
 
 
 def test_killed_and_started_again(folder: Path, tmp_path: Path) -> None:
