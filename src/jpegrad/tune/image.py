@@ -267,12 +267,20 @@ def _meeting(
         return meet(lambda x: rounded(scaled(x)), target)[1], 0.0
     exponent = math.log(coarser / finer) / (2 * NEARBY) if finer > 0 and coarser > 0 else STEEPEST
     exponent = min(max(exponent, 1 / STEEPEST), STEEPEST)
+
+    def descent(price: float) -> tuple[Outcome, float]:
+        return _descent(method(logarithm), logarithm, price, exponent, target, steps, progress)
+
     try:
-        outcome, found = _descent(method(logarithm), logarithm, price, exponent, target, steps, progress)
+        outcome, found = descent(price)
     except Unreachable:
         if miss(plain, target) > 0:
             raise
-        return plain, price
+        try:
+            # Near the finest tables the price is uncertain, and a high one leads away from the target.
+            outcome, found = descent(price / 10)
+        except Unreachable:
+            return plain, price
     if miss(plain, target) <= 0 and better(plain, outcome, target):
         return plain, price
     return outcome, found
