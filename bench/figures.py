@@ -36,7 +36,7 @@ ATTACKS = {
 
 def forward(results: Results, path: Path) -> None:
     """PSNR to the real file against quality; the exact forward has none to show."""
-    canvas, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    canvas, axis = pyplot.subplots(figsize=(8, 4), layout="constrained")
     for name, label in APPROACHES.items():
         points = []
         for key, cell in results.cells.items():
@@ -53,7 +53,7 @@ def forward(results: Results, path: Path) -> None:
 
 def attack(results: Results, path: Path) -> None:
     """Cross-entropy of real files after I-FGSM of 2 grey levels on EfficientNet-Lite0, with bootstrap intervals."""
-    canvas, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    canvas, axis = pyplot.subplots(figsize=(8, 4), layout="constrained")
     for shift, (name, label) in enumerate(ATTACKS.items()):
         cells = {
             int(key.split("/")[3]): one["cross_entropy"]
@@ -71,7 +71,7 @@ def attack(results: Results, path: Path) -> None:
         )
     axis.set(xlabel="quality", ylabel="mean cross-entropy after the attack", xlim=(0, 100))
     axis.grid(color="0.9")
-    axis.legend(fontsize="small")
+    axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     save(canvas, path)
 
 
