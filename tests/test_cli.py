@@ -268,7 +268,11 @@ ERRORS = {
     ),
     "cut off": (1, "truncated", ["jpeg", "cut.png", "-o", "out.jpg"]),
     "transparency": (1, "expected RGB or gray, got RGBA", ["jpeg", "clear.png", "-o", "out.jpg"]),
-    "16 bits": (1, "expected 8-bit RGB or gray, got 16 bits per sample", ["jpeg", "deep.png", "-o", "out.jpg"]),
+    "16 bits": (
+        1,
+        "expected 8-bit RGB or gray, got 16 bits per sample",
+        ["jpeg", "deep.png", "-o", "out.jpg"],
+    ),
     "suffix": (1, "output: expected a name that ends in .jpg", ["jpeg", "in.png", "-o", "out.gif"]),
     "no suffix": (1, "output: expected a name that ends in .jpg", ["jpeg", "in.png", "-o", "out"]),
     "no folder": (1, "nowhere", ["jpeg", "in.png", "-o", "nowhere/out.jpg"]),
