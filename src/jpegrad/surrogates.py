@@ -94,16 +94,6 @@ def straight_through(value: Tensor, carrier: Tensor) -> Tensor:
     return value.detach() + (carrier - carrier.detach())
 
 
-def through_levels(
-    record: Surrogate, level: Tensor | None, ratio: Tensor | None, u: Tensor, table: Tensor, plane: Component
-) -> Tensor:
-    """The gradient of coefficients in steps ``u``, from that of their levels and their own; None is zero."""
-    if level is None:
-        return torch.zeros_like(u) if ratio is None else ratio
-    found = record.slope(u, table, plane) * level
-    return found if ratio is None else found + ratio
-
-
 def check_positive(argument: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{argument}: expected a positive number, got {value!r}")

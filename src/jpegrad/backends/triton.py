@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from jpegrad import surrogates
-from jpegrad.backends import limits
+from jpegrad.backends import halves, limits
 from jpegrad.backends import triton_ops as triton_ops  # Registers the operators.
 from jpegrad.backends.triton_launch import Settings, parse
-from jpegrad.spec import SUBSAMPLING, Color, Spec, components, constant, conversion, table_index
+from jpegrad.spec import SUBSAMPLING, Color, Spec, components, constant, conversion
 from jpegrad.surrogates import Component, Surrogate
 
 KNOWN = (
@@ -137,31 +137,11 @@ def _parameters(slope: tuple[str, float], planes: tuple[Component, ...]) -> tupl
     return tuple(math.sqrt(plane.noise_variance(parameter)) for plane in planes)
 
 
-def _batch(image: Tensor) -> Tensor:
-    """``[..., C, H, W]`` as ``[B, C, H, W]``."""
-    return image if image.ndim == 4 else image.reshape(math.prod(image.shape[:-3]), *image.shape[-3:])
-
-
 def _tables(tables: Tensor, lead: torch.Size) -> Tensor:
     """``[B, n, 8, 8]``, or ``[1, n, 8, 8]`` if all images share them."""
     if math.prod(tables.shape[:-3]) != 1:
         tables = tables.expand(*lead, *tables.shape[-3:])
     return tables.reshape(-1, *tables.shape[-3:])
-
-
-def _to_tables(sums: list[Tensor], tables: Tensor) -> Tensor:
-    """Gradients per component, ``[B, 8, 8]`` each, to the gradient of ``tables``."""
-    count = tables.shape[-3]
-    total = [torch.zeros_like(sums[0]) for _ in range(count)]
-    for i, each in enumerate(sums):
-        total[table_index(i, count)] = total[table_index(i, count)] + each
-    stacked = torch.stack(total, 1)
-    return stacked if tables.shape[0] == sums[0].shape[0] else stacked.sum(0, keepdim=True)
-
-
-def _table_of(tables: Tensor, component: int) -> Tensor:
-    """A component's table in float32, aligned with ``[B, blocks_y, blocks_x, 8, 8]``."""
-    return tables[:, table_index(component, tables.shape[-3]), None, None].float()
 
 
 @limits.constant_result
@@ -185,7 +165,7 @@ class _Jpeg(torch.autograd.Function):
         image, sums = torch.ops.jpegrad.triton_jpeg_backward(
             gradient, tables, flags, chroma_flags, kept, ctx.settings, ctx.with_tables
         )
-        return image, _to_tables(list(sums.unbind(1)), tables) if ctx.with_tables else None, None
+        return image, halves.sum_to_tables(sums.unbind(1), tables) if ctx.with_tables else None, None
 
 
 class _Encode(torch.autograd.Function):
@@ -203,22 +183,13 @@ class _Encode(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         tables, flags, *ratios = ctx.saved_tensors
-        spec = ctx.spec
-        planes = components(len(ratios), spec.subsampling, spec.color)
-        to_coefficients, sums = [], []
-        for i, (u, plane) in enumerate(zip(ratios, planes, strict=True)):
-            table, level, ratio = _table_of(tables, i), gradients[i], gradients[len(ratios) + i]
-            if ctx.needs_input_grad[0]:
-                to_coefficients.append(
-                    surrogates.through_levels(spec.surrogate, level, ratio, u, table, plane) / table
-                )
-            if ctx.needs_input_grad[1]:
-                found = surrogates.through_levels(spec.table_surrogate, level, ratio, u, table, plane)
-                sums.append(-(found * u / table).sum((1, 2), dtype=torch.float64))
+        to_coefficients, to_tables = halves.encode_adjoint(
+            gradients, ratios, tables, ctx.spec, ctx.needs_input_grad[:2]
+        )
         image = None
         if ctx.needs_input_grad[0]:
             image = torch.ops.jpegrad.triton_encode_backward(to_coefficients, flags, ctx.settings)
-        return image, _to_tables(sums, tables) if sums else None, None, None
+        return image, to_tables, None, None
 
 
 class _Decode(torch.autograd.Function):
@@ -236,29 +207,20 @@ class _Decode(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         tables, flags, chroma_flags, *levels = ctx.saved_tensors
         found = torch.ops.jpegrad.triton_decode_backward(gradient, flags, chroma_flags, ctx.settings)
-        to_tables = None
-        if ctx.needs_input_grad[0]:
-            sums = [
-                (g * level).sum((1, 2), dtype=torch.float64) for g, level in zip(found, levels, strict=True)
-            ]
-            to_tables = _to_tables(sums, tables)
-        return to_tables, None, None, None, *(g * _table_of(tables, i) for i, g in enumerate(found))
-
-
-def _needs_gradient(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        to_tables, to_levels = halves.decode_adjoint(found, levels, tables, ctx.needs_input_grad[0])
+        return to_tables, None, None, None, *to_levels
 
 
 def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
     settings = _settings(spec, constant(image.shape[-3]))
-    x, tables = _batch(image), _tables(tables, image.shape[:-3])
+    x, tables = halves.batch(image), _tables(tables, image.shape[:-3])
     if image.dtype is torch.uint8:
         out = torch.ops.jpegrad.triton_jpeg(x, tables.detach(), settings)
         return out.reshape(image.shape)
     # float16 and bfloat16 are computed in float32 and cast.
     x = x.float()
-    if not _needs_gradient(x, tables):
+    if not halves.needs_gradient(x, tables):
         out = torch.ops.jpegrad.triton_jpeg(x.detach(), tables.detach(), settings)
     elif _is_own(spec.surrogate) and _is_own(spec.table_surrogate):
         out = _Jpeg.apply(x, tables, settings)  # type: ignore[no-untyped-call]
@@ -272,7 +234,7 @@ def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...
     """Levels per component, and coefficient / table entry before rounding if gradients are on."""
     count, lead = constant(image.shape[-3]), image.shape[:-3]
     settings = _settings(spec, count)
-    x = _batch(image if image.dtype is torch.uint8 else image.float())
+    x = halves.batch(image if image.dtype is torch.uint8 else image.float())
     tables = _tables(tables, lead)
     if torch.is_grad_enabled():
         both = _Encode.apply(x, tables, settings, spec)  # type: ignore[no-untyped-call]
@@ -292,7 +254,7 @@ def decode(
     settings = _settings(spec, len(levels), None if plain else _GREY)
     tables = _tables(tables, lead)
     flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
-    if dtype is not torch.uint8 and _needs_gradient(tables, *flat):
+    if dtype is not torch.uint8 and halves.needs_gradient(tables, *flat):
         # The kernel clamps by itself, but has no gradient of it.
         flat = [torch.nan_to_num(level, nan=0.0).clamp(-32768, 32767) for level in flat]
         out = _Decode.apply(tables, settings, *size, *flat)  # type: ignore[no-untyped-call]

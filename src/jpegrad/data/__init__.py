@@ -17,7 +17,7 @@ def photograph_names() -> tuple[str, ...]:
         >>> "portrait" in photograph_names()
         True
     """
-    return tuple(sorted(path.stem for path in _PHOTOS.glob("*.png")))
+    return _names(_PHOTOS, ".png")
 
 
 def photograph_path(name: str) -> Path:
@@ -37,10 +37,7 @@ def photograph_path(name: str) -> Path:
         >>> photograph_path("caps").name
         'caps.png'
     """
-    names = photograph_names()
-    if name not in names:
-        raise ValueError(f"name must be one of {', '.join(names)}; got {name!r}")
-    return _PHOTOS / f"{name}.png"
+    return _path(_PHOTOS, ".png", name)
 
 
 def table_names() -> tuple[str, ...]:
@@ -54,7 +51,7 @@ def table_names() -> tuple[str, ...]:
         >>> "mse" in table_names()
         True
     """
-    return tuple(sorted(path.stem for path in _TABLES.glob("*.json")))
+    return _names(_TABLES, ".json")
 
 
 def table_path(name: str) -> Path:
@@ -74,7 +71,15 @@ def table_path(name: str) -> Path:
         >>> table_path("mse").name
         'mse.json'
     """
-    names = table_names()
+    return _path(_TABLES, ".json", name)
+
+
+def _names(folder: Path, suffix: str) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob(f"*{suffix}")))
+
+
+def _path(folder: Path, suffix: str, name: str) -> Path:
+    names = _names(folder, suffix)
     if name not in names:
         raise ValueError(f"name must be one of {', '.join(names)}; got {name!r}")
-    return _TABLES / f"{name}.json"
+    return folder / f"{name}{suffix}"
