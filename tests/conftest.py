@@ -1,11 +1,13 @@
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from jpegrad.data import photograph_names, photograph_path
 
@@ -77,3 +79,21 @@ def photograph(photographs: dict[str, np.ndarray]) -> Callable[[str], torch.Tens
         return torch.from_numpy(photographs[name].copy()).permute(2, 0, 1).contiguous()
 
     return load
+
+
+@pytest.fixture(scope="session")
+def photo() -> Tensor:
+    """A photograph as uint8 ``[3, H, W]``."""
+    with Image.open(photograph_path("portrait")) as picture:
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, photo: Tensor) -> Path:
+    """Five small pictures, some in a folder below."""
+    path = tmp_path_factory.mktemp("pictures")
+    (path / "below").mkdir()
+    for i in range(5):
+        piece = photo[:, 48 * i : 48 * i + 64 + i, 32:104].permute(1, 2, 0).numpy()
+        Image.fromarray(piece).save(path / "below" / f"{i}.png" if i % 2 else path / f"{i}.png")
+    return path

@@ -1,0 +1,254 @@
+"""Base tables for all qualities: learned over folders, on several processes, resumed; what is checked before."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner
+
+import jpegrad
+from jpegrad import tune
+from jpegrad.cli import app
+from jpegrad.tune.__main__ import main
+from jpegrad.tune.run import learn_folder
+
+torch.set_num_threads(1)
+
+
+SETTINGS = tune.Settings(steps=4, batch=3, qualities=(40, 75), crop=48, seed=5)
+ARGUMENTS = ["--steps", "4", "--batch", "3", "--qualities", "40", "75", "--crop", "48", "--seed", "5"]
+
+
+def test_base_tables_are_learned_and_resumed(folder: Path, tmp_path: Path) -> None:
+    costs: list[float] = []
+    whole = tune.learn_base(folder, settings=SETTINGS, progress=lambda step, cost: costs.append(cost))
+    # Annex K itself, but for entries that the logarithm moves across a tie of the scaling.
+    assert costs[0] == pytest.approx(1, abs=0.02)
+    assert not torch.equal(whole, torch.tensor(jpegrad.tables.ANNEX_K).float())
+    images = [tune.Folder(folder)[i] for i in range(5)]
+    assert torch.equal(whole, tune.learn_base(images, settings=SETTINGS))
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(step: int, cost: float) -> None:
+        if step == 2:
+            raise Interrupted
+
+    checkpoint = tmp_path / "state"
+    with pytest.raises(Interrupted):
+        tune.learn_base(folder, settings=SETTINGS, checkpoint=checkpoint, progress=interrupt)
+    assert checkpoint.exists()
+    with pytest.raises(ValueError, match="checkpoint: expected one of these images, settings and metric"):
+        tune.learn_base(folder, settings=replace(SETTINGS, seed=6), checkpoint=checkpoint)
+    steps: list[int] = []
+    resumed = tune.learn_base(
+        folder, settings=SETTINGS, checkpoint=checkpoint, progress=lambda step, cost: steps.append(step)
+    )
+    assert steps == [3, 4]
+    assert torch.equal(resumed, whole)
+    # The caller has yet to save the result.
+    assert checkpoint.exists()
+    checkpoint.write_text("{}")
+    with pytest.raises(ValueError, match="checkpoint: expected a file that learn_base saved"):
+        tune.learn_base(folder, settings=SETTINGS, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("flat", [torch.full((3, 32, 32), 0.37), torch.ones(3, 32, 32)])
+def test_images_without_detail_among_others(photo: Tensor, flat: Tensor) -> None:
+    settings = tune.Settings(steps=2, batch=2, qualities=(50,))
+    costs: list[float] = []
+    tables = tune.learn_base(
+        [photo[:, :32, :32], flat], settings=settings, progress=lambda step, cost: costs.append(cost)
+    )
+    assert np.isfinite(costs).all()
+    assert not torch.equal(tables, torch.tensor(jpegrad.tables.ANNEX_K).float())
+    alone = tune.learn_base([torch.ones(3, 32, 32)], settings=settings)
+    assert torch.equal(alone, torch.tensor(jpegrad.tables.ANNEX_K).float())
+
+
+def test_a_checkpoint_belongs_to_its_metric_and_images(tmp_path: Path) -> None:
+    images = [torch.rand(3, 176, 176, generator=torch.Generator().manual_seed(0))]
+    settings = tune.Settings(steps=1, batch=1)
+    checkpoint = tmp_path / "state"
+    first = tune.learn_base(images, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
+    again = tune.learn_base(images, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
+    assert torch.equal(first, again)
+    with pytest.raises(ValueError, match="checkpoint"):
+        tune.learn_base(images, metric=tune.mix(0.9), settings=settings, checkpoint=checkpoint)
+    with pytest.raises(ValueError, match="checkpoint"):
+        other = [torch.rand(3, 180, 176)]
+        tune.learn_base(other, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
+
+
+def test_a_result_that_cannot_be_saved_keeps_its_checkpoint(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "tables.json"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(jpegrad.tables, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        learn_folder(folder, output, settings=SETTINGS)
+    assert json.loads((tmp_path / "tables.json.checkpoint").read_text())["step"] == SETTINGS.steps
+
+
+def test_outputs_are_checked_before_the_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("jpegrad.tune.run.learn_base", work)
+    monkeypatch.setattr("jpegrad.commands.tune.compress", work)
+    for output in (tmp_path, tmp_path / "missing" / "x.json"):
+        with pytest.raises(ValueError, match="output: expected the name of a file in an existing folder"):
+            learn_folder(folder, output)
+    command = ["tune", str(folder / "0.png"), "-o", str(tmp_path / "missing" / "x.jpg")]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, ValueError) and "output" in str(done.exception)
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
+def test_devices_that_are_not_there(folder: Path, tmp_path: Path, device: str) -> None:
+    with pytest.raises(ValueError, match="device: expected"):
+        learn_folder(folder, tmp_path / "x.json", device=device)
+    with pytest.raises(SystemExit, match="error: device: expected"):
+        main([str(folder), "-o", str(tmp_path / "x.json"), "--device", device])
+
+
+def test_settings_are_checked(folder: Path, tmp_path: Path) -> None:
+    for wrong in ({"batch": 2.0}, {"steps": 1.5}, {"crop": 64.0}, {"seed": True}, {"rate": "fast"}):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            tune.Settings(**wrong)  # type: ignore[arg-type]
+    for wrong in ({"rate": float("nan")}, {"subsampling": "4:2:1"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            tune.Settings(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(SystemExit, match="error: steps: expected at least 1"):
+        main([str(folder), "-o", str(tmp_path / "x.json"), "--steps", "0"])
+
+
+def test_folders_hold_more_than_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for name in ("._seen.png", "seen.png", ".hidden/other.png"):
+        Image.new("RGB", (20, 20)).save(tmp_path / name)
+    pictures = tune.Folder(tmp_path)
+    assert [path.name for path in pictures.paths] == ["seen.png"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"seen\.png"):
+        pictures[0]
+
+
+def test_shipped_tables_go_by_the_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    jpegrad.tables.save("mse", jpegrad.tables.annex_k(50))
+    for local in ("./mse", Path("./mse"), Path("mse")):
+        assert torch.equal(jpegrad.tables.load(local), jpegrad.tables.annex_k(50))
+    assert not torch.equal(jpegrad.tables.load("mse"), jpegrad.tables.annex_k(50))
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+
+
+def launch(*arguments: str) -> None:
+    """Two processes of torchrun."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(port), *arguments]
+    # A session of its own, so that no worker outlives a test that fails.
+    launched = subprocess.Popen(
+        command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        _, errors = launched.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(launched.pid, signal.SIGKILL)
+    assert launched.returncode == 0, errors
+
+
+def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "two.json"
+    launch("-m", "jpegrad.tune", str(folder), "-o", str(output), *ARGUMENTS)
+    assert torch.equal(jpegrad.tables.load(output), tune.learn_base(folder, settings=SETTINGS))
+
+
+NODE = """
+import sys
+from pathlib import Path
+import torch
+from torch import distributed
+from jpegrad import tables, tune
+
+folder, work = map(Path, sys.argv[1:])
+distributed.init_process_group("gloo")
+here = work / str(distributed.get_rank())
+here.mkdir(exist_ok=True)
+settings = tune.Settings(steps=4, batch=3, qualities=(40, 75), crop=48, seed=5)
+steps = []
+learned = tune.learn_base(
+    folder, settings=settings, checkpoint=here / "state", progress=lambda step, cost: steps.append(step)
+)
+assert steps == [3, 4], steps
+tables.save(here / "tables.json", learned)
+distributed.destroy_process_group()
+"""
+
+
+def test_the_checkpoint_of_the_first_node_is_for_all(folder: Path, tmp_path: Path) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(step: int, cost: float) -> None:
+        if step == 2:
+            raise Interrupted
+
+    (tmp_path / "0").mkdir()
+    with pytest.raises(Interrupted):
+        tune.learn_base(folder, settings=SETTINGS, checkpoint=tmp_path / "0" / "state", progress=interrupt)
+    (tmp_path / "node.py").write_text(NODE)
+    launch(str(tmp_path / "node.py"), str(folder), str(tmp_path))
+    whole = tune.learn_base(folder, settings=SETTINGS)
+    for node in "01":
+        assert torch.equal(jpegrad.tables.load(tmp_path / node / "tables.json"), whole)
+
+
+def test_killed_and_started_again(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tables.json"
+    checkpoint = tmp_path / "tables.json.checkpoint"
+    arguments = [str(folder), "-o", str(output), *ARGUMENTS, "--steps", "12"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jpegrad.tune", *arguments], env=environment(), stderr=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until:
+        if checkpoint.exists() and json.loads(checkpoint.read_text())["step"] >= 2:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    assert json.loads(checkpoint.read_text())["step"] < 12
+    main(arguments)
+    assert not checkpoint.exists()
+    expected = tune.learn_base(folder, settings=replace(SETTINGS, steps=12))
+    assert torch.equal(jpegrad.tables.load(output), expected)
+    assert json.loads(output.read_text())["metric"] == "mse"
