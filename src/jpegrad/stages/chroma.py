@@ -47,18 +47,21 @@ def _whole_blocks(plane: Tensor) -> Tensor:
 
 def downsample_real(plane: Tensor, h: int, v: int) -> Tensor:
     """``[..., H, W]`` to whole blocks of the component, ``[..., 8·blocks_y, 8·blocks_x]``."""
-    return _whole_blocks(_box_sums(_pad(plane, h, v), h, v) / (h * v))
+    sums, n = _box_sums(_pad(plane, h, v), h, v), h * v
+    # The floor takes (n - 1)/2 away on average.
+    return _whole_blocks((sums + (_bias(sums, h, v) - (n - 1) / 2)) / n)
 
 
 def downsample_exact(plane: Tensor, h: int, v: int) -> Tensor:
     sums = _box_sums(_pad(plane, h, v), h, v)
-    n = h * v
-    bias: Tensor | int = n // 2
-    if h == 2:
-        # An alternating bias keeps the mean unbiased: 0, 1, 0, 1 for pairs, 1, 2, 1, 2 for squares.
-        odd = torch.arange(sums.shape[-1], device=sums.device) % 2
-        bias = (odd + (v - 1)).to(sums.dtype)
-    return _whole_blocks(((sums + bias) / n).floor())
+    return _whole_blocks(((sums + _bias(sums, h, v)) / (h * v)).floor())
+
+
+def _bias(sums: Tensor, h: int, v: int) -> Tensor | int:
+    """What libjpeg adds before the division, along a row: 0, 1, 0, 1 for pairs, 1, 2, 1, 2 for squares."""
+    if h != 2:
+        return h * v // 2
+    return (torch.arange(sums.shape[-1], device=sums.device) % 2 + (v - 1)).to(sums.dtype)
 
 
 def _before(x: Tensor, dim: int) -> Tensor:
