@@ -22,14 +22,9 @@ def constant_result(function: Call) -> Call:
     return function
 
 
-def type_reasons(image: Tensor, spec: Spec) -> list[str]:
-    """Reasons in the type of the image and in the forward."""
-    found = []
-    if image.dtype is torch.float64:
-        found.append("it has gradients in float32, the image is float64")
-    if spec.forward != "exact":
-        found.append(f'it computes forward="exact", not {spec.forward!r}')
-    return found
+def type_reasons(image: Tensor) -> list[str]:
+    """Reasons in the type of the image."""
+    return ["it has gradients in float32, the image is float64"] if image.dtype is torch.float64 else []
 
 
 def context_reasons(image: Tensor, spec: Spec) -> list[str]:

@@ -42,7 +42,18 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
     found = [reason] if (reason := _missing()) else []
     if image.device.type != "cpu":
         found.append(f"it runs on the CPU, the image is on {image.device}")
-    return found + limits.type_reasons(image, spec) + limits.context_reasons(image, spec)
+    if spec.forward == "soft":
+        found += _soft_reasons(operation, spec)
+    return found + limits.type_reasons(image) + limits.context_reasons(image, spec)
+
+
+def _soft_reasons(operation: str, spec: Spec) -> list[str]:
+    found = [] if operation == "jpeg" else [f'with forward="soft" it runs jpeg, not {operation}']
+    if not _is_own(spec.surrogate) or spec.surrogate.name == "noise":
+        found.append(
+            f'with forward="soft" it knows {", ".join(KINDS.keys() - {"noise"})}, not {spec.surrogate.name!r}'
+        )
+    return found
 
 
 @limits.constant_result
@@ -111,6 +122,8 @@ def _computed(
         "inverse_bias": [_floored_bias(row, decoder_offset) for row in fixed_inverse],
         "forward_real": forward_real,
         "inverse_real": inverse_real,
+        "forward_offset": list(offset),
+        "inverse_offset": list(decoder_offset),
         "low": [low],
         "high": [high],
         "clip_slope": [clip_slope],
@@ -165,6 +178,17 @@ class _Jpeg(torch.autograd.Function):
         return image, halves.sum_to_tables(sums.unbind(1), tables) if ctx.with_tables else None, None
 
 
+class _Soft(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str) -> Tensor:
+        ctx.settings, ctx.with_tables = settings, ctx.needs_input_grad[1]
+        out, *kept = torch.ops.jpegrad.native_soft(image, tables, settings, True, ctx.with_tables)
+        ctx.save_for_backward(tables, *kept)
+        return out
+
+    backward = _Jpeg.backward
+
+
 class _Encode(torch.autograd.Function):
     """Levels, then coefficients in steps, of every component."""
 
@@ -208,6 +232,8 @@ class _Decode(torch.autograd.Function):
 
 def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
+    if spec.forward == "soft":
+        return _soft(image, tables, spec)
     settings = _settings(spec, constant(image.shape[-3]))
     x = halves.batch(image)
     tables = _tables(tables, image.shape[:-3])
@@ -225,6 +251,17 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     # Views cost a node of the graph each.
     out = out if image.ndim == 4 else out.reshape(image.shape)
     return out.to(image.dtype)
+
+
+def _soft(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
+    as_bytes = image.dtype is torch.uint8
+    settings = _settings(spec, constant(image.shape[-3]), _GREY if as_bytes else None)
+    x, tables = halves.batch(image).float(), _tables(tables, image.shape[:-3])
+    if halves.needs_gradient(x, tables):
+        out = _Soft.apply(x, tables, settings)  # type: ignore[no-untyped-call]
+    else:
+        out = torch.ops.jpegrad.native_soft(x.detach(), tables.detach(), settings, False, False)[0]
+    return (out.round() if as_bytes else out).reshape(image.shape).to(image.dtype)
 
 
 def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 FUNCTIONS = (
     "jpeg",
+    "soft",
     "encode",
     "decode",
     "jpeg_backward",
@@ -42,6 +43,8 @@ class Codec(ctypes.Structure):
         ("inverse_bias", c_int64 * 3),
         ("forward_real", c_float * 9),
         ("inverse_real", c_float * 9),
+        ("forward_offset", c_float * 3),
+        ("inverse_offset", c_float * 3),
         ("low", c_double),
         ("high", c_double),
         ("clip_slope", c_float),
@@ -71,6 +74,8 @@ class Call(ctypes.Structure):
         ("tables", c_void_p),
         ("table_stride", c_int64),
         ("coefficients", c_void_p),
+        ("slopes", c_void_p),
+        ("factors", c_void_p),
         ("flags", c_void_p),
         ("chroma_flags", c_void_p),
         ("planes", c_void_p * 3),

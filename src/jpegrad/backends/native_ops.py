@@ -34,7 +34,7 @@ def parse(settings: str) -> Settings:
     codec = {name: value[0] for name, value in found.items() if len(value) == 1}
     for name, value in found.items():
         if len(value) in (3, 9):
-            kind = c_float if name.endswith(("real", "parameter")) else c_int32
+            kind = c_float if name.endswith(("real", "offset", "parameter")) else c_int32
             codec[name] = ((c_int64 if name == "inverse_bias" else kind) * len(value))(*value)
     return Settings(h, v, codec)
 
@@ -82,14 +82,14 @@ def _planes(shape: torch.Size, settings: str, like: Tensor) -> list[Tensor]:
     ]
 
 
-def _saved(shape: torch.Size, settings: str, like: Tensor) -> Tensor:
-    """Room for the coefficients in the kernel's layout: of every strip, groups of as many blocks as it has lanes."""
+def _saved(shape: torch.Size, settings: str) -> int:
+    """How many coefficients the kernel's layout holds: of every strip, groups of as many blocks as it has lanes."""
     batch, channels, height, width = shape
     h, v, _ = parse(settings)
     lanes = abi.library().jpegrad_lanes()
     groups = ceil_div(v * ceil_div(width, 8), lanes)
     groups += (channels - 1) * ceil_div(ceil_div(width, 8 * h), lanes)
-    return like.new_empty((batch * ceil_div(height, 8 * v) * groups * 64 * lanes,), dtype=torch.int16)
+    return batch * ceil_div(height, 8 * v) * groups * 64 * lanes
 
 
 def _decoded(image: Tensor) -> Tensor:
@@ -121,9 +121,8 @@ LIBRARY.define(
 def _fake_jpeg_saving(
     image: Tensor, tables: Tensor, settings: str, with_coefficients: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    saved = (
-        _saved(image.shape, settings, image) if with_coefficients else image.new_empty(0, dtype=torch.int16)
-    )
+    count = _saved(image.shape, settings) if with_coefficients else 0
+    saved = image.new_empty(count, dtype=torch.int16)
     return _decoded(image), saved, *_flags(image.shape, settings, image)
 
 
@@ -140,6 +139,38 @@ def _jpeg_saving(
             fields["coefficients"] = saved.data_ptr()
         abi.invoke("jpeg", k, image.shape[0], **fields)
     return found
+
+
+LIBRARY.define(
+    "native_soft(Tensor image, Tensor tables, str settings, bool save, bool with_tables)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def _fake_soft(
+    image: Tensor, tables: Tensor, settings: str, save: bool, with_tables: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    saved = image.new_empty(1 + with_tables, _saved(image.shape, settings) if save else 0)
+    flags = _flags(image.shape, settings, image) if save else (_bytes(image, 0), _bytes(image, 0))
+    return _decoded(image), saved, *flags
+
+
+def _soft(
+    image: Tensor, tables: Tensor, settings: str, save: bool, with_tables: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The soft forward's image; slopes to coefficients and, in a second row, to table entries; flags."""
+    found = out, saved, *flags = _fake_soft(image, tables, settings, save, with_tables)
+    if out.numel():
+        k = _codec(image.shape, tables.shape[-3], settings)
+        fields = table_fields(tables) | {"input": abi.describe(image), "output": abi.describe(out)}
+        if save:
+            fields |= _flag_fields(*flags) | _slope_fields(saved, with_tables)
+        abi.invoke("soft", k, image.shape[0], **fields)
+    return found
+
+
+def _slope_fields(saved: Tensor, with_tables: bool) -> dict[str, Any]:
+    return {"slopes": saved[0].data_ptr()} | ({"factors": saved[1].data_ptr()} if with_tables else {})
 
 
 LIBRARY.define(
@@ -176,13 +207,15 @@ def _jpeg_backward(
     settings: str,
     with_tables: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the image, and of the tables per image and component."""
+    """Gradients of the image, and of the tables per image and component; from coefficients or from saved slopes."""
     out, sums = _decoded(gradient), _table_sums(gradient.shape, settings, with_tables, gradient)
     if out.numel():
         k = _codec(gradient.shape, tables.shape[-3], settings)
         fields = table_fields(tables) | _flag_fields(flags, chroma_flags)
         fields |= {"input": abi.describe(gradient), "output": abi.describe(out)}
-        if coefficients.numel():
+        if coefficients.dtype is torch.float32:
+            fields |= _slope_fields(coefficients, with_tables)
+        elif coefficients.numel():
             fields["coefficients"] = coefficients.data_ptr()
         if with_tables:
             fields["table_gradient"] = sums.data_ptr()
@@ -306,6 +339,7 @@ def register(name: str, run: Callable[..., Any], fake: Callable[..., Any]) -> No
 for _operator in (
     ("native_jpeg", _jpeg, _fake_jpeg),
     ("native_jpeg_saving", _jpeg_saving, _fake_jpeg_saving),
+    ("native_soft", _soft, _fake_soft),
     ("native_jpeg_backward", _jpeg_backward, _fake_jpeg_backward),
     ("native_encode", _encode, _fake_encode),
     ("native_encode_backward", _encode_backward, _fake_encode_backward),

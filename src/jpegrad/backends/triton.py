@@ -47,7 +47,9 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
     found = [] if _installed() else ["triton is not installed"]
     if image.device.type != "cuda":
         found.append(f"it runs on CUDA devices, the image is on {image.device}")
-    return found + limits.type_reasons(image, spec) + limits.context_reasons(image, spec)
+    if spec.forward != "exact":
+        found.append(f'it computes forward="exact", not {spec.forward!r}')
+    return found + limits.type_reasons(image) + limits.context_reasons(image, spec)
 
 
 @limits.constant_result

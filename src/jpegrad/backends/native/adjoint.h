@@ -28,7 +28,7 @@ class StripAdjoint {
 
     void jpeg(int64_t b, int64_t begin, int64_t end) {
         const bool tables = call.table_gradient != nullptr, transform = codec.slope != IDENTITY || tables;
-        if (transform) set_tables(b);
+        if (transform && !call.slopes) set_tables(b);
         for (int64_t s = begin; s < end; s++) {
             read_gradients(b, s);
             if (transform)
@@ -69,8 +69,8 @@ class StripAdjoint {
         for (int c = 0; c < layout.count; c++) {
             int index = c < codec.table_count ? c : codec.table_count - 1;
             quantizer[c].set(call.tables + b * call.table_stride + 64 * index);
-            slopes[c].set((Slope)codec.slope, codec.slope_parameter[c], quantizer[c]);
-            if (call.table_gradient) table_slopes[c].set((Slope)codec.table_slope, codec.table_parameter[c], quantizer[c]);
+            slopes[c].set((Slope)codec.slope, codec.slope_parameter[c], quantizer[c].step);
+            if (call.table_gradient) table_slopes[c].set((Slope)codec.table_slope, codec.table_parameter[c], quantizer[c].step);
         }
     }
 
@@ -180,8 +180,35 @@ class StripAdjoint {
         }
     }
 
+    // The soft forward has saved its slopes.
+    void through_rounding(int64_t b, int64_t s, int c, bool tables, TableSums& sums) {
+        const Component& k = layout.component[c];
+        const int64_t first = ((b * layout.strips + s) * layout.groups + k.first_group) * 64 * LANES;
+        for (int64_t g = 0; g < k.groups; g++) {
+            const int64_t at = first + g * 64 * LANES;
+            GroupSlopes slope;
+            load_slopes(call.slopes + at, tables ? call.factors + at : nullptr, slope);
+            float* p = samples[c] + g * 8 * LANES;
+            tables ? apply_slopes<true>(p, k.stride, slope, 255, sums) : apply_slopes<false>(p, k.stride, slope, 255, sums);
+        }
+    }
+
     void through_quantizer(int64_t b, int64_t s, int c, bool tables) {
         TableSums sums = {};
+        if (call.slopes)
+            through_rounding(b, s, c, tables, sums);
+        else
+            through_kind(b, s, c, tables, sums);
+        if (!tables) return;
+        double* out = call.table_gradient + ((b * layout.strips + s) * layout.count + c) * 64;
+        for (int i = 0; i < 64; i++) {
+            double sum = 0;
+            for (int lane = 0; lane < HALF; lane++) sum += sums.at[i][lane];
+            out[i] = sum / (8.0 * FACTOR[i / 8] * FACTOR[i % 8]);
+        }
+    }
+
+    void through_kind(int64_t b, int64_t s, int c, bool tables, TableSums& sums) {
         switch (codec.slope) {
             case CUBIC: through_quantizer<CUBIC>(b, s, c, tables, sums); break;
             case SIN: through_quantizer<SIN>(b, s, c, tables, sums); break;
@@ -191,13 +218,6 @@ class StripAdjoint {
             case DISTORTION: through_quantizer<DISTORTION>(b, s, c, tables, sums); break;
             case DEAD_ZONE: through_quantizer<DEAD_ZONE>(b, s, c, tables, sums); break;
             default: through_quantizer<IDENTITY>(b, s, c, tables, sums);
-        }
-        if (!tables) return;
-        double* out = call.table_gradient + ((b * layout.strips + s) * layout.count + c) * 64;
-        for (int i = 0; i < 64; i++) {
-            double sum = 0;
-            for (int lane = 0; lane < HALF; lane++) sum += sums.at[i][lane];
-            out[i] = sum / (8.0 * FACTOR[i / 8] * FACTOR[i % 8]);
         }
     }
 

@@ -14,6 +14,7 @@ struct Codec {
     int32_t inverse_matrix[9];         // YCbCr -> RGB, 16-bit fixed point
     int64_t inverse_bias[3];           // -matrix * offset, rounding included
     float forward_real[9], inverse_real[9];  // what the backward pass transposes, value range included
+    float forward_offset[3], inverse_offset[3];  // of the real-valued conversions, in grey levels
     double low, high;                  // value range of floating-point images
     float clip_slope;
     int32_t slope;                     // a Slope
@@ -41,6 +42,8 @@ struct Call {
     const double* tables;              // [batch or 1, table_count, 64]
     int64_t table_stride;              // 0 if all images share them
     int16_t* coefficients;             // saved for the backward pass, kernel layout
+    float* slopes;                     // saved by the soft forward, same layout: of its rounding
+    float* factors;                    // the same: derivative of a dequantized coefficient to its table entry
     uint8_t* flags;                    // [batch, height, width], bits as in Flag
     uint8_t* chroma_flags;             // [batch, 2, chroma height, chroma width]
     float* planes[3];                  // blocks [batch, blocks_y, blocks_x, 64]: levels or gradients

@@ -32,6 +32,7 @@ EXPORT int64_t jpegrad_sizeof(int what) {
     return sizes[what];
 }
 EXPORT int jpegrad_jpeg(const Codec* codec, const Call* call) { return run(kernel().jpeg, codec, call); }
+EXPORT int jpegrad_soft(const Codec* codec, const Call* call) { return run(kernel().soft, codec, call); }
 EXPORT int jpegrad_encode(const Codec* codec, const Call* call) { return run(kernel().encode, codec, call); }
 EXPORT int jpegrad_decode(const Codec* codec, const Call* call) { return run(kernel().decode, codec, call); }
 EXPORT int jpegrad_jpeg_backward(const Codec* codec, const Call* call) { return run(kernel().jpeg_backward, codec, call); }

@@ -9,7 +9,7 @@ struct Kernel {
     const char* name;
     int lanes;
     int64_t (*units)(const Codec&);  // per image
-    Run jpeg, encode, decode, jpeg_backward, encode_backward, decode_backward;
+    Run jpeg, soft, encode, decode, jpeg_backward, encode_backward, decode_backward;
 };
 
 extern const Kernel baseline_kernel;

@@ -11,6 +11,8 @@ namespace NAMESPACE {
 #include "real_dct.h"
 #include "real_rows.h"
 #include "adjoint.h"
+#include "soft_round.h"
+#include "soft.h"
 
 // Calls fn(coder, image, first strip, last strip) for the parts of a range of strips that lie in one image each.
 template <class Worker, class Fn>
@@ -54,6 +56,7 @@ constexpr Kernel KERNEL = {
     LANES,
     units,
     jpeg,
+    run<SoftCoder, &SoftCoder::jpeg>,
     encode,
     run<StripCoder, &StripCoder::decode>,
     run<StripAdjoint, &StripAdjoint::jpeg>,

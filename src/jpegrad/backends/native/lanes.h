@@ -198,7 +198,7 @@ INLINE void transpose4(F32 x[4]) {
     x[3] = (F32)unpack_hi64((I16)b, (I16)d);
 }
 
-// Elements 0, 2, 4... and 1, 3, 5... of 2 * HALF floats; and each float twice.
+// Elements 0, 2, 4... and 1, 3, 5... of 2 * HALF floats; and back.
 #if X86 && LANES == 16
 INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
     auto turn = [](__m256 x) { return (F32)_mm256_permute4x64_pd((__m256d)x, 0xD8); };
@@ -214,8 +214,8 @@ INLINE F32 shifted_left(F32 a, F32 after) {
     __m256i middle = _mm256_permute2x128_si256((__m256i)a, (__m256i)after, 0x21);
     return (F32)_mm256_alignr_epi8(middle, (__m256i)a, 4);
 }
-INLINE void duplicate(F32 a, float* out) {
-    F32 lo = unpack_lo(a, a), hi = unpack_hi(a, a);
+INLINE void interleave(F32 a, F32 b, float* out) {
+    F32 lo = unpack_lo(a, b), hi = unpack_hi(a, b);
     store(out, _mm256_permute2f128_ps(lo, hi, 0x20));
     store(out + HALF, _mm256_permute2f128_ps(lo, hi, 0x31));
 }
@@ -227,9 +227,9 @@ INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
 }
 INLINE F32 shifted_right(F32 before, F32 a) { return (F32)SHUFFLE(I32, (I32)before, (I32)a, 3, 4, 5, 6); }
 INLINE F32 shifted_left(F32 a, F32 after) { return (F32)SHUFFLE(I32, (I32)a, (I32)after, 1, 2, 3, 4); }
-INLINE void duplicate(F32 a, float* out) {
-    store(out, unpack_lo(a, a));
-    store(out + HALF, unpack_hi(a, a));
+INLINE void interleave(F32 a, F32 b, float* out) {
+    store(out, unpack_lo(a, b));
+    store(out + HALF, unpack_hi(a, b));
 }
 INLINE I32 load_bytes(const uint8_t* p) { return __builtin_convertvector(load<HalfU8>(p), I32); }
 #endif

@@ -135,16 +135,18 @@ INLINE uint32_t group_slopes(const int16_t* saved, const Quantizer& q, const Slo
     return columns;
 }
 
-// From gradients at decoded samples to gradients at encoded ones, in place: transform, the quantiser's slope, inverse.
-template <int KIND, bool TABLES>
-static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, const Quantizer& q, const SlopeTable& slopes,
-                          int table_kind, const SlopeTable& table_slopes, TableSums& sums) {
-    GroupSlopes slope;
-    const uint32_t columns = group_slopes<KIND, TABLES>(saved, q, slopes, table_kind, table_slopes, slope);
-    if (!columns) {
-        for (int y = 0; y < 8; y++) __builtin_memset(samples + y * stride, 0, 8 * LANES * sizeof(float));
-        return;
-    }
+INLINE void load_slopes(const float* slopes, const float* factors, GroupSlopes& out) {
+    for (int i = 0; i < 64; i++)
+        for (int part = 0; part < 2; part++) {
+            const int64_t at = i * LANES + part * HALF;
+            out.image[i][part] = load<F32>(slopes + at) * (1.0f / 64);
+            if (factors) out.table[i][part] = load<F32>(factors + at);
+        }
+}
+
+// From gradients at decoded samples to gradients at encoded ones, in place: transform, slopes of some columns, inverse.
+template <bool TABLES>
+INLINE void apply_slopes(float* samples, int64_t stride, const GroupSlopes& slope, uint32_t columns, TableSums& sums) {
     F32 r[64];
     for (int part = 0; part < 2; part++) {
         forward_rows(samples, stride, part, r);
@@ -166,6 +168,18 @@ static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, 
         }
         inverse_rows(r, samples, stride, part);
     }
+}
+
+// The same with the slopes of saved coefficients.
+template <int KIND, bool TABLES>
+static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, const Quantizer& q, const SlopeTable& slopes,
+                          int table_kind, const SlopeTable& table_slopes, TableSums& sums) {
+    GroupSlopes slope;
+    const uint32_t columns = group_slopes<KIND, TABLES>(saved, q, slopes, table_kind, table_slopes, slope);
+    if (columns)
+        apply_slopes<TABLES>(samples, stride, slope, columns, sums);
+    else
+        for (int y = 0; y < 8; y++) __builtin_memset(samples + y * stride, 0, 8 * LANES * sizeof(float));
 }
 
 // Gradients at decoded samples to gradients at coefficients, [64][HALF] for each part.

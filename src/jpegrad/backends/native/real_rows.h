@@ -144,7 +144,10 @@ static void downsample_adjoint_row(const float* g, int64_t blocks_x, int h, floa
     float beyond = g[n - 1] * (float)(h * n - width);
     for (int64_t i = n; i < blocks_x * 8; i++) beyond += g[i] * (float)h;
     if (h == 2) {
-        for (int64_t i = 0; i < n; i += HALF) duplicate(load<F32>(g + i) * weight, out + 2 * i);
+        for (int64_t i = 0; i < n; i += HALF) {
+            F32 both = load<F32>(g + i) * weight;
+            interleave(both, both, out + 2 * i);
+        }
     } else {
         for (int64_t i = 0; i < n; i++)
             for (int k = 0; k < h; k++) out[x++] = g[i] * weight;

@@ -15,37 +15,45 @@ INLINE F32 exp2_of(F32 y) {
 
 INLINE F32 absolute(F32 x) { return (F32)((I32)x & 0x7fffffff); }
 
-// sin(pi r)^2 = (1 - cos(2 pi r)) / 2 for |r| <= 1/2.
-INLINE F32 sin2_half_turn(F32 r) {
+// sin(pi r) for |r| <= 1/2.
+INLINE F32 sin_half_turn(F32 r) {
     F32 z = r * r, p = mul_add(z, splatf(0.07765766f), splatf(-0.59829129f));
     p = mul_add(p, z, splatf(2.55007752f));
     p = mul_add(p, z, splatf(-5.16771008f));
     p = mul_add(p, z, splatf(3.14159264f));
-    F32 s = p * r;
+    return p * r;
+}
+
+// sin(pi r)^2 = (1 - cos(2 pi r)) / 2 for |r| <= 1/2.
+INLINE F32 sin2_half_turn(F32 r) {
+    F32 s = sin_half_turn(r);
     return s * s;
 }
 
 // What the slope of one frequency needs besides the coefficient.
 struct SlopeConstants {
-    float near, scale, wave[3];
+    float near, scale, wave[3], width;
     int far;  // how many thresholds beyond the nearest matter; 3: all
     int16_t least;  // up to this residual, in eighths of a grey level, the slope is 0
+    bool moves;     // whether the width follows the table entry
 };
 
 struct SlopeTable {
     SlopeConstants at[64];
 
-    void set(Slope kind, float parameter, const Quantizer& q) {
+    template <class T> void set(Slope kind, float parameter, const T* step) {
         for (int i = 0; i < 64; i++) {
             SlopeConstants& k = at[i];
             k = {};
             if (kind == GAUSSIAN) {
-                double s = (double)parameter / q.step[i];
+                double s = (double)parameter / step[i];
+                k.moves = s >= 1e-3 && s <= 1;
                 s = s < 1e-3 ? 1e-3 : s > 1 ? 1 : s;
+                k.width = (float)s;
                 k.near = (float)(__builtin_sqrt(0.5 * M_LOG2E) / s);
                 k.scale = (float)-log2(s * __builtin_sqrt(2 * M_PI));  // a factor, in the exponent
                 // Six deviations from the threshold, the Gaussian is below float32's resolution of 1.
-                k.least = (int16_t)__builtin_floor((0.5 - 6 * s) * 8 * q.step[i]);
+                k.least = (int16_t)__builtin_floor((0.5 - 6 * s) * 8 * step[i]);
                 k.far = s < 0.085 ? 0 : s < 0.18 ? 1 : s < 0.25 ? 2 : 3;
                 for (int n = 1; n <= 3 && k.far == 3; n++)
                     k.wave[n - 1] = (float)((n % 2 ? -2 : 2) * exp(-2 * M_PI * M_PI * s * s * n * n));
