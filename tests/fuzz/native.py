@@ -109,6 +109,8 @@ def one_round() -> None:
     if not (torch.equal(to_image.tensor, wanted) and torch.equal(to_tables.tensor.sum(1), sums)):
         raise RuntimeError("backward: another result in another place")
 
+    soft_round(moved, moved_gradient, image, gradient, tables, settings)
+
     levels, ratios, _ = torch.ops.jpegrad.native_encode(image, tables, settings, True)
     planes = [Guarded(tuple(x.shape), torch.float32) for x in (*levels, *ratios)]
     pointers = [
@@ -127,6 +129,45 @@ def one_round() -> None:
     out.check("decode")
     if not torch.equal(out.tensor, expected):
         raise RuntimeError("decode: not what jpeg gives")
+
+
+def soft_round(
+    moved: Tensor, moved_gradient: Tensor, image: Tensor, gradient: Tensor, tables: Tensor, settings: str
+) -> None:
+    """The soft forward and its backward pass of the same call."""
+    with_tables = random.random() < 0.5
+    results = [*torch.ops.jpegrad.native_soft(image, tables, settings, True, with_tables)]
+    guarded = [Guarded(tuple(x.shape), x.dtype, random.choice((0, 1)) * x.dtype.itemsize) for x in results]
+    out, saved, flags, chroma = guarded
+    k = native_ops.codec(*image.shape[1:], 2, settings)
+    fields = native_ops.table_fields(tables) | native_ops._slope_fields(saved.tensor, with_tables)
+    fields |= native_ops._flag_fields(flags.tensor, chroma.tensor)
+    described = {"input": native_abi.describe(moved), "output": native_abi.describe(out.tensor)}
+    native_abi.invoke("soft", k, len(image), **described, **fields)
+    for each, plain in zip(guarded, results, strict=True):
+        each.check("soft")
+        # Lanes without a block hold anything.
+        if each is not saved and not torch.equal(each.tensor, plain):
+            raise RuntimeError("soft: another result in another place")
+
+    wanted, sums = torch.ops.jpegrad.native_jpeg_backward(
+        gradient, tables, *results[1:], settings, with_tables
+    )
+    partial = native_ops._table_sums(image.shape, settings, with_tables, image)
+    to_image, to_tables = Guarded(image.shape, torch.float32, 4), Guarded(tuple(partial.shape), torch.float64)
+    described = {
+        "input": native_abi.describe(moved_gradient),
+        "output": native_abi.describe(to_image.tensor),
+    }
+    if with_tables:
+        fields["table_gradient"] = to_tables.tensor.data_ptr()
+    native_abi.invoke("jpeg_backward", k, len(image), **described, **fields)
+    for each in (to_image, to_tables, *guarded):
+        each.check("soft backward")
+    if not torch.equal(to_image.tensor, wanted):
+        raise RuntimeError("soft backward: another result in another place")
+    if with_tables and not torch.equal(to_tables.tensor.sum(1), sums):
+        raise RuntimeError("soft backward: another result in another place")
 
 
 def one_round_of_levels() -> None:

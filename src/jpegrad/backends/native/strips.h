@@ -132,7 +132,7 @@ template <class S> class Strips {
     template <class Convert, class Downsample> void read_rows(int64_t s, const Convert& convert, const Downsample& downsample) {
         const int v = layout.v, h = layout.h;
         const int64_t width = layout.width, luma_width = layout.component[0].blocks_x * 8;
-        const bool direct = h == 1 && v == 1;
+        const bool direct = layout.count == 3 && h == 1 && v == 1;
         for (int64_t y = 0; y < 8; y++) {
             S* rows[2][2] = {{full[0][0], full[0][1]}, {full[1][0], full[1][1]}};
             for (int j = 0; j < v; j++) {

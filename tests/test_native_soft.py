@@ -1,0 +1,192 @@
+"""The native kernel's soft forward against the reference in float64: values, gradients, and what it refuses."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+import jpegrad
+from jpegrad import surrogates
+from jpegrad.backends import native, native_abi, reference
+from jpegrad.spec import Spec
+from test_native import COLORS, MODES, channels, picture, sizes, spec, strided, tables
+
+MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
+pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
+
+# float32 knows a coefficient to about 6e-5 grey levels. A Gaussian of σ = 0.5 grey levels is up to 20 times as steep as
+# the identity, and its slope, four deviations from a threshold, changes by 4 · 6e-5 / 0.5 of itself.
+VALUES, GRADIENTS = 2e-3, 5e-4
+RECORDS = {
+    **{name: record for name, record in surrogates.ALL.items() if name in native.KINDS and name != "noise"},
+    "narrow": surrogates.gaussian(0.5),
+    "wide": surrogates.gaussian(20.0),
+    "widest": surrogates.gaussian(400.0),
+    "gentle": surrogates.soft_round(2.0),
+}
+
+
+def soft(mode: str, **settings: object) -> Spec:
+    return spec(mode, forward="soft", **settings)
+
+
+def outcome(backend: object, image: Tensor, entries: Tensor, chosen: Spec) -> list[Tensor]:
+    """Decoded grey levels, and the gradients to image and tables of a random linear loss."""
+    image, entries = image.clone().requires_grad_(), entries.clone().requires_grad_()
+    weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+    out = backend.jpeg(image, entries, chosen)  # type: ignore[attr-defined]
+    low, high = chosen.value_range
+    grey = (out.detach().double() - low) * 255 / (high - low)
+    return [grey, *torch.autograd.grad((out * weight.to(out.dtype)).sum(), (image, entries))]
+
+
+def check(image: Tensor, entries: Tensor, chosen: Spec) -> None:
+    found = outcome(native, image, entries, chosen)
+    expected = outcome(reference, image.double(), entries, chosen)
+    assert (found[0] - expected[0]).abs().max() < VALUES
+    for a, b in zip(found[1:], expected[1:], strict=True):
+        assert a.shape == b.shape
+        error = (a.double() - b).norm() / b.norm().clamp(min=1e-3)
+        assert error < GRADIENTS, f"relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("quality", [10.0, 50.0, 90.0])
+def test_every_record(name: str, quality: float) -> None:
+    # Entries that are no integers: the soft forward takes any.
+    for mode, leak in (("4:2:0", 0.0), ("4:4:4", 0.1)):
+        chosen = soft(mode, surrogate=RECORDS[name], clip_slope=leak)
+        check(picture(2, 3, 37, 50), tables(quality) * 1.003, chosen)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_size(mode: str) -> None:
+    for height, width in sizes():
+        check(picture(1, channels(mode), height, width), tables(30.0), soft(mode, clip_slope=1e-3))
+
+
+def test_the_papers_soft_variant() -> None:
+    image = picture(2, 3, 40, 40)
+    found, expected = (
+        jpegrad.jpeg(image, 30, surrogate="reich2024", backend=name) for name in ("native", "reference")
+    )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("value_range", [(0.0, 255.0), (-1.0, 1.0), (-17.3, 1.9)])
+def test_value_ranges(value_range: tuple[float, float]) -> None:
+    low, high = value_range
+    image = low + picture(1, 3, 17, 35) * (high - low)
+    check(image, tables(60.0), soft("4:2:0", value_range=value_range))
+
+
+@pytest.mark.parametrize("name", COLORS)
+def test_colour_conversions(name: str) -> None:
+    check(picture(1, 3, 33, 20), tables(50.0), soft("4:2:0", color=COLORS[name]))
+
+
+@pytest.mark.parametrize("layout", [name for name, _ in strided()])
+def test_any_strides(layout: str) -> None:
+    image = dict(strided())[layout]
+    check(image, tables(50.0, min(2, image.shape[-3])), soft("4:2:0"))
+
+
+def test_values_that_are_no_numbers() -> None:
+    image = picture(1, 3, 16, 16)
+    image[0, :, 3, 3:6] = torch.tensor([float("nan"), float("inf"), -float("inf")])
+    for leak in (0.0, 0.1):
+        check(image, tables(50.0), soft("4:4:4", clip_slope=leak))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16])
+def test_other_types(dtype: torch.dtype) -> None:
+    image = picture(2, 3, 16, 24).clamp(0, 1)
+    image = (image * 255).to(dtype) if dtype is torch.uint8 else image.to(dtype)
+    found, expected = (jpegrad.jpeg(image, 50, forward="soft", backend=b) for b in ("native", "reference"))
+    assert found.dtype == dtype
+    assert (found.float() - expected.float()).abs().max() <= (1 if dtype is torch.uint8 else 2**-7)
+
+
+def test_leading_dimensions_and_tables_of_their_own() -> None:
+    image, quality = picture(2, 3, 3, 16, 24), torch.tensor([[10.0, 40.0, 90.0]])
+    found, expected = (
+        jpegrad.jpeg(image, quality, forward="soft", backend=b) for b in ("native", "reference")
+    )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_gradient_to_quality() -> None:
+    image, slopes = picture(2, 3, 40, 40), []
+    for name in ("native", "reference"):
+        quality = torch.tensor([20.0, 70.0], requires_grad=True)
+        out = jpegrad.jpeg(image, quality, forward="soft", backend=name)
+        slopes.append(torch.autograd.grad((out - image).square().sum(), quality)[0])
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-4)
+
+
+def test_threads_and_repetition_change_nothing() -> None:
+    image, chosen = picture(3, 3, 130, 200), soft("4:2:0")
+    once = outcome(native, image, tables(50.0), chosen)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        again = outcome(native, image, tables(50.0), chosen)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+def test_without_gradients_it_keeps_nothing_and_says_the_same() -> None:
+    image = picture(1, 3, 33, 47)
+    with torch.no_grad():
+        plain = native.jpeg(image, tables(50.0), soft("4:2:0"))
+    assert torch.equal(
+        plain, native.jpeg(image.clone().requires_grad_(), tables(50.0), soft("4:2:0")).detach()
+    )
+
+
+def test_what_it_leaves_to_the_reference() -> None:
+    image = picture(1, 3, 16, 16)
+    for options in (
+        {"surrogate": "noise"},
+        {"surrogate": "table_relative"},
+        {"surrogate": surrogates.table_gaussian()},
+    ):
+        assert jpegrad.backends.explain(image, forward="soft", **options)["native"]
+        jpegrad.jpeg(image, 50, forward="soft", **options)
+    assert jpegrad.backends.explain(image, "encode", forward="soft")["native"]
+    assert jpegrad.backends.explain(image.double(), forward="soft")["native"]
+    assert not jpegrad.backends.explain(image, forward="soft")["native"]
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_compiles_without_graph_breaks() -> None:
+    def loss(image: Tensor) -> Tensor:
+        return jpegrad.jpeg(image, 30, forward="soft", backend="native").square().sum()
+
+    image = picture(2, 3, 24, 33).requires_grad_()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(*(torch.autograd.grad(f(image), image)[0] for f in (compiled, loss)))
+
+
+def test_the_instruction_set_of_every_machine() -> None:
+    if os.environ.get("JPEGRAD_NATIVE") == "baseline":
+        pytest.skip("this is it")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        __file__,
+        "-k",
+        "record or size or colour",
+    ]
+    run = subprocess.run(
+        command, env={**os.environ, "JPEGRAD_NATIVE": "baseline"}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
