@@ -218,9 +218,10 @@ def test_relative_width_is_that_of_a_table_entry_known_to_a_share() -> None:
 
 
 def test_the_narrowing_width_goes_down_in_a_straight_line() -> None:
-    widths = [surrogates.narrowing(3.0, progress / 10) for progress in range(11)]
-    assert widths[0] == 12 and widths[-1] == 2.25
-    assert all(b - a == pytest.approx(-0.975) for a, b in pairwise(widths))
+    for budget, last in ((2.0, 1.5), (8.0, 2.0)):
+        widths = [surrogates.narrowing(budget, progress / 10) for progress in range(11)]
+        assert widths[0] == 4 * budget and widths[-1] == pytest.approx(last)
+        assert all(b - a == pytest.approx((last - 4 * budget) / 10) for a, b in pairwise(widths))
 
 
 @pytest.mark.parametrize("progress", [-0.1, 1.1, float("nan")])

@@ -318,13 +318,13 @@ def table_relative(rho: float = 0.15) -> Surrogate:
 
 
 def narrowing(budget: float, progress: float) -> float:
-    """Width ``sigma`` of ``"gaussian"`` for a search that may move each sample by ``budget``: 4 budgets to ¾.
+    """Width ``sigma`` of ``"gaussian"`` for a search that may move each sample by ``budget``: 4 budgets to ¾, or to 2.
 
-    Wide at first, so that the search can leave the levels it starts on; narrow at last, so that it ends on the file's
-    own. Use it with ``forward="soft"``; a search of a single step takes progress 0.
+    Wide at first, so that the search can leave the levels it starts on; narrow at last, at most 2 grey levels, so that
+    it ends on the file's own. Use it with ``forward="soft"``; a search of a single step takes progress 0.
 
     Args:
-        budget: largest change of a sample in grey levels, > 0.
+        budget: largest change of a sample in grey levels, > 0; where a root mean square is limited, twice that.
         progress: share of the search that is done, 0…1.
 
     Raises:
@@ -340,7 +340,7 @@ def narrowing(budget: float, progress: float) -> float:
         raise TypeError(f"progress: expected a number from 0 to 1, got {progress!r}")
     if not 0 <= progress <= 1:
         raise ValueError(f"progress: expected a number from 0 to 1, got {progress!r}")
-    return budget * (4.0 - 3.25 * progress)
+    return 4 * budget + progress * (min(0.75 * budget, 2.0) - 4 * budget)
 
 
 reich2024 = replace(

@@ -22,10 +22,27 @@ TESTS = {
     "scan.cpp": (["tests/test_rate_native.py"], "every_mode or no_file or between"),
     "crossing.cpp": (["tests/test_rate_native.py"], "step_of_a_level"),
     "trellis.cpp": (["tests/test_trellis.py"], "kernel_chooses"),
+    "soft.h": (["tests/test_native_soft.py"], "not every_machine"),
+    "soft_round.h": (["tests/test_native_soft.py"], "not every_machine"),
 }
 
 # name: (file, what stands there, what the mutant has instead)
 MUTANTS = {
+    "soft: mean of the downsampling's rounding": ("soft.h", "i % 2 ? 0.5f", "i % 2 ? 0.45f"),
+    "soft: an infinite number leaks": ("soft.h", "acts & (I32)(x - x == 0)", "acts"),
+    "soft: NaN has a gradient": ("soft.h", "number - number == 0 ? 0 : UNDEFINED", "0"),
+    "soft: right border of the upsampling": ("soft.h", "s[n] = s[n - 1];", "s[n] = 0;"),
+    "soft: flags of chroma samples are not cleared": (
+        "soft.h",
+        "if (flags && c) __builtin_memset",
+        "if (!c) __builtin_memset",
+    ),
+    "soft: all channels' clamps are one": ("soft.h", "OUT_R << j", "OUT_R"),
+    "soft: the other threshold": ("soft_round.h", "if (k.far >= 1)", "if (k.far >= 2)"),
+    "soft: the third threshold": ("soft_round.h", "if (k.far == 2)", "if (k.far == 4)"),
+    "soft: a wide staircase's width": ("soft_round.h", "(float)(-2 * M_PI)", "(float)(2 * M_PI)"),
+    "soft: a width at its limit moves": ("soft_round.h", "if (!k.moves)", "if (false)"),
+    "soft: last harmonic": ("soft_round.h", "n <= 9", "n <= 8"),
     "chroma rounds with 32768": (
         "codec.h",
         "levels(codec), values(codec), color(codec)",
@@ -44,9 +61,9 @@ MUTANTS = {
     "upsampling bias of the right sample": ("chroma.h", "right = v == 2 ? 7 : 2", "right = v == 2 ? 8 : 2"),
     "triangle in planes two samples wide": ("chroma.h", "h == 2 && width > 2", "h == 2 && width > 1"),
     "right border of the upsampling": ("chroma.h", "s[n] = s[n - 1];", "s[n] = 0;"),
-    "halo: the strip above is forgotten": ("codec.h", "if (halo) carry();", "if (halo && s % 2) carry();"),
+    "halo: the strip above is forgotten": ("strips.h", "if (halo) carry();", "if (halo && s % 2) carry();"),
     "halo: lower neighbour clamped too early": (
-        "codec.h",
+        "strips.h",
         "far >= k.height ? k.height - 1 : far",
         "far >= k.height - 1 ? k.height - 1 - (k.height > 8) : far",
     ),
