@@ -147,6 +147,30 @@ def test_without_gradients_outside(photo: Tensor) -> None:
     assert base.shape == (2, 8, 8)
 
 
+def test_in_inference_mode(photo: Tensor) -> None:
+    settings = tune.Settings(steps=1, batch=1)
+    image = photo[:, :32, :32] / 255
+    base = torch.tensor(jpegrad.tables.ANNEX_K, dtype=torch.float32)
+
+    def call(image: Tensor, base: Tensor) -> list[Tensor]:
+        tuned = [tune.compress(image, base=base, rdo=rdo, steps=1).tables for rdo in (True, False)]
+        return [*tuned, tune.learn_tables(image, steps=1), tune.learn_base([image], settings=settings)]
+
+    expected = call(image, base)
+    with torch.inference_mode():
+        found = call(image.clone(), base.clone())
+        assert torch.is_inference_mode_enabled()
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b) and not a.is_inference()
+
+
+def test_images_outside_the_range_are_clipped(photo: Tensor) -> None:
+    image = photo[:, :64, :64] / 128 - 0.3
+    image[:, 5, 5] = torch.nan
+    tuned = tune.compress(image, steps=1)
+    assert tuned.to_bytes() == tune.compress(image.nan_to_num(nan=0.0).clamp(0, 1), steps=1).to_bytes()
+
+
 def test_bits_per_pixel_and_loss(photo: Tensor) -> None:
     height, width = photo.shape[1:]
     tuned = tune.compress(photo, target=tune.BitsPerPixel(0.8), steps=4)
@@ -301,6 +325,11 @@ def test_shipped_tables_serve_their_metric(name: str) -> None:
         ({"subsampling": "4:2:1"}, "subsampling: expected one of"),
         ({"steps": -1}, "steps: expected an integer, 0 or more, got -1"),
         ({"base": torch.ones(8, 8)}, r"base: expected \[2, 8, 8\]"),
+        ({"base": [[1]]}, "base: expected a torch.Tensor, got list"),
+        ({"base": torch.ones(2, 8, 8) + 0j}, "base: expected a real tensor, got dtype torch.complex64"),
+        ({"base": -torch.ones(2, 8, 8)}, "base: expected finite entries above 0, got -1"),
+        ({"base": torch.full((2, 8, 8), torch.nan)}, "base: expected finite entries above 0, got nan"),
+        ({"base": torch.full((2, 8, 8), torch.inf)}, "base: expected finite entries above 0, got inf"),
         ({"rdo": False, "rate": "entropy"}, "rate: expected one of"),
     ],
 )
@@ -322,7 +351,7 @@ def test_wrong_images_and_targets(tmp_path: Path) -> None:
         tune.learn_base(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"broken\.png"):
-        tune.learn_base(tmp_path)
+        tune.Folder(tmp_path)[0]
     for wrong in (lambda: tune.Bytes(0), lambda: tune.BitsPerPixel(0.0), lambda: tune.LikeQuality(101)):
         with pytest.raises(ValueError, match="expected"):
             wrong()

@@ -20,6 +20,10 @@ SMALLEST = 11 * 2 ** (len(SCALES) - 1)
 C1, C2 = 0.01**2, 0.03**2
 
 
+class Unusable(ValueError):
+    """A picture that nothing can be learned from, while others may do."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A distortion between a reconstruction and its original.
@@ -101,7 +105,7 @@ class Structure:
 
 def _multiscale(original: Tensor) -> Callable[[Tensor], Tensor]:
     if min(original.shape[-2:]) < SMALLEST:
-        raise ValueError(
+        raise Unusable(
             f"images: expected sides of at least {SMALLEST} for MS-SSIM, got {list(original.shape[-2:])}"
         )
     structure = Structure(original, len(SCALES))

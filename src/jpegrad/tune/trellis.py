@@ -158,7 +158,9 @@ def _check_size(size: tuple[int, int]) -> None:
 
 def _check_parts(argument: str, parts: Sequence[Tensor], counts: tuple[int, ...]) -> None:
     """Raise unless there is one of each component."""
-    expected = f"{argument}: expected a sequence of {' or '.join(map(str, counts))} tensors, one for each component"
+    expected = (
+        f"{argument}: expected a sequence of {' or '.join(map(str, counts))} tensors, one for each component"
+    )
     if not isinstance(parts, Sequence):
         raise TypeError(f"{expected}, got {type(parts).__name__}")
     if len(parts) not in counts:
