@@ -1,6 +1,7 @@
 """Tables and levels that are learned: files that meet their targets, objectives that fall, runs that repeat."""
 
 import io
+import json
 from pathlib import Path
 
 import cv2
@@ -126,7 +127,7 @@ def test_a_loss_that_tables_alone_reach(crop: Tensor, channels: int, subsampling
 
 @pytest.mark.parametrize("count", [115, 340])
 def test_bytes_out_of_reach(crop: Tensor, count: int) -> None:
-    with pytest.raises(ValueError, match=rf"got Bytes\(count={count}\); the nearest has 3[4-9]\d bytes"):
+    with pytest.raises(ValueError, match=rf"got {count} bytes; the nearest has 3[4-9]\d bytes"):
         tune.compress(crop, target=tune.Bytes(count))
 
 
@@ -379,6 +380,14 @@ def test_command_line(tmp_path: Path, photo: Tensor, folder: Path) -> None:
     assert torch.equal(jpegrad.tables.load(saved), jpegrad.read(output).tables)
     done = runner.invoke(app, ["tune", str(source), "-o", str(output), "--like-quality", "50", "--no-rdo"])
     assert done.exit_code == 0 and "default, quality 50" in done.output
+    done = runner.invoke(app, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.output)
+    assert facts["file"] == str(output) and facts["bytes"] == output.stat().st_size
+    default, tuned, equal = facts["compared"]
+    assert (tuned["name"], tuned["bytes"]) == ("tuned for mse", facts["bytes"])
+    assert default["bytes"] <= tuned["bytes"] and equal["psnr"] >= tuned["psnr"] > default["psnr"]
+    assert jpegrad.encode(photo, default["quality"]).tables[0, 0, 0] > 1
     both = runner.invoke(app, [*command, "--bpp", "1"])
     assert isinstance(both.exception, ValueError) and "one target" in str(both.exception)
     command = ["jpeg", str(source), "-o", str(output), "--tables", "mse", "--quality", "75"]
