@@ -29,6 +29,7 @@ LUMINANCE = (
     (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
+"""T.81 Table K.1, natural order."""
 CHROMINANCE = (
     (17, 18, 24, 47, 99, 99, 99, 99),
     (18, 21, 26, 66, 99, 99, 99, 99),
@@ -39,7 +40,9 @@ CHROMINANCE = (
     (99, 99, 99, 99, 99, 99, 99, 99),
     (99, 99, 99, 99, 99, 99, 99, 99),
 )
+"""T.81 Table K.2, natural order."""
 ANNEX_K = (LUMINANCE, CHROMINANCE)
+"""The tables of quality 50."""
 
 
 def _zigzag() -> tuple[int, ...]:

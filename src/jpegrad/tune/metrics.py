@@ -203,12 +203,20 @@ def report(image: Tensor, original: Tensor) -> dict[str, float]:
         ``psnr`` and ``psnr_y`` in dB; ``ms_ssim`` of all channels (left out where a side is below 176) and ``ssim`` of
         Y (below 11).
 
+    Raises:
+        TypeError, ValueError: they are not tensors, or not of one image and of one size.
+
     Example:
         >>> import torch
         >>> image = torch.rand(3, 200, 180)
         >>> sorted(report((image + 0.01).clamp(max=1), image))
         ['ms_ssim', 'psnr', 'psnr_y', 'ssim']
     """
+    for name, x in (("original", original), ("image", image)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
+        if x.ndim not in (3, 4) or x.shape[:-3].numel() != 1 or x.shape[-3:] != original.shape[-3:]:
+            raise ValueError(f"{name}: expected [C, H, W] as of the other, got {list(x.shape)}")
     image, original = (x.reshape(1, *x.shape[-3:]).float() for x in (image, original))
     y, reference = luma(image), luma(original)
     found = {"psnr": psnr(image, original), "psnr_y": psnr(y, reference)}
