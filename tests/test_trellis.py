@@ -397,5 +397,3 @@ def test_wrong_arguments() -> None:
             call(*arguments, **options)
     with pytest.raises(TypeError, match="color: expected None, a Color or a tuple"):
         rgb_weights("4:2:0", "jfif")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"color\.matrix: expected shape \[3, 3\]"):
-        rgb_weights("4:2:0", (torch.eye(2), torch.zeros(3)))  # type: ignore[arg-type]

@@ -148,23 +148,6 @@ def test_without_gradients_outside(photo: Tensor) -> None:
     assert base.shape == (2, 8, 8)
 
 
-def test_in_inference_mode(photo: Tensor) -> None:
-    settings = tune.Settings(steps=1, batch=1)
-    image = photo[:, :32, :32] / 255
-    base = torch.tensor(jpegrad.tables.ANNEX_K, dtype=torch.float32)
-
-    def call(image: Tensor, base: Tensor) -> list[Tensor]:
-        tuned = [tune.compress(image, base=base, rdo=rdo, steps=1).tables for rdo in (True, False)]
-        return [*tuned, tune.learn_tables(image, steps=1), tune.learn_base([image], settings=settings)]
-
-    expected = call(image, base)
-    with torch.inference_mode():
-        found = call(image.clone(), base.clone())
-        assert torch.is_inference_mode_enabled()
-    for a, b in zip(found, expected, strict=True):
-        assert torch.equal(a, b) and not a.is_inference()
-
-
 def test_images_outside_the_range_are_clipped(photo: Tensor) -> None:
     image = photo[:, :64, :64] / 128 - 0.3
     image[:, 5, 5] = torch.nan

@@ -187,6 +187,23 @@ def test_a_checkpoint_belongs_to_its_metric_and_images(tmp_path: Path) -> None:
         tune.learn_base(other, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
 
 
+def test_in_inference_mode(photo: Tensor) -> None:
+    settings = tune.Settings(steps=1, batch=1)
+    image = photo[:, :32, :32] / 255
+    base = torch.tensor(jpegrad.tables.ANNEX_K, dtype=torch.float32)
+
+    def call(image: Tensor, base: Tensor) -> list[Tensor]:
+        tuned = [tune.compress(image, base=base, rdo=rdo, steps=1).tables for rdo in (True, False)]
+        return [*tuned, tune.learn_tables(image, steps=1), tune.learn_base([image], settings=settings)]
+
+    expected = call(image, base)
+    with torch.inference_mode():
+        found = call(image.clone(), base.clone())
+        assert torch.is_inference_mode_enabled()
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b) and not a.is_inference()
+
+
 def test_a_result_that_cannot_be_saved_keeps_its_checkpoint(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
