@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -18,6 +19,7 @@ from bench.recover import annealed, descend
 from bench.truth import Estimate, agreement, file_with_tables, quality_slope, smoothed_gradient, table_slopes
 from jpegrad import tables
 from jpegrad.cli import app
+from jpegrad.commands.bench import EXTRA
 
 
 def test_results_go_on_where_they_stopped(tmp_path: Path) -> None:
@@ -256,6 +258,23 @@ def test_a_missing_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPat
     error = CliRunner().invoke(app, ["bench", "ablate"]).exception
     assert isinstance(error, OSError)
     assert "ablate needs the package skimage.metrics: pip install 'jpegrad[bench]'" in str(error)
+    # The extra does not bring what belongs to jpegrad itself.
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "jpegrad.stages", None)
+    monkeypatch.delitem(sys.modules, "bench.ablate")
+    error = CliRunner().invoke(app, ["bench", "ablate"]).exception
+    assert isinstance(error, ModuleNotFoundError) and error.name == "jpegrad.stages"
+
+
+def test_the_packages_of_the_extra_are_those_of_the_project() -> None:
+    text = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
+    listed = re.search(r"^bench = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    assert listed
+    names = re.findall(r'^    "([\w-]+)', listed[1], re.MULTILINE)
+    imported = {"opencv-python-headless": "cv2", "scikit-image": "skimage"}
+    assert sorted(imported.get(name, name) for name in names) == sorted(EXTRA)
 
 
 @pytest.mark.slow

@@ -266,7 +266,7 @@ ERRORS = {
         "text.txt: expected a picture that Pillow can open",
         ["jpeg", "text.txt", "-o", "out.jpg"],
     ),
-    "cut off": (1, "truncated", ["jpeg", "cut.png", "-o", "out.jpg"]),
+    "cut off": (1, "error: cut.png: image file is truncated", ["jpeg", "cut.png", "-o", "out.jpg"]),
     "transparency": (1, "expected RGB or gray, got RGBA", ["jpeg", "clear.png", "-o", "out.jpg"]),
     "16 bits": (
         1,
@@ -301,6 +301,26 @@ ERRORS = {
     "like gray": (1, "like: expected 3 components", ["jpeg", "in.png", "-o", "o.jpg", "--like", "gray.jpg"]),
     "like no jpeg": (1, "in.png: not a JPEG file", ["jpeg", "in.png", "-o", "out.jpg", "--like", "in.png"]),
     "no tables": (1, "text.txt: expected JSON", ["jpeg", "in.png", "-o", "out.jpg", "--tables", "text.txt"]),
+    "no such tables": (
+        1,
+        "error: flat: expected a file of tables or one of mix, ms-ssim, mse",
+        ["jpeg", "in.png", "-o", "out.jpg", "--tables", "flat"],
+    ),
+    "tune target": (
+        1,
+        "error: --target-bytes: expected one that some file meets, got 99 bytes; the nearest has",
+        ["tune", "in.png", "-o", "out.jpg", "--target-bytes", "99", "--steps", "0"],
+    ),
+    "tune bits per pixel": (
+        1,
+        "error: --bpp: expected one that some file meets, got 2 bytes; the nearest has",
+        ["tune", "in.png", "-o", "out.jpg", "--bpp", "0.01", "--steps", "0"],
+    ),
+    "tune loss": (
+        1,
+        "error: --target-loss: expected one that some file meets, got a loss of 1e-12; the nearest has a loss of",
+        ["tune", "in.png", "-o", "out.jpg", "--target-loss", "1e-12", "--steps", "0"],
+    ),
     "target": (
         1,
         "--target-bytes: expected at least",
@@ -380,6 +400,7 @@ OPTIONS = {
         "--like-quality",
         "--target-loss",
         "--rdo",
+        "--json",
     ],
     "tune-dataset": ["--output", "--metric", "--steps", "--batch", "--crop", "--seed", "--device"],
     "demo": ["--output", "--seed"],

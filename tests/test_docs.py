@@ -1,5 +1,6 @@
 """Every Python block of the README and the documentation runs, and so does every example of a docstring."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -8,6 +9,7 @@ import shlex
 import shutil
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
@@ -73,6 +75,17 @@ def test_the_examples_of_a_module_run(name: str, tmp_path: Path, monkeypatch: py
         warnings.simplefilter("ignore", ResourceWarning)
         report = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert report.failed == 0, f"{report.failed} of {report.attempted} examples of {name} failed"
+
+
+@pytest.mark.parametrize("module", [jpegrad.rate, jpegrad.tune], ids=lambda module: module.__name__)
+def test_the_api_pages_show_every_name_of_a_module(module: ModuleType) -> None:
+    # Other modules are shown whole; of these the names are defined elsewhere, and each is asked for.
+    pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
+    tree = ast.parse(Path(str(module.__file__)).read_text())
+    names = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert names
+    for name in names:
+        assert re.search(rf"^::: jpegrad(\.\w+)*\.{name}$", pages, re.MULTILINE), name
 
 
 def test_the_page_on_gradients_names_every_surrogate() -> None:

@@ -9,6 +9,7 @@ import torch
 
 import jpegrad
 from jpegrad import surrogates, tables
+from jpegrad.rate import proxy
 
 IMAGE = torch.rand(2, 3, 16, 16)
 COEFFICIENTS = jpegrad.encode(torch.rand(3, 16, 16), 50)
@@ -247,6 +248,37 @@ MODULES: dict[str, tuple[Module, dict[str, Any], type[Exception], tuple[str, ...
     ),
     "soft_round": (surrogates.soft_round, {"a": 0}, VALUE, ("a", "positive", "0")),
     "gaussian": (surrogates.gaussian, {"sigma": -2}, VALUE, ("sigma", "positive", "-2")),
+    "marginal": (proxy.marginal, {"width": 0}, VALUE, ("width", "positive", "0")),
+    "marginal_costs: subsampling": (
+        jpegrad.rate.marginal_costs,
+        {"levels": [LEVELS[0]], "size": (16, 16), "subsampling": "4:2:1"},
+        VALUE,
+        ("subsampling", "4:2:0", "'4:2:1'"),
+    ),
+    "marginal_costs: huffman": (
+        jpegrad.rate.marginal_costs,
+        {"levels": [LEVELS[0]], "size": (16, 16), "subsampling": "4:4:4", "huffman": "best"},
+        VALUE,
+        ("huffman", "default", "'best'"),
+    ),
+    "report: array": (
+        jpegrad.tune.report,
+        {"image": IMAGE[0], "original": np.zeros((3, 16, 16))},
+        TYPE,
+        ("original", "torch.Tensor", "ndarray"),
+    ),
+    "report: other size": (
+        jpegrad.tune.report,
+        {"image": IMAGE[0, :, :1], "original": IMAGE[0]},
+        VALUE,
+        ("image", "[C, H, W]", "[3, 1, 16]"),
+    ),
+    "report: several": (
+        jpegrad.tune.report,
+        {"image": IMAGE, "original": IMAGE},
+        VALUE,
+        ("original", "[C, H, W]", "[2, 3, 16, 16]"),
+    ),
     "annex_k": (tables.annex_k, {"quality": 101}, VALUE, ("quality", "1 to 100", "101")),
     "scale: base": (tables.scale, {"base": [1], "quality": 5}, TYPE, ("base", "torch.Tensor", "list")),
     "scale: quality": (

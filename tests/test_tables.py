@@ -1,5 +1,7 @@
 """Quantization tables: values are Annex K's and libjpeg's, gradients reach the quality and the base."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -116,3 +118,32 @@ def test_legal_has_slope_one_inside_and_the_clip_slope_outside() -> None:
 
 def test_soft_tables_stay_real() -> None:
     assert torch.equal(tables.legal(torch.tensor([0.2, 16.4]), forward="soft"), torch.tensor([1.0, 16.4]))
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("text", [DEEP, f'{{"tables": {DEEP}}}', f"[[[1{'0' * 400}]]]"], ids=len)
+def test_json_that_python_cannot_hold(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tables.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"tables\.json: expected JSON with tables \[n, 8, 8\]: "):
+        tables.load(path)
+
+
+def test_a_name_without_a_file_is_told_the_names_that_ship() -> None:
+    with pytest.raises(
+        FileNotFoundError, match="flat: expected a file of tables or one of mix, ms-ssim, mse"
+    ):
+        tables.load("flat")
+
+
+def test_tables_that_are_no_real_tensors(tmp_path: Path) -> None:
+    for wrong in ([[1.0]], torch.ones(2, 8, 8, dtype=torch.complex64), torch.ones(2, 8, 8) > 0):
+        for call in (
+            tables.legal,
+            tables.estimate_quality,
+            lambda given: tables.save(tmp_path / "x.json", given),
+        ):
+            with pytest.raises(TypeError, match="tables: expected a "):
+                call(wrong)  # type: ignore[arg-type]

@@ -357,16 +357,22 @@ def test_wrong_arguments() -> None:
     undefined = [values[0].clone(), *values[1:]]
     undefined[0][0, 0, 0, 0, 0] = torch.nan
     for error, message, arguments, options in [
-        (ValueError, "unrounded: expected a sequence of 1 or 3 tensors", (values[0],), {}),
+        (TypeError, "unrounded: expected a sequence of 1 or 3 tensors.* got Tensor", (values[0],), {}),
+        (TypeError, "unrounded: expected a sequence of 1 or 3 tensors.* got NoneType", (None,), {}),
         (ValueError, "unrounded: expected a sequence of 1 or 3 tensors", (values[:2],), {}),
         (TypeError, r"unrounded\[0\]: .*float32 or float64, got torch.int32", ([values[0].int()],), {}),
         (ValueError, r"unrounded\[1\]: expected shape \[2, 1, 1, 8, 8\]", ([values[0]] * 3,), {}),
         (ValueError, r"unrounded\[2\]: .* type of the others", ([*values[:2], values[2].double()],), {}),
         (ValueError, r"unrounded\[0\]: expected finite", (undefined,), {}),
         (TypeError, "tables: expected a torch.Tensor, got list", (values, [1]), {}),
+        (TypeError, "tables: expected a real tensor, got dtype torch.complex64", (values, tables + 0j), {}),
         (ValueError, "tables: expected shape", (values, torch.ones(1, 8, 8)), {}),
         (ValueError, "tables: expected leading dimensions", (values, torch.ones(3, 2, 8, 8)), {}),
         (ValueError, "tables: expected finite entries > 0", (values, 0 * tables), {}),
+        (TypeError, r"size: expected \(height, width\), .* got None", (values, tables, None), {}),
+        (TypeError, r"size: expected .* got \(16.0, 16\)", (values, tables, (16.0, 16)), {}),
+        (ValueError, r"size: expected .* got \(0, 16\)", (values, tables, (0, 16)), {}),
+        (ValueError, r"size: expected .* got \(16, 16, 3\)", (values, tables, (16, 16, 3)), {}),
         (ValueError, "subsampling: expected one of", (values, tables, (16, 16), "4:2:1"), {}),
         (
             TypeError,
@@ -376,13 +382,18 @@ def test_wrong_arguments() -> None:
         ),
         (ValueError, "lam: expected finite numbers ≥ 0", (values, tables, (16, 16), "4:2:0", -1.0), {}),
         (ValueError, "lam: expected finite numbers ≥ 0", (values, tables, (16, 16), "4:2:0", np.nan), {}),
+        (TypeError, "lam: expected a real tensor", (values, tables, (16, 16), "4:2:0", torch.tensor(1j)), {}),
         (ValueError, "lam: expected leading", (values, tables, (16, 16), "4:2:0", torch.ones(3)), {}),
         (ValueError, "huffman: expected one of", (), {"huffman": "best"}),
         (ValueError, "passes: expected a positive integer, got 0", (), {"passes": 0}),
         (ValueError, "weights: expected a sequence of 3", (), {"weights": [tables]}),
+        (TypeError, "weights: expected a sequence of 3 tensors.* got int", (), {"weights": 3}),
+        (TypeError, r"weights\[0\]: expected a real tensor", (), {"weights": [torch.tensor(1j)] * 3}),
         (TypeError, r"weights\[0\]: expected a torch.Tensor, got float", (), {"weights": [1.0] * 3}),
         (ValueError, r"weights\[0\]: expected a shape that", (), {"weights": [torch.ones(3, 1)] * 3}),
         (ValueError, r"weights\[0\]: expected finite numbers ≥ 0", (), {"weights": [-torch.ones(())] * 3}),
     ]:
         with pytest.raises(error, match=message):
             call(*arguments, **options)
+    with pytest.raises(TypeError, match="color: expected None, a Color or a tuple"):
+        rgb_weights("4:2:0", "jfif")  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Tables and levels that are learned: files that meet their targets, objectives that fall, runs that repeat."""
 
 import io
+import json
 from pathlib import Path
 
 import cv2
@@ -126,7 +127,7 @@ def test_a_loss_that_tables_alone_reach(crop: Tensor, channels: int, subsampling
 
 @pytest.mark.parametrize("count", [115, 340])
 def test_bytes_out_of_reach(crop: Tensor, count: int) -> None:
-    with pytest.raises(ValueError, match=rf"got Bytes\(count={count}\); the nearest has 3[4-9]\d bytes"):
+    with pytest.raises(ValueError, match=rf"got {count} bytes; the nearest has 3[4-9]\d bytes"):
         tune.compress(crop, target=tune.Bytes(count))
 
 
@@ -145,6 +146,13 @@ def test_without_gradients_outside(photo: Tensor) -> None:
         assert tune.learn_tables(image, steps=1).shape == (2, 8, 8)
         base = tune.learn_base([image], settings=tune.Settings(steps=1, batch=1))
     assert base.shape == (2, 8, 8)
+
+
+def test_images_outside_the_range_are_clipped(photo: Tensor) -> None:
+    image = photo[:, :64, :64] / 128 - 0.3
+    image[:, 5, 5] = torch.nan
+    tuned = tune.compress(image, steps=1)
+    assert tuned.to_bytes() == tune.compress(image.nan_to_num(nan=0.0).clamp(0, 1), steps=1).to_bytes()
 
 
 def test_bits_per_pixel_and_loss(photo: Tensor) -> None:
@@ -301,6 +309,11 @@ def test_shipped_tables_serve_their_metric(name: str) -> None:
         ({"subsampling": "4:2:1"}, "subsampling: expected one of"),
         ({"steps": -1}, "steps: expected an integer, 0 or more, got -1"),
         ({"base": torch.ones(8, 8)}, r"base: expected \[2, 8, 8\]"),
+        ({"base": [[1]]}, "base: expected a torch.Tensor, got list"),
+        ({"base": torch.ones(2, 8, 8) + 0j}, "base: expected a real tensor, got dtype torch.complex64"),
+        ({"base": -torch.ones(2, 8, 8)}, "base: expected finite entries above 0, got -1"),
+        ({"base": torch.full((2, 8, 8), torch.nan)}, "base: expected finite entries above 0, got nan"),
+        ({"base": torch.full((2, 8, 8), torch.inf)}, "base: expected finite entries above 0, got inf"),
         ({"rdo": False, "rate": "entropy"}, "rate: expected one of"),
     ],
 )
@@ -322,7 +335,7 @@ def test_wrong_images_and_targets(tmp_path: Path) -> None:
         tune.learn_base(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"broken\.png"):
-        tune.learn_base(tmp_path)
+        tune.Folder(tmp_path)[0]
     for wrong in (lambda: tune.Bytes(0), lambda: tune.BitsPerPixel(0.0), lambda: tune.LikeQuality(101)):
         with pytest.raises(ValueError, match="expected"):
             wrong()
@@ -350,6 +363,14 @@ def test_command_line(tmp_path: Path, photo: Tensor, folder: Path) -> None:
     assert torch.equal(jpegrad.tables.load(saved), jpegrad.read(output).tables)
     done = runner.invoke(app, ["tune", str(source), "-o", str(output), "--like-quality", "50", "--no-rdo"])
     assert done.exit_code == 0 and "default, quality 50" in done.output
+    done = runner.invoke(app, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.output)
+    assert facts["file"] == str(output) and facts["bytes"] == output.stat().st_size
+    default, tuned, equal = facts["compared"]
+    assert (tuned["name"], tuned["bytes"]) == ("tuned for mse", facts["bytes"])
+    assert default["bytes"] <= tuned["bytes"] and equal["psnr"] >= tuned["psnr"] > default["psnr"]
+    assert jpegrad.encode(photo, default["quality"]).tables[0, 0, 0] > 1
     both = runner.invoke(app, [*command, "--bpp", "1"])
     assert isinstance(both.exception, ValueError) and "one target" in str(both.exception)
     command = ["jpeg", str(source), "-o", str(output), "--tables", "mse", "--quality", "75"]

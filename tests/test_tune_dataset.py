@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from typer.testing import CliRunner
 import jpegrad
 from jpegrad import tune
 from jpegrad.cli import app
+from jpegrad.cli import main as cli
 from jpegrad.tune.__main__ import main
+from jpegrad.tune.dataset import _Learner
 from jpegrad.tune.run import learn_folder
 
 torch.set_num_threads(1)
@@ -79,6 +83,96 @@ def test_images_without_detail_among_others(photo: Tensor, flat: Tensor) -> None
     assert torch.equal(alone, torch.tensor(jpegrad.tables.ANNEX_K).float())
 
 
+@pytest.fixture
+def mixed(folder: Path, tmp_path: Path) -> Path:
+    """The five pictures of ``folder`` among one that is no picture and one that is cut off."""
+    path = tmp_path / "mixed"
+    shutil.copytree(folder, path)
+    (path / "broken.png").write_bytes(b"no picture")
+    (path / "below" / "cut.png").write_bytes((path / "0.png").read_bytes()[:3000])
+    return path
+
+
+def test_pictures_that_cannot_be_used_are_left_out(mixed: Path) -> None:
+    with pytest.warns(UserWarning, match="left out: ") as caught:
+        tables = tune.learn_base(mixed, settings=SETTINGS)
+    messages = [str(each.message) for each in caught]
+    assert len(messages) == 3 and messages[-1] == "left out: 2 of 7 pictures"
+    for name in ("broken.png", "cut.png"):
+        assert sum(f"{mixed}" in line and f"{name}: " in line for line in messages) == 1
+    assert not torch.equal(tables, torch.tensor(jpegrad.tables.ANNEX_K).float())
+    with pytest.warns(UserWarning):
+        shared = tune.learn_tables(tune.Folder(mixed), steps=1)
+    left = tune.Folder(mixed)
+    left.paths = [path for path in left.paths if path.name not in ("broken.png", "cut.png")]
+    assert torch.equal(shared, tune.learn_tables(left, steps=1))
+
+
+def test_pictures_too_small_for_the_metric(tmp_path: Path, photo: Tensor) -> None:
+    whole = Image.fromarray(photo.permute(1, 2, 0).numpy())
+    whole.save(tmp_path / "whole.png")
+    whole.crop((0, 0, 176, 175)).save(tmp_path / "small.png")
+    settings = tune.Settings(steps=1, batch=3, crop=0)
+    with pytest.warns(UserWarning) as caught:
+        tables = tune.learn_base(tmp_path, metric="ms-ssim", settings=settings)
+    assert [str(each.message) for each in caught] == [
+        f"left out: {tmp_path / 'small.png'}: images: expected sides of at least 176 for MS-SSIM, got [175, 176]",
+        "left out: 1 of 2 pictures",
+    ]
+    # The other one takes its place, at the quality of the place.
+    stream = [photo] * 2
+    assert torch.equal(tables, tune.learn_base(stream, metric="ms-ssim", settings=settings))
+    with pytest.raises(ValueError, match="crop: expected pieces that suit the metric, got 64"):
+        tune.learn_base(tmp_path, metric="ms-ssim", settings=replace(settings, crop=64))
+    with pytest.raises(ValueError, match="images: expected sides of at least 176"):
+        tune.learn_base([photo, photo[:, :9]], metric="ms-ssim", settings=settings)
+    (tmp_path / "whole.png").unlink()
+    with (
+        pytest.warns(UserWarning, match=r"small\.png"),
+        pytest.raises(ValueError, match="expected a picture that can be used, got none among 1"),
+    ):
+        tune.learn_base(tmp_path, metric="ms-ssim", settings=settings)
+
+
+@pytest.mark.filterwarnings("default:left out")
+@pytest.mark.parametrize("program", [cli, main])
+def test_interrupted_with_the_keyboard(
+    mixed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    program: Callable[[], None],
+) -> None:
+    output = tmp_path / "tables.json"
+    command = ["tune-dataset"] if program is cli else []
+    command += [str(mixed), "-o", str(output), "--steps", "4", "--batch", "3", "--crop", "48"]
+    monkeypatch.setattr(sys, "argv", ["jpegrad", *command])
+    save = _Learner.save
+
+    def interrupt(learner: _Learner, path: Path) -> None:
+        save(learner, path)
+        if learner.step == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Learner, "save", interrupt)
+        with pytest.raises(SystemExit) as left:
+            program()
+    assert left.value.code == 130
+    lines = capfd.readouterr().err.splitlines()
+    assert (
+        f"interrupted: {output}.checkpoint keeps what is learned so far; the same call goes on from there"
+        in lines
+    )
+    assert any(line.startswith("warning: left out: ") and "cut.png" in line for line in lines)
+    with contextlib.suppress(SystemExit):
+        program()
+    assert "warning: left out: 2 of 7 pictures" in capfd.readouterr().err.splitlines()
+    with pytest.warns(UserWarning):
+        whole = tune.learn_base(mixed, settings=tune.Settings(steps=4, batch=3, crop=48))
+    assert torch.equal(jpegrad.tables.load(output), whole)
+
+
 def test_a_checkpoint_belongs_to_its_metric_and_images(tmp_path: Path) -> None:
     images = [torch.rand(3, 176, 176, generator=torch.Generator().manual_seed(0))]
     settings = tune.Settings(steps=1, batch=1)
@@ -91,6 +185,23 @@ def test_a_checkpoint_belongs_to_its_metric_and_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="checkpoint"):
         other = [torch.rand(3, 180, 176)]
         tune.learn_base(other, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
+
+
+def test_in_inference_mode(photo: Tensor) -> None:
+    settings = tune.Settings(steps=1, batch=1)
+    image = photo[:, :32, :32] / 255
+    base = torch.tensor(jpegrad.tables.ANNEX_K, dtype=torch.float32)
+
+    def call(image: Tensor, base: Tensor) -> list[Tensor]:
+        tuned = [tune.compress(image, base=base, rdo=rdo, steps=1).tables for rdo in (True, False)]
+        return [*tuned, tune.learn_tables(image, steps=1), tune.learn_base([image], settings=settings)]
+
+    expected = call(image, base)
+    with torch.inference_mode():
+        found = call(image.clone(), base.clone())
+        assert torch.is_inference_mode_enabled()
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b) and not a.is_inference()
 
 
 def test_a_result_that_cannot_be_saved_keeps_its_checkpoint(
@@ -185,10 +296,12 @@ def launch(*arguments: str) -> None:
     assert launched.returncode == 0, errors
 
 
-def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
+def test_two_processes_equal_one(mixed: Path, tmp_path: Path) -> None:
     output = tmp_path / "two.json"
-    launch("-m", "jpegrad.tune", str(folder), "-o", str(output), *ARGUMENTS)
-    assert torch.equal(jpegrad.tables.load(output), tune.learn_base(folder, settings=SETTINGS))
+    launch("-m", "jpegrad.tune", str(mixed), "-o", str(output), *ARGUMENTS)
+    with pytest.warns(UserWarning, match="left out"):
+        alone = tune.learn_base(mixed, settings=SETTINGS)
+    assert torch.equal(jpegrad.tables.load(output), alone)
 
 
 NODE = """

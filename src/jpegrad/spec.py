@@ -188,10 +188,7 @@ def check_broadcast(argument: str, shape: Sequence[int], lead: Sequence[int]) ->
 
 
 def check_tables(tables: Tensor, channels: int, lead: Sequence[int]) -> None:
-    if not isinstance(tables, Tensor):
-        raise TypeError(f"tables: expected a torch.Tensor, got {type(tables).__name__}")
-    if tables.is_complex() or tables.dtype == torch.bool:
-        raise TypeError(f"tables: expected a real tensor, got dtype {tables.dtype}")
+    quantization.check_real("tables", tables)
     counts = (1, 2, 3) if channels == 1 else (2, 3)
     if tables.ndim < 3 or tables.shape[-2:] != (8, 8) or tables.shape[-3] not in counts:
         expected = " or ".join(str(n) for n in counts)

@@ -48,7 +48,9 @@ class Component:
 
 
 Rounding = Callable[[Tensor, Tensor, Component], Tensor]
+"""(u, step, component) → a tensor of the shape of ``u``."""
 Elementwise = Callable[[Tensor], Tensor]
+"""A tensor of any shape → one of the same shape."""
 
 
 def _floor_mean(x: Tensor) -> Tensor:
@@ -95,6 +97,7 @@ def straight_through(value: Tensor, carrier: Tensor) -> Tensor:
 
 
 def check_positive(argument: str, value: float) -> None:
+    """Raise unless ``value`` is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{argument}: expected a positive number, got {value!r}")
     if not 0 < value < math.inf:
@@ -113,14 +116,13 @@ def _elementwise(
     slope: Elementwise,
     source: str,
     parameter: float | None = None,
-    floor: Elementwise | None = None,
 ) -> Surrogate:
     return Surrogate(
         name,
         lambda u, step, component: soft(u),
         lambda u, step, component: slope(u),
         source,
-        floor=floor or (lambda x: soft(x - 0.5)),
+        floor=lambda x: soft(x - 0.5),
         parameter=parameter,
     )
 
@@ -163,7 +165,6 @@ identity = _elementwise(
     lambda x: x,
     torch.ones_like,
     "straight-through estimator: Bengio, Léonard, Courville 2013",
-    floor=_floor_mean,
 )
 
 cubic = _elementwise("cubic", _cubic, _cubic_slope, "Shin & Song 2017; Reich et al. WACV 2024")
@@ -176,7 +177,11 @@ fourier = _elementwise(
 
 
 def soft_round(a: float = 7.0) -> Surrogate:
-    """Soft rounding of sharpness ``a`` > 0: a → 0 is the identity, a → ∞ the rounding."""
+    """Soft rounding of sharpness ``a`` > 0: a → 0 is the identity, a → ∞ the rounding.
+
+    Raises:
+        TypeError, ValueError: ``a`` is not a positive number.
+    """
     check_positive("a", a)
 
     def offset(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -226,6 +231,9 @@ def gaussian(sigma: float = 2.0) -> Surrogate:
 
     Behind the exact forward it is the derivative of the real JPEG averaged over that noise; its soft function is
     E[round(u + noise)].
+
+    Raises:
+        TypeError, ValueError: ``sigma`` is not a positive number.
     """
     check_positive("sigma", sigma)
 
@@ -280,6 +288,9 @@ def table_gaussian(delta: float = 0.5) -> Surrogate:
 
     For tables and quality, where the loss compares with something else than the coded image: matching another JPEG,
     a classifier. There the residual is no guide to the true change, and ``distortion`` fails.
+
+    Raises:
+        TypeError, ValueError: ``delta`` is not a positive number.
     """
     check_positive("delta", delta)
 
@@ -301,6 +312,9 @@ def table_relative(rho: float = 0.15) -> Surrogate:
 
     For finding tables or a quality by descent, with ``forward="soft"``: a table entry known to 15 % moves a quotient by
     15 %. Start wide and end narrow, ``rho`` = 0.5 · 0.06^progress.
+
+    Raises:
+        TypeError, ValueError: ``rho`` is not a positive number.
     """
     check_positive("rho", rho)
 
@@ -376,18 +390,9 @@ def get(name: str, *, sigma: float = 2.0, argument: str = "surrogate") -> Surrog
 ALL: dict[str, Surrogate] = {
     record.name: record
     for record in (
-        identity,
-        cubic,
-        sin,
-        fourier,
-        soft_round(),
-        gaussian(),
-        noise,
-        distortion,
-        dead_zone,
-        table_gaussian(),
-        table_relative(),
-        reich2024,
-        reich2024_ste,
+        *(identity, cubic, sin, fourier, soft_round(), gaussian(), noise),
+        *(distortion, dead_zone, table_gaussian(), table_relative()),
+        *(reich2024, reich2024_ste),
     )
 }
+"""Every record by its name, which ``surrogate=`` and ``table_surrogate=`` take; ``source`` says where it comes from."""

@@ -29,6 +29,7 @@ LUMINANCE = (
     (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
+"""T.81 Table K.1, natural order."""
 CHROMINANCE = (
     (17, 18, 24, 47, 99, 99, 99, 99),
     (18, 21, 26, 66, 99, 99, 99, 99),
@@ -39,7 +40,9 @@ CHROMINANCE = (
     (99, 99, 99, 99, 99, 99, 99, 99),
     (99, 99, 99, 99, 99, 99, 99, 99),
 )
+"""T.81 Table K.2, natural order."""
 ANNEX_K = (LUMINANCE, CHROMINANCE)
+"""The tables of quality 50."""
 
 
 def _zigzag() -> tuple[int, ...]:
@@ -69,6 +72,14 @@ def check_quality(quality: float | Tensor) -> None:
         raise ValueError(f"quality: expected 1 to 100, got {quality}")
 
 
+def check_real(argument: str, value: Tensor) -> None:
+    """Raise unless ``value`` is a tensor of real numbers."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{argument}: expected a torch.Tensor, got {type(value).__name__}")
+    if value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"{argument}: expected a real tensor, got dtype {value.dtype}")
+
+
 def legal(tables: Tensor, *, forward: str = "exact", clip_slope: float = 0.0) -> Tensor:
     """Table entries as a file holds them: integers 1…255 (NaN becomes 1).
 
@@ -80,10 +91,14 @@ def legal(tables: Tensor, *, forward: str = "exact", clip_slope: float = 0.0) ->
     Returns:
         A tensor of the same shape and dtype.
 
+    Raises:
+        TypeError: ``tables`` is not a real tensor.
+
     Example:
         >>> legal(torch.tensor([0.2, 16.4, 300.0]))
         tensor([  1.,  16., 255.])
     """
+    check_real("tables", tables)
     tables = torch.nan_to_num(tables, nan=1.0, posinf=255.0, neginf=1.0)
     real = leaky_clamp(tables, 1.0, 255.0, clip_slope)
     if forward == "soft":
@@ -125,9 +140,7 @@ def scale(
         tensor([32., 22., 20., 32.])
     """
     check_quality(quality)
-    if not isinstance(base, Tensor) or base.is_complex() or base.dtype == torch.bool:
-        came = f"dtype {base.dtype}" if isinstance(base, Tensor) else type(base).__name__
-        raise TypeError(f"base: expected a real torch.Tensor, got {came}")
+    check_real("base", base)
     dtype, device = base.dtype if base.is_floating_point() else torch.float32, base.device
     base = base.to(torch.float64)
     q = torch.as_tensor(quality, dtype=torch.float64, device=device)
@@ -244,8 +257,7 @@ def estimate_quality(tables: Tensor) -> QualityEstimate:
         >>> estimate_quality(annex_k(83))
         QualityEstimate(quality=83, exact=True, distance=0.0)
     """
-    if not isinstance(tables, Tensor):
-        raise TypeError(f"tables: expected a torch.Tensor, got {type(tables).__name__}")
+    check_real("tables", tables)
     if tables.ndim != 3 or tables.shape[0] not in (1, 2, 3) or tables.shape[1:] != (8, 8):
         raise ValueError(f"tables: expected shape [1 to 3, 8, 8], got {list(tables.shape)}")
     given = tables.detach().to("cpu", torch.float64)
@@ -269,7 +281,7 @@ def save(path: str | os.PathLike[str], tables: Tensor, **about: str) -> None:
         about: further entries of the file, such as how the tables were made.
 
     Raises:
-        ValueError: the tables are not as described.
+        TypeError, ValueError: the tables are not as described.
         OSError: the file cannot be written.
 
     Example:
@@ -297,7 +309,7 @@ def load(path: str | os.PathLike[str]) -> Tensor:
 
     Raises:
         ValueError: the file does not hold tables of integers 1…255.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read; of a name without a file, with the names that ship.
 
     Example:
         >>> import tempfile
@@ -316,12 +328,16 @@ def load(path: str | os.PathLike[str]) -> Tensor:
             content["tables"] if isinstance(content, dict) else content, dtype=torch.float32
         )
         _check_whole(tables)
-    except (ValueError, TypeError, KeyError) as error:
+    except FileNotFoundError:
+        names = ", ".join(table_names())
+        raise FileNotFoundError(f"{os.fspath(path)}: expected a file of tables or one of {names}") from None
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)}: expected JSON with tables [n, 8, 8]: {error}") from None
     return tables
 
 
 def _check_whole(tables: Tensor) -> None:
+    check_real("tables", tables)
     if tables.ndim != 3 or tables.shape[0] not in (1, 2, 3) or tables.shape[1:] != (8, 8):
         raise ValueError(f"tables: expected shape [1 to 3, 8, 8], got {list(tables.shape)}")
     wrong = (tables != tables.round()) | (tables < 1) | (tables > 255)

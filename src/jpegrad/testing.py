@@ -97,6 +97,9 @@ class SampleError:
 def sample_error(found: Tensor, expected: Tensor) -> SampleError:
     """Compare two tensors of samples of the same shape.
 
+    Args:
+        found, expected: samples in any one unit.
+
     Raises:
         ValueError: the shapes differ.
 
@@ -138,6 +141,13 @@ def assert_samples(found: Tensor, expected: Tensor, *, share: float = 0.0, large
 
 def near_tie(unrounded: Tensor, band: float) -> Tensor:
     """Whether a coefficient in steps lies within ``band`` of a half, where rounding may go either way.
+
+    Args:
+        unrounded: coefficients / table entries, any shape.
+        band: in steps, 0…½.
+
+    Returns:
+        Booleans, the shape of ``unrounded``.
 
     Example:
         >>> near_tie(torch.tensor([0.4999, 0.3, -1.5001]), 1e-3)
@@ -194,6 +204,9 @@ class GradientError:
 
 def gradient_error(found: Tensor, expected: Tensor) -> GradientError:
     """Compare two gradients of the same shape; the expected one must not be all zero.
+
+    Args:
+        found, expected: gradients to the same tensor.
 
     Raises:
         ValueError: the shapes differ, or ``expected`` is zero.

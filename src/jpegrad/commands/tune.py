@@ -1,8 +1,11 @@
 """``jpegrad tune`` and ``jpegrad tune-dataset``."""
 
+import json
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -21,6 +24,7 @@ from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
 from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress, report
 from jpegrad.tune.dataset import Settings
+from jpegrad.tune.descent import Unreachable
 from jpegrad.tune.image import STEPS
 from jpegrad.tune.metrics import ALL
 from jpegrad.tune.run import check_output, learn_folder
@@ -54,6 +58,7 @@ def tune(
     ] = None,
     steps: Annotated[int, typer.Option(help="Of gradient descent.")] = STEPS,
     save: Annotated[Path | None, typer.Option("--save-tables", help="Write the tables as JSON too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Write a smaller .jpg: quantization tables and levels made for the picture by gradient descent.
 
@@ -68,25 +73,35 @@ def tune(
     for path in (output, save):
         if path is not None:
             check_output(path)
-    target = _target(target_bytes, bpp, like_quality, target_loss)
+    option, target = _target(target_bytes, bpp, like_quality, target_loss)
     image = pictures.load(picture)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("learning", total=steps)
-        tuned = compress(
-            image,
-            metric=metric,
-            target=target,
-            rdo=rdo,
-            subsampling=subsampling,
-            base=None if base is None else load_tables(base),
-            steps=steps,
-            progress=lambda: progress.advance(task),
-        )
+        try:
+            tuned = compress(
+                image,
+                metric=metric,
+                target=target,
+                rdo=rdo,
+                subsampling=subsampling,
+                base=None if base is None else load_tables(base),
+                steps=steps,
+                progress=lambda: progress.advance(task),
+            )
+        except Unreachable as error:
+            raise ValueError(str(error).replace("target", option, 1)) from None
     write(output, tuned.coefficients, huffman="optimized")
     if save is not None:
         save_tables(save, tuned.tables, metric=metric, picture=picture.name)
-    _print(image, tuned, target, metric, subsampling)
+    rows = _compared(image, tuned, target, metric, subsampling)
     bits_per_pixel = 8 * tuned.size / (image.shape[-2] * image.shape[-1])
+    if as_json:
+        about = {"file": str(output), "metric": metric, "loss": tuned.loss, "bits_per_pixel": bits_per_pixel}
+        # JSON has no number for the PSNR of equal pictures.
+        finite = [{name: None if value == math.inf else value for name, value in row.items()} for row in rows]
+        print(json.dumps({**about, "bytes": tuned.size, "compared": finite}))
+        return
+    _print(rows)
     say(f"{output}: {tuned.size:,} bytes ({bits_per_pixel:.3f} bits per pixel)")
 
 
@@ -117,7 +132,8 @@ def tune_dataset(
 
 def _target(
     target_bytes: int | None, bpp: float | None, like_quality: float | None, target_loss: float | None
-) -> Target:
+) -> tuple[str, Target]:
+    """The option that was given, and what it asks for."""
     given = {
         "--target-bytes": None if target_bytes is None else Bytes(target_bytes),
         "--bpp": None if bpp is None else BitsPerPixel(bpp),
@@ -127,38 +143,45 @@ def _target(
     chosen: dict[str, Target] = {name: target for name, target in given.items() if target is not None}
     if len(chosen) > 1:
         raise ValueError(f"expected one target, got {' and '.join(chosen)}")
-    return next(iter(chosen.values()), LikeQuality())
+    return next(iter(chosen.items()), ("--like-quality", LikeQuality()))
 
 
 @torch.no_grad()
-def _print(image: Tensor, tuned: Tuned, target: Target, metric: str, subsampling: str) -> None:
+def _compared(
+    image: Tensor, tuned: Tuned, target: Target, metric: str, subsampling: str
+) -> list[dict[str, Any]]:
     """The tuned file beside those of the default tables, at equal size or quality, and at equal metric."""
 
-    def default(quality: float) -> tuple[int, dict[str, float]]:
+    def default(name: str, quality: float) -> dict[str, Any]:
         coefficients = encode(image, quality, subsampling=subsampling)
-        return int(bits(coefficients, huffman="optimized")) // 8, _report(coefficients, image)
+        size = int(bits(coefficients, huffman="optimized")) // 8
+        return {"name": name, "quality": quality, "bytes": size, **_report(coefficients, image)}
 
     rows = []
     if isinstance(target, LikeQuality):
-        rows.append((f"default, quality {target.quality:g}", *default(target.quality)))
+        rows.append(default(f"default, quality {target.quality:g}", target.quality))
     else:
-        try:
+        with suppress(ValueError):
             quality = best_quality(image, tuned.size, subsampling, True)
-            rows.append((f"default, quality {quality}", *default(quality)))
-        except ValueError:
-            say("no quality of the default tables gives a file as small")
+            rows.append(default(f"default, quality {quality}", quality))
     found = _report(tuned.coefficients, image)
-    rows.append((f"tuned for {metric}", tuned.size, found))
+    rows.append({"name": f"tuned for {metric}", "quality": None, "bytes": tuned.size, **found})
     name = EQUAL.get(metric)
     if name in found:
-        equal = _equal(lambda q: default(q)[1][name], found[name])
+        equal = _equal(lambda q: default("", q)[name], found[name])
         if equal is not None:
-            rows.append((f"default, {COLUMNS[name]} no less", *default(equal)))
-    shown = [column for column in COLUMNS if column in found]
+            rows.append(default(f"default, {COLUMNS[name]} no less", equal))
+    return rows
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    if rows[0]["quality"] is None:
+        say("no quality of the default tables gives a file as small")
+    shown = [column for column in COLUMNS if column in rows[0]]
     table = Table("", "bytes", *(COLUMNS[column] for column in shown))
-    for title, count, quality_of in rows:
-        values = (f"{quality_of[column]:.{2 if 'psnr' in column else 4}f}" for column in shown)
-        table.add_row(title, f"{count:,}", *values)
+    for row in rows:
+        values = (f"{row[column]:.{2 if 'psnr' in column else 4}f}" for column in shown)
+        table.add_row(row["name"], f"{row['bytes']:,}", *values)
     console.print(table)
 
 

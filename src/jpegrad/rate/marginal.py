@@ -11,8 +11,9 @@ from torch import Tensor
 
 from jpegrad import backends
 from jpegrad.rate import codes
-from jpegrad.rate.huffman import LIBRARY, scan_counts
+from jpegrad.rate.huffman import LIBRARY, check_huffman, scan_counts
 from jpegrad.rate.symbols import EOB, MAX_AC, ZRL, size_category
+from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tables import ZIGZAG
 
 CENTERS = (0.0, *(0.75 * 2**size - 0.5 for size in range(1, 12)))
@@ -192,11 +193,16 @@ def marginal_costs(
         (up, down) for each component, shaped like its levels, float32: the change for |level| + 1, and for |level| − 1
         where the level is not 0. Both are 0 at the DC.
 
+    Raises:
+        ValueError: ``subsampling`` or ``huffman`` is none of these.
+
     Example:
         >>> up, down = marginal_costs([torch.zeros(1, 1, 8, 8)], (8, 8), "4:4:4")[0]
         >>> up[0, 0, 0, 1]
         tensor(3.)
     """
+    check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
+    check_huffman(huffman)
     costs = []
     for component, cost in zip(levels, symbol_costs(levels, size, subsampling, huffman), strict=True):
         magnitudes = component.detach().abs()

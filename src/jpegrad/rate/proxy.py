@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jpegrad.rate.marginal import Costs, crossing_costs, dc_slopes, symbol_costs
 from jpegrad.rate.symbols import dc_differences
+from jpegrad.surrogates import check_positive
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class RateModel:
         name: what ``rate=`` takes.
         soft: bits of each image, ``[...]``, differentiable with respect to ``scan.values``.
         source: where it comes from.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> absolute = RateModel("absolute", lambda scan: scan.total(torch.abs), "mine: Σ |u|")
+        >>> image = torch.rand(3, 16, 16, requires_grad=True)
+        >>> jpegrad.bits(jpegrad.encode(image, 50), rate=absolute).backward()
     """
 
     name: str
@@ -139,8 +146,12 @@ def marginal(width: float = 0.25) -> RateModel:
     values get the central difference, half the exact change between one step up and one step down.
 
     Args:
-        width: of the box around the threshold between zero and nonzero, in steps; around the others it is 1.
+        width: of the box around the threshold between zero and nonzero, in steps, > 0; around the others it is 1.
+
+    Raises:
+        TypeError, ValueError: ``width`` is not a positive number.
     """
+    check_positive("width", width)
 
     def slope(u: Tensor, level: Tensor, cost: Costs) -> Tensor:
         m = u.abs().floor()
@@ -187,3 +198,4 @@ ALL = {
         RateModel("nonzeros", _nonzeros, "He & Mitra, 2001 (ρ domain): a · number of nonzero levels"),
     )
 }
+"""Every model by its name, which ``rate=`` takes; ``source`` says what it is."""

@@ -1,8 +1,8 @@
 """Smaller real .jpg files by gradient: learned quantization tables, and levels chosen by rate and distortion."""
 
-from jpegrad.tune.dataset import Folder as Folder
 from jpegrad.tune.dataset import Settings as Settings
 from jpegrad.tune.dataset import learn_base as learn_base
+from jpegrad.tune.folder import Folder as Folder
 from jpegrad.tune.image import Tuned as Tuned
 from jpegrad.tune.image import compress as compress
 from jpegrad.tune.image import learn_tables as learn_tables

@@ -5,12 +5,9 @@ import hashlib
 import json
 import math
 import os
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,57 +17,14 @@ from jpegrad import tables as quantization
 from jpegrad.files import write_atomically
 from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tune import metrics
-from jpegrad.tune.metrics import Metric
+from jpegrad.tune.folder import Folder, count_left_out, none_left, usable
+from jpegrad.tune.metrics import Metric, Unusable
 from jpegrad.tune.subject import Rounded, Subject
 
-SUFFIXES = (".png", ".ppm", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 BETAS = (0.9, 0.98)
 
 Progress = Callable[[int, float], None]
 """Called after each step with the steps done and the mean cost relative to Annex K's."""
-
-
-class Folder(Sequence[Tensor]):
-    """The pictures of a folder and those below it, opened one at a time, in order of their paths.
-
-    Args:
-        path: the folder. Files and folders in it whose names begin with a dot are left out.
-
-    Raises:
-        ValueError: there is no picture in it.
-
-    Example:
-        >>> from jpegrad.data import photograph_path
-        >>> Folder(photograph_path("caps").parent)[0].shape
-        torch.Size([3, 192, 288])
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.paths = sorted(p for p in self.path.rglob("*") if self._is_picture(p))
-        if not self.paths:
-            raise ValueError(f"images: expected a folder with pictures ({', '.join(SUFFIXES)}), got {path}")
-
-    def _is_picture(self, path: Path) -> bool:
-        hidden = any(part.startswith(".") for part in path.relative_to(self.path).parts)
-        return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: Any) -> Any:
-        from PIL import Image
-
-        path = self.paths[index]
-        try:
-            with Image.open(path) as picture:
-                pixels = np.array(picture.convert("RGB"))
-        except (
-            *(OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error),
-            Image.DecompressionBombError,
-        ) as error:
-            raise ValueError(f"images: expected pictures that Pillow opens, got {path}: {error}") from None
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -123,7 +77,7 @@ class Settings:
             quantization.check_quality(quality)
 
 
-@torch.enable_grad()
+@torch.inference_mode(False)
 def learn_base(
     images: Sequence[Tensor] | str | os.PathLike[str],
     *,
@@ -139,13 +93,16 @@ def learn_base(
     the bits under Annex K, with the price that Annex K's own scale has for that image at that quality. Quality q with
     the learned base so trades distortion for bits as quality q does with Annex K.
 
-    Images without detail have nothing to trade and leave the tables as they are.
+    Images without detail have nothing to trade and leave the tables as they are. Pictures of a folder that cannot be
+    opened, or are too small for the metric, are left out with a warning; the next one in the epoch's order takes their
+    place, so that the result depends on the pictures alone.
 
     Under ``torchrun`` every process calls this; the images of a step are divided among them, and the result is that of
     one process, if all have as many threads. If ``torch.distributed`` is not initialised, one process does all.
 
     Args:
-        images: a sequence of ``[C, H, W]`` images, read one at a time, or a folder.
+        images: a sequence of ``[C, H, W]`` images, C = 3 or 1, uint8 or floating point in [0, 1] (clipped to it), read
+            one at a time, or a folder.
         metric: a name of ``jpegrad.tune.metrics.ALL``, a record, or a function (reconstruction, original) → loss.
         settings: None takes the defaults of :class:`Settings`.
         checkpoint: file to save the state to after every step and to go on from; of several processes the first reads
@@ -157,7 +114,8 @@ def learn_base(
         ``[2, 8, 8]``, integers 1…255 in float32: for ``jpegrad.tables.scale`` and ``jpegrad.tables.save``.
 
     Raises:
-        TypeError, ValueError: an argument is not as described, or the checkpoint is of other images or settings.
+        TypeError, ValueError: an argument is not as described, no picture of the folder can be used, or the checkpoint
+            is of other images or settings.
 
     Example:
         >>> images = [torch.rand(3, 32, 32) for _ in range(2)]
@@ -179,6 +137,8 @@ def learn_base(
             learner.save(Path(checkpoint))
         if progress is not None:
             progress(learner.step, relative)
+    if rank() == 0:
+        count_left_out(source, len(learner.left_out))
     return quantization.legal(learner.logarithm.exp()).float()
 
 
@@ -188,6 +148,7 @@ class _Learner:
     ) -> None:
         self.images, self.metric, self.settings, self.device = images, metric, settings, device
         self.step = 0
+        self.left_out: set[int] = set()
         self.logarithm = torch.tensor(quantization.ANNEX_K, dtype=torch.float64).log()
         self.mean = torch.zeros_like(self.logarithm)
         self.square = torch.zeros_like(self.logarithm)
@@ -195,13 +156,18 @@ class _Learner:
     def advance(self) -> float:
         """One step of Adam; the mean cost relative to Annex K's."""
         count = self.settings.batch
-        rows = torch.zeros(count, 1 + self.logarithm.numel(), dtype=torch.float64)
+        numbers = range(self.step * count, (self.step + 1) * count)
+        rows = torch.zeros(count, 2 + self.logarithm.numel(), dtype=torch.float64)
         for place in range(rank(), count, _world()):
-            relative, slope = self._item(self.step * count + place)
-            rows[place, 0], rows[place, 1:] = relative, slope.flatten()
+            subject, passed = self._subject(numbers[place])
+            relative, slope = self._cost(subject, numbers[place])
+            rows[place, 0], rows[place, 1], rows[place, 2:] = passed, relative, slope.flatten()
         # Each row comes from one process, so the sum over processes is exact, and that over rows has one order.
         rows = _summed(rows, self.device)
-        total = rows.sum(0) / count
+        for number, passed in zip(numbers, rows[:, 0].int().tolist(), strict=True):
+            # What one process could not use, no other opens.
+            self.left_out.update(self._order(number)[:passed] if passed else ())
+        total = rows[:, 1:].sum(0) / count
         slope = total[1:].view_as(self.logarithm)
         self.step += 1
         first, second = BETAS
@@ -214,17 +180,39 @@ class _Learner:
         self.logarithm = self.logarithm.clamp(0, np.log(255))
         return float(total[0])
 
-    def _item(self, number: int) -> tuple[float, Tensor]:
-        """Cost of the number-th image of the stream relative to Annex K's, and its slope to the logarithm."""
-        settings = self.settings
+    def _order(self, number: int) -> list[int]:
+        """The images of an epoch, from the number-th image of the stream on."""
         epoch, place = divmod(number, len(self.images))
-        random = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.images), generator=random)
-        random.manual_seed((settings.seed * 1_000_003 + number) * 2 + 1)
-        image = _piece(self.images[int(order[place])], settings.crop, random).to(self.device)
+        random = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
+        return torch.randperm(len(self.images), generator=random).roll(-place).tolist()
+
+    def _subject(self, number: int) -> tuple[Subject, int]:
+        """The number-th image of the stream, or the first usable one after it, and how many that passes over."""
+        for passed, index in enumerate(self._order(number)):
+            if index in self.left_out:
+                continue
+            subject = usable(self.images, index, functools.partial(self._made, number))
+            if subject is not None:
+                return subject, passed
+            self.left_out.add(index)
+        raise none_left(self.images)
+
+    def _made(self, number: int, image: Tensor) -> Subject:
+        crop = self.settings.crop
+        random = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + number) * 2 + 1)
+        piece = _piece(image, crop, random).to(self.device)
+        try:
+            return Subject(piece, self.metric, self.settings.subsampling)
+        except Unusable as error:
+            if 0 < crop < min(image.shape[-2:]):
+                raise ValueError(f"crop: expected pieces that suit the metric, got {crop}: {error}") from None
+            raise
+
+    def _cost(self, subject: Subject, number: int) -> tuple[float, Tensor]:
+        """Cost of the number-th image of the stream relative to Annex K's, and its slope to the logarithm."""
         # Neighbours in the stream take different qualities, and an image another one in each epoch.
-        quality = settings.qualities[(number + epoch) % len(settings.qualities)]
-        subject = Subject(image, self.metric, settings.subsampling)
+        qualities = self.settings.qualities
+        quality = qualities[(number + number // len(self.images)) % len(qualities)]
         default = quantization.annex_k(quality, device=self.device)
         price = Rounded([subject]).price(default)
         if price == 0:

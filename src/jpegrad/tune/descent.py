@@ -131,8 +131,11 @@ def meet(at: Callable[[float], Outcome], target: Bytes | Loss) -> tuple[float, O
     if best is not None:
         return best
     _, closest = min(trials, key=lambda trial: trial[0])
-    came = f"{closest.bytes} bytes" if isinstance(target, Bytes) else f"a loss of {closest.loss.item():g}"
-    raise Unreachable(f"target: expected one that some file meets, got {target}; the nearest has {came}")
+    if isinstance(target, Bytes):
+        asked, came = f"{target.count} bytes", f"{closest.bytes} bytes"
+    else:
+        asked, came = f"a loss of {target.value:g}", f"a loss of {closest.loss.item():g}"
+    raise Unreachable(f"target: expected one that some file meets, got {asked}; the nearest has {came}")
 
 
 def miss(outcome: Outcome, target: Bytes | Loss) -> float:

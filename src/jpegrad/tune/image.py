@@ -16,6 +16,7 @@ from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.surrogates import Surrogate
 from jpegrad.tune import metrics
 from jpegrad.tune.descent import Adam, Unreachable, better, meet, miss
+from jpegrad.tune.folder import count_left_out, none_left, usable
 from jpegrad.tune.metrics import Metric
 from jpegrad.tune.rdo import Alternation
 from jpegrad.tune.subject import Outcome, Rounded, Subject
@@ -61,7 +62,7 @@ class Tuned:
         return to_bytes(self.coefficients, huffman="optimized")
 
 
-@torch.enable_grad()
+@torch.inference_mode(False)
 def compress(
     image: Tensor,
     *,
@@ -82,14 +83,15 @@ def compress(
     What is optimised is the metric that was asked for; others may get worse.
 
     Args:
-        image: ``[C, H, W]``, C = 3 or 1, uint8 or floating point in [0, 1].
+        image: ``[C, H, W]``, C = 3 or 1, uint8 or floating point in [0, 1]. Values outside are clipped, as saving the
+            image would, and NaN is 0.
         metric: ``"mse"``, ``"ms-ssim"``, ``"mix"``, a record of :class:`~jpegrad.tune.metrics.Metric`, or a function
             (reconstruction, original), both ``[1, C, H, W]`` in [0, 1], → loss of one number with a gradient.
         target: :class:`LikeQuality` (default 75), :class:`Bytes`, :class:`BitsPerPixel` or :class:`Loss`.
         rdo: choose levels by rate and distortion too; else they are the rounded coefficients.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
-        base: tables to start from, at quality 50, ``[2, 8, 8]``; None takes those shipped for the metric, or for a
-            function the best of all that are shipped.
+        base: tables to start from, at quality 50, ``[2, 8, 8]``, finite and above 0; None takes those shipped for
+            the metric, or for a function the best of all that are shipped.
         steps: of descent.
         rate, table_surrogate: what the gradient of rounded coefficients is made of (``rdo=False``), as in
             :func:`jpegrad.bits` and :func:`jpegrad.encode`.
@@ -114,7 +116,7 @@ def compress(
     return Tuned(outcome.coefficients[0], outcome.loss.item(), outcome.bytes, price)
 
 
-@torch.enable_grad()
+@torch.inference_mode(False)
 def learn_tables(
     images: Tensor | Sequence[Tensor],
     *,
@@ -134,8 +136,9 @@ def learn_tables(
 
     Args:
         images: a tensor ``[..., C, H, W]``, each image of which gets its own tables; or a list of ``[C, H, W]``, of
-            any sizes, that share one set: targets in bytes and bits per pixel then hold for all files together, a loss
-            for their mean.
+            any sizes, or a :class:`Folder`, that share one set: targets in bytes and bits per pixel then hold for all
+            files together, a loss for their mean. Values as in :func:`compress`. Pictures of a folder that cannot be
+            opened, or are too small for the metric, are left out with a warning.
         metric, target, subsampling, base, steps, rate, table_surrogate, progress: as in :func:`compress`.
 
     Returns:
@@ -156,18 +159,26 @@ def learn_tables(
             raise ValueError(f"images: expected [..., C, H, W], got {list(images.shape)}")
         if 0 in images.shape[-3:]:
             raise ValueError(f"images: expected [..., C, H, W] without a side of 0, got {list(images.shape)}")
-        groups = [[image] for image in images.reshape(-1, *images.shape[-3:])]
+        groups: list[Sequence[Tensor]] = [[image] for image in images.reshape(-1, *images.shape[-3:])]
         leading = images.shape[:-3]
     elif isinstance(images, Sequence):
-        groups, leading = [list(images)], torch.Size()
+        groups, leading = [images], torch.Size()
     else:
         raise TypeError(f"images: expected a torch.Tensor or a list of them, got {type(images).__name__}")
     if not groups or not groups[0]:
         raise ValueError("images: expected at least one, got none")
     chosen = metrics.get(metric)
+
+    def subject(image: Tensor) -> Subject:
+        return _subject(image, chosen, subsampling, rate, table_surrogate)
+
     learned = []
     for group in groups:
-        subjects = [_subject(image, chosen, subsampling, rate, table_surrogate) for image in group]
+        made = (usable(group, i, subject) for i in range(len(group)))
+        subjects = [each for each in made if each is not None]
+        if not subjects:
+            raise none_left(group)
+        count_left_out(group, len(group) - len(subjects))
         outcome, _ = _learn(subjects, chosen, False, base, target, steps, progress)
         learned.append(outcome.coefficients[0].tables)
     return torch.stack(learned).view(*leading, *learned[0].shape)
@@ -188,11 +199,14 @@ def _base(base: Tensor | None, metric: Metric, rounded: Rounded, quality: float)
     """Where to start: the tables given, those shipped for the metric, or of all shipped ones the best at a quality."""
     device = rounded.subjects[0].image.device
     if base is not None:
-        if not isinstance(base, Tensor):
-            raise TypeError(f"base: expected a torch.Tensor, got {type(base).__name__}")
+        quantization.check_real("base", base)
         if base.ndim != 3 or base.shape[0] not in (2, 3) or base.shape[1:] != (8, 8):
             raise ValueError(f"base: expected [2, 8, 8], got {list(base.shape)}")
-        return base.detach().to(device, torch.float32)
+        wrong = ~((base > 0) & base.isfinite())
+        if wrong.any():
+            raise ValueError(f"base: expected finite entries above 0, got {base[wrong][0].item():g}")
+        # A copy, because no graph may hold a tensor made in inference mode.
+        return base.detach().to(device, torch.float32, copy=True)
     if metrics.ALL.get(metric.name) is metric and metric.name in table_names():
         return quantization.load(metric.name).to(device)
     default = torch.tensor(quantization.ANNEX_K, dtype=torch.float32)

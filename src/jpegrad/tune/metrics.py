@@ -20,6 +20,10 @@ SMALLEST = 11 * 2 ** (len(SCALES) - 1)
 C1, C2 = 0.01**2, 0.03**2
 
 
+class Unusable(ValueError):
+    """A picture that nothing can be learned from, while others may do."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A distortion between a reconstruction and its original.
@@ -101,7 +105,7 @@ class Structure:
 
 def _multiscale(original: Tensor) -> Callable[[Tensor], Tensor]:
     if min(original.shape[-2:]) < SMALLEST:
-        raise ValueError(
+        raise Unusable(
             f"images: expected sides of at least {SMALLEST} for MS-SSIM, got {list(original.shape[-2:])}"
         )
     structure = Structure(original, len(SCALES))
@@ -199,12 +203,20 @@ def report(image: Tensor, original: Tensor) -> dict[str, float]:
         ``psnr`` and ``psnr_y`` in dB; ``ms_ssim`` of all channels (left out where a side is below 176) and ``ssim`` of
         Y (below 11).
 
+    Raises:
+        TypeError, ValueError: they are not tensors, or not of one image and of one size.
+
     Example:
         >>> import torch
         >>> image = torch.rand(3, 200, 180)
         >>> sorted(report((image + 0.01).clamp(max=1), image))
         ['ms_ssim', 'psnr', 'psnr_y', 'ssim']
     """
+    for name, x in (("original", original), ("image", image)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
+        if x.ndim not in (3, 4) or x.shape[:-3].numel() != 1 or x.shape[-3:] != original.shape[-3:]:
+            raise ValueError(f"{name}: expected [C, H, W] as of the other, got {list(x.shape)}")
     image, original = (x.reshape(1, *x.shape[-3:]).float() for x in (image, original))
     y, reference = luma(image), luma(original)
     found = {"psnr": psnr(image, original), "psnr_y": psnr(y, reference)}

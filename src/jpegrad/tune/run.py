@@ -1,6 +1,7 @@
 """Learning over a folder as a program: processes of ``torchrun``, progress, checkpoint, file of tables."""
 
 import os
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
-from jpegrad.tune.dataset import Folder, Settings, as_device, learn_base, rank
+from jpegrad.tune.dataset import Settings, as_device, learn_base, rank
+from jpegrad.tune.folder import Folder
 
 
 def learn_folder(
@@ -19,7 +21,7 @@ def learn_folder(
 
     Started by ``torchrun``, the processes share the work, by way of NCCL on GPUs and gloo on CPUs. The state is kept
     beside the output, under its name with ``.checkpoint`` at the end, until the tables are saved: after an interruption
-    the same call goes on.
+    the same call goes on. Pictures that cannot be used are left out, with a line for each and their number at the end.
 
     Args:
         folder: of pictures, and folders below it.
@@ -34,6 +36,7 @@ def learn_folder(
     Raises:
         ValueError: as ``learn_base``, or the output is a folder, or in none that exists.
         OSError: the output cannot be written.
+        KeyboardInterrupt: as it came, after a line on how to go on.
     """
     settings = settings or Settings()
     check_output(output)
@@ -65,9 +68,14 @@ def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: 
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     first = rank() == 0
     costs: list[float] = []
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, highlight=False)
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        console.print(f"warning: {message}", soft_wrap=True)
+
     columns: list[Any] = [*Progress.get_default_columns()[:-1], TimeRemainingColumn()]
-    with Progress(*columns, console=console) if first else nullcontext() as bar:
+    with warnings.catch_warnings(), Progress(*columns, console=console) if first else nullcontext() as bar:
+        warnings.showwarning = show
         task = bar.add_task(f"{metric}, {len(images)} pictures", total=settings.steps) if bar else None
 
         def progress(step: int, cost: float) -> None:
@@ -76,14 +84,20 @@ def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: 
                 recent = sum(costs[-10:]) / len(costs[-10:])
                 bar.update(task, completed=step, description=f"{metric}, cost {recent:.4f} of Annex K's")
 
-        tables = learn_base(
-            images,
-            metric=metric,
-            settings=settings,
-            checkpoint=checkpoint,
-            device=device,
-            progress=progress,
-        )
+        try:
+            tables = learn_base(
+                images,
+                metric=metric,
+                settings=settings,
+                checkpoint=checkpoint,
+                device=device,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            if first and checkpoint.exists():
+                kept = f"interrupted: {checkpoint} keeps what is learned so far"
+                console.print(f"{kept}; the same call goes on from there", soft_wrap=True)
+            raise
     if first:
         about = {
             "made_by": "jpegrad.tune.learn_base",

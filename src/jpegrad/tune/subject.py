@@ -157,7 +157,7 @@ def _with_slopes(subject: Subject, tables: Tensor) -> Outcome:
 
 
 def as_image(image: Tensor) -> Tensor:
-    """``[C, H, W]`` float in [0, 1].
+    """``[C, H, W]`` float32 in [0, 1]: clipped to it, NaN to 0, as by :func:`jpegrad.jpeg`; never an inference tensor.
 
     Raises:
         TypeError, ValueError: it is not an image.
@@ -169,4 +169,5 @@ def as_image(image: Tensor) -> Tensor:
     if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():
         raise ValueError(f"images: expected [1 or 3, H, W], got {list(image.shape)}")
     image = image.detach()
-    return image.float() / 255 if image.dtype == torch.uint8 else image.to(torch.float32)
+    image = image.float() / 255 if image.dtype == torch.uint8 else image.to(torch.float32)
+    return image.nan_to_num(nan=0.0).clamp(0.0, 1.0)

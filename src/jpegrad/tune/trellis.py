@@ -27,9 +27,10 @@ from jpegrad.spec import (
     check_choice,
     conversion,
     ratios,
+    resolve_color,
     table_index,
 )
-from jpegrad.tables import ZIGZAG
+from jpegrad.tables import ZIGZAG, check_real
 
 MIN_DC, MAX_DC = -1024, 1023
 """DC levels of 8-bit samples; no two are too far apart for a baseline file."""
@@ -109,17 +110,20 @@ def rgb_weights(subsampling: str, color: Color | None = None) -> tuple[Tensor, T
 
     Args:
         subsampling: as in :func:`trellis`.
-        color: colour conversion; None is JFIF.
+        color: :class:`~jpegrad.Color` or (matrix, offset); None is JFIF.
 
     Returns:
         One number for each component, float64.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
 
     Example:
         >>> [round(float(weight), 3) for weight in rgb_weights("4:2:0")]
         [3.0, 13.034, 9.902]
     """
     check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
-    inverse = torch.as_tensor(conversion(color)[2], dtype=torch.float64)
+    inverse = torch.as_tensor(conversion(resolve_color(color))[2], dtype=torch.float64)
     area = torch.tensor([h * v for h, v in ratios(3, subsampling)], dtype=torch.float64)
     y, cb, cr = (inverse.square().sum(0) * area).unbind()
     return y, cb, cr
@@ -127,8 +131,8 @@ def rgb_weights(subsampling: str, color: Color | None = None) -> tuple[Tensor, T
 
 def _checked(unrounded: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> list[Tensor]:
     check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
-    if isinstance(unrounded, Tensor) or len(unrounded) not in (1, 3):
-        raise ValueError("unrounded: expected a sequence of 1 or 3 tensors, one for each component")
+    _check_size(size)
+    _check_parts("unrounded", unrounded, (1, 3))
     for i, (u, ratio) in enumerate(zip(unrounded, ratios(len(unrounded), subsampling), strict=True)):
         if not isinstance(u, Tensor) or u.dtype not in (torch.float32, torch.float64):
             found = u.dtype if isinstance(u, Tensor) else type(u).__name__
@@ -144,10 +148,31 @@ def _checked(unrounded: Sequence[Tensor], size: tuple[int, int], subsampling: st
     return [u.detach() for u in unrounded]
 
 
+def _check_size(size: tuple[int, int]) -> None:
+    expected = f"size: expected (height, width), integers of at least 1, got {size!r}"
+    if not isinstance(size, (tuple, list)) or not all(type(side) is int for side in size):
+        raise TypeError(expected)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(expected)
+
+
+def _check_parts(argument: str, parts: Sequence[Tensor], counts: tuple[int, ...]) -> None:
+    """Raise unless there is one of each component."""
+    expected = (
+        f"{argument}: expected a sequence of {' or '.join(map(str, counts))} tensors, one for each component"
+    )
+    if not isinstance(parts, Sequence):
+        raise TypeError(f"{expected}, got {type(parts).__name__}")
+    if len(parts) not in counts:
+        raise ValueError(f"{expected}, got {len(parts)}")
+
+
 def _price(lam: float | Tensor, lead: torch.Size) -> Tensor:
     """``lam`` of each image, ``[images]``."""
     if isinstance(lam, bool) or not isinstance(lam, (int, float, Tensor)):
         raise TypeError(f"lam: expected a number or a tensor, got {type(lam).__name__}")
+    if isinstance(lam, Tensor):
+        check_real("lam", lam)
     price = torch.as_tensor(lam, dtype=torch.float64, device="cpu").detach()
     check_broadcast("lam", price.shape, lead)
     if not ((price >= 0) & price.isfinite()).all():
@@ -157,8 +182,7 @@ def _price(lam: float | Tensor, lead: torch.Size) -> Tensor:
 
 def _entries(tables: Tensor, channels: int, lead: torch.Size) -> Tensor:
     """``[n, 8, 8]`` for all images, or ``[images, n, 8, 8]``; contiguous float64."""
-    if not isinstance(tables, Tensor):
-        raise TypeError(f"tables: expected a torch.Tensor, got {type(tables).__name__}")
+    check_real("tables", tables)
     counts = (1, 2, 3) if channels == 1 else (2, 3)
     if tables.ndim < 3 or tables.shape[-2:] != (8, 8) or tables.shape[-3] not in counts:
         raise ValueError(f"tables: expected shape [..., {counts}, 8, 8], got {list(tables.shape)}")
@@ -174,12 +198,10 @@ def _entries(tables: Tensor, channels: int, lead: torch.Size) -> Tensor:
 
 def _weights(weights: Sequence[Tensor], unrounded: list[Tensor]) -> list[Tensor]:
     """``[images, blocks_y, blocks_x, 8, 8]`` of each component, views where they can be."""
-    if isinstance(weights, Tensor) or len(weights) != len(unrounded):
-        raise ValueError(f"weights: expected a sequence of {len(unrounded)} tensors, one for each component")
+    _check_parts("weights", weights, (len(unrounded),))
     spread = []
     for i, (w, u) in enumerate(zip(weights, unrounded, strict=True)):
-        if not isinstance(w, Tensor):
-            raise TypeError(f"weights[{i}]: expected a torch.Tensor, got {type(w).__name__}")
+        check_real(f"weights[{i}]", w)
         if w.ndim > u.ndim or any(
             a not in (1, b) for a, b in zip(w.shape[::-1], u.shape[::-1], strict=False)
         ):
