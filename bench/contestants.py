@@ -23,6 +23,8 @@ from jpegrad.spec import Spec
 
 QUALITY = 50
 GRADIENT_TOLERANCE = 5e-5
+# Two soft forwards in float32: of grey levels in 0…1, and of the gradient's norm.
+SOFT_TOLERANCE, SOFT_GRADIENT_TOLERANCE = 1e-4, 5e-4
 
 
 @dataclass
@@ -130,6 +132,14 @@ def value_fault(call: Callable[[Tensor], Tensor], batch: Batch) -> str:
     return f"{differing} samples differ from Pillow" if differing else ""
 
 
+def soft_fault(call: Callable[[Tensor], Tensor], batch: Batch) -> str:
+    """Why a backend's soft forward is wrong, or "": compared with the reference on a part of the batch."""
+    part = batch.unit[:1, :, :256, :256]
+    with torch.no_grad():
+        error = float((call(part) - jpeg_with("reference", forward="soft")(part)).abs().max())
+    return "" if error < SOFT_TOLERANCE else f"differs from the reference by {255 * error:.1e} grey levels"
+
+
 def gradient_fault(call: Callable[[Tensor], Tensor], batch: Batch, **options: Any) -> str:
     """Why a backend's gradient is wrong, or "": compared with the reference on a part of the batch."""
     part = Batch(
@@ -141,7 +151,8 @@ def gradient_fault(call: Callable[[Tensor], Tensor], batch: Batch, **options: An
     )
     found, expected = step(call, part)(), step(jpeg_with("reference", **options), part)()
     error = float((found - expected).norm() / expected.norm())
-    return "" if error < GRADIENT_TOLERANCE else f"gradient differs from the reference by {error:.1e}"
+    tolerance = SOFT_GRADIENT_TOLERANCE if options.get("forward") == "soft" else GRADIENT_TOLERANCE
+    return "" if error < tolerance else f"gradient differs from the reference by {error:.1e}"
 
 
 def forwards(batch: Batch) -> Iterator[Contestant]:
@@ -168,6 +179,8 @@ def forwards(batch: Batch) -> Iterator[Contestant]:
         if installed(package):
             yield Contestant(f"{name}, ready uint8", lambda codec=codec: [codec(row) for row in batch.rows])
             yield Contestant(f"{name}, tensor to tensor", lambda codec=codec: from_tensor(codec, image))
+    soft = jpeg_with("native", forward="soft")
+    yield Contestant("jpegrad native, soft", lambda: soft(image), 1, soft_fault(soft, batch))
     for name, call in peers():
         if "compiled" not in name or _is_medium(batch):
             yield Contestant(name, lambda call=call: call(image))
@@ -201,6 +214,9 @@ def backwards(batch: Batch) -> Iterator[Contestant]:
         call = jpeg_with("native", surrogate=surrogate)
         fault = value_fault(call, batch) or gradient_fault(call, batch, surrogate=surrogate)
         yield Contestant(f"jpegrad native, {surrogate}", step(call, batch), 1, fault)
+    soft = jpeg_with("native", forward="soft")
+    fault = soft_fault(soft, batch) or gradient_fault(soft, batch, forward="soft")
+    yield Contestant("jpegrad native, soft", step(soft, batch), 1, fault)
     call = jpeg_with("native")
     if (os.cpu_count() or 1) > 1:
         yield Contestant(
@@ -208,6 +224,7 @@ def backwards(batch: Batch) -> Iterator[Contestant]:
         )
     if _is_small(batch):
         yield Contestant("jpegrad reference, gaussian", step(jpeg_with("reference"), batch))
+        yield Contestant("jpegrad reference, soft", step(jpeg_with("reference", forward="soft"), batch))
     for name, call in peers():
         if (_is_small(batch) and ("compiled" not in name or _is_medium(batch))) or name == "kornia":
             yield Contestant(name, step(call, batch))
