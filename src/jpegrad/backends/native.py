@@ -49,10 +49,9 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
 
 def _soft_reasons(operation: str, spec: Spec) -> list[str]:
     found = [] if operation == "jpeg" else [f'with forward="soft" it runs jpeg, not {operation}']
-    if not _is_own(spec.surrogate) or spec.surrogate.name == "noise":
-        found.append(
-            f'with forward="soft" it knows {", ".join(KINDS.keys() - {"noise"})}, not {spec.surrogate.name!r}'
-        )
+    known = [name for name in KINDS if name != "noise"]
+    if not _is_own(spec.surrogate) or spec.surrogate.name not in known:
+        found.append(f'with forward="soft" it knows {", ".join(known)}, not {spec.surrogate.name!r}')
     return found
 
 
@@ -161,10 +160,13 @@ def _is_identity(settings: str) -> bool:
 
 class _Jpeg(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str) -> Tensor:
+    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str, soft: bool) -> Tensor:
         ctx.settings, ctx.with_tables = settings, ctx.needs_input_grad[1]
-        keep = ctx.with_tables or not _is_identity(settings)
-        out, *kept = torch.ops.jpegrad.native_jpeg_saving(image, tables, settings, keep)
+        if soft:
+            out, *kept = torch.ops.jpegrad.native_soft(image, tables, settings, True, ctx.with_tables)
+        else:
+            keep = ctx.with_tables or not _is_identity(settings)
+            out, *kept = torch.ops.jpegrad.native_jpeg_saving(image, tables, settings, keep)
         ctx.save_for_backward(tables, *kept)
         return out
 
@@ -175,18 +177,8 @@ class _Jpeg(torch.autograd.Function):
         image, sums = torch.ops.jpegrad.native_jpeg_backward(
             gradient, tables, *kept, ctx.settings, ctx.with_tables
         )
-        return image, halves.sum_to_tables(sums.unbind(1), tables) if ctx.with_tables else None, None
-
-
-class _Soft(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str) -> Tensor:
-        ctx.settings, ctx.with_tables = settings, ctx.needs_input_grad[1]
-        out, *kept = torch.ops.jpegrad.native_soft(image, tables, settings, True, ctx.with_tables)
-        ctx.save_for_backward(tables, *kept)
-        return out
-
-    backward = _Jpeg.backward
+        to_tables = halves.sum_to_tables(sums.unbind(1), tables) if ctx.with_tables else None
+        return image, to_tables, None, None
 
 
 class _Encode(torch.autograd.Function):
@@ -244,7 +236,7 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     if not halves.needs_gradient(x, tables):
         out = torch.ops.jpegrad.native_jpeg(x.detach(), tables.detach(), settings)
     elif _is_own(spec.surrogate) and _is_own(spec.table_surrogate):
-        out = _Jpeg.apply(x, tables, settings)  # type: ignore[no-untyped-call]
+        out = _Jpeg.apply(x, tables, settings, False)  # type: ignore[no-untyped-call]
     else:
         both = _Encode.apply(x, tables, settings, spec)  # type: ignore[no-untyped-call]
         out = _Decode.apply(tables, settings, *image.shape[-2:], *both[: len(both) // 2])  # type: ignore[no-untyped-call]
@@ -258,7 +250,7 @@ def _soft(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     settings = _settings(spec, constant(image.shape[-3]), _GREY if as_bytes else None)
     x, tables = halves.batch(image).float(), _tables(tables, image.shape[:-3])
     if halves.needs_gradient(x, tables):
-        out = _Soft.apply(x, tables, settings)  # type: ignore[no-untyped-call]
+        out = _Jpeg.apply(x, tables, settings, True)  # type: ignore[no-untyped-call]
     else:
         out = torch.ops.jpegrad.native_soft(x.detach(), tables.detach(), settings, False, False)[0]
     return (out.round() if as_bytes else out).reshape(image.shape).to(image.dtype)
