@@ -38,6 +38,7 @@ OURS = {
         ours("jpegrad", "exact forward (the default)"),
         ours("jpegrad 4:4:4", "exact forward", "4:4:4"),
         ours("jpegrad soft", "forward=\"soft\", Gaussian", forward="soft"),
+        ours("jpegrad soft narrow", "forward=\"soft\", Gaussian, sigma 0.5", forward="soft", sigma=0.5),
         ours("jpegrad soft cubic", "forward=\"soft\", the paper's cubic", surrogate="reich2024"),
         ours("jpegrad soft 4:4:4", "forward=\"soft\", Gaussian", "4:4:4", forward="soft"),
     )
