@@ -18,7 +18,7 @@ class StripCoder : Strips<int16_t> {
     // Decoded pixels of strips [begin, end) of image b.
     template <bool SAVE> void jpeg(int64_t b, int64_t begin, int64_t end) {
         set_tables(b);
-        run(begin, end, [&](int64_t s, bool own) {
+        auto produce = [&](int64_t s, bool own) {
             if (SAVE && own) {
                 read_strip<true>(b, s);
                 for (int c = 0; c < layout.count; c++) {
@@ -29,7 +29,8 @@ class StripCoder : Strips<int16_t> {
                 read_strip<false>(b, s);
                 for (int c = own ? 0 : 1; c < layout.count; c++) code<false>(b, s, c);
             }
-        }, [&](int64_t s, int64_t y) { write_row(b, s, y); });
+        };
+        run(begin, end, produce, [&](int64_t s, int64_t y) { write_row(b, s, y); });
     }
 
     template <bool SAVE> void encode(int64_t b, int64_t begin, int64_t end) {
@@ -41,12 +42,13 @@ class StripCoder : Strips<int16_t> {
     }
 
     void decode(int64_t b, int64_t begin, int64_t end) {
-        run(begin, end, [&](int64_t s, bool own) {
+        auto produce = [&](int64_t s, bool own) {
             for (int c = own ? 0 : 1; c < layout.count; c++) {
                 decode_blocks(b, s, c);
                 clamp_strip(b, s, c, own);
             }
-        }, [&](int64_t s, int64_t y) { write_row(b, s, y); });
+        };
+        run(begin, end, produce, [&](int64_t s, int64_t y) { write_row(b, s, y); });
     }
 
   private:
@@ -80,7 +82,10 @@ class StripCoder : Strips<int16_t> {
             else
                 encode_row<SAVE, false>(pixels, width, levels, color, planes, flags);
         };
-        read_rows(s, convert, [&](int16_t* const in[2], int64_t n, int16_t* out) { downsample_row(in, layout.h, layout.v, n, out); });
+        auto downsample = [&](int16_t* const in[2], int64_t n, int16_t* out) {
+            downsample_row(in, layout.h, layout.v, n, out);
+        };
+        read_rows(s, convert, downsample);
     }
 
     int16_t* saved(int64_t b, int64_t s, int c) {

@@ -21,9 +21,9 @@ INLINE F32 leaky_clamp(F32 x, float leak, I32& acts) {
 
 // `in`: v rows; the box filter's mean, and of libjpeg's rounding what is left on average: it alternates along a row.
 static void downsample_soft(const float* const in[2], int h, int v, int64_t n, float* out) {
-    F32 bias = {};
-    for (int i = 0; i < HALF; i++) bias[i] = h == 2 ? (i % 2 ? 0.5f : -0.5f) / (float)(h * v) : h * v == 1 ? 0.0f : 0.5f / (float)(h * v);
     const float weight = 1.0f / (float)(h * v);
+    F32 bias = splatf(0.5f * weight);
+    for (int i = 0; i < HALF && h == 2; i += 2) bias[i] = -bias[i];
     auto read = [&](int64_t i) { return v == 2 ? load<F32>(in[0] + i) + load<F32>(in[1] + i) : load<F32>(in[0] + i); };
     auto pairs = [&](int64_t i) {
         F32 even, odd;
@@ -85,7 +85,11 @@ struct Steps {
 class SoftCoder : Strips<float> {
   public:
     SoftCoder(const Codec& codec, const Call& call, const Layout& layout)
-        : Strips(codec, call, layout), scale((float)(255 / (codec.high - codec.low))), leak(codec.clip_slope), forward(codec.forward_real), inverse(codec.inverse_real) {
+        : Strips(codec, call, layout),
+          scale((float)(255 / (codec.high - codec.low))),
+          leak(codec.clip_slope),
+          forward(codec.forward_real),
+          inverse(codec.inverse_real) {
         for (F32& m : forward.at) m *= 1 / scale;
         for (F32& m : inverse.at) m *= scale;
     }
@@ -99,15 +103,14 @@ class SoftCoder : Strips<float> {
     void jpeg(int64_t b, int64_t begin, int64_t end) {
         if (next_tables(b))
             for (int c = 0; c < layout.count; c++) steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c));
-        run(begin, end,
-            [&](int64_t s, bool own) {
-                read_strip(b, s, own);
-                for (int c = own ? 0 : 1; c < layout.count; c++) {
-                    code(b, s, c, own);
-                    clamp_strip(b, s, c, own && call.flags);
-                }
-            },
-            [&](int64_t s, int64_t y) { write_row(b, s, y); });
+        auto produce = [&](int64_t s, bool own) {
+            read_strip(b, s, own);
+            for (int c = own ? 0 : 1; c < layout.count; c++) {
+                code(b, s, c, own);
+                clamp_strip(b, s, c, own && call.flags);
+            }
+        };
+        run(begin, end, produce, [&](int64_t s, int64_t y) { write_row(b, s, y); });
     }
 
   private:
@@ -121,7 +124,8 @@ class SoftCoder : Strips<float> {
             for (int c = 0; c < layout.count; c++) pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
             for (int64_t x = 0; x < layout.width; x += HALF) read_pixels(pixels, x, out, own ? flag_row(b, y) : nullptr);
         };
-        read_rows(s, convert, [&](float* const in[2], int64_t n, float* out) { downsample_soft(in, layout.h, layout.v, n, out); });
+        auto downsample = [&](float* const in[2], int64_t n, float* out) { downsample_soft(in, layout.h, layout.v, n, out); };
+        read_rows(s, convert, downsample);
     }
 
     // HALF pixels from column x on, fewer at the end of a row.
@@ -140,8 +144,9 @@ class SoftCoder : Strips<float> {
             store(out[0] + x, levels[0] - MIDDLE);
         } else {
             for (int i = 0; i < 3; i++) {
-                F32 sum = mul_add(levels[0], forward.at[3 * i], mul_add(levels[1], forward.at[3 * i + 1], levels[2] * forward.at[3 * i + 2]));
-                store(out[i] + x, sum + (codec.forward_offset[i] - MIDDLE));
+                F32 sum = splatf(codec.forward_offset[i] - MIDDLE);
+                for (int j = 0; j < 3; j++) sum = mul_add(levels[j], forward.at[3 * i + j], sum);
+                store(out[i] + x, sum);
             }
         }
         if (!flags) return;
@@ -213,7 +218,8 @@ class SoftCoder : Strips<float> {
         for (int64_t y = 0; y < 8 * k.block_rows; y++) {
             const int64_t in_image = s * 8 * k.block_rows + y;
             float* p = row(c, y);
-            uint8_t* flags = !save || in_image >= k.height ? nullptr : c ? chroma_flag_row(b, c, in_image) : flag_row(b, in_image);
+            uint8_t* flags = nullptr;
+            if (save && in_image < k.height) flags = c ? chroma_flag_row(b, c, in_image) : flag_row(b, in_image);
             if (flags && c) __builtin_memset(flags, 0, (size_t)k.width);
             for (int64_t x = 0; x < k.width; x += HALF) {
                 I32 acts;
@@ -243,8 +249,10 @@ class SoftCoder : Strips<float> {
             F32 levels = load<F32>(rows[0] + x) + MIDDLE;
             if (layout.count == 3) {
                 levels = splatf(0);
-                for (int i = 0; i < 3; i++)
-                    levels = mul_add(load<F32>(rows[i] + x) + (MIDDLE - codec.inverse_offset[i]), inverse.at[3 * j + i], levels);
+                for (int i = 0; i < 3; i++) {
+                    F32 sample = load<F32>(rows[i] + x) + (MIDDLE - codec.inverse_offset[i]);
+                    levels = mul_add(sample, inverse.at[3 * j + i], levels);
+                }
                 levels = leaky_clamp(levels, leak, acts);
             }
             F32 numbers = mul_add(levels, factor, low);
