@@ -22,6 +22,7 @@ APPROACHES = {
     "reich_soft": "Reich et al., soft",
     "reich_ste": "Reich et al., STE",
     "jpegrad soft": "jpegrad, soft",
+    "jpegrad soft narrow": "jpegrad, soft, narrow",
 }
 ATTACKS = {
     "no JPEG in the loop": "no JPEG in the loop",

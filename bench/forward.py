@@ -159,7 +159,7 @@ def gains(psnr: dict[str, dict[str, float]], everything: dict[str, Baseline]) ->
         n for n in psnr if everything[n].year < 2024 and everything[n].subsampling == "4:2:0" and n != "fsa"
     ]
     groups = [[name for name in before if everything[name].published], before]
-    compared = [name for name in ("reich_soft", "reich_ste", "jpegrad soft") if name in psnr]
+    compared = [name for name in ("reich_soft", "reich_ste", "jpegrad soft narrow") if name in psnr]
     if not all(groups):
         return ""
     header = ["quality"]
