@@ -122,6 +122,21 @@ def test_attacks_stay_in_their_ball_and_succeed(name: str) -> None:
     assert np.mean(after) > np.mean(before) + 1
 
 
+def test_reach_finds_more_than_one_gradient_of_the_codec(photograph) -> None:  # type: ignore[no-untyped-def]
+    image = common.middle(photograph("facades"), 64)[None].clamp(20, 235)
+    quality, budget = torch.tensor([10.0]), 2.0
+    weights = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    gains = []
+    for seen in (attack.reach, attack.narrowing()):
+        x = image.clone().requires_grad_()
+        (move,) = torch.autograd.grad((seen(x, quality, budget, 0.0) * weights).sum(), x)
+        moved = pillow(image + budget * move.sign(), quality)
+        gains.append(float(((moved - pillow(image, quality)) * weights).sum()))
+        if seen is attack.reach:
+            assert move.abs().max() <= budget
+    assert gains[0] > 1.2 * gains[1] > 0
+
+
 def test_judging_uses_the_file() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 32, 32), generator=generator).float()
