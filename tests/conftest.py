@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from command import png as png
+from command import run as run
 from jpegrad.data import photograph_names, photograph_path
 
 if not torch.cuda.is_available():

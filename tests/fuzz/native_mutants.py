@@ -35,7 +35,7 @@ MUTANTS = {
     "soft: flags of chroma samples are not cleared": (
         "soft.h",
         "if (flags && c) __builtin_memset",
-        "if (!c) __builtin_memset",
+        "if (false) __builtin_memset",
     ),
     "soft: all channels' clamps are one": ("soft.h", "OUT_R << j", "OUT_R"),
     "soft: the other threshold": ("soft_round.h", "if (k.far >= 1)", "if (k.far >= 2)"),
@@ -185,9 +185,10 @@ def caught(name: str, folder: Path) -> bool:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *paths, "-k", chosen]
     environment = {**os.environ, "JPEGRAD_NATIVE_LIBRARY": str(library), "JPEGRAD_NATIVE": "best"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if run.returncode not in (0, 1):
+    if run.returncode > 1:
         raise SystemExit(run.stdout + run.stderr)
-    return run.returncode == 1
+    # A mutant that crashes the tests has a negative one.
+    return run.returncode != 0
 
 
 def main() -> None:

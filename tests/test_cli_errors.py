@@ -1,0 +1,142 @@
+"""The command line's errors: one line, no file, and nothing lost."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jpegrad
+from command import Run, files
+from corpus import pillow
+from jpegrad.cli import main
+
+ERRORS = {
+    "no such picture": (1, "nope.png", ["jpeg", "nope.png", "-o", "out.jpg"]),
+    "no picture": (
+        1,
+        "text.txt: expected a picture that Pillow can open",
+        ["jpeg", "text.txt", "-o", "out.jpg"],
+    ),
+    "cut off": (1, "error: cut.png: image file is truncated", ["jpeg", "cut.png", "-o", "out.jpg"]),
+    "transparency": (1, "expected RGB or gray, got RGBA", ["jpeg", "clear.png", "-o", "out.jpg"]),
+    "16 bits": (
+        1,
+        "expected 8-bit RGB or gray, got 16 bits per sample",
+        ["jpeg", "deep.png", "-o", "out.jpg"],
+    ),
+    "suffix": (1, "output: expected a name that ends in .jpg", ["jpeg", "in.png", "-o", "out.gif"]),
+    "no suffix": (1, "output: expected a name that ends in .jpg", ["jpeg", "in.png", "-o", "out"]),
+    "no folder": (1, "nowhere", ["jpeg", "in.png", "-o", "nowhere/out.jpg"]),
+    "quality 0": (1, "quality: expected 1 to 100, got 0", ["jpeg", "in.png", "-o", "out.jpg", "-q", "0"]),
+    "quality nan": (
+        1,
+        "quality: expected 1 to 100, got nan",
+        ["jpeg", "in.png", "-o", "out.jpg", "-q", "nan"],
+    ),
+    "quality x": (2, "'--quality'", ["jpeg", "in.png", "-o", "out.jpg", "-q", "high"]),
+    "subsampling": (
+        1,
+        "--subsampling: expected one of",
+        ["jpeg", "in.png", "-o", "o.jpg", "--subsampling", "420"],
+    ),
+    "both": (
+        1,
+        "like: expected without quality",
+        ["jpeg", "in.png", "-o", "out.jpg", "-q", "5", "--like", "gray.jpg"],
+    ),
+    "like and mode": (
+        1,
+        "like: expected without subsampling",
+        ["jpeg", "in.png", "-o", "out.jpg", "--like", "gray.jpg", "--subsampling", "4:2:0"],
+    ),
+    "like gray": (1, "like: expected 3 components", ["jpeg", "in.png", "-o", "o.jpg", "--like", "gray.jpg"]),
+    "like no jpeg": (1, "in.png: not a JPEG file", ["jpeg", "in.png", "-o", "out.jpg", "--like", "in.png"]),
+    "no tables": (1, "text.txt: expected JSON", ["jpeg", "in.png", "-o", "out.jpg", "--tables", "text.txt"]),
+    "no such tables": (
+        1,
+        "error: flat: expected a file of tables or one of mix, ms-ssim, mse",
+        ["jpeg", "in.png", "-o", "out.jpg", "--tables", "flat"],
+    ),
+    "tune target": (
+        1,
+        "error: --target-bytes: expected one that some file meets, got 99 bytes; the nearest has",
+        ["tune", "in.png", "-o", "out.jpg", "--target-bytes", "99", "--steps", "0"],
+    ),
+    "tune bits per pixel": (
+        1,
+        "error: --bpp: expected one that some file meets, got 2 bytes; the nearest has",
+        ["tune", "in.png", "-o", "out.jpg", "--bpp", "0.01", "--steps", "0"],
+    ),
+    "tune loss": (
+        1,
+        "error: --target-loss: expected one that some file meets, got a loss of 1e-12; the nearest has a loss of",
+        ["tune", "in.png", "-o", "out.jpg", "--target-loss", "1e-12", "--steps", "0"],
+    ),
+    "target": (
+        1,
+        "--target-bytes: expected at least",
+        ["jpeg", "in.png", "-o", "o.jpg", "--target-bytes", "99"],
+    ),
+    "target and quality": (
+        1,
+        "--target-bytes: expected without --quality",
+        ["jpeg", "in.png", "-o", "out.jpg", "--target-bytes", "9999", "-q", "50"],
+    ),
+    "no output": (2, "Missing option '--output'", ["jpeg", "in.png"]),
+    "no option": (2, "--qualiti", ["jpeg", "in.png", "-o", "out.jpg", "--qualiti", "3"]),
+    "no command": (2, "No such command 'jpg'", ["jpg"]),
+    "size of nothing": (2, "Missing argument", ["size"]),
+    "inspect no jpeg": (1, "in.png: not a JPEG file", ["inspect", "in.png"]),
+    "inspect nothing": (1, "nope.jpg", ["inspect", "nope.jpg"]),
+    "inspect cut": (1, "cut.jpg: truncated", ["inspect", "cut.jpg"]),
+    "plot suffix": (1, "--plot: expected a name", ["inspect", "gray.jpg", "--plot", "plot.jpg"]),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_is_one_line_and_leaves_no_file(
+    run: Run, png: np.ndarray, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "text.txt").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "in.png").read_bytes()[:2000])
+    gray = pillow(png[..., 0])
+    (tmp_path / "gray.jpg").write_bytes(gray)
+    (tmp_path / "cut.jpg").write_bytes(gray[:-9])
+    Image.new("RGBA", (4, 4)).save(tmp_path / "clear.png")
+    Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
+    jpegrad.tables.save(tmp_path / "tables.json", jpegrad.tables.annex_k(50))
+    before = files(tmp_path)
+    code, message, arguments = ERRORS[name]
+    result = run(*arguments)
+    assert (result.code, result.out) == (code, "")
+    assert result.error.startswith("error: ") and result.error.count("\n") == 1, result.error
+    assert message in result.error
+    assert files(tmp_path) == before
+
+
+def test_a_picture_too_large_for_pillow_is_an_error_too(
+    run: Run, png: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    result = run("size", "in.png")
+    assert result.code == 1
+    assert re.fullmatch(r"error: in\.png: [^\n]*exceeds limit[^\n]*\n", result.error)
+
+
+def test_an_error_leaves_the_old_file(run: Run, png: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "out.jpg").write_bytes(b"old")
+    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 0).code == 1
+    assert (tmp_path / "out.jpg").read_bytes() == b"old"
+    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 1).code == 0
+    assert (tmp_path / "out.jpg").read_bytes() == pillow(png, quality=1)
+    assert files(tmp_path) == {"in.png", "out.jpg"}
+
+
+def test_a_traceback_for_those_who_ask(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPEGRAD_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["jpegrad", "size", "nope.png"])
+    with pytest.raises(FileNotFoundError):
+        main()
