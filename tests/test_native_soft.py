@@ -68,6 +68,21 @@ def test_every_size(mode: str) -> None:
         check(picture(1, channels(mode), height, width), tables(30.0), soft(mode, clip_slope=1e-3))
 
 
+@pytest.mark.parametrize("width", [0.04, 0.08, 0.1, 0.17, 0.2, 0.24, 0.26, 0.5, 1.5])
+def test_every_threshold_that_matters(width: float) -> None:
+    """Flat blocks of all grey levels: their means, in steps of 255, see the smoothed staircase alone."""
+    grey = torch.linspace(0.01, 0.99, 1024).repeat_interleave(8).expand(1, 1, 8, -1)
+    entries = torch.full((1, 8, 8), 255.0, dtype=torch.float64)
+    chosen = soft("gray", surrogate=surrogates.gaussian(255 * width))
+    found, expected = (
+        outcome(native, grey, entries, chosen),
+        outcome(reference, grey.double(), entries, chosen),
+    )
+    # A level is 32 grey levels.
+    assert (found[0] - expected[0]).abs().max() < 32 * 8e-6
+    assert (found[1] - expected[1]).norm() < 2e-5 * expected[1].norm()
+
+
 def test_the_papers_soft_variant() -> None:
     image = picture(2, 3, 40, 40)
     found, expected = (

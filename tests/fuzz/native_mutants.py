@@ -41,7 +41,6 @@ MUTANTS = {
     "soft: the other threshold": ("soft_round.h", "if (k.far >= 1)", "if (k.far >= 2)"),
     "soft: the third threshold": ("soft_round.h", "if (k.far == 2)", "if (k.far == 4)"),
     "soft: a wide staircase's width": ("soft_round.h", "(float)(-2 * M_PI)", "(float)(2 * M_PI)"),
-    "soft: a width at its limit moves": ("soft_round.h", "if (!k.moves)", "if (false)"),
     "soft: last harmonic": ("soft_round.h", "n <= 9", "n <= 8"),
     "chroma rounds with 32768": (
         "codec.h",

@@ -35,7 +35,6 @@ struct SlopeConstants {
     float near, scale, wave[3], width;
     int far;  // how many thresholds beyond the nearest matter; 3: all
     int16_t least;  // up to this residual, in eighths of a grey level, the slope is 0
-    bool moves;     // whether the width follows the table entry
 };
 
 struct SlopeTable {
@@ -47,7 +46,6 @@ struct SlopeTable {
             k = {};
             if (kind == GAUSSIAN) {
                 double s = (double)parameter / step[i];
-                k.moves = s >= 1e-3 && s <= 1;
                 s = s < 1e-3 ? 1e-3 : s > 1 ? 1 : s;
                 k.width = (float)s;
                 k.near = (float)(__builtin_sqrt(0.5 * M_LOG2E) / s);

@@ -57,7 +57,6 @@ template <int KIND, bool TABLES> INLINE Soft soft_of(F32 u, const SlopeConstants
     if (KIND == GAUSSIAN) {
         Soft found = smoothed<TABLES>(r, k);
         found.value += level;
-        if (!k.moves) found.widening = F32{};
         return found;
     }
     F32 value = u;
