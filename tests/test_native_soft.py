@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -163,7 +164,39 @@ def test_without_gradients_it_keeps_nothing_and_says_the_same() -> None:
     )
 
 
+def test_numbers_of_an_earlier_call_do_not_reach_the_tables() -> None:
+    strange = 1e36 * torch.randn(1, 3, 16, 600).sign()
+    for width in (8, 17, 40, 130):
+        jpegrad.jpeg(strange, 50, forward="soft", surrogate="sin", clip_slope=1.0, backend="native")
+        check(picture(1, 3, 9, width), tables(40.0), soft("4:2:0"))
+
+
+# PyTorch itself compiles its formulas for forward mode in a way that it deprecates.
+@pytest.mark.filterwarnings("ignore:`torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("forward", ["exact", "soft"])
+def test_other_derivatives_are_right_or_an_error(forward: str) -> None:
+    def loss(x: Tensor, backend: str = "auto") -> Tensor:
+        return jpegrad.jpeg(x, 50, forward=forward, backend=backend).square().sum()
+
+    image, direction = picture(1, 3, 16, 16), torch.randn(1, 3, 16, 16)
+    with pytest.raises(RuntimeError, match="reference"):
+        torch.autograd.functional.hvp(loss, image, direction)
+    _, curvature = torch.autograd.functional.hvp(lambda x: loss(x, "reference"), image, direction)
+    assert curvature.abs().sum() > 0
+    tangents = []
+    for backend in ("auto", "reference"):
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(image, direction)
+            tangents.append(torch.autograd.forward_ad.unpack_dual(loss(dual, backend)).tangent)
+    assert torch.equal(*tangents)
+
+
 def test_what_it_leaves_to_the_reference() -> None:
+    for other in (
+        replace(surrogates.sin, soft=lambda u, step, component: 0 * u),
+        surrogates.soft_round(1e-4),
+    ):
+        assert jpegrad.backends.explain(picture(1, 3, 8, 8), forward="soft", surrogate=other)["native"]
     image = picture(1, 3, 16, 16)
     for options in (
         {"surrogate": "noise"},

@@ -192,11 +192,11 @@ def test_no_backend_lies_about_second_derivatives(backend: str) -> None:
     # Straight-through slopes are constants: a second derivative is either refused or that of a slope held fixed.
     image = torch.rand(1, 8, 8, requires_grad=True)
     out = jpegrad.jpeg(image, 50, backend=backend).pow(2).sum()
-    (first,) = torch.autograd.grad(out, image, create_graph=True)
     try:
+        (first,) = torch.autograd.grad(out, image, create_graph=True)
         first.square().sum().backward()
     except RuntimeError as error:
-        assert "differentiate twice" in str(error)
+        assert 'backend="reference"' in str(error)
     else:
         assert image.grad is not None and image.grad.isfinite().all()
 

@@ -1,13 +1,31 @@
 """What both kernels, native and triton, do in PyTorch: shapes, and the gradients between encoding and decoding."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from jpegrad.spec import Spec, components, table_index
 from jpegrad.surrogates import Component, Surrogate
+
+
+def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """For a kernel's backward pass: who asks for a graph of it hears that there is none, and gets no wrong zeros."""
+    once = once_differentiable(backward)
+
+    @functools.wraps(backward)
+    def checked(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(
+                'this backend has first derivatives; create_graph=True needs backend="reference"'
+            )
+        return once(ctx, *gradients)
+
+    return checked
 
 
 def batch(image: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ def context_reasons(image: Tensor, spec: Spec) -> list[str]:
     found = []
     if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
         found.append("it has no rules for the transforms of torch.func")
+    if not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0:
+        found.append("it has no rules for forward-mode differentiation")
     if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):
         found.append(
             f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from jpegrad import surrogates
 from jpegrad.backends import halves, limits, native_abi
@@ -50,8 +49,11 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
 def _soft_reasons(operation: str, spec: Spec) -> list[str]:
     found = [] if operation == "jpeg" else [f'with forward="soft" it runs jpeg, not {operation}']
     known = [name for name in KINDS if name != "noise"]
-    if not _is_own(spec.surrogate) or spec.surrogate.name not in known:
+    own = _is_own(spec.surrogate) and spec.surrogate.soft.__module__ == surrogates.__name__
+    if not own or spec.surrogate.name not in known:
         found.append(f'with forward="soft" it knows {", ".join(known)}, not {spec.surrogate.name!r}')
+    elif spec.surrogate.name == "soft_round" and (spec.surrogate.parameter or 0) < 0.01:
+        found.append("float32 does not resolve a soft_round as gentle as this")
     return found
 
 
@@ -171,7 +173,7 @@ class _Jpeg(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @halves.first_derivative
     def backward(ctx: Any, gradient: Tensor) -> Any:
         tables, *kept = ctx.saved_tensors
         image, sums = torch.ops.jpegrad.native_jpeg_backward(
@@ -193,7 +195,7 @@ class _Encode(torch.autograd.Function):
         return (*levels, *ratios)
 
     @staticmethod
-    @once_differentiable
+    @halves.first_derivative
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         tables, flags, *ratios = ctx.saved_tensors
         to_coefficients, to_tables = halves.encode_adjoint(
@@ -214,7 +216,7 @@ class _Decode(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @halves.first_derivative
     def backward(ctx: Any, gradient: Tensor) -> Any:
         tables, flags, chroma_flags, *levels = ctx.saved_tensors
         found = torch.ops.jpegrad.native_decode_backward(gradient, flags, chroma_flags, ctx.settings)

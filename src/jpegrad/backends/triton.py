@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from jpegrad import surrogates
 from jpegrad.backends import halves, limits
@@ -161,7 +160,7 @@ class _Jpeg(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @halves.first_derivative
     def backward(ctx: Any, gradient: Tensor) -> Any:
         tables, flags, chroma_flags, *kept = ctx.saved_tensors
         image, sums = torch.ops.jpegrad.triton_jpeg_backward(
@@ -182,7 +181,7 @@ class _Encode(torch.autograd.Function):
         return (*levels, *ratios)
 
     @staticmethod
-    @once_differentiable
+    @halves.first_derivative
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         tables, flags, *ratios = ctx.saved_tensors
         to_coefficients, to_tables = halves.encode_adjoint(
@@ -205,7 +204,7 @@ class _Decode(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @halves.first_derivative
     def backward(ctx: Any, gradient: Tensor) -> Any:
         tables, flags, chroma_flags, *levels = ctx.saved_tensors
         found = torch.ops.jpegrad.triton_decode_backward(gradient, flags, chroma_flags, ctx.settings)

@@ -97,6 +97,12 @@ class SoftCoder : Strips<float> {
     bool reserve(Arena& arena) {
         if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)))) return false;
         steps = arena.take<Steps>(3);
+        // Lanes without a block must hold numbers: their slopes meet gradients of 0.
+        for (int c = 0; c < layout.count; c++) {
+            const Component& k = layout.component[c];
+            const int64_t used = k.block_rows * k.blocks_x * 8;
+            for (int y = 0; y < 8; y++) __builtin_memset(samples[c] + y * k.stride + used, 0, (size_t)(k.stride - used) * 4);
+        }
         return true;
     }
 
