@@ -13,9 +13,7 @@ class StripAdjoint {
         for (int c = 0; c < layout.count; c++) {
             const Component& k = layout.component[c];
             samples[c] = arena.take<float>(8 * k.stride + extra);
-            // Lanes without a block must hold numbers: they are transformed too.
-            int64_t used = k.block_rows * k.blocks_x * 8;
-            for (int y = 0; y < 8; y++) __builtin_memset(samples[c] + y * k.stride + used, 0, (size_t)(k.stride - used) * 4);
+            clear_lanes_without_block(k, samples[c]);
         }
         for (int c = 0; c < 3; c++) gathered[c] = arena.take<float>(row);
         for (int c = 0; c < 2; c++)
@@ -67,8 +65,7 @@ class StripAdjoint {
         if (tables_of >= 0 && (b == tables_of || call.table_stride == 0)) return;
         tables_of = b;
         for (int c = 0; c < layout.count; c++) {
-            int index = c < codec.table_count ? c : codec.table_count - 1;
-            quantizer[c].set(call.tables + b * call.table_stride + 64 * index);
+            quantizer[c].set(table_of(codec, call, b, c));
             slopes[c].set((Slope)codec.slope, codec.slope_parameter[c], quantizer[c].step);
             if (call.table_gradient) table_slopes[c].set((Slope)codec.table_slope, codec.table_parameter[c], quantizer[c].step);
         }
@@ -168,8 +165,7 @@ class StripAdjoint {
 
     template <int KIND> void through_quantizer(int64_t b, int64_t s, int c, bool tables, TableSums& sums) {
         const Component& k = layout.component[c];
-        const int16_t* saved =
-            call.coefficients + ((b * layout.strips + s) * layout.groups + k.first_group) * 64 * LANES;
+        const int16_t* saved = call.coefficients + layout.saved(b, s, c);
         for (int64_t g = 0; g < k.groups; g++) {
             float* p = samples[c] + g * 8 * LANES;
             const int16_t* group = saved + g * 64 * LANES;
@@ -183,7 +179,7 @@ class StripAdjoint {
     // The soft forward has saved its slopes.
     void through_rounding(int64_t b, int64_t s, int c, bool tables, TableSums& sums) {
         const Component& k = layout.component[c];
-        const int64_t first = ((b * layout.strips + s) * layout.groups + k.first_group) * 64 * LANES;
+        const int64_t first = layout.saved(b, s, c);
         for (int64_t g = 0; g < k.groups; g++) {
             const int64_t at = first + g * 64 * LANES;
             GroupSlopes slope;

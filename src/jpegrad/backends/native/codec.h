@@ -89,8 +89,7 @@ class StripCoder : Strips<int16_t> {
     }
 
     int16_t* saved(int64_t b, int64_t s, int c) {
-        int64_t group = (b * layout.strips + s) * layout.groups + layout.component[c].first_group;
-        return call.coefficients ? call.coefficients + group * 64 * LANES : nullptr;
+        return call.coefficients ? call.coefficients + layout.saved(b, s, c) : nullptr;
     }
 
     template <bool SAVE> void code(int64_t b, int64_t s, int c) {

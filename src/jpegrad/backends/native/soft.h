@@ -97,12 +97,7 @@ class SoftCoder : Strips<float> {
     bool reserve(Arena& arena) {
         if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)))) return false;
         steps = arena.take<Steps>(3);
-        // Lanes without a block must hold numbers: their slopes meet gradients of 0.
-        for (int c = 0; c < layout.count; c++) {
-            const Component& k = layout.component[c];
-            const int64_t used = k.block_rows * k.blocks_x * 8;
-            for (int y = 0; y < 8; y++) __builtin_memset(samples[c] + y * k.stride + used, 0, (size_t)(k.stride - used) * 4);
-        }
+        for (int c = 0; c < layout.count; c++) clear_lanes_without_block(layout.component[c], samples[c]);
         return true;
     }
 
@@ -182,7 +177,7 @@ class SoftCoder : Strips<float> {
 
     template <int KIND> void code(int64_t b, int64_t s, int c, bool own) {
         const Component& k = layout.component[c];
-        const int64_t first = ((b * layout.strips + s) * layout.groups + k.first_group) * 64 * LANES;
+        const int64_t first = layout.saved(b, s, c);
         for (int64_t g = 0; g < k.groups; g++) {
             float* p = samples[c] + g * 8 * LANES;
             const int64_t at = first + g * 64 * LANES;

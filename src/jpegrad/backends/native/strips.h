@@ -43,6 +43,10 @@ struct Layout {
         return y % 8 * k.stride + y / 8 * k.blocks_x * 8;
     }
     int64_t rows() const { return 8 * v; }
+    // Where what is saved of a component's coefficients in strip s of image b begins.
+    int64_t saved(int64_t b, int64_t s, int c) const {
+        return ((b * strips + s) * groups + component[c].first_group) * 64 * LANES;
+    }
     bool chroma_needs_neighbours() const { return count == 3 && v == 2 && triangle_applies(h, component[1].width); }
 };
 
@@ -73,6 +77,17 @@ struct Arena {
     static int64_t cost(int64_t count, int64_t element) { return (count * element + 63) / 64 * 64; }
 };
 
+// Lanes without a block must hold numbers: they are transformed too, and what comes out meets gradients of 0.
+static inline void clear_lanes_without_block(const Component& k, float* samples) {
+    const int64_t used = k.block_rows * k.blocks_x * 8;
+    for (int y = 0; y < 8; y++) __builtin_memset(samples + y * k.stride + used, 0, (size_t)(k.stride - used) * 4);
+}
+
+INLINE const double* table_of(const Codec& codec, const Call& call, int64_t b, int c) {
+    int index = c < codec.table_count ? c : codec.table_count - 1;
+    return call.tables + b * call.table_stride + 64 * index;
+}
+
 // The rows of a coder's samples, of type S, and the order in which strips become pixels.
 template <class S> class Strips {
   protected:
@@ -100,10 +115,7 @@ template <class S> class Strips {
         return true;
     }
 
-    const double* table(int64_t b, int c) const {
-        int index = c < codec.table_count ? c : codec.table_count - 1;
-        return call.tables + b * call.table_stride + 64 * index;
-    }
+    const double* table(int64_t b, int c) const { return table_of(codec, call, b, c); }
 
     // Whether image b has other tables than the image before.
     bool next_tables(int64_t b) {
