@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGE := $(BIN)/.installed
 EVERYTHING := $(BIN)/.installed-all
-BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/jpegrad/backends/native/*)
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/jpegrad/backends/native/cpp/*)
 
 .PHONY: demo test test-slow test-gpu fuzz bench paper lint format docs wheel clean
 
@@ -46,7 +46,7 @@ wheel: $(PACKAGE)
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv build dist site src/*.egg-info src/jpegrad/backends/_native.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site src/*.egg-info src/jpegrad/backends/native/_kernel.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv

@@ -27,10 +27,9 @@ ARROWS: dict[str, set[str]] = {
     "files": set(),
     "stages": GROUND,
     "backends.reference": {*GROUND, "stages"},
-    "backends.limits": GROUND,
-    "backends.halves": GROUND,
-    "backends.native": {*GROUND, "backends.halves", "backends.limits"},
-    "backends.triton": {*GROUND, "backends.halves", "backends.limits"},
+    "backends.fused": GROUND,
+    "backends.native": {*GROUND, "backends.fused"},
+    "backends.triton": {*GROUND, "backends.fused"},
     "backends": {*GROUND, "backends.reference", "backends.native", "backends.triton"},
     "codec": {*GROUND, "coefficients", "backends"},
     "rate": {*GROUND, "coefficients", "backends"},
@@ -69,11 +68,10 @@ PUBLIC = {
 
 
 def room(module: str) -> str:
-    """The room of a module by its dotted name below jpegrad: `rate.codes` is in `rate`; a backend's files share
-    its name as a prefix, so `backends.native_abi` is in `backends.native`."""
+    """The room of a module by its dotted name below jpegrad: `rate.codes` is in `rate`; each backend is a room."""
     parts = module.split(".")
     if parts[0] == "backends" and len(parts) > 1:
-        return f"backends.{parts[1].strip('_').partition('_')[0]}"
+        return f"backends.{parts[1]}"
     return parts[0]
 
 

@@ -1,7 +1,7 @@
 """What a call asks for, checked once: every argument of the public functions is validated and resolved here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -27,6 +27,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Matrix = Tensor | Sequence[Sequence[float]]
 Vector = Tensor | Sequence[float]
 Number = TypeVar("Number", int, float)
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 class Color(NamedTuple):
@@ -133,6 +134,13 @@ def blocks(size: tuple[int, int], ratio: tuple[int, int]) -> tuple[int, int]:
 def table_index(component: int, count: int) -> int:
     """Which of ``count`` tables a component uses: two tables are luma and chroma."""
     return min(component, count - 1)
+
+
+def constant_result(function: Call) -> Call:
+    """For torch.compile: a function of constants, to be called and not to be looked into."""
+    # What torch.compiler.assume_constant_result does, but that imports the compiler to do it.
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def constant(value: Number) -> Number:

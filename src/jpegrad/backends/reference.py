@@ -131,3 +131,8 @@ def _decode(
         return (image if spec.forward == "exact" else image.round()).to(torch.uint8)
     low, high = spec.value_range
     return (low + image / 255 * (high - low)).to(dtype)
+
+
+def level_kernels(tensor: Tensor) -> dict[str, Callable[..., Tensor]]:
+    """No functions on levels: their callers are the specification."""
+    return {}

@@ -1,0 +1,135 @@
+"""What a call asks for, as numbers: what kernels are given beside their tensors.
+
+The numbers pass PyTorch's dispatcher as one string, which it takes at once; lists it does not.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jpegrad.spec import SUBSAMPLING, Color, Spec, components, constant, constant_result, conversion
+from jpegrad.surrogates import Component, Formula
+
+ONE = 65536
+"""1 in the fixed point of the colour conversions."""
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """One call. Matrices are rows in succession; the real-valued ones include the value range.
+
+    ``h`` and ``v`` are chroma's subsampling, 1 for gray. The fixed-point biases include the rounding. A surrogate is the
+    name of its formula and, per component, the formula's parameter (of ``gaussian`` the noise in grey levels).
+    """
+
+    h: int
+    v: int
+    soft: bool
+    forward_matrix: tuple[int, ...]
+    forward_bias: tuple[int, ...]
+    inverse_matrix: tuple[int, ...]
+    inverse_bias: tuple[int, ...]
+    forward_real: Numbers
+    inverse_real: Numbers
+    forward_offset: Numbers
+    inverse_offset: Numbers
+    low: float
+    high: float
+    clip_slope: float
+    slope: str
+    slope_parameter: Numbers
+    table_slope: str
+    table_parameter: Numbers
+
+
+@functools.lru_cache(256)
+def parse(settings: str) -> Settings:
+    """The same record for the same string, so that it may key a cache by its identity."""
+    return Settings(**{k: tuple(x) if isinstance(x, list) else x for k, x in json.loads(settings).items()})
+
+
+def formula(function: Any, known: Collection[str]) -> Formula | None:
+    """The function of a surrogate if the kernels know it."""
+    return function if isinstance(function, Formula) and function.name in known else None
+
+
+def settings_of(
+    spec: Spec, channels: int, known: Collection[str], value_range: tuple[float, float] | None = None
+) -> str:
+    """The settings of a call for kernels that know the formulas ``known``; others run outside of them."""
+    color = None if spec.color is None else _frozen(conversion(spec.color))
+    soft = spec.forward == "soft"
+    functions = (spec.surrogate.soft if soft else spec.surrogate.slope, spec.table_surrogate.slope)
+    keys = [_key(formula(function, known)) for function in functions]
+    return _resolve(
+        channels, spec.subsampling, soft, value_range or spec.value_range, spec.clip_slope, color, *keys
+    )
+
+
+def _key(known: Formula | None) -> tuple[str, float]:
+    return ("identity", 0.0) if known is None else (known.name, constant(known.parameter))
+
+
+def _frozen(numbers: Any) -> Any:
+    return tuple(map(_frozen, numbers)) if isinstance(numbers, (tuple, list)) else numbers
+
+
+@constant_result
+def _resolve(*key: Any) -> str:
+    return _computed(*key)
+
+
+@functools.lru_cache(256)
+def _computed(
+    channels: int,
+    subsampling: str,
+    soft: bool,
+    value_range: tuple[float, float],
+    clip_slope: float,
+    color: tuple[Any, Any, Any, Any] | None,
+    slope: tuple[str, float],
+    table_slope: tuple[str, float],
+) -> str:
+    matrix, offset, inverse, decoder_offset = color or conversion(None)
+    planes = components(channels, subsampling, Color(matrix, offset))
+    rounding = (ONE // 2, ONE // 2 - 1, ONE // 2 - 1)
+    fixed_inverse = [[round(x * ONE) for x in row] for row in inverse]
+    low, high = value_range
+    scale = 255 / (high - low)
+    h, v = SUBSAMPLING[subsampling] if channels == 3 else (1, 1)
+    found = Settings(
+        h=h,
+        v=v,
+        soft=soft,
+        forward_matrix=tuple(round(x * ONE) for row in matrix for x in row),
+        forward_bias=tuple(round(o * ONE) + half for o, half in zip(offset, rounding, strict=True)),
+        inverse_matrix=tuple(x for row in fixed_inverse for x in row),
+        inverse_bias=tuple(_floored_bias(row, decoder_offset) for row in fixed_inverse),
+        forward_real=tuple(x * scale for row in matrix for x in row) if channels == 3 else (scale,),
+        inverse_real=tuple(x / scale for row in inverse for x in row) if channels == 3 else (1 / scale,),
+        forward_offset=tuple(offset),
+        inverse_offset=tuple(decoder_offset),
+        low=low,
+        high=high,
+        clip_slope=clip_slope,
+        slope=slope[0],
+        slope_parameter=_parameters(slope, planes),
+        table_slope=table_slope[0],
+        table_parameter=_parameters(table_slope, planes),
+    )
+    return json.dumps(asdict(found))
+
+
+def _floored_bias(row: list[int], offset: Any) -> int:
+    return math.floor(ONE // 2 - sum(m * o for m, o in zip(row, offset, strict=True)))
+
+
+def _parameters(slope: tuple[str, float], planes: tuple[Component, ...]) -> Numbers:
+    name, parameter = slope
+    if name != "gaussian":
+        return (parameter,) * len(planes)
+    return tuple(math.sqrt(plane.noise_variance(parameter)) for plane in planes)
