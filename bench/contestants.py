@@ -97,7 +97,7 @@ def from_tensor(codec: Callable[[np.ndarray], np.ndarray], images: Tensor) -> Te
 
 def into_warm_output(images: Tensor) -> Callable[[], Tensor]:
     """The kernel alone, writing a tensor that is there already."""
-    settings, tables = settings_of(Spec(), 3, kernels.SLOPES), jpegrad.tables.annex_k(QUALITY, dtype=torch.float64)
+    settings, tables = settings_of(Spec(), 3, kernels), jpegrad.tables.annex_k(QUALITY, dtype=torch.float64)
     codec = kernels.codec(3, *images.shape[-2:], 2, parse(settings))
     out = torch.empty_like(images)
     described = {"input": abi.describe(images), "output": abi.describe(out)}

@@ -280,7 +280,7 @@ def test_chroma_clamped_up_to_the_border(width: int) -> None:
     generator = torch.Generator().manual_seed(width)
     red = (torch.rand(4, 24, width, generator=generator) < 0.5).float()
     image, chosen = torch.stack([red, torch.zeros_like(red), 1 - red], 1), spec("4:4:4")
-    settings = settings_of(chosen, 3, kernels.SLOPES)
+    settings = settings_of(chosen, 3, kernels)
     _, (_, clamped, _) = torch.ops.jpegrad.native_jpeg(image, tables(10)[None], settings, True, False)
     assert clamped.any(1).any(0).any(0).all()
     found, expected = (gradients(b, image, tables(10), chosen) for b in (native, reference))

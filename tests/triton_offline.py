@@ -33,7 +33,7 @@ POINTERS = {
 
 
 def settings(spec: Spec, channels: int) -> Settings:
-    return parse(settings_of(spec, channels, kernels.SLOPES))
+    return parse(settings_of(spec, channels, kernels))
 
 
 def without(*names: str) -> dict[str, None]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from jpegrad.spec import Spec, check_image, resolve
+from jpegrad.spec import Spec, check_choice, check_image, check_options, resolve
 
 ORDER = ("triton", "native", "reference")
 """From fastest to slowest; ``"auto"`` takes the first that supports the call."""
@@ -111,7 +111,8 @@ def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str,
     Args:
         image: the image of the call, ``[..., C, H, W]``.
         operation: ``"jpeg"`` or ``"encode"``.
-        options: further arguments of :func:`jpegrad.jpeg`, but for quality and tables.
+        options: further arguments of :func:`jpegrad.jpeg`, but for quality and tables; ``backend`` limits the answer
+            to one.
 
     Returns:
         Per backend its reasons not to run; the first that has none is what ``"auto"`` takes.
@@ -125,5 +126,9 @@ def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str,
         []
     """
     check_image(image)
-    spec = resolve(**options)
-    return {name: reasons(name, operation, image, spec) for name in BACKENDS}
+    check_choice("operation", operation, ("jpeg", "encode"))
+    check_options("explain", options)
+    asked = {name: value for name, value in options.items() if name != "backend"}
+    spec, backend = resolve(**asked), options.get("backend", "auto")
+    names = BACKENDS if backend == "auto" else (backend,)
+    return {name: reasons(name, operation, image, spec) for name in names}

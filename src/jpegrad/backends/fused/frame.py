@@ -8,7 +8,7 @@ from torch import Tensor
 from jpegrad.backends.fused import adjoints, reasons
 from jpegrad.backends.fused.autograd import Decode, Encode, Jpeg, operator
 from jpegrad.backends.fused.operators import Kernels, register
-from jpegrad.backends.fused.settings import formula, settings_of
+from jpegrad.backends.fused.settings import known, settings_of
 from jpegrad.spec import Spec, constant
 
 _GREY = (0.0, 255.0)
@@ -104,13 +104,11 @@ class Fused:
     def _settings(
         self, spec: Spec, channels: int, value_range: tuple[float, float] | None = None
     ) -> str:
-        known = self._kernels.SOFT if spec.forward == "soft" else self._kernels.SLOPES
-        return settings_of(spec, channels, known, value_range)
+        return settings_of(spec, channels, self._kernels, value_range)
 
     def _knows(self, spec: Spec) -> bool:
-        return all(
-            formula(record.slope, self._kernels.SLOPES) for record in (spec.surrogate, spec.table_surrogate)
-        )
+        slopes = (spec.surrogate.slope, spec.table_surrogate.slope)
+        return all(known(slope, self._kernels.SLOPES) for slope in slopes)
 
 
 def _tables(tables: Tensor, lead: torch.Size) -> Tensor:

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from jpegrad.backends.fused.settings import Settings, parse
+from jpegrad.backends.fused.settings import Formulas, Settings, parse
 from jpegrad.spec import Spec, blocks
 
 LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
 
 
-class Kernels(Protocol):
+class Kernels(Formulas, Protocol):
     """What there is to write for a backend made of kernels: a module of six fills, the room that they keep, reasons."""
 
     @property
@@ -27,14 +27,6 @@ class Kernels(Protocol):
     @property
     def KEYS(self) -> Collection[str]:
         """Keys of PyTorch's dispatcher: devices."""
-
-    @property
-    def SLOPES(self) -> Collection[str]:
-        """Names of the formulas whose slopes the kernels evaluate."""
-
-    @property
-    def SOFT(self) -> Collection[str]:
-        """Names of the formulas that the kernels evaluate in the soft forward."""
 
     def reasons(self, operation: str, image: Tensor, spec: Spec) -> list[str]:
         """Why the kernels cannot run a call, beyond what no kernel can."""

@@ -1,13 +1,13 @@
 """What no kernel can run."""
 
 import functools
-from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
-from jpegrad.backends.fused.settings import ONE, formula
+from jpegrad.backends.fused.settings import ONE, Families, known
 from jpegrad.spec import Color, Spec, constant_result, conversion
+
 
 def common_reasons(image: Tensor, spec: Spec) -> list[str]:
     """Reasons in the image's type, in the transforms of torch.func, and in the colour conversion."""
@@ -23,15 +23,18 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
     return found + _color_reasons(spec.color)
 
 
-def soft_reasons(operation: str, spec: Spec, known: Collection[str]) -> list[str]:
+def soft_reasons(operation: str, spec: Spec, families: Families) -> list[str]:
     """Reasons in the soft forward, of which the kernels know some formulas."""
-    if not known:
+    if not families:
         return [f'it computes forward="exact", not {spec.forward!r}']
     found = [] if operation == "jpeg" else [f'with forward="soft" it runs jpeg, not {operation}']
-    soft, slope = (formula(function, known) for function in (spec.surrogate.soft, spec.surrogate.slope))
+    soft = known(spec.surrogate.soft, families)
     if soft is None:
-        found.append(f'with forward="soft" it knows {", ".join(known)}, not {spec.surrogate.name!r}')
-    elif soft.name == "soft_round" and soft.parameter < 0.01:
+        names = ", ".join(families.values())
+        found.append(
+            f'with forward="soft" it knows the soft functions of {names}, and this record has another'
+        )
+    elif soft[0] == "soft_round" and soft[1] < 0.01:
         found.append("float32 does not resolve a soft_round as gentle as this")
     return found
 

@@ -6,12 +6,14 @@ The numbers pass PyTorch's dispatcher as one string, which it takes at once; lis
 import functools
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from jpegrad.spec import SUBSAMPLING, Color, Spec, components, constant, constant_result, conversion
-from jpegrad.surrogates import Component, Formula
+from jpegrad.surrogates import Component, Formula, Rounding
 
 ONE = 65536
 """1 in the fixed point of the colour conversions."""
@@ -52,26 +54,47 @@ def parse(settings: str) -> Settings:
     return Settings(**{k: tuple(x) if isinstance(x, list) else x for k, x in json.loads(settings).items()})
 
 
-def formula(function: Any, known: Collection[str]) -> Formula | None:
-    """The function of a surrogate if the kernels know it."""
-    return function if isinstance(function, Formula) and function.name in known else None
+Families = Mapping[tuple[Callable[..., Tensor], int], str]
+"""The formulas that kernels evaluate, and what they call them."""
+
+
+class Formulas(Protocol):
+    """What kernels evaluate themselves."""
+
+    @property
+    def SLOPES(self) -> Families:
+        """Slopes, of either surrogate."""
+
+    @property
+    def SOFT(self) -> Families:
+        """Smooth functions, in the soft forward; none if they have no soft forward."""
+
+
+def families(named: Iterable[tuple[str, Rounding]]) -> Families:
+    """The families of formulas, by their names in a kernel."""
+    return {function.family: name for name, function in named if isinstance(function, Formula)}
+
+
+def known(function: Rounding, among: Families) -> tuple[str, float] | None:
+    """A kernel's own name of a record's function, and the parameter; None if the kernel has no such formula."""
+    if type(function) is not Formula or function.family not in among:
+        return None
+    return among[function.family], constant(float(function.parameters[0] if function.parameters else 0.0))
 
 
 def settings_of(
-    spec: Spec, channels: int, known: Collection[str], value_range: tuple[float, float] | None = None
+    spec: Spec, channels: int, kernels: Formulas, value_range: tuple[float, float] | None = None
 ) -> str:
-    """The settings of a call for kernels that know the formulas ``known``; others run outside of them."""
+    """The settings of a call; a formula that the kernels do not know runs outside of them, and is the identity here."""
     color = None if spec.color is None else _frozen(conversion(spec.color))
     soft = spec.forward == "soft"
-    functions = (spec.surrogate.soft if soft else spec.surrogate.slope, spec.table_surrogate.slope)
-    keys = [_key(formula(function, known)) for function in functions]
-    return _resolve(
-        channels, spec.subsampling, soft, value_range or spec.value_range, spec.clip_slope, color, *keys
-    )
+    rounding = known(spec.surrogate.soft, kernels.SOFT) if soft else known(spec.surrogate.slope, kernels.SLOPES)
+    keys = rounding or _STRAIGHT, known(spec.table_surrogate.slope, kernels.SLOPES) or _STRAIGHT
+    value_range = value_range or spec.value_range
+    return _resolve(channels, spec.subsampling, soft, value_range, spec.clip_slope, color, *keys)
 
 
-def _key(known: Formula | None) -> tuple[str, float]:
-    return ("identity", 0.0) if known is None else (known.name, constant(known.parameter))
+_STRAIGHT = ("identity", 0.0)
 
 
 def _frozen(numbers: Any) -> Any:

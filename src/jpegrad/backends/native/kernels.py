@@ -6,15 +6,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jpegrad.backends.fused.settings import ONE, Settings
+from jpegrad import surrogates
+from jpegrad.backends.fused.settings import ONE, Settings, families
 from jpegrad.backends.native import abi
 from jpegrad.spec import JFIF, Spec, ceil_div, constant_result
 
 NAME = "native"
 KEYS = ("CPU",)
-SLOPES = ("identity", "cubic", "sin", "fourier", "soft_round", "gaussian", "distortion", "dead_zone")
-"""In the order of the kernel's enum Slope."""
-SOFT = SLOPES
+# In the order of the kernel's enum Slope.
+RECORDS = (
+    surrogates.identity,
+    surrogates.cubic,
+    surrogates.sin,
+    surrogates.fourier,
+    surrogates.soft_round(),
+    surrogates.gaussian(),
+    surrogates.distortion,
+    surrogates.dead_zone,
+)
+"""Records whose formulas the kernel evaluates."""
+SLOPES = families((record.name, record.slope) for record in RECORDS)
+SOFT = families((record.name, record.soft) for record in RECORDS)
+_NAMES = tuple(record.name for record in RECORDS)
 _JFIF_INVERSE = tuple(round(x * ONE) for row in JFIF.inverse or () for x in row)
 
 
@@ -36,8 +49,8 @@ def _missing() -> str:
 def codec(channels: int, height: int, width: int, tables: int, s: Settings) -> abi.Codec:
     """The kernel's structure for images of one size."""
     fields = vars(s) | {
-        "slope": SLOPES.index(s.slope),
-        "table_slope": SLOPES.index(s.table_slope),
+        "slope": _NAMES.index(s.slope),
+        "table_slope": _NAMES.index(s.table_slope),
         "jfif": s.inverse_matrix == _JFIF_INVERSE and s.inverse_offset == JFIF.offset,
     }
     del fields["soft"]

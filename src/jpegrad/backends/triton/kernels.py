@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jpegrad.backends.fused.settings import Settings
+from jpegrad import surrogates
+from jpegrad.backends.fused.settings import Families, Settings, families
 from jpegrad.backends.triton.launch import (
     fixed_rows,
     grid,
@@ -26,19 +27,21 @@ from jpegrad.spec import Spec, constant_result
 NAME = "triton"
 # On the CPU they run under Triton's interpreter.
 KEYS = ("CUDA", "CPU")
-SLOPES = (
-    "identity",
-    "cubic",
-    "sin",
-    "fourier",
-    "soft_round",
-    "gaussian",
-    "table_gaussian",
-    "table_relative",
-    "distortion",
-    "dead_zone",
+RECORDS = (
+    surrogates.identity,
+    surrogates.cubic,
+    surrogates.sin,
+    surrogates.fourier,
+    surrogates.soft_round(),
+    surrogates.gaussian(),
+    surrogates.table_gaussian(),
+    surrogates.table_relative(),
+    surrogates.distortion,
+    surrogates.dead_zone,
 )
-SOFT = ()
+"""Records whose slopes the kernels evaluate, under these names."""
+SLOPES = families((record.name, record.slope) for record in RECORDS)
+SOFT: Families = {}
 
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
