@@ -9,6 +9,7 @@ from torch import Tensor
 from jpegrad import surrogates
 from jpegrad.backends.fused.settings import ONE, Settings, families
 from jpegrad.backends.native import abi
+from jpegrad.inputs import report_range
 from jpegrad.spec import JFIF, Spec, ceil_div, constant_result
 
 NAME = "native"
@@ -59,14 +60,20 @@ def codec(channels: int, height: int, width: int, tables: int, s: Settings) -> a
     )
 
 
-def _invoke(name: str, shape: torch.Size, tables: Tensor | None, s: Settings, **fields: Any) -> None:
-    """Run one function of the kernel over images of a shape."""
+def _invoke(name: str, shape: torch.Size, tables: Tensor | None, s: Settings, **fields: Any) -> int:
+    """Run one function of the kernel over images of a shape; how many samples it read far outside the value range."""
     batch, channels, height, width = shape
     count = 1
     if tables is not None:
         count = tables.shape[-3]
         fields |= table_fields(tables)
-    abi.invoke(name, codec(channels, height, width, count, s), batch, **fields)
+    return abi.invoke(name, codec(channels, height, width, count, s), batch, **fields)
+
+
+def _read(name: str, image: Tensor, tables: Tensor, s: Settings, **fields: Any) -> None:
+    """Run a function that reads an image, and tell the user if it lies far outside its range."""
+    if far := _invoke(name, image.shape, tables, s, input=abi.describe(image), **fields):
+        report_range(image, far, (s.low, s.high))
 
 
 def table_fields(tables: Tensor) -> dict[str, Any]:
@@ -115,8 +122,7 @@ def saved_fields(saved: list[Tensor]) -> dict[str, Any]:
 
 def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
     fields = saved_fields(saved) if saved else {}
-    described = {"input": abi.describe(image), "output": abi.describe(out)}
-    _invoke("soft" if s.soft else "jpeg", image.shape, tables, s, **described, **fields)
+    _read("soft" if s.soft else "jpeg", image, tables, s, output=abi.describe(out), **fields)
 
 
 def jpeg_backward(
@@ -146,10 +152,10 @@ def encode(
     unrounded: list[Tensor],
     flags: Tensor | None,
 ) -> None:
-    fields: dict[str, Any] = {"input": abi.describe(image), "planes": abi.pointers(levels)}
+    fields: dict[str, Any] = {"planes": abi.pointers(levels)}
     if flags is not None:
         fields |= {"ratios": abi.pointers(unrounded), "flags": flags.data_ptr()}
-    _invoke("encode", image.shape, tables, s, **fields)
+    _read("encode", image, tables, s, **fields)
 
 
 def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:
