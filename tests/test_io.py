@@ -238,11 +238,12 @@ def test_like_a_file_whose_tables_exceed_8_bits() -> None:
     assert wide.tables.max() > 255
     image = tensor(picture(20, 30))
     assert np.array_equal(
-        jpegrad.decode(wide, dtype=torch.uint8), pillow_pixels(with_16_bit_tables(pillow(picture(20, 30), quality=10), 7))
+        jpegrad.decode(wide, dtype=torch.uint8),
+        pillow_pixels(with_16_bit_tables(pillow(picture(20, 30), quality=10), 7)),
     )
     for call in (jpegrad.jpeg, jpegrad.encode):
         for like in (wide, dataclasses.replace(wide, metadata=()), wide.detach()):
-            with pytest.raises(ValueError, match="like: expected table entries of at most 255.*got 1785"):
+            with pytest.raises(ValueError, match=r"like: expected table entries of at most 255.*got 1785"):
                 call(image, like=like)
     for size in (jpegrad.bits, jpegrad.rate.breakdown):
         with pytest.raises(ValueError, match="coefficients: expected table entries of at most 255"):
@@ -253,7 +254,9 @@ def test_like_a_file_whose_tables_exceed_8_bits() -> None:
 
 def test_like_a_file_whose_tables_exceed_8_bits_in_a_compiled_function() -> None:
     like = jpegrad.encode(tensor(picture(20, 30)), quality=10)
-    compiled = torch.compile(lambda image, like: jpegrad.jpeg(image, like=like), backend="eager", fullgraph=True)
+    compiled = torch.compile(
+        lambda image, like: jpegrad.jpeg(image, like=like), backend="eager", fullgraph=True
+    )
     image = tensor(picture(20, 30))
     assert torch.equal(compiled(image, like), jpegrad.jpeg(image, 10))
     with pytest.raises(RuntimeError, match="like: expected table entries of at most 255"):
@@ -367,7 +370,15 @@ def test_density_is_carried(tmp_path: Path) -> None:
             assert {name: opened.info[name] for name in expected} == expected
         assert read(written).density == density
         assert jpegrad.bits(dataclasses.replace(made, density=density)) == 8 * len(written)
-    for wrong in ((300, 300), (300, 300, "m"), (-1, 1, ""), (65536, 1, ""), (1.5, 1, "inch"), 300, (True, 1, "")):
+    for wrong in (
+        (300, 300),
+        (300, 300, "m"),
+        (-1, 1, ""),
+        (65536, 1, ""),
+        (1.5, 1, "inch"),
+        300,
+        (True, 1, ""),
+    ):
         with pytest.raises(ValueError, match="density: expected"):
             dataclasses.replace(made, density=wrong)
     rgb = jpegrad.encode(tensor(picture(20, 30)), quality=75, color=RGB, subsampling="4:4:4")

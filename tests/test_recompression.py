@@ -17,7 +17,6 @@ from corpus import (
     pillow,
     pillow_pixels,
     tensor,
-    with_16_bit_tables,
     without,
 )
 from jpegrad.jfif.segments import APP0
@@ -80,7 +79,6 @@ def test_like_takes_no_metadata_but_they_can_be_given() -> None:
     assert coded.metadata == ()
     again = jpegrad.read(jpegrad.to_bytes(dataclasses.replace(coded, metadata=like.metadata)))
     assert again.metadata == like.metadata != ()
-
 
 
 @pytest.mark.parametrize("between", BETWEEN)

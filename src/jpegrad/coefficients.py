@@ -140,7 +140,9 @@ _EXPECTED_8_BITS = (
 
 def _check_density(density: Density) -> None:
     fits = isinstance(density, tuple) and len(density) == 3 and density[2] in UNITS
-    if not fits or any(isinstance(x, bool) or not isinstance(x, int) or not 0 <= x <= 65535 for x in density[:2]):
+    if not fits or any(
+        isinstance(x, bool) or not isinstance(x, int) or not 0 <= x <= 65535 for x in density[:2]
+    ):
         raise ValueError(
             "density: expected (horizontal, vertical, unit), integers 0 to 65535 and one of "
             f"{', '.join(map(repr, UNITS))}; got {density!r}"

@@ -129,7 +129,8 @@ def to_bytes(
         raise ValueError(f"size: expected at most {MAX_SIDE} rows and columns, got {height} × {width}")
     if rgb and coefficients.density != NO_DENSITY:
         raise ValueError(
-            f"density: expected {NO_DENSITY}, because a file of R, G and B has no JFIF header; got {coefficients.density}"
+            f"density: expected {NO_DENSITY}, because files of R, G and B have no JFIF header; "
+            f"got {coefficients.density}"
         )
     at = _flat_index(coefficients, index)
     levels = _levels_at(coefficients, at)

@@ -1,4 +1,4 @@
-"""Pictures of any kind that Pillow opens, as pixels and what a .jpg file carries along: Exif, ICC profile, XMP, comment.
+"""Pictures of any kind that Pillow opens: their pixels, and what a .jpg file carries along (Exif, ICC profile, XMP, …).
 
 Sources: JFIF 1.02; Exif 2.32 4.7; ICC.1:2022 Annex B.4; XMP Specification Part 3, 1.1.3.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from jpegrad.coefficients import NO_DENSITY, Density, Segment
@@ -74,7 +74,9 @@ def load(path: Path, *, upright: bool = False) -> Picture:
 
 def exif_of(metadata: tuple[Segment, ...]) -> bytes | None:
     """The Exif among some segments, as Pillow's ``save`` takes it."""
-    return next((payload for marker, payload in metadata if marker == APP1 and payload.startswith(EXIF)), None)
+    return next(
+        (payload for marker, payload in metadata if marker == APP1 and payload.startswith(EXIF)), None
+    )
 
 
 def icc_of(metadata: tuple[Segment, ...]) -> bytes | None:
@@ -114,7 +116,7 @@ class _WrongDepth(ValueError):
     pass
 
 
-def _check_depth(path: Path, opened: Image.Image) -> None:
+def _check_depth(path: Path, opened: ImageFile.ImageFile) -> None:
     """Raise for samples of which Pillow would keep the upper 8 bits without a word."""
     for tile in opened.tile:
         raw, *rest = tile[3] if isinstance(tile[3], tuple) and tile[3] else (tile[3],)
@@ -154,7 +156,9 @@ def _carried(path: Path, image: Image.Image, changes: list[str]) -> tuple[tuple[
     if len(EXIF + exif) > LONGEST:
         least = Image.Exif()
         least[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
-        changes.append(f"Exif of {len(exif)} bytes, which no segment holds, is left out but for the orientation")
+        changes.append(
+            f"Exif of {len(exif)} bytes, which no segment holds, is left out but for the orientation"
+        )
         exif = least.tobytes().removeprefix(EXIF)
     if exif:
         found.append((APP1, EXIF + exif))
@@ -172,7 +176,9 @@ def _carried(path: Path, image: Image.Image, changes: list[str]) -> tuple[tuple[
         found.append((segments.COM, comment[:LONGEST]))
     gamma = image.info.get("gamma", 1 / 2.2)
     if not profile and "srgb" not in image.info and abs(gamma - 1 / 2.2) > 1e-3:
-        changes.append(f"gamma {gamma:g}, which JPEG cannot say, is left out: the picture will look different")
+        changes.append(
+            f"gamma {gamma:g}, which JPEG cannot say, is left out: the picture will look different"
+        )
     texts = {"XML:com.adobe.xmp", "Raw profile type exif"}
     if set(getattr(image, "text", {})) - texts:
         changes.append("text is left out")

@@ -110,13 +110,13 @@ def size(
     metadata: Metadata = True,
 ) -> None:
     """The exact size of the .jpg, without writing it, for standard and optimised Huffman tables."""
-    for q in quality or [None]:
+    qualities: list[float | None] = [*quality] if quality else [None]
+    for q in qualities:
         _check_options(q, subsampling, tables, like)
     source = read_picture(picture, metadata)
     image = source.pixels
     table = Table("quality", "bytes", "bytes, optimised Huffman", "bits per pixel", "PSNR")
     pixels = image.shape[-2] * image.shape[-1]
-    qualities: list[float | None] = [*quality] if quality else [None]
     for q in qualities:
         coefficients = carrying(_encode(image, q, subsampling, tables, like), source)
         standard, optimised = (_bytes(coefficients, optimize) for optimize in (False, True))

@@ -56,7 +56,7 @@ def check_picture(path: Path, inputs: list[Path | None], force: bool) -> None:
 
 
 def save(path: Path, image: Tensor, source: Picture) -> None:
-    """Write a uint8 picture under a name of :data:`LOSSLESS`, with what its format can carry of the source's metadata."""
+    """Write a uint8 picture with the metadata of its source that the format can carry."""
     kind = LOSSLESS[path.suffix.lower()]
     options: dict[str, object] = {}
     exif, profile = exif_of(source.metadata), icc_of(source.metadata)

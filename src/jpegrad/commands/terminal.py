@@ -9,7 +9,7 @@ console = Console(highlight=False, markup=False)
 
 
 class WrongOption(ValueError):
-    """The value of an option, or two options that do not go together: exit code 2, as for an option that is not there."""
+    """A wrong value of an option, or two that do not go together: exit code 2, as for an unknown option."""
 
     exit_code = 2
 
