@@ -58,12 +58,13 @@ def test_same_view_and_same_colours(
     options = {
         "jpg": {"quality": 95, "xmp": XMP},
         "png": {"pnginfo": text},
-        "tif": {"tiffinfo": {700: XMP}},
+        "tif": {},
         "webp": {"lossless": True, "xmp": XMP},
     }
-    Image.fromarray(uneven()).save(
-        source, FORMATS[suffix], exif=exif(orientation), icc_profile=PROFILE, **options[suffix]
-    )
+    said = exif(orientation)
+    if suffix == "tif":
+        said[700] = XMP
+    Image.fromarray(uneven()).save(source, FORMATS[suffix], exif=said, icc_profile=PROFILE, **options[suffix])
     before = seen(source)
     result = run(command, source, "-o", "out.jpg", *COMMANDS[command])
     assert result.code == 0, result.error
@@ -77,7 +78,7 @@ def test_same_view_and_same_colours(
         assert found[0x010F] == "a maker of phones"
         assert made.size == ((48, 64) if turned and orientation >= 5 else (64, 48))
         if turned:
-            assert made.info.get("xmp", b"Orientation=1").find(b'Orientation="6"') < 0
+            assert b"adobe:ns:meta" in made.info["xmp"] and b'Orientation="6"' not in made.info["xmp"]
         else:
             assert found.get_ifd(0x8769)[0x829A] == 0.005
             assert made.info["xmp"] == XMP

@@ -57,10 +57,6 @@ def main() -> None:
             sys.exit(app(standalone_mode=False))
         except (typer.Abort, KeyboardInterrupt):
             sys.exit(130)
-        except BrokenPipeError:
-            # The reader has seen enough. What is left to write must not fail once more at the end of the program.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
         except Exception as error:
             # Wrong options: an exception of click, or of the copy of it within typer.
             wrong_usage = getattr(error, "format_message", None)
