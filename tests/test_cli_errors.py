@@ -10,7 +10,7 @@ from PIL import Image
 
 import jpegrad
 from command import Run, files
-from corpus import pillow
+from corpus import pillow, with_16_bit_tables
 from jpegrad.cli import main
 
 ERRORS = {
@@ -65,6 +65,40 @@ ERRORS = {
         "error: --target-bytes: expected one that some file meets, got 99 bytes; the nearest has",
         ["tune", "in.png", "-o", "out.jpg", "--target-bytes", "99", "--steps", "0"],
     ),
+    "target 0": (
+        2,
+        "--target-bytes: expected at least 1",
+        ["jpeg", "in.png", "-o", "o.jpg", "--target-bytes", "0"],
+    ),
+    "tune target 0": (
+        2,
+        "--target-bytes: expected at least 1",
+        ["tune", "in.png", "-o", "o.jpg", "--target-bytes", "0"],
+    ),
+    "tune nan": (2, "--bpp: expected more than 0", ["tune", "in.png", "-o", "o.jpg", "--bpp", "nan"]),
+    "tune quality 0": (
+        2,
+        "--like-quality: expected 1 to 100",
+        ["tune", "in.png", "-o", "o.jpg", "--like-quality", "0"],
+    ),
+    "tune steps": (2, "--steps: expected", ["tune", "in.png", "-o", "o.jpg", "--steps", "-1"]),
+    "tune two targets": (
+        2,
+        "expected one target, got --target-bytes and --bpp",
+        ["tune", "in.png", "-o", "o.jpg", "--target-bytes", "9", "--bpp", "1"],
+    ),
+    "device": (2, "device: expected cpu or cuda", ["tune-dataset", ".", "-o", "o.json", "--device", "tpu"]),
+    "study": (2, "study: expected one of", ["bench", "nope"]),
+    "like wide tables": (
+        1,
+        "like: expected table entries of at most 255",
+        ["jpeg", "in.png", "-o", "out.jpg", "--like", "wide.jpg"],
+    ),
+    "size like wide tables": (
+        1,
+        "like: expected table entries of at most 255",
+        ["size", "in.png", "--like", "wide.jpg"],
+    ),
     "tune bits per pixel": (
         1,
         "error: --bpp: expected one that some file meets, got 2 bytes; the nearest has",
@@ -105,6 +139,7 @@ def test_an_error_is_one_line_and_leaves_no_file(
     gray = pillow(png[..., 0])
     (tmp_path / "gray.jpg").write_bytes(gray)
     (tmp_path / "cut.jpg").write_bytes(gray[:-9])
+    (tmp_path / "wide.jpg").write_bytes(with_16_bit_tables(pillow(png, quality=10), scale=7))
     Image.new("RGBA", (4, 4)).save(tmp_path / "clear.png")
     Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
     jpegrad.tables.save(tmp_path / "tables.json", jpegrad.tables.annex_k(50))

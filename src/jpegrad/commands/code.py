@@ -74,6 +74,8 @@ def jpeg(
     pictures.check_picture(output, [picture, like, tables_file], force)
     _check_options(quality, subsampling, tables, like)
     if target_bytes is not None:
+        if target_bytes < 1:
+            raise WrongOption(f"--target-bytes: expected at least 1, got {target_bytes}")
         decided = {"--quality": quality, "--tables": tables, "--like": like}
         both = [option for option, value in decided.items() if value is not None]
         if both:

@@ -26,7 +26,7 @@ from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
 from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress, report
-from jpegrad.tune.dataset import Settings
+from jpegrad.tune.dataset import Settings, as_device
 from jpegrad.tune.descent import Unreachable
 from jpegrad.tune.image import STEPS
 from jpegrad.tune.metrics import ALL
@@ -141,6 +141,7 @@ def tune_dataset(
         check_choice("--metric", metric, tuple(ALL))
         check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
         settings = Settings(steps=steps, batch=batch, crop=crop, seed=seed, subsampling=subsampling)
+        as_device(device)
     learn_folder(folder, output, metric=metric, settings=settings, device=device, force=force)
     say(f"{output}: tables for quality 50; jpegrad jpeg --tables {output} --quality Q scales them")
 
@@ -149,16 +150,23 @@ def _target(
     target_bytes: int | None, bpp: float | None, like_quality: float | None, target_loss: float | None
 ) -> tuple[str, Target]:
     """The option that was given, and what it asks for."""
-    given = {
-        "--target-bytes": None if target_bytes is None else Bytes(target_bytes),
-        "--bpp": None if bpp is None else BitsPerPixel(bpp),
-        "--like-quality": None if like_quality is None else LikeQuality(like_quality),
-        "--target-loss": None if target_loss is None else Loss(target_loss),
+    kinds: dict[str, tuple[Callable[[Any], Target], float | None]] = {
+        "--target-bytes": (Bytes, target_bytes),
+        "--bpp": (BitsPerPixel, bpp),
+        "--like-quality": (LikeQuality, like_quality),
+        "--target-loss": (Loss, target_loss),
     }
-    chosen: dict[str, Target] = {name: target for name, target in given.items() if target is not None}
-    if len(chosen) > 1:
-        raise ValueError(f"expected one target, got {' and '.join(chosen)}")
-    return next(iter(chosen.items()), ("--like-quality", LikeQuality()))
+    given = [option for option, (_, value) in kinds.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"expected one target, got {' and '.join(given)}")
+    if not given:
+        return "--like-quality", LikeQuality()
+    kind, value = kinds[given[0]]
+    try:
+        return given[0], kind(value)
+    except ValueError as error:
+        # The library calls it target or quality.
+        raise ValueError(f"{given[0]}:{str(error).partition(':')[2]}") from None
 
 
 def _carried(source: Picture) -> int:
