@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jpegrad import backends
 from jpegrad.coefficients import Coefficients as Coefficients
+from jpegrad.coefficients import check_8_bit_tables
 from jpegrad.spec import (
     FLOATS,
     FORWARDS,
@@ -54,6 +55,7 @@ def jpeg(
         tables: ``[2, 8, 8]`` (luma, chroma), ``[3, 8, 8]`` or ``[B, 2 or 3, 8, 8]``, in place of ``quality``; natural
             order, used as they are, rounded and clamped to 1…255.
         like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
+            Table entries above 255, which some files have, are an error.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; None is 4:2:0, or that of
             ``like``; gray images ignore it.
         forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued
@@ -189,6 +191,7 @@ def _prepare(
             raise ValueError(
                 f"like: expected {image.shape[-3]} components as the image has, got {like.channels}"
             )
+        check_8_bit_tables("like", like)
         tables, subsampling, color = like.tables, like.subsampling, like.color
     spec = resolve(subsampling=subsampling, color=color, **options)
     return resolve_tables(image, quality, tables, spec), spec
