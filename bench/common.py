@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,7 +30,10 @@ IMAGES = ROOT / "docs" / "images"
 CHECKOUT = COMPARISON.exists()
 # An installed package writes into the working directory.
 RESULTS = ROOT / "bench" / "results" if CHECKOUT else Path("bench", "results")
-PACKAGES = ("jpegrad", "torch", "numpy", "pillow", "opencv-python-headless", "kornia", "scikit-image")
+PACKAGES = (
+    *("jpegrad", "torch", "numpy", "pillow", "opencv-python-headless", "kornia", "scikit-image", "triton"),
+    *("jpeglib", "simplejpeg", "scipy", "torchmetrics", "efficientnet_lite_pytorch"),
+)
 
 BINS = {"1–10": (1, 10), "11–25": (11, 25), "26–50": (26, 50), "51–75": (51, 75), "76–99": (76, 99)}
 
@@ -136,30 +140,59 @@ def versions() -> dict[str, str]:
 class Results:
     """The cells of one study in one JSON file, written after each so that an interrupted run goes on.
 
-    A file made with other settings is not continued: its cells would not be comparable.
+    A file made with other settings or versions is not continued: its cells would not be comparable. It is set aside
+    under its name with `.old` at the end, and a line on the error stream says why.
 
     Args:
         path: The JSON file.
         settings: Everything a cell depends on besides its own key: images, seed, sizes.
+        made_by: Versions of the packages; None takes those that are installed.
+
+    Raises:
+        ValueError: The file is not one of results.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, path: Path, settings: dict[str, Any], made_by: dict[str, str] | None = None) -> None:
         self.path = path
         self.settings = json.loads(json.dumps(settings))
+        self.versions = versions() if made_by is None else made_by
         self.cells: dict[str, Any] = {}
-        if path.exists():
+        self.old = False
+        if not path.exists():
+            return
+        try:
             stored = json.loads(path.read_text())
-            if stored["settings"] == self.settings:
-                self.cells = stored["cells"]
+            found = {name: dict(stored[name]) for name in ("versions", "settings", "cells")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: expected results of a study ({error})") from None
+        differing = _differing(found["versions"], self.versions) or _differing(
+            found["settings"], self.settings
+        )
+        if differing:
+            self.old = True
+            print(f"{path}: computed anew, because it was made with {differing}", file=sys.stderr)
+        else:
+            self.cells = found["cells"]
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         return [key for key in keys if key not in self.cells]
 
     def add(self, key: str, cell: Any) -> None:
         self.cells[key] = cell
-        head = json.dumps({"versions": versions(), "settings": self.settings}, indent=1).removesuffix("\n}")
+        if self.old:
+            self.path.replace(self.path.with_name(self.path.name + ".old"))
+            self.old = False
+        head = json.dumps({"versions": self.versions, "settings": self.settings}, indent=1).removesuffix(
+            "\n}"
+        )
         lines = (f"  {json.dumps(name)}: {json.dumps(one)}" for name, one in self.cells.items())
         write_whole(self.path, head + ',\n "cells": {\n' + ",\n".join(lines) + "\n }\n}\n")
+
+
+def _differing(found: dict[str, Any], now: dict[str, Any]) -> str:
+    """Where two records of the same kind differ, in words; nothing if they do not."""
+    names = [name for name in {**found, **now} if found.get(name) != now.get(name)]
+    return ", ".join(f"{name} {found.get(name, 'missing')}, now {now.get(name, 'missing')}" for name in names)
 
 
 def track(keys: Sequence[str], description: str) -> Iterable[str]:

@@ -15,7 +15,10 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import hashlib
 import os
+import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -133,6 +136,26 @@ def scan(shape: tuple[int, ...], pictures: list[Tensor], clock: Callable[[], flo
         for huffman in ("default", "optimized")
     ]
     return race(contestants, 7, clock)
+
+
+def machine() -> dict[str, Any]:
+    """What speed depends on besides the versions of packages: the processor, threads, and the kernels as built."""
+    kernels = Path(jpegrad.__file__).with_name("backends").glob("_native.*")
+    built = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(kernels))).hexdigest()[:12]
+    models = re.findall(r"^model name\s*: (.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return {
+        "cpus": os.cpu_count(),
+        "cpu": models[0] if models else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "kernels": built,
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
 
 
 def key_of(shape: tuple[int, ...], kind: str, fresh: bool = False) -> str:
@@ -268,7 +291,7 @@ def main() -> None:
         keep_freed_memory()
     rounds = 3 if arguments.quick else arguments.rounds
     settings = {"quality": QUALITY, "subsampling": "4:2:0", "rounds": rounds, "clock": arguments.clock}
-    results = Results(arguments.out, {**settings, "cpus": os.cpu_count()})
+    results = Results(arguments.out, {**settings, **machine()})
     shapes = SHAPES[:3] if arguments.quick else SHAPES[3:] if fresh else SHAPES
     wanted = {key_of(shape, kind, fresh): (shape, kind) for shape in shapes for kind in ("F", "F+B")}
     for key in track(results.missing(wanted), "speed"):

@@ -21,6 +21,7 @@ COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 class Toy:
     """The reference, for gray images only; it notes what it was asked."""
 
+    watches_range = False
     encode, decode = staticmethod(reference.encode), staticmethod(reference.decode)
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from baselines.fsa import pillow
-from bench import ablate, attack, classifiers, common, forward, gradient, paper, prefilter, recover
+from bench import ablate, attack, classifiers, common, forward, gradient, paper, prefilter, recover, speed
 from bench.recover import annealed, descend
 from bench.truth import Estimate, agreement, file_with_tables, quality_slope, smoothed_gradient, table_slopes
 from jpegrad import tables
@@ -31,6 +31,47 @@ def test_results_go_on_where_they_stopped(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["versions"]["torch"]
     assert common.Results(path, {"seed": 1, "sizes": (1, 2)}).cells == {}
     assert [file.name for file in tmp_path.iterdir()] == ["study.json"]
+
+
+@pytest.mark.parametrize("change", ["another torch", "a package added", "a package removed"])
+def test_results_belong_to_the_versions_that_made_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    path = tmp_path / "study.json"
+    common.Results(path, {"seed": 0}).add("a", 1)
+    now = common.versions()
+    others = {
+        "another torch": {**now, "torch": "1.0"},
+        "a package added": {**now, "simplejpeg": "99"},
+        "a package removed": {name: each for name, each in now.items() if name != "numpy"},
+    }[change]
+    monkeypatch.setattr(common, "versions", lambda: others)
+    later = common.Results(path, {"seed": 0})
+    assert later.cells == {} and later.missing(["a"]) == ["a"]
+    assert re.search(r"study\.json: computed anew.*(torch|simplejpeg|numpy)", capsys.readouterr().err)
+    # Nothing is lost before there is something new, nor then.
+    before = path.read_text()
+    later.add("a", 2)
+    assert json.loads(path.read_text())["cells"] == {"a": 2}
+    assert json.loads(path.read_text())["versions"] == others
+    assert (tmp_path / "study.json.old").read_text() == before
+    assert common.Results(path, {"seed": 0}).cells == {"a": 2}
+
+
+def test_speed_belongs_to_a_machine_and_its_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = speed.machine()
+    assert here == speed.machine() and here["cpus"] == os.cpu_count()
+    monkeypatch.setattr(speed.jpegrad, "__file__", str(tmp_path / "__init__.py"))
+    assert speed.machine()["kernels"] != here["kernels"]
+
+
+@pytest.mark.parametrize("text", ["notes", "[1, 2]", '{"name": "something"}'])
+def test_a_file_that_holds_no_results_stays(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "package.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"package\.json: expected results of a study"):
+        common.Results(path, {})
+    assert path.read_text() == text
 
 
 def test_publish_replaces_one_section(tmp_path: Path) -> None:
@@ -327,7 +368,8 @@ def test_the_published_tables_are_those_of_the_results(study: str) -> None:
     path = common.RESULTS / f"{study}.json"
     if not path.exists():
         pytest.skip(f"no results of {study}")
-    results = common.Results(path, json.loads(path.read_text())["settings"])
+    stored = json.loads(path.read_text())
+    results = common.Results(path, stored["settings"], stored["versions"])
     assert STUDIES[study](results) in common.COMPARISON.read_text()
 
 

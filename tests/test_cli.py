@@ -257,7 +257,7 @@ def test_help_describes_every_option(command: str) -> None:
 
 
 def test_the_installed_command(tmp_path: Path, png: np.ndarray) -> None:
-    command = [sys.executable, "-c", "from jpegrad.cli import main; main()"]
+    command = [sys.executable, "-c", "from _jpegrad_command import main; main()"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -266,7 +266,7 @@ def test_the_installed_command(tmp_path: Path, png: np.ndarray) -> None:
         )
 
     wrong = call("jpeg", "in.png", "-o", "out.jpg", "-q", "101")
-    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
     assert re.fullmatch(r"error: quality: expected 1 to 100, got 101[^\n]*\n", wrong.stderr)
     right = call("jpeg", "in.png", "-o", "out.jpg", "-q", "100")
     assert (right.returncode, right.stderr) == (0, "")

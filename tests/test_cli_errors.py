@@ -10,7 +10,7 @@ from PIL import Image
 
 import jpegrad
 from command import Run, files
-from corpus import pillow
+from corpus import pillow, with_16_bit_tables
 from jpegrad.cli import main
 
 ERRORS = {
@@ -27,29 +27,29 @@ ERRORS = {
         "expected 8-bit RGB or gray, got 16 bits per sample",
         ["jpeg", "deep.png", "-o", "out.jpg"],
     ),
-    "suffix": (1, "output: expected a name that ends in .jpg", ["jpeg", "in.png", "-o", "out.gif"]),
-    "no suffix": (1, "output: expected a name that ends in .jpg", ["jpeg", "in.png", "-o", "out"]),
+    "suffix": (2, "--output: expected a name that ends in .jpg", ["jpeg", "in.png", "-o", "out.gif"]),
+    "no suffix": (2, "--output: expected a name that ends in .jpg", ["jpeg", "in.png", "-o", "out"]),
     "no folder": (1, "nowhere", ["jpeg", "in.png", "-o", "nowhere/out.jpg"]),
-    "quality 0": (1, "quality: expected 1 to 100, got 0", ["jpeg", "in.png", "-o", "out.jpg", "-q", "0"]),
+    "quality 0": (2, "quality: expected 1 to 100, got 0", ["jpeg", "in.png", "-o", "out.jpg", "-q", "0"]),
     "quality nan": (
-        1,
+        2,
         "quality: expected 1 to 100, got nan",
         ["jpeg", "in.png", "-o", "out.jpg", "-q", "nan"],
     ),
     "quality x": (2, "'--quality'", ["jpeg", "in.png", "-o", "out.jpg", "-q", "high"]),
     "subsampling": (
-        1,
+        2,
         "--subsampling: expected one of",
         ["jpeg", "in.png", "-o", "o.jpg", "--subsampling", "420"],
     ),
     "both": (
-        1,
-        "like: expected without quality",
+        2,
+        "--like: expected without --quality",
         ["jpeg", "in.png", "-o", "out.jpg", "-q", "5", "--like", "gray.jpg"],
     ),
     "like and mode": (
-        1,
-        "like: expected without subsampling",
+        2,
+        "--like: expected without --subsampling",
         ["jpeg", "in.png", "-o", "out.jpg", "--like", "gray.jpg", "--subsampling", "4:2:0"],
     ),
     "like gray": (1, "like: expected 3 components", ["jpeg", "in.png", "-o", "o.jpg", "--like", "gray.jpg"]),
@@ -64,6 +64,40 @@ ERRORS = {
         1,
         "error: --target-bytes: expected one that some file meets, got 99 bytes; the nearest has",
         ["tune", "in.png", "-o", "out.jpg", "--target-bytes", "99", "--steps", "0"],
+    ),
+    "target 0": (
+        2,
+        "--target-bytes: expected at least 1",
+        ["jpeg", "in.png", "-o", "o.jpg", "--target-bytes", "0"],
+    ),
+    "tune target 0": (
+        2,
+        "--target-bytes: expected at least 1",
+        ["tune", "in.png", "-o", "o.jpg", "--target-bytes", "0"],
+    ),
+    "tune nan": (2, "--bpp: expected more than 0", ["tune", "in.png", "-o", "o.jpg", "--bpp", "nan"]),
+    "tune quality 0": (
+        2,
+        "--like-quality: expected 1 to 100",
+        ["tune", "in.png", "-o", "o.jpg", "--like-quality", "0"],
+    ),
+    "tune steps": (2, "--steps: expected", ["tune", "in.png", "-o", "o.jpg", "--steps", "-1"]),
+    "tune two targets": (
+        2,
+        "expected one target, got --target-bytes and --bpp",
+        ["tune", "in.png", "-o", "o.jpg", "--target-bytes", "9", "--bpp", "1"],
+    ),
+    "device": (2, "device: expected cpu or cuda", ["tune-dataset", ".", "-o", "o.json", "--device", "tpu"]),
+    "study": (2, "study: expected one of", ["bench", "nope"]),
+    "like wide tables": (
+        1,
+        "like: expected table entries of at most 255",
+        ["jpeg", "in.png", "-o", "out.jpg", "--like", "wide.jpg"],
+    ),
+    "size like wide tables": (
+        1,
+        "like: expected table entries of at most 255",
+        ["size", "in.png", "--like", "wide.jpg"],
     ),
     "tune bits per pixel": (
         1,
@@ -81,7 +115,7 @@ ERRORS = {
         ["jpeg", "in.png", "-o", "o.jpg", "--target-bytes", "99"],
     ),
     "target and quality": (
-        1,
+        2,
         "--target-bytes: expected without --quality",
         ["jpeg", "in.png", "-o", "out.jpg", "--target-bytes", "9999", "-q", "50"],
     ),
@@ -92,7 +126,7 @@ ERRORS = {
     "inspect no jpeg": (1, "in.png: not a JPEG file", ["inspect", "in.png"]),
     "inspect nothing": (1, "nope.jpg", ["inspect", "nope.jpg"]),
     "inspect cut": (1, "cut.jpg: truncated", ["inspect", "cut.jpg"]),
-    "plot suffix": (1, "--plot: expected a name", ["inspect", "gray.jpg", "--plot", "plot.jpg"]),
+    "plot suffix": (2, "--plot: expected a name", ["inspect", "gray.jpg", "--plot", "plot.jpg"]),
 }
 
 
@@ -105,6 +139,7 @@ def test_an_error_is_one_line_and_leaves_no_file(
     gray = pillow(png[..., 0])
     (tmp_path / "gray.jpg").write_bytes(gray)
     (tmp_path / "cut.jpg").write_bytes(gray[:-9])
+    (tmp_path / "wide.jpg").write_bytes(with_16_bit_tables(pillow(png, quality=10), scale=7))
     Image.new("RGBA", (4, 4)).save(tmp_path / "clear.png")
     Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
     jpegrad.tables.save(tmp_path / "tables.json", jpegrad.tables.annex_k(50))
@@ -127,9 +162,13 @@ def test_a_picture_too_large_for_pillow_is_an_error_too(
 
 
 def test_an_error_leaves_the_old_file(run: Run, png: np.ndarray, tmp_path: Path) -> None:
-    (tmp_path / "out.jpg").write_bytes(b"old")
-    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 0).code == 1
-    assert (tmp_path / "out.jpg").read_bytes() == b"old"
+    old = pillow(png[:8])
+    (tmp_path / "out.jpg").write_bytes(old)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "in.png").read_bytes()[:2000])
+    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 0).code == 2
+    assert run("jpeg", "cut.png", "-o", "out.jpg").code == 1
+    assert (tmp_path / "out.jpg").read_bytes() == old
+    (tmp_path / "cut.png").unlink()
     assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 1).code == 0
     assert (tmp_path / "out.jpg").read_bytes() == pillow(png, quality=1)
     assert files(tmp_path) == {"in.png", "out.jpg"}

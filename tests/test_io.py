@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import jpegrad
-from corpus import COMMENT, EXIF, ICC, libjpeg, noise, opencv, picture, pillow, pillow_pixels, tensor
+from corpus import (
+    COMMENT,
+    EXIF,
+    ICC,
+    libjpeg,
+    noise,
+    opencv,
+    picture,
+    pillow,
+    pillow_pixels,
+    tensor,
+    with_16_bit_tables,
+)
 from jpegrad.io import read, to_bytes, write
 from jpegrad.jfif import JPEGError
 from jpegrad.spec import JFIF, RGB, SUBSAMPLING, Color
@@ -29,7 +42,8 @@ def same(a: jpegrad.Coefficients, b: jpegrad.Coefficients) -> bool:
     return (
         all(torch.equal(x, y) for x, y in zip(a.levels, b.levels, strict=True))
         and torch.equal(a.tables, b.tables)
-        and (a.size, a.subsampling, a.color, a.metadata) == (b.size, b.subsampling, b.color, b.metadata)
+        and (a.size, a.subsampling, a.color, a.metadata, a.density)
+        == (b.size, b.subsampling, b.color, b.metadata, b.density)
     )
 
 
@@ -204,6 +218,51 @@ def test_batches_are_indexed_flat() -> None:
         to_bytes(coefficients, 1.0)  # type: ignore[arg-type]
 
 
+def test_a_batch_needs_an_index_and_a_single_image_none(tmp_path: Path) -> None:
+    single = jpegrad.encode(tensor(noise(20, 24)), quality=40)
+    expected = pillow(noise(20, 24), quality=40)
+    for lead in ((), (1,), (1, 1)):
+        one = jpegrad.encode(tensor(noise(20, 24)).reshape(*lead, 3, 20, 24), quality=40)
+        assert to_bytes(one) == to_bytes(single) == expected
+    for count in (0, 2):
+        several = jpegrad.encode(torch.zeros(count, 3, 16, 16), quality=40)
+        with pytest.raises(ValueError, match=f"index: expected which image of the batch of {count}"):
+            to_bytes(several)
+        with pytest.raises(ValueError, match="index"):
+            write(tmp_path / "several.jpg", several)
+    assert not list(tmp_path.iterdir())
+
+
+def test_like_a_file_whose_tables_exceed_8_bits() -> None:
+    wide = read(with_16_bit_tables(pillow(picture(20, 30), quality=10), scale=7))
+    assert wide.tables.max() > 255
+    image = tensor(picture(20, 30))
+    assert np.array_equal(
+        jpegrad.decode(wide, dtype=torch.uint8),
+        pillow_pixels(with_16_bit_tables(pillow(picture(20, 30), quality=10), 7)),
+    )
+    for call in (jpegrad.jpeg, jpegrad.encode):
+        for like in (wide, dataclasses.replace(wide, metadata=()), wide.detach()):
+            with pytest.raises(ValueError, match=r"like: expected table entries of at most 255.*got 1785"):
+                call(image, like=like)
+    for size in (jpegrad.bits, jpegrad.rate.breakdown):
+        with pytest.raises(ValueError, match="coefficients: expected table entries of at most 255"):
+            size(wide)
+    legal = dataclasses.replace(wide, tables=jpegrad.tables.legal(wide.tables))
+    assert jpegrad.jpeg(image, like=legal).shape == image.shape
+
+
+def test_like_a_file_whose_tables_exceed_8_bits_in_a_compiled_function() -> None:
+    like = jpegrad.encode(tensor(picture(20, 30)), quality=10)
+    compiled = torch.compile(
+        lambda image, like: jpegrad.jpeg(image, like=like), backend="eager", fullgraph=True
+    )
+    image = tensor(picture(20, 30))
+    assert torch.equal(compiled(image, like), jpegrad.jpeg(image, 10))
+    with pytest.raises(RuntimeError, match="like: expected table entries of at most 255"):
+        compiled(image, dataclasses.replace(like, tables=7 * like.tables))
+
+
 @pytest.mark.parametrize("value", [1.5, float("nan"), float("inf"), 1e6, 1024.0, -1024.0])
 def test_levels_that_no_baseline_file_can_hold(value: float) -> None:
     coefficients = jpegrad.encode(torch.rand(3, 16, 16), quality=75)
@@ -268,6 +327,63 @@ def test_sources(tmp_path: os.PathLike[str]) -> None:
         assert all(same(read(source), expected) for source in sources)
     with pytest.raises(FileNotFoundError):
         read(os.path.join(tmp_path, "none.jpg"))
+
+
+def test_write_takes_file_objects(tmp_path: Path) -> None:
+    coefficients = jpegrad.encode(tensor(picture(20, 30)), quality=75)
+    buffer = io.BytesIO()
+    write(buffer, coefficients, huffman="optimized")
+    assert buffer.getvalue() == to_bytes(coefficients, huffman="optimized")
+    with open(tmp_path / "any name", "wb") as file:
+        write(file, coefficients)
+    assert (tmp_path / "any name").read_bytes() == to_bytes(coefficients)
+    for wrong in (io.StringIO(), 17, None):
+        with pytest.raises(TypeError, match="target: expected a path or a binary file object"):
+            write(wrong, coefficients)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["x.png", "x", "x.jpg.txt", ".jpg"])
+def test_write_refuses_the_name_of_another_kind(tmp_path: Path, name: str) -> None:
+    coefficients = jpegrad.encode(tensor(picture(20, 30)), quality=75)
+    with pytest.raises(ValueError, match=rf"target: expected a name that ends in .jpg, .* got .*{name}"):
+        write(tmp_path / name, coefficients)
+    assert not list(tmp_path.iterdir())
+    for suffix in (".jpg", ".JPEG", ".jpe", ".jfif"):
+        write(tmp_path / f"x{suffix}", coefficients)
+
+
+def test_density_is_carried(tmp_path: Path) -> None:
+    for dpi in ((300, 300), (72, 144)):
+        data = pillow(picture(20, 30), dpi=dpi)
+        found = read(data)
+        assert found.density == (*dpi, "inch")
+        assert to_bytes(found) == data
+    made = jpegrad.encode(tensor(picture(20, 30)), quality=75)
+    assert made.density == (1, 1, "") and to_bytes(made) == pillow(picture(20, 30))
+    for density, expected in {
+        (118, 118, "cm"): {"jfif_unit": 2, "jfif_density": (118, 118)},
+        (4, 3, ""): {"jfif_unit": 0, "jfif_density": (4, 3)},
+        (0, 65535, "inch"): {"jfif_unit": 1, "jfif_density": (0, 65535)},
+    }.items():
+        written = to_bytes(dataclasses.replace(made, density=density))
+        with Image.open(io.BytesIO(written)) as opened:
+            assert {name: opened.info[name] for name in expected} == expected
+        assert read(written).density == density
+        assert jpegrad.bits(dataclasses.replace(made, density=density)) == 8 * len(written)
+    for wrong in (
+        (300, 300),
+        (300, 300, "m"),
+        (-1, 1, ""),
+        (65536, 1, ""),
+        (1.5, 1, "inch"),
+        300,
+        (True, 1, ""),
+    ):
+        with pytest.raises(ValueError, match="density: expected"):
+            dataclasses.replace(made, density=wrong)
+    rgb = jpegrad.encode(tensor(picture(20, 30)), quality=75, color=RGB, subsampling="4:4:4")
+    with pytest.raises(ValueError, match="density"):
+        to_bytes(dataclasses.replace(rgb, density=(300, 300, "inch")))
 
 
 def test_write_replaces_the_file_and_leaves_nothing_behind(tmp_path: os.PathLike[str]) -> None:

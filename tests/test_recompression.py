@@ -17,7 +17,6 @@ from corpus import (
     pillow,
     pillow_pixels,
     tensor,
-    with_16_bit_tables,
     without,
 )
 from jpegrad.jfif.segments import APP0
@@ -80,13 +79,6 @@ def test_like_takes_no_metadata_but_they_can_be_given() -> None:
     assert coded.metadata == ()
     again = jpegrad.read(jpegrad.to_bytes(dataclasses.replace(coded, metadata=like.metadata)))
     assert again.metadata == like.metadata != ()
-
-
-def test_like_entries_of_16_bits_counts_as_255() -> None:
-    like = jpegrad.read(with_16_bit_tables(pillow(noise(9, 9), quality=10), scale=7))
-    assert like.tables.max() > 255
-    coded = jpegrad.encode(tensor(picture(20, 30)), like=like)
-    assert torch.equal(coded.tables, like.tables.clamp(max=255))
 
 
 @pytest.mark.parametrize("between", BETWEEN)

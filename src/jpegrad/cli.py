@@ -2,8 +2,9 @@
 
 import os
 import sys
+import warnings
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -49,19 +50,29 @@ app.command("bench", context_settings=REST)(bench.bench)
 
 
 def main() -> None:
-    """Run the command line; errors are one line."""
-    try:
-        sys.exit(app(standalone_mode=False))
-    except typer.Abort:
-        sys.exit(130)
-    except Exception as error:
-        # Wrong options: an exception of click, or of the copy of it within typer.
-        wrong_usage = getattr(error, "format_message", None)
-        known = wrong_usage is not None or isinstance(error, (ValueError, TypeError, OSError))
-        if not known or os.environ.get("JPEGRAD_TRACEBACK"):
-            raise
-        message = " ".join((wrong_usage() if wrong_usage else str(error)).split())
-        # Without arguments there is the help, and no message.
-        if message:
-            Console(stderr=True).print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
-        sys.exit(getattr(error, "exit_code", 1))
+    """Run the command line; errors and warnings are one line each."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        try:
+            sys.exit(app(standalone_mode=False))
+        except (typer.Abort, KeyboardInterrupt):
+            sys.exit(130)
+        except Exception as error:
+            # Wrong options: an exception of click, or of the copy of it within typer.
+            wrong_usage = getattr(error, "format_message", None)
+            known = wrong_usage is not None or isinstance(error, (ValueError, TypeError, OSError))
+            if not known or os.environ.get("JPEGRAD_TRACEBACK"):
+                raise
+            # Without arguments there is the help, and no message.
+            if message := wrong_usage() if wrong_usage else str(error):
+                _line("error: ", message)
+            sys.exit(getattr(error, "exit_code", 1))
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    _line("warning: ", str(message))
+
+
+def _line(kind: str, message: str) -> None:
+    text = Text.assemble((kind, "bold red"), " ".join(message.split()))
+    Console(stderr=True).print(text, soft_wrap=True)

@@ -4,7 +4,6 @@ The one rule: the forward value is what a real encoder and decoder (libjpeg-turb
 slope.
 """
 
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from jpegrad import arguments, backends, inputs
 from jpegrad.coefficients import Coefficients as Coefficients
+from jpegrad.coefficients import check_8_bit_tables
 from jpegrad.spec import (
     FLOATS,
     FORWARDS,
@@ -61,6 +61,7 @@ def jpeg(
             ``[8, 8]`` or ``[1, 8, 8]`` serves all components. Natural order, used as they are, rounded and clamped to
             1…255; NaN makes its image NaN.
         like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
+            Table entries above 255, which some files have, are an error.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; None is 4:2:0, or that of
             ``like``; gray images ignore it.
         forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued
@@ -222,6 +223,7 @@ def _prepare(
             raise ValueError(f"like: expected without {', '.join(both)}, which it decides; got both")
         if like.channels != count:
             raise ValueError(f"like: expected {count} components as the image has, got {like.channels}")
+        check_8_bit_tables("like", like)
         tables, subsampling, color = like.tables, like.subsampling, like.color
     spec = resolve(subsampling=subsampling, color=color, **options)
     check_channels(spec.value_range, image.shape[-3])
@@ -244,10 +246,10 @@ def _shown(image: Tensor, spec: Spec) -> tuple[Tensor, Spec]:
     return inputs.to_grey(image, spec.value_range, spec.rounding, spec.forward), inner
 
 
-def _backend(name: str, operation: str, image: Tensor, spec: Spec) -> ModuleType:
+def _backend(name: str, operation: str, image: Tensor, spec: Spec) -> backends.Backend:
     """The backend of a call on an image; where no kernel counts the numbers outside the range, look at them here."""
     found = backends.select(name, operation, image, spec)
-    if found is not backends.native:
+    if not found.watches_range:
         inputs.watch_range(image, spec.value_range)
     return found
 

@@ -8,6 +8,10 @@ from torch import Tensor
 from jpegrad.spec import SUBSAMPLING, Color, blocks, check_choice, ratios
 
 Segment = tuple[int, bytes]
+Density = tuple[int, int, str]
+UNITS = ("", "inch", "cm")
+"""Of a density, by JFIF's number; without a unit the density is a ratio of a pixel's sides."""
+NO_DENSITY: Density = (1, 1, "")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,6 +30,8 @@ class Coefficients:
         forward: ``"exact"`` or ``"soft"``, likewise.
         clip_slope: slope outside the decoder's clamps, likewise.
         metadata: marker segments to carry along, (marker, payload).
+        density: (horizontal, vertical, unit) of the pixels: ``(300, 300, "inch")``, or per ``"cm"``; without a unit,
+            ``(1, 1, "")``, a ratio. Integers 0…65535.
 
     ``unrounded`` holds coefficient / table entry before rounding, with a slope-1 graph to image and tables, if
     ``encode`` ran with gradients; ``dataclasses.replace`` drops it, so that edited levels never meet stale ones.
@@ -52,6 +58,7 @@ class Coefficients:
     forward: str = "exact"
     clip_slope: float = 0.0
     metadata: tuple[Segment, ...] = ()
+    density: Density = NO_DENSITY
     unrounded: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +82,7 @@ class Coefficients:
                     f"levels[{i}]: expected leading dimensions {list(self.batch_shape)} as of levels[0], "
                     f"got {list(level.shape[:-4])}"
                 )
+        _check_density(self.density)
         _check_real("tables", self.tables)
         counts = (1, 2, 3) if len(self.levels) == 1 else (2, 3)
         if self.tables.ndim < 3 or self.tables.shape[-2:] != (8, 8) or self.tables.shape[-3] not in counts:
@@ -103,6 +111,42 @@ class Coefficients:
     def detach(self) -> "Coefficients":
         """The same coefficients without a graph."""
         return replace(self, levels=tuple(x.detach() for x in self.levels), tables=self.tables.detach())
+
+
+def check_8_bit_tables(argument: str, coefficients: Coefficients) -> None:
+    """Raise if a table entry does not fit into 8 bits, as those of a file that was read may.
+
+    Tables on another device than the CPU are looked at once for each record, because the device has to be waited for.
+    """
+    tables = coefficients.tables.detach()
+    if torch.compiler.is_compiling():
+        torch._assert_async((tables < _BEYOND_8_BITS).all(), f"{argument}: {_EXPECTED_8_BITS}")
+        return
+    known = tables.device.type != "cpu" and vars(coefficients).get("_has_8_bit_tables", False)
+    if known or torch._C._functorch.is_functorch_wrapped_tensor(tables) or not tables.numel():
+        return
+    largest = tables.max().item()
+    if largest >= _BEYOND_8_BITS:
+        raise ValueError(f"{argument}: {_EXPECTED_8_BITS}; got {largest:g}")
+    object.__setattr__(coefficients, "_has_8_bit_tables", True)
+
+
+_BEYOND_8_BITS = 255.5
+_EXPECTED_8_BITS = (
+    "expected table entries of at most 255, because no baseline file holds larger ones "
+    "(jpegrad.tables.legal clamps them)"
+)
+
+
+def _check_density(density: Density) -> None:
+    fits = isinstance(density, tuple) and len(density) == 3 and density[2] in UNITS
+    if not fits or any(
+        isinstance(x, bool) or not isinstance(x, int) or not 0 <= x <= 65535 for x in density[:2]
+    ):
+        raise ValueError(
+            "density: expected (horizontal, vertical, unit), integers 0 to 65535 and one of "
+            f"{', '.join(map(repr, UNITS))}; got {density!r}"
+        )
 
 
 def _check_real(argument: str, value: Tensor) -> None:

@@ -1,30 +1,84 @@
-"""Writing files that appear complete or not at all."""
+"""Writing files that appear complete or not at all, and never over what should stay."""
 
 import os
 import secrets
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` to a temporary name beside ``path``, then rename.
+    """Write ``data`` to a temporary name beside ``path``, then rename. A link is followed, not replaced.
 
     Raises:
-        OSError: the file cannot be written; an existing one is untouched.
+        OSError: the file cannot be written; an existing one is untouched. The error names ``path``.
 
     Example:
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
         >>> write_atomically(f"{folder.name}/a.txt", b"whole")
     """
-    target = Path(path)
-    if not target.parent.is_dir():
+    named = Path(path)
+    if not named.parent.is_dir():
         raise FileNotFoundError(
-            f"{target}: expected an existing folder to write into, there is no {target.parent}"
+            f"{named}: expected an existing folder to write into, there is no {named.parent}"
         )
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    target = Path(os.path.realpath(named))
+    if target.exists() and not target.is_file():
+        raise OSError(f"{named}: expected a file, or a name that is free; this is neither")
+    temporary = target.with_name(f".jpegrad-{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
         os.replace(temporary, target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(named)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_output(
+    option: str,
+    path: Path,
+    same_kind: Callable[[Path], bool],
+    *,
+    inputs: Iterable[Path | None] = (),
+    force: bool = False,
+) -> None:
+    """Raise, before any work is done, unless a program may write ``path``.
+
+    Args:
+        option: how the user gave it.
+        path: of the file to write.
+        same_kind: whether an existing file is of the kind that will be written; then it may be replaced.
+        inputs: files that are read, None for those that are not there.
+        force: let any file be replaced.
+
+    Raises:
+        ValueError: it is a folder, or in none that exists; it is one of the inputs, also by another name; or a file of
+            another kind.
+        OSError: an existing file cannot be read.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"{option}: expected the name of a file in an existing folder, got {path}")
+    if force or not path.exists():
+        return
+    for source in inputs:
+        if source is not None and source.exists() and path.samefile(source):
+            raise ValueError(
+                f"{option}: expected another file than {source}, which is read; --force replaces it; got {path}"
+            )
+    if path.is_file() and path.stat().st_size and not same_kind(path):
+        raise ValueError(
+            f"{option}: expected a new name or a file of the kind that will be written; --force replaces any; "
+            f"got {path}"
+        )
+
+
+def begins_with(*starts: bytes) -> Callable[[Path], bool]:
+    """Whether a file begins with one of some bytes."""
+
+    def begins(path: Path) -> bool:
+        with open(path, "rb") as file:
+            return file.read(max(map(len, starts))).startswith(starts)
+
+    return begins

@@ -1,5 +1,6 @@
 """Real .jpg files ↔ ``Coefficients``."""
 
+import io
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -7,7 +8,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import Coefficients
+from jpegrad.coefficients import NO_DENSITY, Coefficients
 from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
@@ -22,6 +23,9 @@ MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
 MAX_SIDE = 65500
 """libjpeg reads and writes no more rows or columns."""
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+"""What the name of a .jpg file ends in."""
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -47,6 +51,7 @@ def read(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> Coefficients
         :class:`~jpegrad.Coefficients` without leading dimensions, float32 on the CPU. ``metadata`` has the
         application and comment segments (EXIF, XMP, ICC profile, …) in their order, but not JFIF's and Adobe's
         headers, which are written anew, nor a multi-picture index, whose offsets hold in the original file only.
+        ``density`` is that of JFIF's header.
 
     Raises:
         JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: CMYK, YCCK,
@@ -80,11 +85,12 @@ def read(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> Coefficients
         subsampling=frame.subsampling,
         color=RGB if decoder.rgb() else None,
         metadata=tuple(decoder.metadata),
+        density=decoder.density,
     )
 
 
 def to_bytes(
-    coefficients: Coefficients, index: int = 0, *, huffman: str = "default", metadata: bool = True
+    coefficients: Coefficients, index: int | None = None, *, huffman: str = "default", metadata: bool = True
 ) -> bytes:
     """The .jpg file of one image: baseline, one interleaved scan, JFIF header; what Pillow writes, byte for byte.
 
@@ -95,7 +101,7 @@ def to_bytes(
     Args:
         coefficients: integer levels, integer tables 1…255, and the colour conversion that a viewer has: JFIF's, or RGB
             stored as it is (then Adobe's header says so).
-        index: which image, counted through the flattened leading dimensions.
+        index: which image of a batch, counted through the flattened leading dimensions; a single image needs none.
         huffman: ``"default"`` tables of Annex K.3, or ``"optimized"`` ones (Pillow's ``optimize=True``).
         metadata: write the carried segments too, after the JFIF header.
 
@@ -103,7 +109,8 @@ def to_bytes(
         The bytes of the file.
 
     Raises:
-        ValueError: a level or table entry that no baseline file can hold, another colour conversion, or no such index.
+        ValueError: a level or table entry that no baseline file can hold, another colour conversion, no such index,
+            or a batch without an index.
 
     Source: ITU-T T.81 Annex B; JFIF 1.02; libjpeg-turbo ``jcmarker.c``.
 
@@ -120,8 +127,14 @@ def to_bytes(
     height, width = coefficients.size
     if max(height, width) > MAX_SIDE:
         raise ValueError(f"size: expected at most {MAX_SIDE} rows and columns, got {height} × {width}")
-    levels = _levels_at(coefficients, index)
-    tables = _tables_at(coefficients, index)
+    if rgb and coefficients.density != NO_DENSITY:
+        raise ValueError(
+            f"density: expected {NO_DENSITY}, because files of R, G and B have no JFIF header; "
+            f"got {coefficients.density}"
+        )
+    at = _flat_index(coefficients, index)
+    levels = _levels_at(coefficients, at)
+    tables = _tables_at(coefficients, at)
     sampling = SUBSAMPLING[coefficients.subsampling]
     frame, scan = [], []
     for i, identifier in enumerate(b"RGB" if rgb else bytes(range(1, len(levels) + 1))):
@@ -133,7 +146,7 @@ def to_bytes(
     return b"".join(
         [
             segments.marker(segments.SOI),
-            segments.emit_adobe_rgb() if rgb else segments.emit_jfif(),
+            segments.emit_adobe_rgb() if rgb else segments.emit_jfif(coefficients.density),
             *(segments.emit_metadata(marker, payload) for marker, payload in carried),
             *(segments.emit_dqt(slot, entries) for slot, entries in enumerate(tables)),
             segments.emit_sof0(coefficients.size, frame),
@@ -146,31 +159,44 @@ def to_bytes(
 
 
 def write(
-    path: str | os.PathLike[str],
+    target: str | os.PathLike[str] | BinaryIO,
     coefficients: Coefficients,
-    index: int = 0,
+    index: int | None = None,
     *,
     huffman: str = "default",
     metadata: bool = True,
 ) -> None:
-    """Write the .jpg file of one image. The file appears complete or not at all.
+    """Write the .jpg file of one image. A file appears complete or not at all.
 
     Args:
-        path: where; an existing file is replaced.
+        target: a path that ends in .jpg, .jpeg, .jpe or .jfif, where an existing file is replaced; or a binary file
+            object, such as ``io.BytesIO``.
         coefficients, index, huffman, metadata: as in :func:`to_bytes`.
 
     Raises:
-        ValueError: as in :func:`to_bytes`.
-        OSError: the file cannot be written.
+        TypeError: ``target`` is neither.
+        ValueError: as in :func:`to_bytes`, or the path ends in another way.
+        OSError: the file cannot be written; an existing one is untouched.
 
     Example:
-        >>> import jpegrad, tempfile, torch
+        >>> import io, jpegrad, tempfile, torch
+        >>> coefficients = jpegrad.encode(torch.rand(1, 8, 8), quality=75)
         >>> folder = tempfile.TemporaryDirectory()
-        >>> jpegrad.write(f"{folder.name}/gray.jpg", jpegrad.encode(torch.rand(1, 8, 8), quality=75))
+        >>> jpegrad.write(f"{folder.name}/gray.jpg", coefficients)
         >>> jpegrad.read(f"{folder.name}/gray.jpg").size
         (8, 8)
+        >>> buffer = io.BytesIO()
+        >>> jpegrad.write(buffer, coefficients)
     """
-    write_atomically(path, to_bytes(coefficients, index, huffman=huffman, metadata=metadata))
+    if isinstance(target, (str, os.PathLike)):
+        path = Path(target)
+        if path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"target: expected a name that ends in {', '.join(SUFFIXES)}, got {path}")
+        write_atomically(path, to_bytes(coefficients, index, huffman=huffman, metadata=metadata))
+    elif hasattr(target, "write") and not isinstance(target, io.TextIOBase):
+        target.write(to_bytes(coefficients, index, huffman=huffman, metadata=metadata))
+    else:
+        raise TypeError(f"target: expected a path or a binary file object, got {type(target).__name__}")
 
 
 def _bytes_of(source: Source) -> bytes:
@@ -208,18 +234,21 @@ def _check_color(coefficients: Coefficients) -> None:
         )
 
 
-def _flat_index(coefficients: Coefficients, index: int) -> int:
+def _flat_index(coefficients: Coefficients, index: int | None) -> int:
+    count = coefficients.batch_shape.numel()
+    if index is None:
+        if count == 1:
+            return 0
+        raise ValueError(f"index: expected which image of the batch of {count} to write, got None")
     if isinstance(index, bool) or not isinstance(index, int):
         raise TypeError(f"index: expected an integer, got {type(index).__name__}")
-    count = coefficients.batch_shape.numel()
     if not -count <= index < count:
         raise ValueError(f"index: expected {-count} to {count - 1} for a batch of {count}, got {index}")
     return index % count
 
 
 def _levels_at(coefficients: Coefficients, index: int) -> list[Tensor]:
-    at = _flat_index(coefficients, index)
-    chosen = [x.detach().reshape(-1, *x.shape[-4:])[at] for x in coefficients.levels]
+    chosen = [x.detach().reshape(-1, *x.shape[-4:])[index] for x in coefficients.levels]
     for component, levels in enumerate(chosen):
         legal = (levels == levels.round()) & (levels.abs() < 1 << 15)
         if not legal.all():
@@ -235,7 +264,7 @@ def _tables_at(coefficients: Coefficients, index: int) -> list[list[int]]:
     """The tables a file of this image holds: one for gray, else two or three; natural order."""
     tables = coefficients.tables.detach()
     tables = tables.expand(*coefficients.batch_shape, *tables.shape[-3:])
-    tables = tables.reshape(-1, *tables.shape[-3:])[_flat_index(coefficients, index)]
+    tables = tables.reshape(-1, *tables.shape[-3:])[index]
     if coefficients.channels == 1:
         tables = tables[:1]
     legal = (tables == tables.round()) & (tables >= 1) & (tables <= 255)

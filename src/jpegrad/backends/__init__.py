@@ -26,6 +26,10 @@ class Backend(Protocol):
     broadcast to the image's.
     """
 
+    @property
+    def watches_range(self) -> bool:
+        """Whether it tells the user itself that an image lies far outside its range."""
+
     def unsupported(self, operation: str, image: Tensor, spec: Spec) -> list[str]:
         """Reasons why it cannot run ``"jpeg"``, ``"encode"`` or ``"decode"``; none if it can.
 

@@ -13,6 +13,8 @@ from jpegrad.spec import Spec, ceil_div, components, conversion, ratios, table_i
 from jpegrad.stages import blocks, chroma, color, dct, quant
 from jpegrad.surrogates import leaky_clamp, straight_through
 
+watches_range = False
+
 
 def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
     """Reasons why this backend cannot run a call: none, it runs everything."""

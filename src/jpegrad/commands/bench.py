@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from jpegrad.commands.terminal import WrongOption
+
 PACKAGE = Path(__file__).resolve().parents[1]
 # Inside an installed package, beside the sources of a checkout.
 FOLDERS = (PACKAGE / "studies", PACKAGE.parents[1])
@@ -42,7 +44,7 @@ def bench(
         Console().print(table)
         return
     if study not in found:
-        raise ValueError(f"study: expected one of {', '.join(found)}; got {study!r}")
+        raise WrongOption(f"study: expected one of {', '.join(found)}; got {study!r}")
     sys.path.insert(0, str(folder()))
     sys.argv = [f"jpegrad bench {study}", *context.args]
     try:

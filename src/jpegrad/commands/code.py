@@ -1,5 +1,6 @@
 """``jpegrad jpeg`` and ``jpegrad size``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,16 +11,18 @@ from rich.table import Table
 from torch import Tensor
 
 from jpegrad.codec import Coefficients, decode, encode
+from jpegrad.coefficients import NO_DENSITY
 from jpegrad.commands import pictures
-from jpegrad.commands.terminal import console, say
-from jpegrad.io import write
+from jpegrad.commands.terminal import WrongOption, console, note, options, say
+from jpegrad.io import SUFFIXES, write
+from jpegrad.pictures import Picture, load
 from jpegrad.rate import bits
 from jpegrad.rate.size import header_bytes
-from jpegrad.spec import SUBSAMPLING, check_choice
+from jpegrad.spec import SUBSAMPLING, check_choice, is_rgb
+from jpegrad.tables import check_quality, scale
 from jpegrad.tables import load as load_tables
-from jpegrad.tables import scale
 
-Picture = Annotated[Path, typer.Argument(help="An 8-bit RGB or gray picture.", show_default=False)]
+Source = Annotated[Path, typer.Argument(help="An 8-bit RGB or gray picture.", show_default=False)]
 Quality = Annotated[
     float | None, typer.Option("--quality", "-q", help="1 to 100; 75 if nothing else decides.")
 ]
@@ -37,10 +40,19 @@ Like = Annotated[
     Path | None, typer.Option(help="A .jpg whose tables, subsampling and colour conversion to use.")
 ]
 Optimize = Annotated[bool, typer.Option(help="Huffman tables made for the picture.")]
+Metadata = Annotated[
+    bool,
+    typer.Option(
+        help="Carry Exif, ICC profile, XMP, comment and density of the picture; or nothing, and turn it upright."
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Write over any file, even the input or one of another kind.")
+]
 
 
 def jpeg(
-    picture: Picture,
+    picture: Source,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="A real .jpg file, or the decoded picture as .png, .bmp, ..."),
@@ -53,26 +65,34 @@ def jpeg(
         int | None, typer.Option(help="Take the best quality whose file is no larger.")
     ] = None,
     optimize: Optimize = False,
+    metadata: Metadata = True,
+    force: Force = False,
 ) -> None:
     """Code a picture as libjpeg-turbo does, and write the .jpg or what a viewer shows of it."""
-    as_jpeg = output.suffix.lower() in pictures.JPEG_SUFFIXES
-    if not as_jpeg:
-        pictures.check_lossless(output)
+    as_jpeg = output.suffix.lower() in SUFFIXES
+    tables_file = None if tables is None else Path(tables)
+    pictures.check_picture(output, [picture, like, tables_file], force)
+    _check_options(quality, subsampling, tables, like)
     if target_bytes is not None:
+        if target_bytes < 1:
+            raise WrongOption(f"--target-bytes: expected at least 1, got {target_bytes}")
         decided = {"--quality": quality, "--tables": tables, "--like": like}
         both = [option for option, value in decided.items() if value is not None]
         if both:
-            raise ValueError(f"--target-bytes: expected without {', '.join(both)}; it finds the quality")
-    image = pictures.load(picture)
+            raise WrongOption(f"--target-bytes: expected without {', '.join(both)}; it finds the quality")
+    source = read_picture(picture, metadata, upright=not as_jpeg)
+    image = source.pixels
     if target_bytes is not None:
-        quality = best_quality(image, target_bytes, subsampling, optimize)
+        quality = best_quality(image, target_bytes, subsampling, optimize, source)
         say(f"quality {quality} is the best whose file fits into {target_bytes:,} bytes")
-    coefficients = _encode(image, quality, subsampling, tables, like)
+    coefficients = carrying(_encode(image, quality, subsampling, tables, like), source)
     decoded = decode(coefficients)
     if as_jpeg:
+        if source.density != coefficients.density:
+            note(f"{output}: a file of R, G and B has no place for the density")
         write(output, coefficients, huffman=_huffman(optimize))
     else:
-        pictures.save(output, decoded)
+        pictures.save(output, decoded, source)
     count = _bytes(coefficients, optimize)
     height, width = coefficients.size
     say(
@@ -82,21 +102,25 @@ def jpeg(
 
 
 def size(
-    picture: Picture,
+    picture: Source,
     quality: Annotated[
         list[float] | None, typer.Option("--quality", "-q", help="1 to 100; may be repeated.")
     ] = None,
     subsampling: Subsampling = None,
     tables: Tables = None,
     like: Like = None,
+    metadata: Metadata = True,
 ) -> None:
     """The exact size of the .jpg, without writing it, for standard and optimised Huffman tables."""
-    image = pictures.load(picture)
-    table = Table("quality", "bytes", "bytes, optimised Huffman", "bits per pixel", "PSNR")
-    pixels = image.shape[-2] * image.shape[-1]
     qualities: list[float | None] = [*quality] if quality else [None]
     for q in qualities:
-        coefficients = _encode(image, q, subsampling, tables, like)
+        _check_options(q, subsampling, tables, like)
+    source = read_picture(picture, metadata)
+    image = source.pixels
+    table = Table("quality", "bytes", "bytes, optimised Huffman", "bits per pixel", "PSNR")
+    pixels = image.shape[-2] * image.shape[-1]
+    for q in qualities:
+        coefficients = carrying(_encode(image, q, subsampling, tables, like), source)
         standard, optimised = (_bytes(coefficients, optimize) for optimize in (False, True))
         label = f"{q:g}" if q is not None else "–" if tables or like else "75"
         psnr = _psnr(image, decode(coefficients))
@@ -104,8 +128,27 @@ def size(
     console.print(table)
 
 
-def best_quality(image: Tensor, target: int, subsampling: str | None, optimize: bool) -> int:
-    """The highest integer quality whose file has at most ``target`` bytes.
+def read_picture(path: Path, metadata: bool = True, *, upright: bool = False) -> Picture:
+    """A picture, and a line for each thing of the file that is lost; without metadata it is upright."""
+    source = load(path, upright=upright or not metadata)
+    if not metadata:
+        source = source._replace(metadata=(), density=NO_DENSITY)
+    for change in source.changes:
+        note(f"{path}: {change}")
+    return source
+
+
+def carrying(coefficients: Coefficients, source: Picture) -> Coefficients:
+    """The coefficients with what a .jpg file of them carries of its source."""
+    rgb = coefficients.channels == 3 and is_rgb(coefficients.color)
+    density = NO_DENSITY if rgb else source.density
+    return replace(coefficients, metadata=source.metadata, density=density)
+
+
+def best_quality(
+    image: Tensor, target: int, subsampling: str | None, optimize: bool, source: Picture | None = None
+) -> int:
+    """The highest integer quality whose file has at most ``target`` bytes, with what it carries of its source.
 
     Raises:
         ValueError: no quality fits.
@@ -113,6 +156,8 @@ def best_quality(image: Tensor, target: int, subsampling: str | None, optimize: 
 
     def coded(quality: int) -> tuple[Coefficients, int]:
         coefficients = _encode(image, quality, subsampling, None, None)
+        if source is not None:
+            coefficients = carrying(coefficients, source)
         return coefficients, _bytes(coefficients, optimize)
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -148,22 +193,34 @@ def _least_bytes(coefficients: Coefficients) -> int:
     return header_bytes(coefficients) + least // 8
 
 
+def _check_options(
+    quality: float | None, subsampling: str | None, tables: str | None, like: Path | None
+) -> None:
+    with options():
+        if quality is not None:
+            check_quality(quality)
+        if subsampling is not None:
+            check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
+        decided = {"--quality": quality, "--tables": tables, "--subsampling": subsampling}
+        both = [option for option, value in decided.items() if value is not None]
+        if like is not None and both:
+            raise ValueError(f"--like: expected without {', '.join(both)}, which it decides")
+
+
 def _encode(
     image: Tensor, quality: float | None, subsampling: str | None, tables: str | None, like: Path | None
 ) -> Coefficients:
-    if subsampling is not None:
-        check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
-    options: dict[str, Any] = {"subsampling": subsampling}
+    how: dict[str, Any] = {"subsampling": subsampling}
     if tables is not None:
         base = load_tables(tables)
-        options["tables"] = base if quality is None else scale(base, quality)
+        how["tables"] = base if quality is None else scale(base, quality)
         quality = None
     if like is not None:
-        options["like"] = pictures.read_jpeg(like)
+        how["like"] = pictures.read_jpeg(like)
     if tables is None and like is None and quality is None:
         quality = 75
     with torch.no_grad():
-        return encode(image, quality, **options)
+        return encode(image, quality, **how)
 
 
 def _huffman(optimize: bool) -> str:

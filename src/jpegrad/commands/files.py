@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from jpegrad.codec import Coefficients
+from jpegrad.commands.code import Force
 from jpegrad.commands.pictures import read_jpeg
 from jpegrad.commands.terminal import console, say
 from jpegrad.io import to_bytes
@@ -34,16 +35,19 @@ def inspect(
     plot: Annotated[
         Path | None, typer.Option(help="Draw tables and bits into this file: .png, .svg or .pdf.")
     ] = None,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """What a .jpg file holds: size, subsampling, colour space, quantization tables, quality, metadata, and its bits.
 
     Bits are counted in the baseline file that jpegrad writes of these levels, by component and by place in the block.
     """
-    facts = describe(file, "optimized" if optimize else "default")
     if plot is not None:
         from jpegrad.commands import plots
 
+        plots.check(plot, file, force)
+    facts = describe(file, "optimized" if optimize else "default")
+    if plot is not None:
         plots.save(plot, facts)
     if as_json:
         print(json.dumps(facts))

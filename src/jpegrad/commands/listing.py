@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jpegrad import backends as available
+from jpegrad.commands.code import Force
+from jpegrad.files import begins_with, check_output
 from jpegrad.spec import Spec
 from jpegrad.surrogates import ALL, Component
 
@@ -49,8 +51,11 @@ def demo(
         "jpegrad-demo.html"
     ),
     seed: Annotated[int, typer.Option(help="Draws the secret quality and the secret tables.")] = 0,
+    force: Force = False,
 ) -> None:
     """Show the codec and its gradients on real photographs, as an HTML report."""
     from jpegrad.demo import run
+
+    check_output("--output", output, begins_with(b"<!doctype html"), force=force)
 
     run(output, seed, console)

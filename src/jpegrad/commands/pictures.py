@@ -1,60 +1,23 @@
-"""Pictures between files and tensors."""
+"""Pictures between files and tensors, and what the commands say of them."""
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from jpegrad.codec import Coefficients
-from jpegrad.files import write_atomically
-from jpegrad.io import read
+from jpegrad.coefficients import NO_DENSITY
+from jpegrad.commands.terminal import WrongOption, note
+from jpegrad.files import begins_with, check_output, write_atomically
+from jpegrad.io import SUFFIXES, read
 from jpegrad.jfif import JPEGError
+from jpegrad.pictures import Picture, exif_of, icc_of
 
-JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 LOSSLESS = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM"}
 """Pillow's name of the format of each suffix."""
-
-
-def load(path: Path) -> Tensor:
-    """An 8-bit RGB or gray picture as uint8 ``[C, H, W]``, as stored: Exif's orientation is not applied.
-
-    Raises:
-        ValueError: the file is no picture, has an alpha channel, or more than 8 bits per sample.
-        OSError: the file cannot be read.
-    """
-    try:
-        with Image.open(path) as opened:
-            stored = [tile[3] for tile in opened.tile]
-            opened.load()
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: expected a picture that Pillow can open") from None
-    except (
-        *(OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error),
-        Image.DecompressionBombError,
-    ) as error:
-        # Of what Pillow's readers raise for pictures too large or damaged, only the system's errors name the file.
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
-        raise ValueError(f"{path}: {error}") from None
-    picture: Image.Image = opened
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        raise ValueError(
-            f"{path}: expected RGB or gray, got {picture.mode} with transparency, which JPEG lacks"
-        )
-    if any("16" in str(raw) for raw in stored):
-        # Pillow keeps the upper 8 bits without a word.
-        raise ValueError(f"{path}: expected 8-bit RGB or gray, got 16 bits per sample")
-    if picture.mode in ("P", "1"):
-        picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    if picture.mode not in ("RGB", "L"):
-        raise ValueError(f"{path}: expected 8-bit RGB or gray, got Pillow mode {picture.mode}")
-    pixels = torch.from_numpy(np.array(picture))
-    return pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+STARTS = {"PNG": (b"\x89PNG",), "BMP": (b"BM",), "TIFF": (b"II", b"MM"), "PPM": (b"P",)}
+IS_JPEG = begins_with(b"\xff\xd8\xff")
 
 
 def read_jpeg(path: Path) -> Coefficients:
@@ -71,18 +34,45 @@ def to_pillow(image: Tensor) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def check_lossless(path: Path) -> None:
-    """Raise unless ``path`` has a suffix of :data:`LOSSLESS`."""
-    if path.suffix.lower() not in LOSSLESS:
-        raise ValueError(
-            f"output: expected a name that ends in {', '.join(JPEG_SUFFIXES)} (coded) or {', '.join(LOSSLESS)} "
+def check_jpeg(path: Path, inputs: list[Path | None], force: bool) -> None:
+    """Raise unless a .jpg may be written there."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise WrongOption(f"--output: expected a name that ends in {', '.join(SUFFIXES)}, got {path}")
+    check_output("--output", path, IS_JPEG, inputs=inputs, force=force)
+
+
+def check_picture(path: Path, inputs: list[Path | None], force: bool) -> None:
+    """Raise unless a .jpg or a picture without loss may be written there."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        check_jpeg(path, inputs, force)
+    elif suffix in LOSSLESS:
+        check_output("--output", path, begins_with(*STARTS[LOSSLESS[suffix]]), inputs=inputs, force=force)
+    else:
+        raise WrongOption(
+            f"--output: expected a name that ends in {', '.join(SUFFIXES)} (coded) or {', '.join(LOSSLESS)} "
             f"(decoded), got {path}"
         )
 
 
-def save(path: Path, image: Tensor) -> None:
-    """Write a uint8 picture under a name that :func:`check_lossless` accepts."""
-    check_lossless(path)
+def save(path: Path, image: Tensor, source: Picture) -> None:
+    """Write a uint8 picture with the metadata of its source that the format can carry."""
+    kind = LOSSLESS[path.suffix.lower()]
+    options: dict[str, object] = {}
+    exif, profile = exif_of(source.metadata), icc_of(source.metadata)
+    if kind in ("PNG", "TIFF"):
+        options = {"exif": exif, "icc_profile": profile}
+        left = sum(marker not in (0xE1, 0xE2) for marker, _ in source.metadata)
+        lost = ["other metadata"] if left else []
+    else:
+        lost = [name for name, data in {"Exif": exif, "the ICC profile": profile}.items() if data]
+    x, y, unit = source.density
+    if unit and kind != "PPM":
+        options["dpi"] = (x, y) if unit == "inch" else (2.54 * x, 2.54 * y)
+    elif source.density != NO_DENSITY:
+        lost.append("the density")
+    if lost:
+        note(f"{path}: {', '.join(lost)} cannot be kept in {kind}")
     buffer = io.BytesIO()
-    to_pillow(image).save(buffer, LOSSLESS[path.suffix.lower()])
+    to_pillow(image).save(buffer, kind, **{name: value for name, value in options.items() if value})
     write_atomically(path, buffer.getvalue())

@@ -9,20 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from jpegrad.files import write_atomically
+from jpegrad.commands.terminal import WrongOption
+from jpegrad.files import begins_with, check_output, write_atomically
 
-FORMATS = (".png", ".svg", ".pdf")
+FORMATS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+"""What a file of each suffix begins with."""
+
+
+def check(path: Path, source: Path, force: bool) -> None:
+    """Raise unless a figure may be written there."""
+    if path.suffix.lower() not in FORMATS:
+        raise WrongOption(f"--plot: expected a name that ends in {', '.join(FORMATS)}, got {path}")
+    same = begins_with(FORMATS[path.suffix.lower()])
+    check_output("--plot", path, same, inputs=[source], force=force)
 
 
 def save(path: Path, facts: dict[str, Any]) -> None:
     """Draw what ``describe`` found.
 
     Raises:
-        ValueError: the suffix of ``path`` is none of :data:`FORMATS`.
         OSError: the file cannot be written.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"--plot: expected a name that ends in {', '.join(FORMATS)}, got {path}")
     buffer = io.BytesIO()
     draw(facts).savefig(buffer, format=path.suffix.lower()[1:], dpi=130)
     write_atomically(path, buffer.getvalue())

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,19 +16,21 @@ from torch import Tensor
 
 from jpegrad.codec import Coefficients, decode, encode
 from jpegrad.commands import pictures
-from jpegrad.commands.code import best_quality
-from jpegrad.commands.terminal import console, say
+from jpegrad.commands.code import Force, Metadata, best_quality, carrying, read_picture
+from jpegrad.commands.terminal import WrongOption, console, options, say
+from jpegrad.files import check_output
 from jpegrad.io import write
+from jpegrad.pictures import Picture
 from jpegrad.rate import bits
 from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
 from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress, report
-from jpegrad.tune.dataset import Settings
+from jpegrad.tune.dataset import Settings, as_device
 from jpegrad.tune.descent import Unreachable
 from jpegrad.tune.image import STEPS
 from jpegrad.tune.metrics import ALL
-from jpegrad.tune.run import check_output, learn_folder
+from jpegrad.tune.run import holds_tables, learn_folder
 from jpegrad.tune.targets import Target
 
 COLUMNS = {"psnr": "PSNR", "psnr_y": "PSNR Y", "ms_ssim": "MS-SSIM", "ssim": "SSIM Y"}
@@ -58,30 +61,36 @@ def tune(
     ] = None,
     steps: Annotated[int, typer.Option(help="Of gradient descent.")] = STEPS,
     save: Annotated[Path | None, typer.Option("--save-tables", help="Write the tables as JSON too.")] = None,
+    metadata: Metadata = True,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Write a smaller .jpg: quantization tables and levels made for the picture by gradient descent.
 
     The file is baseline with optimised Huffman tables; every viewer opens it.
     """
-    check_choice("--metric", metric, tuple(ALL))
-    check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
-    if output.suffix.lower() not in pictures.JPEG_SUFFIXES:
-        raise ValueError(
-            f"output: expected a name that ends in {', '.join(pictures.JPEG_SUFFIXES)}, got {output}"
-        )
-    for path in (output, save):
-        if path is not None:
-            check_output(path)
-    option, target = _target(target_bytes, bpp, like_quality, target_loss)
-    image = pictures.load(picture)
+    with options():
+        check_choice("--metric", metric, tuple(ALL))
+        check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
+        option, target = _target(target_bytes, bpp, like_quality, target_loss)
+        if steps < 0:
+            raise ValueError(f"--steps: expected 0 or more, got {steps}")
+    inputs = [picture, None if base is None else Path(base)]
+    pictures.check_jpeg(output, inputs, force)
+    if save is not None:
+        check_output("--save-tables", save, holds_tables, inputs=inputs, force=force)
+        if save.resolve() == output.resolve():
+            raise WrongOption(f"--save-tables: expected another file than --output, got {save}")
+    source = read_picture(picture, metadata)
+    image = source.pixels
+    own = _without_metadata(option, target, source)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("learning", total=steps)
         try:
             tuned = compress(
                 image,
                 metric=metric,
-                target=target,
+                target=own,
                 rdo=rdo,
                 subsampling=subsampling,
                 base=None if base is None else load_tables(base),
@@ -89,17 +98,21 @@ def tune(
                 progress=lambda: progress.advance(task),
             )
         except Unreachable as error:
-            raise ValueError(str(error).replace("target", option, 1)) from None
-    write(output, tuned.coefficients, huffman="optimized")
+            carried = _carried(source)
+            more = f"; of the file, {carried} bytes are metadata (--no-metadata)" if carried else ""
+            raise ValueError(str(error).replace("target", option, 1) + more) from None
+    coefficients = carrying(tuned.coefficients, source)
+    tuned = replace(tuned, coefficients=coefficients, size=tuned.size + _carried(source))
+    write(output, coefficients, huffman="optimized")
     if save is not None:
         save_tables(save, tuned.tables, metric=metric, picture=picture.name)
-    rows = _compared(image, tuned, target, metric, subsampling)
+    rows = _compared(source, tuned, target, metric, subsampling)
     bits_per_pixel = 8 * tuned.size / (image.shape[-2] * image.shape[-1])
     if as_json:
         about = {"file": str(output), "metric": metric, "loss": tuned.loss, "bits_per_pixel": bits_per_pixel}
         # JSON has no number for the PSNR of equal pictures.
         finite = [{name: None if value == math.inf else value for name, value in row.items()} for row in rows]
-        print(json.dumps({**about, "bytes": tuned.size, "compared": finite}))
+        print(json.dumps({**about, "bytes": tuned.size, "changes": source.changes, "compared": finite}))
         return
     _print(rows)
     say(f"{output}: {tuned.size:,} bytes ({bits_per_pixel:.3f} bits per pixel)")
@@ -117,16 +130,19 @@ def tune_dataset(
     seed: Annotated[int, typer.Option(help="Of order and pieces.")] = Settings.seed,
     subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = Settings.subsampling,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    force: Force = False,
 ) -> None:
     """Learn one table set for all qualities over a folder of pictures, read one at a time.
 
     Interrupted, the same call goes on where it stopped. For several processes or GPUs:
     torchrun --nproc-per-node N -m jpegrad.tune FOLDER -o tables.json.
     """
-    check_choice("--metric", metric, tuple(ALL))
-    check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
-    settings = Settings(steps=steps, batch=batch, crop=crop, seed=seed, subsampling=subsampling)
-    learn_folder(folder, output, metric=metric, settings=settings, device=device)
+    with options():
+        check_choice("--metric", metric, tuple(ALL))
+        check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
+        settings = Settings(steps=steps, batch=batch, crop=crop, seed=seed, subsampling=subsampling)
+        as_device(device)
+    learn_folder(folder, output, metric=metric, settings=settings, device=device, force=force)
     say(f"{output}: tables for quality 50; jpegrad jpeg --tables {output} --quality Q scales them")
 
 
@@ -134,27 +150,62 @@ def _target(
     target_bytes: int | None, bpp: float | None, like_quality: float | None, target_loss: float | None
 ) -> tuple[str, Target]:
     """The option that was given, and what it asks for."""
-    given = {
-        "--target-bytes": None if target_bytes is None else Bytes(target_bytes),
-        "--bpp": None if bpp is None else BitsPerPixel(bpp),
-        "--like-quality": None if like_quality is None else LikeQuality(like_quality),
-        "--target-loss": None if target_loss is None else Loss(target_loss),
+    kinds: dict[str, tuple[Callable[[Any], Target], float | None]] = {
+        "--target-bytes": (Bytes, target_bytes),
+        "--bpp": (BitsPerPixel, bpp),
+        "--like-quality": (LikeQuality, like_quality),
+        "--target-loss": (Loss, target_loss),
     }
-    chosen: dict[str, Target] = {name: target for name, target in given.items() if target is not None}
-    if len(chosen) > 1:
-        raise ValueError(f"expected one target, got {' and '.join(chosen)}")
-    return next(iter(chosen.items()), ("--like-quality", LikeQuality()))
+    given = [option for option, (_, value) in kinds.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"expected one target, got {' and '.join(given)}")
+    if not given:
+        return "--like-quality", LikeQuality()
+    kind, value = kinds[given[0]]
+    try:
+        return given[0], kind(value)
+    except ValueError as error:
+        # The library calls it target or quality.
+        raise ValueError(f"{given[0]}:{str(error).partition(':')[2]}") from None
+
+
+def _carried(source: Picture) -> int:
+    """Bytes of the file that are the picture's metadata."""
+    return sum(4 + len(payload) for _, payload in source.metadata)
+
+
+def _without_metadata(option: str, target: Target, source: Picture) -> Target:
+    """The target of the file without its metadata.
+
+    Raises:
+        ValueError: they alone are more than that.
+    """
+    carried = _carried(source)
+    if isinstance(target, BitsPerPixel):
+        height, width = source.pixels.shape[-2:]
+        count = int(target.bits * height * width / 8)
+    elif isinstance(target, Bytes):
+        count = target.count
+    else:
+        return target
+    if carried and count <= carried:
+        raise ValueError(
+            f"{option}: expected more than the {carried} bytes of metadata, got {count} bytes; "
+            "--no-metadata leaves them out"
+        )
+    return Bytes(count - carried) if carried else target
 
 
 @torch.no_grad()
 def _compared(
-    image: Tensor, tuned: Tuned, target: Target, metric: str, subsampling: str
+    source: Picture, tuned: Tuned, target: Target, metric: str, subsampling: str
 ) -> list[dict[str, Any]]:
     """The tuned file beside those of the default tables, at equal size or quality, and at equal metric."""
+    image = source.pixels
 
     def default(name: str, quality: float) -> dict[str, Any]:
         coefficients = encode(image, quality, subsampling=subsampling)
-        size = int(bits(coefficients, huffman="optimized")) // 8
+        size = int(bits(carrying(coefficients, source), huffman="optimized")) // 8
         return {"name": name, "quality": quality, "bytes": size, **_report(coefficients, image)}
 
     rows = []
@@ -162,7 +213,7 @@ def _compared(
         rows.append(default(f"default, quality {target.quality:g}", target.quality))
     else:
         with suppress(ValueError):
-            quality = best_quality(image, tuned.size, subsampling, True)
+            quality = best_quality(image, tuned.size, subsampling, True, source)
             rows.append(default(f"default, quality {quality}", quality))
     found = _report(tuned.coefficients, image)
     rows.append({"name": f"tuned for {metric}", "quality": None, "bytes": tuned.size, **found})

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from jpegrad.coefficients import NO_DENSITY, Density
 from jpegrad.jfif import progressive, segments
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, block_offsets, check_size, new_frame
@@ -32,6 +33,7 @@ class Decoder:
     restart_interval: int = 0
     visited: int = 0
     jfif: bool = False
+    density: Density = NO_DENSITY
     adobe_transform: int | None = None
     metadata: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -120,7 +122,8 @@ class Decoder:
         """Two kinds of application segments decide the colour space, before the first scan; others are metadata."""
         marker, payload, _ = segment
         if marker == segments.APP0:
-            self.jfif |= len(payload) >= 14 and payload.startswith(b"JFIF\0") and not self.visited
+            if len(payload) >= 14 and payload.startswith(b"JFIF\0") and not self.visited:
+                self.jfif, self.density = True, segments.parse_jfif(payload)
         elif marker == segments.APP14:
             if len(payload) >= 12 and payload.startswith(b"Adobe") and not self.visited:
                 self.adobe_transform = payload[11]

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jpegrad.coefficients import UNITS, Density
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.rate.codes import HuffmanTable
 from jpegrad.tables import ZIGZAG
@@ -173,9 +174,16 @@ def marker(code: int) -> bytes:
     return bytes((0xFF, code))
 
 
-def emit_jfif() -> bytes:
-    """JFIF 1.01, pixel aspect ratio 1:1, no thumbnail."""
-    return segment(APP0, b"JFIF\0\1\1" + struct.pack(">BHHBB", 0, 1, 1, 0, 0))
+def parse_jfif(payload: bytes) -> Density:
+    """The density that JFIF's header of at least 14 bytes declares; a unit that JFIF does not have is none."""
+    unit, x, y = struct.unpack(">BHH", payload[7:12])
+    return x, y, UNITS[unit] if unit < len(UNITS) else ""
+
+
+def emit_jfif(density: Density) -> bytes:
+    """JFIF 1.01 without a thumbnail."""
+    x, y, unit = density
+    return segment(APP0, b"JFIF\0\1\1" + struct.pack(">BHHBB", UNITS.index(unit), x, y, 0, 0))
 
 
 def emit_adobe_rgb() -> bytes:

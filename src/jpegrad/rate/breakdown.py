@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import Coefficients
+from jpegrad.coefficients import Coefficients, check_8_bit_tables
 from jpegrad.rate.codes import code_book
 from jpegrad.rate.huffman import check_huffman, huffman_tables, packed, stuffed_zeros
 from jpegrad.rate.size import header_bytes
@@ -66,6 +66,7 @@ def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakd
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
+    check_8_bit_tables("coefficients", coefficients)
     c = coefficients
     levels = [whole(level).reshape(-1, *level.shape[-4:]) for level in c.levels]
     images, device = len(levels[0]), levels[0].device

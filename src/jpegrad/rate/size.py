@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import Coefficients
+from jpegrad.coefficients import Coefficients, check_8_bit_tables
 from jpegrad.rate.huffman import check_huffman, scan_bytes
 from jpegrad.rate.proxy import ALL, RateModel, Scan
 from jpegrad.spec import is_rgb
@@ -33,7 +33,7 @@ def bits(
         ``[...]``, the leading dimensions of the levels; float64, in which every size is exact.
 
     Raises:
-        TypeError, ValueError: an argument is not as described.
+        TypeError, ValueError: an argument is not as described, or a table entry is above 255.
 
     Source: ITU-T T.81 Annexes B, F and K; libjpeg-turbo ``jchuff.c``, ``jcmarker.c``.
 
@@ -48,6 +48,7 @@ def bits(
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
+    check_8_bit_tables("coefficients", coefficients)
     model = _model(rate)
     c = coefficients
     values = c.levels if c.unrounded is None else c.unrounded

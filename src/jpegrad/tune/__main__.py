@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--subsampling", default=defaults.subsampling, help="of the chroma")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of order and pieces")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--force", action="store_true", help="write over a file that holds no tables")
     options = parser.parse_args(arguments)
     try:
         settings = Settings(
@@ -53,7 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.seed,
         )
         learn_folder(
-            options.folder, options.output, metric=options.metric, settings=settings, device=options.device
+            options.folder,
+            options.output,
+            metric=options.metric,
+            settings=settings,
+            device=options.device,
+            force=options.force,
         )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

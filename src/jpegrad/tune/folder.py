@@ -1,15 +1,11 @@
 """Folders of pictures to learn from, and what is left of them when some cannot be used."""
 
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from jpegrad.tune.metrics import Unusable
@@ -21,7 +17,8 @@ SUFFIXES = (".png", ".ppm", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 class Folder(Sequence[Tensor]):
     """The pictures of a folder and those below it, opened one at a time, in order of their paths.
 
-    Learning leaves out those that cannot be opened or are too small for the metric, each with a warning.
+    They are RGB, gray ones too. Learning leaves out, each with a warning, those that cannot be opened, are transparent,
+    neither RGB nor gray, or too small for the metric.
 
     Args:
         path: the folder. Files and folders in it whose names begin with a dot are left out.
@@ -49,18 +46,15 @@ class Folder(Sequence[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: Any) -> Any:
-        from PIL import Image
+        from jpegrad.pictures import load
 
         path = self.paths[index]
         try:
-            with Image.open(path) as picture:
-                pixels = np.array(picture.convert("RGB"))
-        except (
-            *(OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error),
-            Image.DecompressionBombError,
-        ) as error:
-            raise Unusable(f"images: expected pictures that Pillow opens, got {path}: {error}") from None
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+            pixels = load(path).pixels
+        except (ValueError, OSError) as error:
+            reason = str(error) if str(path) in str(error) else f"{path}: {error}"
+            raise Unusable(f"images: expected pictures of 8 bits, RGB or gray; {reason}") from None
+        return pixels.expand(3, -1, -1).contiguous()
 
 
 def usable(images: Sequence[Tensor], index: int, make: Callable[[Tensor], Subject]) -> Subject | None:

@@ -10,12 +10,19 @@ import torch
 from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
+from jpegrad.files import check_output
 from jpegrad.tune.dataset import Settings, as_device, learn_base, rank
 from jpegrad.tune.folder import Folder
 
 
 def learn_folder(
-    folder: Path, output: Path, *, metric: str = "mse", settings: Settings | None = None, device: str = "cpu"
+    folder: Path,
+    output: Path,
+    *,
+    metric: str = "mse",
+    settings: Settings | None = None,
+    device: str = "cpu",
+    force: bool = False,
 ) -> Tensor:
     """Learn a base table set over the pictures of a folder and save it, with how it was made.
 
@@ -29,17 +36,18 @@ def learn_folder(
         metric: a name of ``jpegrad.tune.metrics.ALL``.
         settings: None takes the defaults.
         device: ``"cpu"`` or ``"cuda"``.
+        force: let the output replace a file that holds no tables.
 
     Returns:
         ``[2, 8, 8]``.
 
     Raises:
-        ValueError: as ``learn_base``, or the output is a folder, or in none that exists.
+        ValueError: as ``learn_base``, or the output is a folder, in none that exists, or a file without tables.
         OSError: the output cannot be written.
         KeyboardInterrupt: as it came, after a line on how to go on.
     """
     settings = settings or Settings()
-    check_output(output)
+    check_output("output", output, holds_tables, force=force)
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     place = as_device(device)
     if place.type == "cuda":
@@ -54,10 +62,13 @@ def learn_folder(
             distributed.destroy_process_group()
 
 
-def check_output(path: Path) -> None:
-    """Raise, before any work is done, unless a file can be named so."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"output: expected the name of a file in an existing folder, got {path}")
+def holds_tables(path: Path) -> bool:
+    """Whether a file is one of tables, which new tables may replace."""
+    try:
+        quantization.load(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: torch.device) -> Tensor:

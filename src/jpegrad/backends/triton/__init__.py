@@ -8,5 +8,6 @@ from jpegrad.backends.fused.frame import Fused
 from jpegrad.backends.triton import kernels
 from jpegrad.backends.triton.levels import level_kernels as level_kernels
 
+watches_range = False
 _backend = Fused(kernels)
 unsupported, jpeg, encode, decode = _backend.unsupported, _backend.jpeg, _backend.encode, _backend.decode

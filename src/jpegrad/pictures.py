@@ -1,0 +1,262 @@
+"""Pictures of any kind that Pillow opens: their pixels, and what a .jpg file carries along (Exif, ICC profile, XMP, …).
+
+Sources: JFIF 1.02; Exif 2.32 4.7; ICC.1:2022 Annex B.4; XMP Specification Part 3, 1.1.3.
+"""
+
+import re
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from jpegrad.coefficients import NO_DENSITY, Density, Segment
+from jpegrad.jfif import JPEGError, segments
+
+EXIF, ICC, XMP, MPF = b"Exif\0\0", b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0", b"MPF\0"
+APP1, ORIENTATION = 0xE1, 0x0112
+LONGEST = 65533
+"""Bytes that a segment holds."""
+# What a TIFF file says of the picture, not of its own strips and tiles.
+DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
+SUBDIRECTORIES = (0x8769, 0x8825)
+UNKEPT = {33723: "IPTC", 34377: "Photoshop's resources"}
+
+
+class Picture(NamedTuple):
+    """A picture as a file has it.
+
+    Args:
+        pixels: uint8 ``[C, H, W]``, C = 3 or 1.
+        metadata: segments for a .jpg file.
+        density: as :class:`~jpegrad.Coefficients` has it.
+        changes: what of the file is not in these, in words.
+    """
+
+    pixels: Tensor
+    metadata: tuple[Segment, ...]
+    density: Density
+    changes: tuple[str, ...]
+
+
+def load(path: Path, *, upright: bool = False) -> Picture:
+    """An 8-bit RGB or gray picture.
+
+    Args:
+        path: a file of any kind that Pillow opens.
+        upright: turn the pixels as Exif's orientation says, and say 1 there. Else they are as stored, and the
+            metadata keep the orientation; but those of a TIFF file are always turned.
+
+    Raises:
+        ValueError: the file is no picture, is transparent, has more than 8 bits per sample, or is neither RGB nor gray.
+        OSError: the file cannot be read.
+    """
+    image, frames, orientation = _opened(path)
+    changes = [f"{frames - 1} further pictures, frames or pages are left out"] if frames > 1 else []
+    metadata, density = _carried(path, image, changes)
+    if upright or image.format == "TIFF":
+        metadata = tuple((marker, _upright(payload)) for marker, payload in metadata)
+        # Of TIFF files Pillow has turned the pixels already; of others this does.
+        ImageOps.exif_transpose(image, in_place=True)
+        if orientation in range(2, 9):
+            changes.append(f"Exif's orientation {orientation} is applied to the pixels")
+        if orientation in range(5, 9):
+            density = (density[1], density[0], density[2])
+    pixels = torch.from_numpy(np.array(_in_8_bits(path, image)))
+    pixels = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+    return Picture(pixels, metadata, density, tuple(changes))
+
+
+def exif_of(metadata: tuple[Segment, ...]) -> bytes | None:
+    """The Exif among some segments, as Pillow's ``save`` takes it."""
+    return next(
+        (payload for marker, payload in metadata if marker == APP1 and payload.startswith(EXIF)), None
+    )
+
+
+def icc_of(metadata: tuple[Segment, ...]) -> bytes | None:
+    """The ICC profile among some segments."""
+    parts = [x[len(ICC) :] for marker, x in metadata if marker == segments.APP2 and x.startswith(ICC)]
+    return b"".join(part[2:] for part in sorted(parts, key=lambda part: part[0])) or None
+
+
+def _opened(path: Path) -> tuple[Image.Image, int, int]:
+    """The first picture of a file, loaded; how many there are; and the orientation that the file says."""
+    try:
+        with warnings.catch_warnings():
+            # Pictures beyond twice this size are an error, and smaller ones are no reason for a word.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                _check_depth(path, opened)
+                frames = getattr(opened, "n_frames", 1)
+                stored = opened.getexif().get(ORIENTATION, 1) if opened.format == "TIFF" else None
+                opened.load()
+                orientation = opened.getexif().get(ORIENTATION, 1) if stored is None else stored
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: expected a picture that Pillow can open") from None
+    except (
+        *(OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error),
+        Image.DecompressionBombError,
+    ) as error:
+        # Of what Pillow's readers raise for pictures too large or damaged, only the system's errors name the file.
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        if isinstance(error, _WrongDepth):
+            raise
+        raise ValueError(f"{path}: {error}") from None
+    return opened, frames, orientation
+
+
+class _WrongDepth(ValueError):
+    pass
+
+
+def _check_depth(path: Path, opened: ImageFile.ImageFile) -> None:
+    """Raise for samples of which Pillow would keep the upper 8 bits without a word."""
+    for tile in opened.tile:
+        raw, *rest = tile[3] if isinstance(tile[3], tuple) and tile[3] else (tile[3],)
+        # Of the colours in 16 bits of a BMP file none has more than 6.
+        deep = ("16" in str(raw) and raw != "BGR;16") or "16" in tile[0]
+        if deep or (opened.format == "PPM" and any(isinstance(x, int) and x > 255 for x in rest)):
+            raise _WrongDepth(f"{path}: expected 8-bit RGB or gray, got 16 bits per sample")
+
+
+def _in_8_bits(path: Path, image: Image.Image) -> Image.Image:
+    """Mode RGB or L, which loses nothing."""
+    palette = image.palette.mode if image.palette else ""
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA") or palette.endswith("A"):
+        alpha = image.convert("RGBA").getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            raise ValueError(
+                f"{path}: expected RGB or gray, got {image.mode} with transparency, which JPEG lacks"
+            )
+    if image.mode in ("RGBA", "P", "PA"):
+        return image.convert("RGB")
+    if image.mode in ("LA", "1"):
+        return image.convert("L")
+    if image.mode not in ("RGB", "L"):
+        raise ValueError(f"{path}: expected 8-bit RGB or gray, got Pillow mode {image.mode}")
+    return image
+
+
+def _carried(path: Path, image: Image.Image, changes: list[str]) -> tuple[tuple[Segment, ...], Density]:
+    """Segments and density of a loaded picture; what is lost of the file is added to ``changes``."""
+    if image.format in ("JPEG", "MPO"):
+        try:
+            return _of_jpeg(path.read_bytes(), changes)
+        except JPEGError as error:
+            raise JPEGError(f"{path}: {error}") from None
+    found: list[Segment] = []
+    exif = _exif(image)
+    if len(EXIF + exif) > LONGEST:
+        least = Image.Exif()
+        least[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+        changes.append(
+            f"Exif of {len(exif)} bytes, which no segment holds, is left out but for the orientation"
+        )
+        exif = least.tobytes().removeprefix(EXIF)
+    if exif:
+        found.append((APP1, EXIF + exif))
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    if len(XMP + xmp) > LONGEST:
+        changes.append(f"XMP of {len(xmp)} bytes, which no segment holds, is left out")
+    elif xmp:
+        found.append((APP1, XMP + xmp))
+    profile = image.info.get("icc_profile") or b""
+    found += _icc(profile, changes)
+    comment = image.info.get("comment") or b""
+    comment = comment.encode() if isinstance(comment, str) else bytes(comment)
+    if comment:
+        found.append((segments.COM, comment[:LONGEST]))
+    gamma = image.info.get("gamma", 1 / 2.2)
+    if not profile and "srgb" not in image.info and abs(gamma - 1 / 2.2) > 1e-3:
+        changes.append(
+            f"gamma {gamma:g}, which JPEG cannot say, is left out: the picture will look different"
+        )
+    texts = {"XML:com.adobe.xmp", "Raw profile type exif"}
+    if set(getattr(image, "text", {})) - texts:
+        changes.append("text is left out")
+    if image.format == "TIFF":
+        tags = image.getexif()
+        changes += [f"{name} is left out" for tag, name in UNKEPT.items() if tag in tags]
+    return tuple(found), _density(image)
+
+
+def _of_jpeg(data: bytes, changes: list[str]) -> tuple[tuple[Segment, ...], Density]:
+    """The segments before the first scan, byte for byte, as :func:`jpegrad.read` keeps them."""
+    found: list[Segment] = []
+    density = NO_DENSITY
+    segment = segments.next_segment(data, 2)
+    while segment.marker not in (segments.SOS, segments.EOI):
+        marker, payload, end = segment
+        if marker == segments.APP0:
+            if len(payload) >= 14 and payload.startswith(b"JFIF\0"):
+                density = segments.parse_jfif(payload)
+        elif marker == segments.APP2 and payload.startswith(MPF):
+            # Its offsets hold in this very file only.
+            if not any("further" in change for change in changes):
+                changes.append("further pictures are left out")
+        elif marker != segments.APP14 and (marker in segments.APPLICATION or marker == segments.COM):
+            found.append((marker, payload))
+        segment = segments.next_segment(data, end)
+    return tuple(found), density
+
+
+def _exif(image: Image.Image) -> bytes:
+    """The TIFF structure within Exif, or nothing."""
+    stored = image.info.get("exif")
+    if stored:
+        return bytes(stored).removeprefix(EXIF)
+    exif, kept = image.getexif(), Image.Exif()
+    for tag in DESCRIPTIVE if image.format == "TIFF" else tuple(exif):
+        if tag in exif and tag not in SUBDIRECTORIES:
+            kept[tag] = exif[tag]
+    for tag in SUBDIRECTORIES:
+        if entries := exif.get_ifd(tag):
+            kept.get_ifd(tag).update(entries)
+    return kept.tobytes().removeprefix(EXIF) if kept or any(map(kept.get_ifd, SUBDIRECTORIES)) else b""
+
+
+def _icc(profile: bytes, changes: list[str]) -> list[Segment]:
+    room = LONGEST - len(ICC) - 2
+    parts = [profile[i : i + room] for i in range(0, len(profile), room)]
+    if len(parts) > 255:
+        changes.append(f"the ICC profile of {len(profile)} bytes, which no file holds, is left out")
+        return []
+    return [(segments.APP2, ICC + bytes((i, len(parts))) + part) for i, part in enumerate(parts, 1)]
+
+
+def _density(image: Image.Image) -> Density:
+    for name, unit in (("dpi", "inch"), ("aspect", "")):
+        if name in image.info:
+            x, y = (round(float(each)) for each in image.info[name])
+            if 0 < x <= 65535 and 0 < y <= 65535:
+                return x, y, unit
+    return NO_DENSITY
+
+
+def _upright(payload: bytes) -> bytes:
+    """Exif or XMP with orientation 1, everything else in its place; other segments as they are."""
+    if payload.startswith(XMP):
+        payload = re.sub(rb'(tiff:Orientation\s*=\s*["\'])\d', rb"\g<1>1", payload)
+        return re.sub(rb"(<tiff:Orientation>)\d", rb"\g<1>1", payload)
+    if not payload.startswith(EXIF):
+        return payload
+    tiff = bytearray(payload[len(EXIF) :])
+    order = "<" if tiff[:2] == b"II" else ">"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            if struct.unpack_from(f"{order}HHI", tiff, at) == (ORIENTATION, 3, 1):
+                struct.pack_into(f"{order}H", tiff, at + 8, 1)
+    except struct.error:
+        # Damaged Exif, in which no viewer finds an orientation.
+        return payload
+    return EXIF + bytes(tiff)
