@@ -120,7 +120,11 @@ def test_quality_first_then_bytes_only() -> None:
 
 def test_the_papers_presets_are_not_dead_outside_either() -> None:
     for name in ("reich2024", "reich2024_ste"):
-        for what, outside in (("quality", torch.tensor(99.5)), ("tables", flat(300.0)), ("tables", flat(-3.0))):
+        for what, outside in (
+            ("quality", torch.tensor(99.5)),
+            ("tables", flat(300.0)),
+            ("tables", flat(-3.0)),
+        ):
 
             def loss(value: Tensor, name: str = name, what: str = what) -> Tensor:
                 return (jpegrad.jpeg(picture(), **{what: value}, surrogate=name) - picture()).square().sum()

@@ -9,7 +9,24 @@ from jpegrad import surrogates, tables
 from oracles.published import LUMA, reich_gray, reich_table
 
 QUALITIES = [float(q) for q in range(1, 100)]
-QUALITIES += [1.3, 7.7, 12.25, 24.6, 33.3, 48.9, 49.99, 50.5, 61.25, 70.4, 75.75, 81.3, 90.1, 94.9, 98.5, 98.9]
+QUALITIES += [
+    1.3,
+    7.7,
+    12.25,
+    24.6,
+    33.3,
+    48.9,
+    49.99,
+    50.5,
+    61.25,
+    70.4,
+    75.75,
+    81.3,
+    90.1,
+    94.9,
+    98.5,
+    98.9,
+]
 
 
 def plane() -> np.ndarray:
