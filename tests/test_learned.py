@@ -75,7 +75,7 @@ def test_adam_brings_it_back(case: str, forward: str) -> None:
         return loss(image, value, what, forward, "auto")
 
     inward = (bound - outside).sign()
-    # A narrow staircase is flat for most entries, at the bound as outside; and Adam adds 1e-8 to the size of a gradient.
+    # A narrow staircase is flat for most entries, at the bound as outside; and Adam adds 1e-8 to a gradient's size.
     moved = -gradient(at, bound) * inward > 1e-6
     assert moved.any()
     parameter = torch.nn.Parameter(outside.clone())

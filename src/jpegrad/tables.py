@@ -83,9 +83,9 @@ def check_real(argument: str, value: Tensor) -> None:
 def legal(tables: Tensor, *, forward: str = "exact", surrogate: Surrogate = identity) -> Tensor:
     """Table entries as a file holds them: integers 1…255 (NaN becomes 1).
 
-    The slope is 1 everywhere: an entry outside 1…255 gets the gradient of the nearest legal one, so that a learned entry
-    that a step carries outside comes back when the loss wants it to. Nothing holds it near the range: where an optimiser
-    goes on pushing outwards, clamp the parameter itself after its step.
+    The slope is 1 everywhere: an entry outside 1…255 has the gradient of the nearest legal one, so that a learned entry
+    which a step carries outside comes back when the loss wants it to. Nothing holds it near the range: where an
+    optimiser goes on pushing outwards, clamp the parameter itself after its step.
 
     Args:
         tables: real numbers of any shape.
