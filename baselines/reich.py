@@ -21,8 +21,7 @@ Clip = Callable[[Tensor, float, float], Tensor]
 
 def soft_clip(x: Tensor, low: float, high: float) -> Tensor:
     """The identity inside, slope 10^-3 outside, in the value too."""
-    clipped = x.clamp(low, high)
-    return clipped + LEAK * (x - clipped)
+    return torch.where(x > high, high + LEAK * (x - high), torch.where(x < low, low + LEAK * (x - low), x))
 
 
 def ste_clip(x: Tensor, low: float, high: float) -> Tensor:

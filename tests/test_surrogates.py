@@ -88,18 +88,6 @@ def test_soft_stays_near_the_rounding(record: Surrogate) -> None:
     assert (at(record, "soft", u, 16.0, LUMA) - u.round()).abs().max() < 1.8
 
 
-@every
-def test_floor_stays_near_the_floor(record: Surrogate) -> None:
-    torch.manual_seed(0)
-    x = grid(1.0, 60.0)
-    assert (record.floor(x) - x.floor()).abs().max() <= 1
-    x.requires_grad_()
-    (gradient,) = torch.autograd.grad(record.floor(x).sum(), x)
-    assert gradient.isfinite().all()
-    if record.floor_slope is not None:
-        torch.testing.assert_close(gradient, record.floor_slope(x.detach()), rtol=1e-9, atol=1e-12)
-
-
 def test_every_record_has_a_name_and_a_source() -> None:
     for name, record in surrogates.ALL.items():
         assert record.name == name

@@ -51,21 +51,21 @@ def jpeg(
             ``value_range`` or uint8 in 0…255. The exact forward first rounds it to 8 bits. Values outside are clamped,
             NaN becomes ``low``.
         quality: 1…100, fractions allowed; a number, or a tensor that broadcasts to the leading dimensions (``[]``,
-            ``[B]``) and may require grad. A tensor's values are clamped to 1…100.
+            ``[B]``) and may require grad. A tensor's values are clamped to 1…100, with slope 1 outside.
         tables: ``[2, 8, 8]`` (luma, chroma), ``[3, 8, 8]`` or ``[B, 2 or 3, 8, 8]``, in place of ``quality``; natural
-            order, used as they are, rounded and clamped to 1…255.
+            order, used as they are, rounded and clamped to 1…255, with slope 1; the soft forward does not round them.
         like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
             Table entries above 255, which some files have, are an error.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; None is 4:2:0, or that of
             ``like``; gray images ignore it.
         forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued
-            pipeline with the surrogate's soft function in place of rounding. ``surrogate="reich2024"`` alone selects
-            ``"soft"``.
+            pipeline with the surrogate's soft function in place of rounding, and the file's tables for a quality.
+            ``surrogate="reich2024"`` alone selects ``"soft"``.
         surrogate: how the quantiser looks to the image's gradient; a name of ``jpegrad.surrogates.ALL`` or a record.
         sigma: width of ``"gaussian"`` in grey levels, > 0.
         table_surrogate: how it looks to tables and quality (exact forward only); None is ``"distortion"``, measured
             for distortion to the original; ``"table_gaussian"`` suits other losses.
-        clip_slope: slope outside the clamps, 0…1; None is 0 (10⁻³ in the paper's presets).
+        clip_slope: slope outside the clamps of samples, 0…1; None is 0 (10⁻³ in the paper's presets).
         color: :class:`~jpegrad.spec.Color` or (matrix, offset), which may require grad; None is JFIF.
         value_range: (low, high) of a floating-point image.
         backend: ``"auto"`` or a name of ``jpegrad.backends.ORDER``; a name never falls back.

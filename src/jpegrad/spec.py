@@ -258,7 +258,7 @@ def resolve(
     surrogates.check_positive("sigma", sigma)
     sigma = constant(sigma)
     record = resolve_surrogate("surrogate", surrogate, sigma)
-    preset = record.floor_slope is not None
+    preset = record.floor is not None
     if forward is None:
         forward = record.forward or "exact"
     check_choice("forward", forward, FORWARDS)
@@ -296,16 +296,17 @@ def resolve_tables(
             )
         check_tables(tables, image.shape[-3], lead)
         tables = tables.to(image.device, torch.float64)
-        return quantization.legal(tables, forward=spec.forward, clip_slope=spec.clip_slope)
+        return quantization.legal(tables, forward=spec.forward, surrogate=spec.surrogate)
     if quality is None:
         raise ValueError("quality: expected a number or a tensor (or tables instead), got None")
     quantization.check_quality(quality)
+    # The paper's soft forward alone codes with tables that no file has.
+    soft = spec.forward == "soft" and spec.surrogate.floor is not None
     if isinstance(quality, Tensor):
         check_broadcast("quality", quality.shape, lead)
         quality = quality.to(image.device)
-    elif spec.forward == "exact":
+    elif not soft:
         return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
     base = torch.tensor(quantization.ANNEX_K, dtype=torch.float64, device=image.device)
-    return quantization.scale(
-        base, quality, forward=spec.forward, surrogate=spec.surrogate, clip_slope=spec.clip_slope
-    )
+    entries = quantization.scale(base, quality, forward=spec.forward, surrogate=spec.surrogate)
+    return quantization.legal(entries, forward=spec.forward, surrogate=spec.surrogate) if soft else entries

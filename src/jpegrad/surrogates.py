@@ -53,10 +53,6 @@ Elementwise = Callable[[Tensor], Tensor]
 """A tensor of any shape → one of the same shape."""
 
 
-def _floor_mean(x: Tensor) -> Tensor:
-    return x - 0.5
-
-
 @dataclass(frozen=True)
 class Surrogate:
     """How a rounding looks to the gradient.
@@ -66,8 +62,8 @@ class Surrogate:
         soft: smooth stand-in for ``round(u)``, called as ``soft(u, step, component)``.
         slope: derivative of ``soft`` with respect to ``u``, same arguments.
         source: where it comes from.
-        floor: smooth stand-in for the floors of the quality scaling, used by the soft forward.
-        floor_slope: slope of those floors behind an exact forward; None is slope 1.
+        floor: smooth stand-in for both floors of the quality scaling, in the soft forward's value, behind the exact one
+            as their slope; None is the file's own tables in both, whose floors have slope 1.
         clip_slope: slope outside the clamps that the record asks for; None leaves it to the caller.
         forward: the forward that the record is meant for, where the caller names none.
         parameter: the record's own number (σ, a), for backends that evaluate it themselves.
@@ -84,8 +80,7 @@ class Surrogate:
     soft: Rounding
     slope: Rounding
     source: str
-    floor: Elementwise = _floor_mean
-    floor_slope: Elementwise | None = None
+    floor: Elementwise | None = None
     clip_slope: float | None = None
     forward: str | None = None
     parameter: float | None = None
@@ -122,7 +117,6 @@ def _elementwise(
         lambda u, step, component: soft(u),
         lambda u, step, component: slope(u),
         source,
-        floor=lambda x: soft(x - 0.5),
         parameter=parameter,
     )
 
@@ -245,13 +239,8 @@ def gaussian(sigma: float = 2.0) -> Surrogate:
         lambda u, step, component: smoothed_round(u, width(step, component)),
         lambda u, step, component: smoothed_slope(u, width(step, component)),
         "derivative of the noise-smoothed JPEG, closed form",
-        floor=_sin_floor,
         parameter=float(sigma),
     )
-
-
-def _sin_floor(x: Tensor) -> Tensor:
-    return _sin(x - 0.5)
 
 
 noise = Surrogate(
@@ -302,7 +291,6 @@ def table_gaussian(delta: float = 0.5) -> Surrogate:
         lambda u, step, component: smoothed_round(u, width(u, step)),
         lambda u, step, component: smoothed_slope(u, width(u, step)),
         "for tables: derivative of the staircase averaged over the table entry, closed form",
-        floor=_sin_floor,
         parameter=float(delta),
     )
 
@@ -326,7 +314,6 @@ def table_relative(rho: float = 0.15) -> Surrogate:
         lambda u, step, component: smoothed_round(u, width(u)),
         lambda u, step, component: smoothed_slope(u, width(u)),
         "for tables: derivative of the staircase averaged over the logarithm of the table entry, closed form",
-        floor=_sin_floor,
         parameter=float(rho),
     )
 
@@ -360,7 +347,7 @@ def narrowing(budget: float, progress: float) -> float:
 reich2024 = replace(
     cubic,
     name="reich2024",
-    floor_slope=lambda x: _cubic_slope(x - 0.5),
+    floor=lambda x: _cubic(x - 0.5),
     clip_slope=1e-3,
     forward="soft",
     source="Reich, Debnath, Patel, Chakradhar, WACV 2024: soft variant",

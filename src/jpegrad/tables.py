@@ -80,13 +80,17 @@ def check_real(argument: str, value: Tensor) -> None:
         raise TypeError(f"{argument}: expected a real tensor, got dtype {value.dtype}")
 
 
-def legal(tables: Tensor, *, forward: str = "exact", clip_slope: float = 0.0) -> Tensor:
+def legal(tables: Tensor, *, forward: str = "exact", surrogate: Surrogate = identity) -> Tensor:
     """Table entries as a file holds them: integers 1…255 (NaN becomes 1).
+
+    The slope is 1 everywhere: an entry outside 1…255 has the gradient of the nearest legal one, so that a learned entry
+    which a step carries outside comes back when the loss wants it to. Nothing holds it near the range: where an
+    optimiser goes on pushing outwards, clamp the parameter itself after its step.
 
     Args:
         tables: real numbers of any shape.
-        forward: ``"exact"`` rounds and clamps (slope 1 inside); ``"soft"`` only clamps.
-        clip_slope: slope outside 1…255.
+        forward: ``"exact"`` rounds and clamps; ``"soft"`` only clamps.
+        surrogate: whose clip to use; with ``"soft"`` the presets of the paper have one that leaks, in the value too.
 
     Returns:
         A tensor of the same shape and dtype.
@@ -100,32 +104,31 @@ def legal(tables: Tensor, *, forward: str = "exact", clip_slope: float = 0.0) ->
     """
     check_real("tables", tables)
     tables = torch.nan_to_num(tables, nan=1.0, posinf=255.0, neginf=1.0)
-    real = leaky_clamp(tables, 1.0, 255.0, clip_slope)
-    if forward == "soft":
-        return real
-    return straight_through(tables.round().clamp(1.0, 255.0), real)
+    if forward == "soft" and surrogate.floor is not None:
+        real = leaky_clamp(tables, 1.0, 255.0, _leak(surrogate))
+        # The paper's own tables end at 0.999; a divisor far below 1 is none.
+        return straight_through(real.clamp(min=0.5), real)
+    real = tables if forward == "soft" else tables.round()
+    return straight_through(real.clamp(1.0, 255.0), tables)
 
 
 def scale(
-    base: Tensor,
-    quality: float | Tensor,
-    *,
-    forward: str = "exact",
-    surrogate: Surrogate = identity,
-    clip_slope: float = 0.0,
+    base: Tensor, quality: float | Tensor, *, forward: str = "exact", surrogate: Surrogate = identity
 ) -> Tensor:
     """Scale base tables to a quality as libjpeg does.
 
     s = 5000//q below 50, 200 − 2q above; entry = (base·s + 50)//100, clipped to 1…255.
-    Behind the exact forward the floors have slope 1. An entry that is clipped within ±2 of the quality has the slope of
-    the chord over that interval, in place of a derivative that is 0 or soon will be: at quality 1 all are clipped.
+    The floors have slope 1. To the quality, an entry that is clipped within ±2 of it has the slope of the chord over
+    that interval, in place of a derivative that is 0 or soon will be: at quality 1 all are clipped. To the base, a
+    clipped entry has slope 0, as one quality of several must not move what it cannot see; only a base outside 1…255 has
+    the slope s/100 there too. A quality outside 1…100 has the gradient of the nearest of these.
 
     Args:
         base: tables at quality 50, ``[..., 8, 8]`` or ``[n, 8, 8]``, entries 1…255; may require grad.
         quality: 1…100, a number or a tensor ``[...]`` of any shape; values of a tensor are clamped to 1…100 (NaN to 1).
-        forward: ``"exact"`` floors and clamps; ``"soft"`` uses the surrogate's soft floor.
+        forward: ``"soft"`` matters to the presets of the paper alone: their soft floors then make the value, for
+            ``jpegrad.jpeg`` of the same preset, which clips it.
         surrogate: whose floors to use; only the presets of the paper have slopes other than the above.
-        clip_slope: slope outside 1…255 where the surrogate's own floors are used.
 
     Returns:
         ``quality.shape + base.shape``, in the dtype of ``base`` (float32 for integers, so that gradients pass).
@@ -144,33 +147,44 @@ def scale(
     dtype, device = base.dtype if base.is_floating_point() else torch.float32, base.device
     base = base.to(torch.float64)
     q = torch.as_tensor(quality, dtype=torch.float64, device=device)
-    q = torch.nan_to_num(q, nan=1.0).clamp(1.0, 100.0).reshape(q.shape + (1,) * base.ndim)
-    if forward == "soft":
-        percent = _percent(q, surrogate.floor)
-        return leaky_clamp(surrogate.floor((base * percent + 50) / 100), 1.0, 255.0, clip_slope).to(dtype)
-    percent = _percent(q, torch.floor)
+    q = torch.nan_to_num(q, nan=1.0).reshape(q.shape + (1,) * base.ndim)
+    q = straight_through(q.clamp(1.0, 100.0), q)
+    soft = surrogate.floor
+    if soft is not None and forward == "soft":
+        return _floors(base, q, soft).to(dtype)
+    percent = _percent(q.detach(), torch.floor)
     entries = ((base * percent + 50) / 100).floor().clamp(1.0, 255.0)
-    if surrogate.floor_slope is None:
-        carrier = _chord(base.detach(), q.detach()) * q + leaky_clamp(
-            base * percent.detach() / 100, 1.0, 255.0, 0.0
-        )
+    if soft is not None:
+        carrier = leaky_clamp(_floors(base, q, _straight(soft)), 1.0, 255.0, _leak(surrogate))
     else:
-        carrier = leaky_clamp(_floors(base, q, surrogate.floor_slope), 1.0, 255.0, clip_slope)
+        real = base * percent / 100
+        moves = (real >= 1) & (real <= 255) | (base < 1) | (base > 255)
+        carrier = _chord(base.detach(), q.detach()) * q + moves * real
     return straight_through(entries, carrier).to(dtype)
 
 
 def _percent(q: Tensor, floor: Elementwise) -> Tensor:
+    return torch.where(q < 50, floor(_coarse(q)), 200 - 2 * q)
+
+
+def _coarse(q: Tensor) -> Tensor:
     # Not 5000 / q: torch multiplies by the reciprocal, which rounds twice.
-    return torch.where(q < 50, floor(torch.full_like(q, 5000.0) / q), 200 - 2 * q)
+    return torch.full_like(q, 5000.0) / q
 
 
-def _floors(base: Tensor, q: Tensor, slope: Elementwise) -> Tensor:
-    """Both floors of the scaling, each exact with the given slope."""
+def _floors(base: Tensor, q: Tensor, floor: Elementwise) -> Tensor:
+    """The scaling as the paper writes it, with a floor above 50 too."""
+    percent = floor(torch.where(q < 50, _coarse(q), 200 - 2 * q))
+    return floor((base * percent + 50) / 100)
 
-    def floor(x: Tensor) -> Tensor:
-        return straight_through(x.floor(), slope(x.detach()) * x)
 
-    return floor((base * _percent(q, floor) + 50) / 100)
+def _straight(soft: Elementwise) -> Elementwise:
+    """The floor itself with the slope of a soft one."""
+    return lambda x: straight_through(x.floor(), soft(x))
+
+
+def _leak(surrogate: Surrogate) -> float:
+    return 1.0 if surrogate.clip_slope is None else surrogate.clip_slope
 
 
 def _chord(base: Tensor, q: Tensor) -> Tensor:
