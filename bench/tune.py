@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 import jpegrad
-import jpegrad.tune.rdo as rdo
+import jpegrad.tune.joint as joint
 from bench.bdrate import bd_rate
 from bench.common import (
     CHECKOUT,
@@ -113,14 +113,14 @@ def without(method: Method, **constants: float) -> Method:
     """A method with other constants of the alternation."""
 
     def code(image: Tensor, quality: int) -> bytes:
-        before = {name: getattr(rdo, name) for name in constants}
+        before = {name: getattr(joint, name) for name in constants}
         try:
             for name, value in constants.items():
-                setattr(rdo, name, value)
+                setattr(joint, name, value)
             return method(image, quality)
         finally:
             for name, value in before.items():
-                setattr(rdo, name, value)
+                setattr(joint, name, value)
 
     return code
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
 GROUND = {"spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
-FILES = {*CODEC, "files", "rate", "jfif", "io"}
+FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
 
 # Which rooms of the house each room may import. A room is a module or subpackage of jpegrad; each backend
@@ -33,9 +33,10 @@ ARROWS: dict[str, set[str]] = {
     "backends.triton": {*GROUND, "backends.halves", "backends.limits"},
     "backends": {*GROUND, "backends.reference", "backends.native", "backends.triton"},
     "codec": {*GROUND, "coefficients", "backends"},
-    "rate": {*GROUND, "coefficients", "backends"},
-    "jfif": {*GROUND, "coefficients", "rate"},
-    "io": {*CODEC, "files", "rate", "jfif"},
+    "entropy": {*GROUND, "backends"},
+    "rate": {*GROUND, "coefficients", "backends", "entropy"},
+    "jfif": {*GROUND, "coefficients", "entropy"},
+    "io": {*CODEC, "files", "entropy", "jfif"},
     "pictures": FILES,
     "nn": FILES,
     "compat": CODEC,
@@ -70,7 +71,7 @@ PUBLIC = {
 
 
 def room(module: str) -> str:
-    """The room of a module by its dotted name below jpegrad: `rate.codes` is in `rate`; a backend's files share
+    """The room of a module by its dotted name below jpegrad: `rate.size` is in `rate`; a backend's files share
     its name as a prefix, so `backends.native_abi` is in `backends.native`."""
     parts = module.split(".")
     if parts[0] == "backends" and len(parts) > 1:

@@ -9,7 +9,7 @@ import torch
 
 import jpegrad
 from jpegrad import surrogates, tables
-from jpegrad.rate import proxy
+from jpegrad.rate import models
 
 IMAGE = torch.rand(2, 3, 16, 16)
 COEFFICIENTS = jpegrad.encode(torch.rand(3, 16, 16), 50)
@@ -248,7 +248,7 @@ MODULES: dict[str, tuple[Module, dict[str, Any], type[Exception], tuple[str, ...
     ),
     "soft_round": (surrogates.soft_round, {"a": 0}, VALUE, ("a", "positive", "0")),
     "gaussian": (surrogates.gaussian, {"sigma": -2}, VALUE, ("sigma", "positive", "-2")),
-    "marginal": (proxy.marginal, {"width": 0}, VALUE, ("width", "positive", "0")),
+    "marginal": (models.marginal, {"width": 0}, VALUE, ("width", "positive", "0")),
     "marginal_costs: subsampling": (
         jpegrad.rate.marginal_costs,
         {"levels": [LEVELS[0]], "size": (16, 16), "subsampling": "4:2:1"},

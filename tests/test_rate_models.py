@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import jpegrad
-from jpegrad.rate import ALL, RateModel, Scan, bits, codes, marginal_costs, proxy
+from jpegrad.entropy import huffman
+from jpegrad.rate import ALL, RateModel, Scan, bits, marginal_costs, models
 from jpegrad.rate.marginal import CENTERS, symbol_costs
 from oracles import huffman as oracle
 
-DEFAULT = [oracle.codes(*table) for table in codes.DEFAULT]
+DEFAULT = [oracle.codes(*table) for table in huffman.DEFAULT]
 Photograph = Callable[[str], torch.Tensor]
 
 
@@ -69,7 +70,7 @@ def test_optimized_costs_are_entropies_of_the_present_symbols() -> None:
     coefficients = jpegrad.encode(torch.rand(2, 3, 24, 40), quality=40)
     luma, *_ = symbol_costs(coefficients.levels, coefficients.size, "4:2:0", "optimized")
     symbols = {0x01: (0, 1), 0x12: (1, 2), 0xF1: (15, 1)}
-    counts = jpegrad.rate.huffman.scan_counts(list(coefficients.levels), 24, 40, "4:2:0")[:, 1].double()
+    counts = jpegrad.entropy.scan.scan_counts(list(coefficients.levels), 24, 40, "4:2:0")[:, 1].double()
     for symbol, (run, size) in symbols.items():
         expected = -torch.log2(counts[:, symbol].clamp(min=0.5) / counts.sum(-1)) + size
         assert torch.allclose(luma.ac[:, run, size].double(), expected, rtol=1e-6)
@@ -328,6 +329,6 @@ def test_laplace_entropy_is_that_of_the_rounded_variable() -> None:
             for x in (k + 0.5, k - 0.5)
         )
         expected = -torch.special.xlogy(upper - lower, upper - lower).sum().item() / math.log(2)
-        assert proxy.laplace_entropy(torch.tensor(scale, dtype=torch.float64)).item() == pytest.approx(
+        assert models.laplace_entropy(torch.tensor(scale, dtype=torch.float64)).item() == pytest.approx(
             expected, rel=1e-6
         )

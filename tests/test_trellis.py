@@ -13,11 +13,11 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad.backends import native_abi
+from jpegrad.entropy.huffman import code_book
+from jpegrad.entropy.scan import HUFFMAN, optimal_tables, scan_counts
 from jpegrad.rate import breakdown
-from jpegrad.rate.codes import code_book
-from jpegrad.rate.huffman import HUFFMAN, optimal_tables, scan_counts
 from jpegrad.spec import JFIF, RGB, SUBSAMPLING, blocks, ratios
-from jpegrad.tune.trellis import rgb_weights, trellis
+from jpegrad.tune.levels import rgb_weights, trellis
 
 MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
 needs_native = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)

@@ -19,8 +19,8 @@ from jpegrad.cli import app
 from jpegrad.data import photograph_path, table_names
 from jpegrad.tune import metrics
 from jpegrad.tune.descent import meet
-from jpegrad.tune.rdo import fit_weights
-from jpegrad.tune.subject import Outcome, Rounded, Subject
+from jpegrad.tune.joint import fit_weights
+from jpegrad.tune.objective import Outcome, Rounded, Subject
 
 torch.set_num_threads(1)
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from jpegrad.coefficients import Coefficients, check_8_bit_tables
-from jpegrad.rate.codes import code_book
-from jpegrad.rate.huffman import check_huffman, huffman_tables, packed, stuffed_zeros
+from jpegrad.entropy.huffman import code_book
+from jpegrad.entropy.scan import check_huffman, huffman_tables, packed, stuffed_zeros
+from jpegrad.entropy.symbols import EOB, ZRL, Symbols, mcu_grid, scan_symbols, whole
 from jpegrad.rate.size import header_bytes
-from jpegrad.rate.symbols import EOB, ZRL, Symbols, mcu_grid, scan_symbols, whole
 from jpegrad.tables import ZIGZAG
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from jpegrad import backends
-from jpegrad.rate import codes
-from jpegrad.rate.huffman import LIBRARY, check_huffman, scan_counts
-from jpegrad.rate.symbols import EOB, MAX_AC, ZRL, size_category
+from jpegrad.entropy.huffman import DEFAULT, code_book
+from jpegrad.entropy.scan import LIBRARY, check_huffman, scan_counts
+from jpegrad.entropy.symbols import EOB, MAX_AC, ZRL, size_category
 from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tables import ZIGZAG
 
@@ -44,7 +44,7 @@ def symbol_costs(
         frequencies = scan_counts([x.detach() for x in levels], *size, subsampling)
         length = torch.log2(frequencies.sum(-1, keepdim=True) / frequencies.clamp(min=0.5)).float()
     else:
-        length = codes.code_book(codes.DEFAULT)[..., 1].float().to(levels[0].device)
+        length = code_book(DEFAULT)[..., 1].float().to(levels[0].device)
     return costs_of(length)[: len(levels)]
 
 

@@ -6,6 +6,8 @@ from jpegrad.tune.folder import Folder as Folder
 from jpegrad.tune.image import Tuned as Tuned
 from jpegrad.tune.image import compress as compress
 from jpegrad.tune.image import learn_tables as learn_tables
+from jpegrad.tune.levels import rgb_weights as rgb_weights
+from jpegrad.tune.levels import trellis as trellis
 from jpegrad.tune.metrics import Metric as Metric
 from jpegrad.tune.metrics import mix as mix
 from jpegrad.tune.metrics import report as report

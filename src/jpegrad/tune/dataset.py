@@ -19,7 +19,7 @@ from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tune import metrics
 from jpegrad.tune.folder import Folder, count_left_out, none_left, usable
 from jpegrad.tune.metrics import Metric, Unusable
-from jpegrad.tune.subject import Rounded, Subject
+from jpegrad.tune.objective import Rounded, Subject
 
 BETAS = (0.9, 0.98)
 

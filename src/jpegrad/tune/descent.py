@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jpegrad.tune.subject import Outcome, Rounded
+from jpegrad.tune.objective import Outcome, Rounded
 from jpegrad.tune.targets import Bytes, Loss
 
 BETAS = (0.8, 0.95)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from jpegrad.tune.metrics import Unusable
-from jpegrad.tune.subject import Subject
+from jpegrad.tune.objective import Subject
 
 SUFFIXES = (".png", ".ppm", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 

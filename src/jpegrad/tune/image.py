@@ -17,9 +17,9 @@ from jpegrad.surrogates import Surrogate
 from jpegrad.tune import metrics
 from jpegrad.tune.descent import Adam, Unreachable, better, meet, miss
 from jpegrad.tune.folder import count_left_out, none_left, usable
+from jpegrad.tune.joint import Alternation
 from jpegrad.tune.metrics import Metric
-from jpegrad.tune.rdo import Alternation
-from jpegrad.tune.subject import Outcome, Rounded, Subject
+from jpegrad.tune.objective import Outcome, Rounded, Subject
 from jpegrad.tune.targets import BitsPerPixel, Bytes, LikeQuality, Loss, Target, check_target
 
 AnyMetric = str | Metric | Callable[[Tensor, Tensor], Tensor]

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from jpegrad import backends
-from jpegrad.rate.codes import DEFAULT, code_book
-from jpegrad.rate.huffman import check_huffman, optimal_tables, scan_counts
+from jpegrad.entropy.huffman import DEFAULT, code_book
+from jpegrad.entropy.scan import check_huffman, optimal_tables, scan_counts
+from jpegrad.entropy.symbols import MAX_AC, mcu_grid, scan_order, size_category
 from jpegrad.rate.marginal import costs_of
-from jpegrad.rate.symbols import MAX_AC, mcu_grid, scan_order, size_category
 from jpegrad.spec import (
     SUBSAMPLING,
     Color,

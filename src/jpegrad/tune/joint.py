@@ -24,8 +24,8 @@ from jpegrad import tables as quantization
 from jpegrad.rate import bits
 from jpegrad.spec import table_index
 from jpegrad.tune.descent import Best
-from jpegrad.tune.subject import Outcome, Subject
-from jpegrad.tune.trellis import trellis
+from jpegrad.tune.levels import trellis
+from jpegrad.tune.objective import Outcome, Subject
 
 PREPARATION = 4
 """Steps of descent on the unquantized coefficients, of half a Newton step each."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jpegrad.entropy.symbols import dc_differences
 from jpegrad.rate.marginal import Costs, crossing_costs, dc_slopes, symbol_costs
-from jpegrad.rate.symbols import dc_differences
 from jpegrad.surrogates import check_positive
 
 
