@@ -249,15 +249,15 @@ MODULES: dict[str, tuple[Module, dict[str, Any], type[Exception], tuple[str, ...
     "soft_round": (surrogates.soft_round, {"a": 0}, VALUE, ("a", "positive", "0")),
     "gaussian": (surrogates.gaussian, {"sigma": -2}, VALUE, ("sigma", "positive", "-2")),
     "marginal": (models.marginal, {"width": 0}, VALUE, ("width", "positive", "0")),
-    "marginal_costs: subsampling": (
+    "marginal_costs: levels": (
         jpegrad.rate.marginal_costs,
-        {"levels": [LEVELS[0]], "size": (16, 16), "subsampling": "4:2:1"},
-        VALUE,
-        ("subsampling", "4:2:0", "'4:2:1'"),
+        {"coefficients": LEVELS},
+        TYPE,
+        ("coefficients", "Coefficients", "tuple"),
     ),
     "marginal_costs: huffman": (
         jpegrad.rate.marginal_costs,
-        {"levels": [LEVELS[0]], "size": (16, 16), "subsampling": "4:4:4", "huffman": "best"},
+        {"coefficients": COEFFICIENTS, "huffman": "best"},
         VALUE,
         ("huffman", "default", "'best'"),
     ),

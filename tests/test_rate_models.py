@@ -39,9 +39,14 @@ def dense_and_sparse_levels() -> list[torch.Tensor]:
     return blocks
 
 
+def gray(level: torch.Tensor) -> jpegrad.Coefficients:
+    """One block."""
+    return jpegrad.Coefficients((level,), torch.ones(1, 8, 8), (8, 8), "4:4:4")
+
+
 def test_marginal_costs_equal_recounts() -> None:
     for level in dense_and_sparse_levels():
-        ((up, down),) = marginal_costs([level], (8, 8), "4:4:4")
+        ((up, down),) = marginal_costs(gray(level))
         before = gray_scan_bits(level)
         for i in range(1, 64):
             value = level.flatten()[i].item()
@@ -54,7 +59,7 @@ def test_marginal_costs_equal_recounts() -> None:
 
 def test_marginal_costs_of_colour_follow_each_component_and_image() -> None:
     coefficients = jpegrad.encode(torch.rand(2, 3, 24, 40), quality=torch.tensor([5.0, 60.0]))
-    costs = marginal_costs(coefficients.levels, coefficients.size, "4:2:0")
+    costs = marginal_costs(coefficients)
     for component, (up, down) in enumerate(costs):
         table = DEFAULT[2 * min(component, 1) :][:2]
         level = coefficients.levels[component][1, 0, 0]
@@ -80,7 +85,7 @@ def test_places_not_asked_for_are_zero() -> None:
     level = dense_and_sparse_levels()[10]
     (cost,) = symbol_costs([level], (8, 8), "4:4:4", "default")
     where = torch.rand(level.shape) < 0.3
-    ((up, _),) = marginal_costs([level], (8, 8), "4:4:4")
+    ((up, _),) = marginal_costs(gray(level))
     found = jpegrad.rate.marginal.crossing_costs(level, level.abs(), where, cost)
     assert torch.equal(found, torch.where(where, up, 0.0))
     torch.library.opcheck(torch.ops.jpegrad.crossing_costs.default, (level, level.abs(), where, cost.ac))
@@ -178,7 +183,7 @@ def test_levels_as_parameters_get_the_central_difference(photograph: Photograph)
     coefficients = jpegrad.encode(crop(photograph)[:1], quality=50).detach()
     level = coefficients.levels[0].requires_grad_()
     (slope,) = torch.autograd.grad(bits(coefficients), level)
-    ((up, down),) = marginal_costs([level], coefficients.size, "4:4:4")
+    ((up, down),) = marginal_costs(coefficients)
     expected = torch.where(level != 0, level.sign() * (up - down) / 2, 0.0)
     assert torch.equal(slope[..., 1:, :], expected[..., 1:, :])
     assert slope[..., 0, 0].abs().sum() > 0

@@ -18,21 +18,21 @@ from jpegrad import tune
 from jpegrad.cli import app
 from jpegrad.data import photograph_path, table_names
 from jpegrad.tune import metrics
-from jpegrad.tune.descent import meet
+from jpegrad.tune.descent import just_meeting
 from jpegrad.tune.joint import fit_weights
-from jpegrad.tune.objective import Outcome, Rounded, Subject
+from jpegrad.tune.objective import ImageObjective, OperatingPoint, SharedObjective
 
 torch.set_num_threads(1)
 
 
 def cost(image: Tensor, outcome: tune.Tuned, quality: float, metric: str) -> float:
-    """Bits of outcome relative to the default tables at equal price, the change of the loss counted in bits."""
-    coder = Rounded([Subject(image, metrics.get(metric))])
+    """Bits of outcome relative to the default tables at equal multiplier, the change of the loss counted in bits."""
+    objective = SharedObjective([ImageObjective(image, metrics.get(metric))])
     default = jpegrad.tables.annex_k(quality)
     with torch.no_grad():
-        start = coder(default)
+        start = objective(default)
     loss = float(start.loss)
-    return (outcome.size * 8 + (outcome.loss - loss) / coder.price(default)) / float(start.bits)
+    return (outcome.size * 8 + (outcome.loss - loss) / objective.multiplier(default)) / float(start.bits)
 
 
 def structure(photo: Tensor) -> Tensor:
@@ -40,33 +40,35 @@ def structure(photo: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("metric", "rdo", "limit"),
+    ("metric", "choose", "limit"),
     [("mse", True, 0.75), ("mse", False, 0.88), ("ms-ssim", True, 0.75), ("mix", True, 0.8)],
 )
-def test_learning_beats_the_default_tables(photo: Tensor, metric: str, rdo: bool, limit: float) -> None:
+def test_learning_beats_the_default_tables(photo: Tensor, metric: str, choose: bool, limit: float) -> None:
     image = structure(photo)
     steps = 8
-    tuned = tune.compress(image, metric=metric, target=tune.LikeQuality(60), rdo=rdo, steps=steps)
+    tuned = tune.compress(
+        image, metric=metric, target=tune.LikeQuality(60), choose_levels=choose, steps=steps
+    )
     assert cost(image, tuned, 60, metric) < limit
     # Without a step there is only the start; the descent must gain something on top of it.
-    start = tune.compress(image, metric=metric, target=tune.LikeQuality(60), rdo=rdo, steps=0)
+    start = tune.compress(image, metric=metric, target=tune.LikeQuality(60), choose_levels=choose, steps=0)
     assert cost(image, tuned, 60, metric) < cost(image, start, 60, metric) - 0.005
 
 
-@pytest.mark.parametrize("rdo", [True, False])
-def test_tables_learned_from_annex_k_alone(photo: Tensor, rdo: bool) -> None:
+@pytest.mark.parametrize("choose", [True, False])
+def test_tables_learned_from_annex_k_alone(photo: Tensor, choose: bool) -> None:
     base = torch.tensor(jpegrad.tables.ANNEX_K)
-    tuned = tune.compress(photo, target=tune.LikeQuality(75), rdo=rdo, base=base, steps=8)
+    tuned = tune.compress(photo, target=tune.LikeQuality(75), choose_levels=choose, base=base, steps=8)
     assert cost(photo, tuned, 75, "mse") < 0.9
     tables = tuned.tables
     assert tables.shape == (2, 8, 8)
     assert bool(((tables == tables.round()) & (tables >= 1) & (tables <= 255)).all())
 
 
-@pytest.mark.parametrize("rdo", [True, False])
+@pytest.mark.parametrize("choose", [True, False])
 @pytest.mark.parametrize("target", [2500, 9000, 40000])
-def test_bytes_are_met_and_nearly_used(photo: Tensor, target: int, rdo: bool) -> None:
-    tuned = tune.compress(photo, target=tune.Bytes(target), rdo=rdo, steps=4)
+def test_bytes_are_met_and_nearly_used(photo: Tensor, target: int, choose: bool) -> None:
+    tuned = tune.compress(photo, target=tune.Bytes(target), choose_levels=choose, steps=4)
     data = tuned.to_bytes()
     assert len(data) == tuned.size
     assert 0.985 * target < len(data) <= target
@@ -80,24 +82,29 @@ def test_a_larger_target_than_any_file_gives_the_finest(photo: Tensor) -> None:
 @pytest.mark.parametrize("quality", [1, 100])
 def test_the_ends_of_the_scale(photo: Tensor, quality: int) -> None:
     image = photo[:, 64:128, 64:128]
-    for rdo in (True, False):
-        tuned = tune.compress(image, target=tune.LikeQuality(quality), rdo=rdo, steps=3)
+    for choose in (True, False):
+        tuned = tune.compress(image, target=tune.LikeQuality(quality), choose_levels=choose, steps=3)
         assert cost(image, tuned, quality, "mse") <= 1.0 + 1e-6
 
 
 @pytest.mark.parametrize("target", [tune.LikeQuality(75), tune.Bytes(900), tune.Loss(0.1)])
 def test_a_picture_without_detail(target: tune.LikeQuality | tune.Bytes | tune.Loss) -> None:
-    for rdo in (True, False):
-        tuned = tune.compress(torch.full((3, 40, 40), 77, dtype=torch.uint8), target=target, rdo=rdo, steps=2)
+    for choose in (True, False):
+        tuned = tune.compress(
+            torch.full((3, 40, 40), 77, dtype=torch.uint8),
+            target=target,
+            choose_levels=choose,
+            steps=2,
+        )
         assert tuned.size < 900
         assert tuned.loss <= (target.value if isinstance(target, tune.Loss) else 1e-4)
 
 
 def test_a_flat_colour_that_coarser_tables_keep() -> None:
     flat = torch.tensor([153, 200, 77], dtype=torch.uint8).view(3, 1, 1).expand(3, 16, 16)
-    for rdo in (True, False):
-        tuned = tune.compress(flat, rdo=rdo, subsampling="4:4:4", steps=2)
-        assert tuned.price == 0
+    for choose in (True, False):
+        tuned = tune.compress(flat, choose_levels=choose, subsampling="4:4:4", steps=2)
+        assert tuned.multiplier == 0
         assert tuned.loss < 2e-5
 
 
@@ -120,7 +127,7 @@ def test_more_bytes_are_of_use(crop: Tensor) -> None:
 def test_a_loss_that_tables_alone_reach(crop: Tensor, channels: int, subsampling: str, loss: float) -> None:
     image = crop[:channels]
     options = {"target": tune.Loss(loss), "subsampling": subsampling}
-    alone, both = (tune.compress(image, rdo=rdo, **options) for rdo in (False, True))  # type: ignore[arg-type]
+    alone, both = (tune.compress(image, choose_levels=choose, **options) for choose in (False, True))  # type: ignore[arg-type]
     assert both.loss <= loss
     assert both.size < 0.95 * alone.size
 
@@ -132,19 +139,19 @@ def test_bytes_out_of_reach(crop: Tensor, count: int) -> None:
 
 
 def test_the_nearest_trial_is_named() -> None:
-    def at(x: float) -> Outcome:
-        return Outcome((), torch.tensor(1.0), torch.tensor(8 * (900 if x == 0 else 1000)))
+    def file(x: float) -> OperatingPoint:
+        return OperatingPoint((), torch.tensor(1.0), torch.tensor(8 * (900 if x == 0 else 1000)))
 
     with pytest.raises(ValueError, match="the nearest has 900 bytes"):
-        meet(at, tune.Bytes(100))
+        just_meeting(file, tune.Bytes(100))
 
 
 def test_without_gradients_outside(photo: Tensor) -> None:
     image = photo[:, :32, :32]
     with torch.no_grad():
         assert tune.compress(image, steps=1).size > 0
-        assert tune.learn_tables(image, steps=1).shape == (2, 8, 8)
-        base = tune.learn_base([image], settings=tune.Settings(steps=1, batch=1))
+        assert tune.learn_image_tables(image, steps=1).shape == (2, 8, 8)
+        base = tune.learn_dataset_tables([image], settings=tune.DatasetSettings(steps=1, batch=1))
     assert base.shape == (2, 8, 8)
 
 
@@ -159,8 +166,8 @@ def test_bits_per_pixel_and_loss(photo: Tensor) -> None:
     height, width = photo.shape[1:]
     tuned = tune.compress(photo, target=tune.BitsPerPixel(0.8), steps=4)
     assert 0.788 < 8 * len(tuned.to_bytes()) / (height * width) <= 0.8
-    for rdo in (True, False):
-        tuned = tune.compress(photo, target=tune.Loss(5e-4), rdo=rdo, steps=4)
+    for choose in (True, False):
+        tuned = tune.compress(photo, target=tune.Loss(5e-4), choose_levels=choose, steps=4)
         decoded = jpegrad.decode(tuned.coefficients, dtype=torch.uint8).double() / 255
         loss = float((decoded - photo.double() / 255).square().mean())
         assert loss == pytest.approx(tuned.loss, rel=1e-4)
@@ -218,17 +225,17 @@ def test_a_function_as_metric(photo: Tensor) -> None:
 
 def test_each_image_of_a_batch_gets_its_tables(photo: Tensor) -> None:
     batch = torch.stack([photo[:, :64, :64], photo[:, 128:192, 64:128]])
-    tables = tune.learn_tables(batch, target=tune.Bytes(1500), steps=2)
+    tables = tune.learn_image_tables(batch, target=tune.Bytes(1500), steps=2)
     assert tables.shape == (2, 2, 8, 8)
     sizes = jpegrad.bits(jpegrad.encode(batch, tables=tables), huffman="optimized") / 8
     assert bool((sizes <= 1500).all())
-    alone = tune.learn_tables(batch[1], target=tune.Bytes(1500), steps=2)
+    alone = tune.learn_image_tables(batch[1], target=tune.Bytes(1500), steps=2)
     assert torch.equal(alone, tables[1])
 
 
 def test_a_list_shares_one_set(photo: Tensor) -> None:
     images = [photo[:, :64, :64], photo[:, 128:200, 64:128]]
-    tables = tune.learn_tables(images, target=tune.Bytes(3500), steps=2)
+    tables = tune.learn_image_tables(images, target=tune.Bytes(3500), steps=2)
     sizes = [float(jpegrad.bits(jpegrad.encode(x, tables=tables), huffman="optimized")) / 8 for x in images]
     assert 3400 < sum(sizes) <= 3500
 
@@ -291,7 +298,9 @@ def test_shipped_tables_serve_their_metric(name: str) -> None:
     with Image.open(photograph_path("facades")) as picture:
         image = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).contiguous()
     for quality in (40, 80):
-        start = tune.compress(image, metric=name, target=tune.LikeQuality(quality), rdo=False, steps=0)
+        start = tune.compress(
+            image, metric=name, target=tune.LikeQuality(quality), choose_levels=False, steps=0
+        )
         assert cost(image, start, quality, name) < 0.98
 
 
@@ -314,7 +323,7 @@ def test_shipped_tables_serve_their_metric(name: str) -> None:
         ({"base": -torch.ones(2, 8, 8)}, "base: expected finite entries above 0, got -1"),
         ({"base": torch.full((2, 8, 8), torch.nan)}, "base: expected finite entries above 0, got nan"),
         ({"base": torch.full((2, 8, 8), torch.inf)}, "base: expected finite entries above 0, got inf"),
-        ({"rdo": False, "rate": "entropy"}, "rate: expected one of"),
+        ({"choose_levels": False, "rate": "entropy"}, "rate: expected one of"),
     ],
 )
 def test_wrong_arguments(photo: Tensor, options: dict[str, object], message: str) -> None:
@@ -323,16 +332,16 @@ def test_wrong_arguments(photo: Tensor, options: dict[str, object], message: str
 
 
 def test_wrong_images_and_targets(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"images: expected \[1 or 3, H, W\]"):
+    with pytest.raises(ValueError, match=r"image: expected shape \[\.\.\., 1 or 3, H, W\]"):
         tune.compress(torch.zeros(2, 8, 8))
-    with pytest.raises(TypeError, match="images: expected uint8 or floating point"):
+    with pytest.raises(TypeError, match="image: expected a floating-point or uint8 tensor"):
         tune.compress(torch.zeros(3, 8, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match="images: expected at least one"):
-        tune.learn_tables([])
+        tune.learn_image_tables([])
     with pytest.raises(ValueError, match=r"images: expected \[\.\.\., C, H, W\] without a side of 0"):
-        tune.learn_tables(torch.rand(2, 3, 0, 8))
+        tune.learn_image_tables(torch.rand(2, 3, 0, 8))
     with pytest.raises(ValueError, match="images: expected a folder with pictures"):
-        tune.learn_base(tmp_path)
+        tune.learn_dataset_tables(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"broken\.png"):
         tune.Folder(tmp_path)[0]
@@ -346,7 +355,7 @@ def test_wrong_images_and_targets(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="against: expected a function of the original, got 3"):
         tune.Metric("three", 3, "made up")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="steps: expected at least 1"):
-        tune.Settings(steps=0)
+        tune.DatasetSettings(steps=0)
 
 
 def test_command_line(tmp_path: Path, photo: Tensor, folder: Path) -> None:
@@ -361,7 +370,9 @@ def test_command_line(tmp_path: Path, photo: Tensor, folder: Path) -> None:
     assert 8850 < output.stat().st_size <= 9000
     assert "MS-SSIM" in done.output and "PSNR no less" in done.output
     assert torch.equal(jpegrad.tables.load(saved), jpegrad.read(output).tables)
-    done = runner.invoke(app, ["tune", str(source), "-o", str(output), "--like-quality", "50", "--no-rdo"])
+    done = runner.invoke(
+        app, ["tune", str(source), "-o", str(output), "--like-quality", "50", "--round-levels"]
+    )
     assert done.exit_code == 0 and "default, quality 50" in done.output
     done = runner.invoke(app, [*command, "--json"])
     assert done.exit_code == 0, done.output

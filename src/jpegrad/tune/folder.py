@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from jpegrad.tune.metrics import Unusable
-from jpegrad.tune.objective import Subject
+from jpegrad.tune.objective import ImageObjective
 
 SUFFIXES = (".png", ".ppm", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
@@ -57,7 +57,9 @@ class Folder(Sequence[Tensor]):
         return pixels.expand(3, -1, -1).contiguous()
 
 
-def usable(images: Sequence[Tensor], index: int, make: Callable[[Tensor], Subject]) -> Subject | None:
+def usable(
+    images: Sequence[Tensor], index: int, make: Callable[[Tensor], ImageObjective]
+) -> ImageObjective | None:
     """What ``make`` makes of an image; a picture of a folder that cannot be used gives a warning and None."""
     try:
         return make(images[index])

@@ -1,4 +1,4 @@
-"""One image as the learner sees it: what tables cost, and in which direction they cost less."""
+"""The objective: tables → loss and bits, of one image or of several that share the tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,22 +9,24 @@ from torch import Tensor
 from jpegrad import tables as quantization
 from jpegrad.codec import Coefficients, decode, encode
 from jpegrad.rate import RateModel, bits
+from jpegrad.spec import check_value_range
 from jpegrad.surrogates import Surrogate
 from jpegrad.tune.metrics import Metric
+from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
 
 NOISE = 0.05
 """Share of its bits up to which a file is all headers and DC levels: what they save is not detail."""
 CHORDS = (1.25, 2.0, 4.0)
-"""The price of a bit is the slope between tables finer and coarser by the first factor that makes a difference."""
+"""The multiplier is the slope between tables finer and coarser by the first factor that makes a difference."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What some tables make of one image or several.
+class OperatingPoint:
+    """Loss and bits of one file, or of several with the same tables.
 
     Args:
         coefficients: levels and tables of each file.
-        loss: distortion, the mean over the images; a scalar that may carry a graph to the tables.
+        loss: the mean over the images; a scalar that may carry a graph to the tables.
         bits: of all files with optimised Huffman tables, likewise.
     """
 
@@ -36,23 +38,28 @@ class Outcome:
     def bytes(self) -> int:
         return int(self.bits) // 8
 
-    def cost(self, price: float) -> Tensor:
-        """Distortion + price · bits, float64."""
-        return self.loss.double() + price * self.bits
+    def cost(self, multiplier: float) -> Tensor:
+        """Loss + multiplier · bits, float64."""
+        return self.loss.double() + multiplier * self.bits
 
-    def detach(self) -> "Outcome":
-        return Outcome(tuple(c.detach() for c in self.coefficients), self.loss.detach(), self.bits.detach())
+    def detach(self) -> "OperatingPoint":
+        return OperatingPoint(
+            tuple(c.detach() for c in self.coefficients), self.loss.detach(), self.bits.detach()
+        )
 
 
-class Subject:
-    """An image, the distortion to it, and how it is coded.
+class ImageObjective:
+    """The objective of one image.
 
     Args:
-        image: ``[C, H, W]``, C = 3 or 1, uint8 or floating point in [0, 1].
-        metric: the distortion.
+        image: ``[C, H, W]``, C = 3 or 1, uint8 or floating point in ``value_range``. It is coded as it is, so that
+            the codec checks and clips it; NaN is ``low``.
+        metric: the distortion, in [0, 1] whatever the image's range.
         subsampling: of the chroma.
         rate: model behind the slope of the size.
         table_surrogate: how the quantiser's rounding looks to the tables; None is the codec's default.
+        value_range: (low, high) of a floating-point image.
+        argument: what messages call the image.
 
     Raises:
         TypeError, ValueError: ``image`` is not as described, or too small for the metric.
@@ -66,28 +73,35 @@ class Subject:
         *,
         rate: str | RateModel = "marginal",
         table_surrogate: str | Surrogate | None = None,
+        value_range: tuple[float, float] = UNIT,
+        argument: str = "image",
     ) -> None:
-        self.image = as_image(image)
-        self.distortion = metric.against(self.image[None])
+        low, high = check_value_range(value_range)
+        check_one_image(argument, image)
+        # No graph may hold a tensor made in inference mode, hence the clone.
+        self.image = image.detach().clone()
+        if self.image.is_floating_point():
+            self.image = self.image.float().nan_to_num(nan=low)
+        self.distortion = metric.against(in_unit_range(self.image, (low, high)).clamp(0.0, 1.0)[None])
         self.subsampling = subsampling
         self.rate = rate
         self.table_surrogate = table_surrogate
+        self.value_range = low, high
 
     @property
     def pixels(self) -> int:
         return self.image.shape[-2] * self.image.shape[-1]
 
-    def code(self, tables: Tensor) -> Outcome:
-        """Coded with ordinary rounding; loss and bits carry graphs if ``tables`` does."""
-        coefficients = encode(
-            self.image, tables=tables, subsampling=self.subsampling, table_surrogate=self.table_surrogate
-        )
+    def __call__(self, tables: Tensor) -> OperatingPoint:
+        """With ordinary rounding; loss and bits carry graphs if ``tables`` does."""
+        coefficients = self._encode(tables)
         size = bits(coefficients, huffman="optimized", rate=self.rate)
-        return Outcome((coefficients,), self.loss(coefficients), size)
+        return OperatingPoint((coefficients,), self.loss(coefficients), size)
 
     def loss(self, coefficients: Coefficients) -> Tensor:
         """The distortion of what a viewer shows of these coefficients, with a graph to levels and tables."""
-        loss = self.distortion(decode(coefficients)[None])
+        shown = decode(coefficients, dtype=torch.float32, value_range=UNIT)
+        loss = self.distortion(shown[None])
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             came = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"metric: expected a tensor of one number, got {came}")
@@ -98,32 +112,45 @@ class Subject:
     def coefficients(self) -> Coefficients:
         """The image's coefficients before quantization, as levels under tables of ones."""
         ones = torch.ones(2, 8, 8, device=self.image.device, requires_grad=True)
-        coded = encode(self.image, tables=ones, subsampling=self.subsampling)
+        coded = self._encode(ones)
         values = coded.levels if coded.unrounded is None else coded.unrounded
         return replace(coded, levels=tuple(x.detach() for x in values), tables=ones.detach())
 
+    def _encode(self, tables: Tensor) -> Coefficients:
+        return encode(
+            self.image,
+            tables=tables,
+            subsampling=self.subsampling,
+            table_surrogate=self.table_surrogate,
+            value_range=self.value_range,
+        )
+
 
 @dataclass(frozen=True)
-class Rounded:
-    """Codes images with ordinary rounding: the losses averaged, the bits added."""
+class SharedObjective:
+    """The objective of images that share their tables: the losses averaged, the bits added."""
 
-    subjects: Sequence[Subject]
+    images: Sequence[ImageObjective]
 
-    def __call__(self, tables: Tensor) -> Outcome:
-        if len(self.subjects) == 1:
-            return self.subjects[0].code(tables)
-        outcomes = [_with_slopes(subject, tables) for subject in self.subjects]
-        return Outcome(
-            tuple(outcome.coefficients[0] for outcome in outcomes),
-            torch.stack([outcome.loss for outcome in outcomes]).mean(),
-            torch.stack([outcome.bits for outcome in outcomes]).sum(),
+    @property
+    def device(self) -> torch.device:
+        return self.images[0].image.device
+
+    def __call__(self, tables: Tensor) -> OperatingPoint:
+        if len(self.images) == 1:
+            return self.images[0](tables)
+        points = [_with_slopes(image, tables) for image in self.images]
+        return OperatingPoint(
+            tuple(point.coefficients[0] for point in points),
+            torch.stack([point.loss for point in points]).mean(),
+            torch.stack([point.bits for point in points]).sum(),
         )
 
     @torch.no_grad()
-    def price(self, tables: Tensor) -> float:
-        """Distortion per bit along the scale of the tables, −(dD/ds) / (dR/ds); 0 where there is nothing to trade.
+    def multiplier(self, tables: Tensor) -> float:
+        """The Lagrange multiplier along the scale s of the tables, −(d loss/ds) / (d bits/ds).
 
-        That is a picture without detail, or one that coarser tables leave as it is.
+        It is 0 where there is nothing to trade: a picture without detail, or one that coarser tables leave as it is.
 
         Raises:
             ValueError: coarser tables give a smaller loss.
@@ -143,31 +170,14 @@ class Rounded:
         )
 
 
-def _with_slopes(subject: Subject, tables: Tensor) -> Outcome:
-    """As :meth:`Subject.code`, but only the slopes are kept, not the graph: many images would fill the memory."""
+def _with_slopes(image: ImageObjective, tables: Tensor) -> OperatingPoint:
+    """As the objective itself, but with slopes in place of a graph: those of many images would fill the memory."""
     if not (torch.is_grad_enabled() and tables.requires_grad):
-        return subject.code(tables)
+        return image(tables)
     leaf = tables.detach().requires_grad_()
-    outcome = subject.code(leaf)
-    (to_loss,) = torch.autograd.grad(outcome.loss, leaf, retain_graph=True)
-    (to_bits,) = torch.autograd.grad(outcome.bits, leaf)
+    point = image(leaf)
+    (to_loss,) = torch.autograd.grad(point.loss, leaf, retain_graph=True)
+    (to_bits,) = torch.autograd.grad(point.bits, leaf)
     change = tables - tables.detach()
-    loss = outcome.loss.detach() + (to_loss * change).sum()
-    return Outcome(outcome.detach().coefficients, loss, outcome.bits.detach() + (to_bits * change).sum())
-
-
-def as_image(image: Tensor) -> Tensor:
-    """``[C, H, W]`` float32 in [0, 1]: clipped to it, NaN to 0, as by :func:`jpegrad.jpeg`; never an inference tensor.
-
-    Raises:
-        TypeError, ValueError: it is not an image.
-    """
-    if not isinstance(image, Tensor):
-        raise TypeError(f"images: expected a torch.Tensor, got {type(image).__name__}")
-    if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise TypeError(f"images: expected uint8 or floating point, got {image.dtype}")
-    if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():
-        raise ValueError(f"images: expected [1 or 3, H, W], got {list(image.shape)}")
-    image = image.detach()
-    image = image.float() / 255 if image.dtype == torch.uint8 else image.to(torch.float32)
-    return image.nan_to_num(nan=0.0).clamp(0.0, 1.0)
+    loss = point.loss.detach() + (to_loss * change).sum()
+    return OperatingPoint(point.detach().coefficients, loss, point.bits.detach() + (to_bits * change).sum())
