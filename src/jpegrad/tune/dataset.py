@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, distributed
 
@@ -158,11 +157,20 @@ class _Learner:
     ) -> None:
         self.images, self.metric, self.settings, self.device = images, metric, settings, device
         self.value_range = value_range
-        self.step = 0
         self.left_out: set[int] = set()
         self.logarithm = torch.tensor(quantization.ANNEX_K, dtype=torch.float64).log()
-        self.mean = torch.zeros_like(self.logarithm)
-        self.square = torch.zeros_like(self.logarithm)
+        self.optimizer = torch.optim.Adam([self.logarithm], betas=BETAS, eps=1e-12)
+        moments = {name: torch.zeros_like(self.logarithm) for name in ("exp_avg", "exp_avg_sq")}
+        self.optimizer.state[self.logarithm] = {"step": torch.zeros(()), **moments}
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that a checkpoint keeps."""
+        return {"logarithm": self.logarithm, **self.optimizer.state[self.logarithm]}
+
+    @property
+    def step(self) -> int:
+        return int(self.state["step"])
 
     def advance(self) -> float:
         """One step of Adam; the mean cost relative to Annex K's."""
@@ -179,16 +187,11 @@ class _Learner:
             # What one process could not use, no other opens.
             self.left_out.update(self._order(number)[:passed] if passed else ())
         total = rows[:, 1:].sum(0) / count
-        slope = total[1:].view_as(self.logarithm)
-        self.step += 1
-        first, second = BETAS
-        self.mean = first * self.mean + (1 - first) * slope
-        self.square = second * self.square + (1 - second) * slope.square()
-        mean = self.mean / (1 - first**self.step)
-        square = self.square / (1 - second**self.step)
-        step = self.settings.learning_rate * (1 + np.cos(np.pi * (self.step - 1) / self.settings.steps)) / 2
-        self.logarithm = self.logarithm - step * mean / (square.sqrt() + 1e-12)
-        self.logarithm = self.logarithm.clamp(0, np.log(255))
+        self.logarithm.grad = total[1:].view_as(self.logarithm)
+        cosine = math.cos(math.pi * self.step / self.settings.steps)
+        self.optimizer.param_groups[0]["lr"] = self.settings.learning_rate * (1 + cosine) / 2
+        self.optimizer.step()
+        self.logarithm.clamp_(0, math.log(255))
         return float(total[0])
 
     def _order(self, number: int) -> list[int]:
@@ -259,8 +262,8 @@ class _Learner:
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        state = {name: getattr(self, name).tolist() for name in ("logarithm", "mean", "square")}
-        write_atomically(path, json.dumps({"identity": self._identity, "step": self.step, **state}).encode())
+        state = {name: x.tolist() for name, x in self.state.items()}
+        write_atomically(path, json.dumps({"identity": self._identity, **state}).encode())
 
     def resume(self, path: Path) -> None:
         if not path.exists():
@@ -269,10 +272,8 @@ class _Learner:
             state = json.loads(path.read_text(encoding="utf-8"))
             identity = state["identity"]
             loaded = {
-                name: torch.tensor(state[name], dtype=torch.float64).view_as(self.logarithm)
-                for name in ("logarithm", "mean", "square")
+                name: torch.tensor(state[name], dtype=x.dtype).view_as(x) for name, x in self.state.items()
             }
-            step = int(state["step"])
         except (ValueError, TypeError, KeyError, RuntimeError) as error:
             raise ValueError(
                 f"checkpoint: expected a file that learn_dataset_tables saved, got {path}: {error}"
@@ -282,22 +283,20 @@ class _Learner:
                 f"checkpoint: expected one of these images, settings and metric, got {path} of others; "
                 "remove it to start anew"
             )
-        self.step = step
-        for name, value in loaded.items():
-            setattr(self, name, value)
+        for name, x in self.state.items():
+            x.copy_(loaded[name])
 
     def share(self) -> None:
         """The state of the first process for all: the others may not see its checkpoint."""
         if not _together():
             return
-        parts = [torch.tensor(float(self.step)), self.logarithm, self.mean, self.square]
+        parts = list(self.state.values())
         state = torch.cat([part.double().flatten() for part in parts])
         if distributed.get_backend() == "nccl":
             state = state.to(self.device)
         distributed.broadcast(state, 0)
-        step, *values = state.cpu().split([1, *(part.numel() for part in parts[1:])])
-        self.step = int(step)
-        self.logarithm, self.mean, self.square = (value.view_as(self.logarithm) for value in values)
+        for part, value in zip(parts, state.cpu().split([part.numel() for part in parts]), strict=True):
+            part.copy_(value.view_as(part))
 
 
 def _piece(image: Tensor, crop: int, random: torch.Generator) -> Tensor:
