@@ -2,6 +2,9 @@
 
 import io
 import json
+import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -393,3 +396,141 @@ def test_command_line(tmp_path: Path, photo: Tensor, folder: Path) -> None:
     done = runner.invoke(app, command)
     assert done.exit_code == 0, done.output
     assert jpegrad.tables.load(learned).shape == (2, 8, 8)
+
+
+def in_range(photo: Tensor, low: float, high: float) -> Tensor:
+    """As floating point whose samples have the same 8 bits."""
+    return (photo.double() / 255 * (high - low) + low).float()
+
+
+@pytest.mark.parametrize("choose", [True, False])
+def test_the_range_of_the_image_changes_nothing(photo: Tensor, choose: bool) -> None:
+    image = photo[:, 64:128, 64:144]
+    options = {"target": tune.Bytes(2500), "steps": 2, "choose_levels": choose}
+    expected = tune.compress(image, **options)  # type: ignore[arg-type]
+    for low, high in ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0)):
+        given = in_range(image, low, high)
+        tuned = tune.compress(given, value_range=(low, high), **options)  # type: ignore[arg-type]
+        if low == 0:
+            assert tuned.to_bytes() == expected.to_bytes()
+            again = tune.compress(given.double(), value_range=(low, high), **options)  # type: ignore[arg-type]
+            assert again.to_bytes() == tuned.to_bytes()
+        # In float32 the metric's original differs in the last digit, and may tip a level.
+        assert tuned.loss == pytest.approx(expected.loss, rel=0.02)
+        decoded = jpegrad.decode(tuned.coefficients)
+        assert decoded.dtype is torch.float32
+        loss = ((decoded.double() - given) / (high - low)).square().mean()
+        assert float(loss) == pytest.approx(tuned.loss, rel=1e-4)
+
+
+def test_tables_do_not_depend_on_the_range(photo: Tensor) -> None:
+    images = [photo[:, :64, :64], photo[:, 100:172, 30:94]]
+    signed = [in_range(image, -1, 1) for image in images]
+    shared = [
+        tune.learn_image_tables(each, target=tune.Bytes(3500), steps=2, value_range=bounds)
+        for each, bounds in ((images, (0.0, 1.0)), (signed, (-1.0, 1.0)))
+    ]
+    assert torch.equal(*shared)
+    settings = tune.DatasetSettings(steps=2, batch=2, crop=48)
+    base = [
+        tune.learn_dataset_tables(each, settings=settings, value_range=bounds)
+        for each, bounds in ((images, (0.0, 1.0)), (signed, (-1.0, 1.0)))
+    ]
+    assert torch.equal(*base)
+
+
+def test_the_codec_sees_the_image_as_it_was_given(photo: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So that its own checks of the range speak, whoever calls it.
+    image = photo[:, :32, :32].float()
+    seen = []
+
+    def encode(given: Tensor, **options: object) -> jpegrad.Coefficients:
+        seen.append((given, options["value_range"]))
+        return jpegrad.encode(given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("jpegrad.tune.objective.encode", encode)
+    tune.compress(image, steps=1, value_range=(0, 256))
+    assert all(torch.equal(given, image) and bounds == (0.0, 256.0) for given, bounds in seen)
+    assert seen
+
+
+def test_report_takes_every_range(photo: Tensor) -> None:
+    image = (photo.int() + 3).clamp(max=255).to(torch.uint8)
+    expected = tune.report(image / 255, photo / 255)
+    assert expected["psnr"] == pytest.approx(-20 * math.log10(3 / 255), abs=0.1)
+    assert tune.report(image, photo) == expected
+    assert tune.report(image / 255, photo) == expected
+    signed = tune.report(in_range(image, -1, 1), in_range(photo, -1, 1), value_range=(-1, 1))
+    for name, value in expected.items():
+        assert signed[name] == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tune.Bytes(3.5), "target: expected a whole number of bytes, got 3.5"),  # type: ignore[arg-type]
+        (lambda: tune.Bytes("9k"), "target: expected a whole number of bytes, got '9k'"),  # type: ignore[arg-type]
+        (lambda: tune.Bytes(True), "target: expected a whole number of bytes, got True"),
+        (lambda: tune.Bytes(-1), "target: expected at least 1 byte, got -1"),
+        (lambda: tune.BitsPerPixel(-0.5), "target: expected more than 0 bits per pixel, got -0.5"),
+        (lambda: tune.BitsPerPixel(math.nan), "target: expected more than 0 bits per pixel, got nan"),
+        (lambda: tune.BitsPerPixel("1"), "target: expected a number of bits per pixel, got '1'"),  # type: ignore[arg-type]
+        (lambda: tune.Loss(math.nan), "target: expected a finite loss, got nan"),
+        (lambda: tune.Loss(torch.ones(2)), "target: expected a loss as a number"),  # type: ignore[arg-type]
+        (lambda: tune.LikeQuality(0.9), "quality: expected 1 to 100, got 0.9"),
+        (lambda: tune.LikeQuality(math.nan), "quality: expected 1 to 100, got nan"),
+        (lambda: tune.LikeQuality(torch.ones(2)), "target: expected a quality 1 to 100"),  # type: ignore[arg-type]
+        (lambda: tune.DatasetSettings(qualities=75), "qualities: expected a tuple of numbers, got 75"),  # type: ignore[arg-type]
+        (lambda: tune.Metric("m", abs, "", "1"), "highest: expected a number, got '1'"),  # type: ignore[arg-type]
+    ],
+)
+def test_numbers_that_are_no_targets(make: Callable[[], object], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        make()
+
+
+def test_numbers_of_numpy_are_targets() -> None:
+    assert tune.Bytes(np.int64(3000)) == tune.Bytes(3000)  # type: ignore[arg-type]
+    assert tune.BitsPerPixel(np.float32(0.5)) == tune.BitsPerPixel(0.5)  # type: ignore[arg-type]
+    assert json.dumps(tune.Loss(np.float64(0.5)).value) == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"target": tune.BitsPerPixel(800)},
+            r"target: expected bits per pixel, no more than the samples .* \(24\) .*, got 800",
+        ),
+        ({"target": tune.Loss(30.0)}, "target: expected a loss of at most 1, .* mse has, got 30"),
+        ({"rate": "laplace"}, "rate: expected with choose_levels=False only"),
+        (
+            {"table_surrogate": "cubic", "rate": "log"},
+            "rate, table_surrogate: expected with choose_levels=False",
+        ),
+        ({"value_range": (1, 0)}, "value_range: expected finite low < high"),
+        ({"value_range": 255}, "value_range: expected two numbers"),
+        ({"progress": True}, "progress: expected a function, got True"),
+    ],
+)
+def test_arguments_that_go_nowhere(photo: Tensor, options: dict[str, object], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        tune.compress(photo[:, :40, :40], **options)  # type: ignore[arg-type]
+
+
+def test_a_batch_is_no_image(photo: Tensor) -> None:
+    batch = torch.stack([photo[:, :40, :40]] * 2)
+    with pytest.raises(
+        ValueError, match=r"image: expected one image, .* got \[2, 3, 40, 40\] \(learn_image_tables"
+    ):
+        tune.compress(batch)
+    with pytest.raises(ValueError, match=r"image: expected one image, .* got \[40, 40\]$"):
+        tune.compress(batch[0, 0])
+    with pytest.raises(ValueError, match=r"images\[1\]: expected one image, .* got \[2, 3, 40, 40\]"):
+        tune.learn_image_tables([batch[0], batch])
+    with pytest.raises(ValueError, match=r"images\[0\]: expected one image, .* got \[2, 3, 40, 40\]"):
+        tune.learn_dataset_tables([batch], settings=tune.DatasetSettings(steps=1, batch=1))
+    with pytest.raises(
+        TypeError, match=r"images: expected a torch\.Tensor, a list of them or a Folder, got str"
+    ):
+        tune.learn_image_tables("photos")  # type: ignore[arg-type]
