@@ -25,6 +25,12 @@ class Breakdown:
         stuffing: ``[...]``, the zero bytes after each byte 0xFF of the scan.
         headers: ``[...]``, marker segments from SOI to EOI, Huffman tables included.
         metadata: ``[...]``, the carried marker segments.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> parts = jpegrad.rate.breakdown(jpegrad.encode(torch.zeros(1, 8, 8), quality=75))
+        >>> int(parts.coefficients.sum()), int(parts.end_of_block.sum()), int(parts.padding)
+        (14, 4, 6)
     """
 
     coefficients: Tensor

@@ -29,6 +29,12 @@ class Scan:
         huffman: ``"default"`` or ``"optimized"``.
         bits: exact length of the coded levels, headers left out, ``[...]``.
         integer: whether ``values`` are the levels themselves, so that nothing is known below one step.
+
+    Example:
+        >>> levels = [torch.ones(1, 1, 8, 8)]
+        >>> scan = Scan(levels, levels, (8, 8), "4:4:4", "default", bits=torch.tensor(500.0))
+        >>> scan.total(torch.abs), scan.calibrated(scan.total(torch.abs))
+        (tensor(64.), tensor(500.))
     """
 
     values: Sequence[Tensor]

@@ -50,6 +50,12 @@ class Tuned:
         loss: of the metric it was made for.
         size: of the file with optimised Huffman tables, in bytes.
         multiplier: Lagrange multiplier at which it was made, loss per bit.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> tuned = jpegrad.tune.compress(torch.rand(3, 32, 32), target=jpegrad.tune.LikeQuality(50), steps=1)
+        >>> tuned.tables.shape, tuned.size == len(tuned.to_bytes())
+        (torch.Size([2, 8, 8]), True)
     """
 
     coefficients: Coefficients
