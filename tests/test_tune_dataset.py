@@ -273,6 +273,29 @@ def test_folders_hold_more_than_pictures(tmp_path: Path, monkeypatch: pytest.Mon
         pictures[0]
 
 
+def test_nothing_of_a_picture_is_lost_without_a_word(tmp_path: Path, photo: Tensor) -> None:
+    image = photo[:, :40, :40].permute(1, 2, 0).numpy()
+    see_through = Image.fromarray(np.dstack([image, np.full((40, 40), 9, np.uint8)]))
+    Image.fromarray(image).convert("RGBA").save(tmp_path / "0_opaque.png")
+    Image.fromarray(image[..., 0]).save(tmp_path / "1_gray.png")
+    see_through.save(tmp_path / "2_alpha.png")
+    Image.fromarray(image[..., 0].astype(np.uint16) * 257).save(tmp_path / "3_deep.png")
+    Image.fromarray(image).convert("CMYK").save(tmp_path / "4_cmyk.tif")
+    Image.fromarray(image[..., 0].astype(np.float32)).save(tmp_path / "5_float.tif")
+    pictures = tune.Folder(tmp_path)
+    assert torch.equal(pictures[0], photo[:, :40, :40])
+    assert torch.equal(pictures[np.int64(1)], photo[:1, :40, :40].expand(3, 40, 40))
+    for index, reason in ((2, "transparency"), (3, "16 bits"), (4, "got mode CMYK"), (5, "got mode F")):
+        with pytest.raises(ValueError, match=rf"{index}_\w+\.\w+: expected .*{reason}"):
+            pictures[index]
+    with pytest.raises(TypeError, match="slice"):
+        pictures[:2]
+    settings = tune.DatasetSettings(steps=1, batch=6)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        tune.learn_dataset_tables(pictures, settings=settings)
+    assert str(caught[-1].message) == "left out: 4 of 6 pictures"
+
+
 def test_shipped_tables_go_by_the_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     jpegrad.tables.save("mse", jpegrad.tables.annex_k(50))

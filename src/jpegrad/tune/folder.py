@@ -1,5 +1,6 @@
 """Folders of pictures to learn from, and what is left of them when some cannot be used."""
 
+import operator
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ class Folder(Sequence[Tensor]):
     def __getitem__(self, index: Any) -> Any:
         from jpegrad.pictures import load
 
-        path = self.paths[index]
+        path = self.paths[operator.index(index)]
         try:
             pixels = load(path).pixels
         except (ValueError, OSError) as error:

@@ -42,7 +42,8 @@ def learn_folder(
         ``[2, 8, 8]``.
 
     Raises:
-        ValueError: as ``learn_dataset_tables``, or the output is a folder, in none that exists, or a file without tables.
+        ValueError: as ``learn_dataset_tables``, or the output is a folder, in none that exists, or a file without
+            tables.
         OSError: the output cannot be written.
         KeyboardInterrupt: as it came, after a line on how to go on.
     """
