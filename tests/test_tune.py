@@ -489,7 +489,10 @@ def test_numbers_that_are_no_targets(make: Callable[[], object], message: str) -
         make()
 
 
-def test_numbers_of_numpy_are_targets() -> None:
+def test_numbers_of_numpy_are_numbers(photo: Tensor) -> None:
+    tuned = [tune.compress(photo[:, :32, :32], steps=steps).to_bytes() for steps in (2, np.int64(2))]  # type: ignore[arg-type]
+    assert tuned[0] == tuned[1]
+    assert tune.DatasetSettings(steps=np.int64(3)) == tune.DatasetSettings(steps=3)  # type: ignore[arg-type]
     assert tune.Bytes(np.int64(3000)) == tune.Bytes(3000)  # type: ignore[arg-type]
     assert tune.BitsPerPixel(np.float32(0.5)) == tune.BitsPerPixel(0.5)  # type: ignore[arg-type]
     assert json.dumps(tune.Loss(np.float64(0.5)).value) == "0.5"
@@ -511,11 +514,51 @@ def test_numbers_of_numpy_are_targets() -> None:
         ({"value_range": (1, 0)}, "value_range: expected finite low < high"),
         ({"value_range": 255}, "value_range: expected two numbers"),
         ({"progress": True}, "progress: expected a function, got True"),
+        ({"choose_levels": "no"}, "choose_levels: expected True or False, got 'no'"),
+        ({"metric": torch.nn.MSELoss}, "metric: expected a name or a function, got the class MSELoss"),
+        (
+            {"metric": lambda image, original: (image - original).detach().square().mean()},
+            "metric: expected a loss with a gradient to the reconstruction",
+        ),
+        (
+            {"target": tune.BitsPerPixel(0.01)},
+            r"expected one that some file meets, got 2 bytes; .*; they are BitsPerPixel\(bits=0.01\)",
+        ),
     ],
 )
 def test_arguments_that_go_nowhere(photo: Tensor, options: dict[str, object], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         tune.compress(photo[:, :40, :40], **options)  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_measured(photo: Tensor) -> None:
+    image = photo[:, :40, :40]
+    for wrong in (image.float(), 8 * (image / 255) - 4):
+        with pytest.raises(ValueError, match=r"image: expected samples in the value_range \(0, 1\), got "):
+            tune.report(wrong, image)
+    with pytest.raises(
+        TypeError, match=r"image: expected a floating-point or uint8 tensor, got dtype torch.int64"
+    ):
+        tune.report(image.long(), image)
+
+
+def test_wrong_data_sets(photo: Tensor, tmp_path: Path) -> None:
+    image = photo[:, :40, :40]
+    for error, message, images, options in [
+        (TypeError, "settings: expected DatasetSettings, got dict", [image], {"settings": {"steps": 1}}),
+        (TypeError, "progress: expected a function, got True", [image], {"progress": True}),
+        (ValueError, "checkpoint: expected the name of a file", [image], {"checkpoint": tmp_path}),
+        (
+            TypeError,
+            "images: expected a sequence of images or a folder, got generator",
+            (x for x in [image]),
+            {},
+        ),
+        (TypeError, r"images\[0\]: expected a torch.Tensor, got tuple", [(image, 1)], {}),
+        (ValueError, "value_range: expected finite low < high", [image], {"value_range": (1, 1)}),
+    ]:
+        with pytest.raises(error, match=message):
+            tune.learn_dataset_tables(images, **options)  # type: ignore[arg-type]
 
 
 def test_a_batch_is_no_image(photo: Tensor) -> None:

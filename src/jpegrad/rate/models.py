@@ -159,10 +159,11 @@ def marginal(width: float = 0.25) -> RateModel:
     """
     check_positive("width", width)
 
-    def slope(u: Tensor, level: Tensor, cost: Costs) -> Tensor:
-        m = u.abs().floor()
-        density = torch.where(m > 0, 1.0, ((u.abs() - 0.5).abs() < width / 2) / width)
-        return u.sign() * density * crossing_costs(level, m, density > 0, cost)
+    def slope(unrounded: Tensor, level: Tensor, cost: Costs) -> Tensor:
+        magnitude = unrounded.abs()
+        m = magnitude.floor()
+        density = torch.where(m > 0, 1.0, ((magnitude - 0.5).abs() < width / 2) / width)
+        return unrounded.sign() * density * crossing_costs(level, m, density > 0, cost)
 
     def central(level: Tensor, cost: Costs) -> Tensor:
         m = level.abs()

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import math
+import numbers
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -59,8 +60,9 @@ class DatasetSettings:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "crop", "seed"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
                 raise TypeError(f"{name}: expected an integer, got {value!r}")
+            object.__setattr__(self, name, int(value))
         for name in ("steps", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -128,7 +130,15 @@ def learn_dataset_tables(
     """
     chosen = metrics.get(metric)
     settings = DatasetSettings() if settings is None else settings
+    if not isinstance(settings, DatasetSettings):
+        raise TypeError(f"settings: expected DatasetSettings, got {type(settings).__name__}")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress: expected a function, got {progress!r}")
+    if checkpoint is not None and Path(checkpoint).is_dir():
+        raise ValueError(f"checkpoint: expected the name of a file, got the folder {checkpoint}")
     source = Folder(images) if isinstance(images, (str, os.PathLike)) else images
+    if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
+        raise TypeError(f"images: expected a sequence of images or a folder, got {type(images).__name__}")
     if len(source) == 0:
         raise ValueError("images: expected at least one, got none")
     learner = _Learner(source, chosen, settings, as_device(device), check_value_range(value_range))

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -249,7 +250,9 @@ class _Search:
     def __post_init__(self) -> None:
         if self.target is not None:
             check_target(self.target)
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
+        if not isinstance(self.choose_levels, bool):
+            raise TypeError(f"choose_levels: expected True or False, got {self.choose_levels!r}")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, numbers.Integral) or self.steps < 0:
             raise ValueError(f"steps: expected an integer, 0 or more, got {self.steps!r}")
         if self.progress is not None and not callable(self.progress):
             raise TypeError(f"progress: expected a function, got {self.progress!r}")
@@ -261,7 +264,13 @@ class _Search:
         target = LikeQuality() if self.target is None else self.target
         start = self._start(objective, target.quality if isinstance(target, LikeQuality) else 50)
         if not isinstance(target, LikeQuality):
-            return self._meeting(objective, self._bounded(objective, target), start.log())
+            bounded = self._bounded(objective, target)
+            try:
+                return self._meeting(objective, bounded, start.log())
+            except Unreachable as error:
+                if target is bounded:
+                    raise
+                raise Unreachable(f"{error}; they are {target}") from None
         multiplier = objective.multiplier(quantization.annex_k(target.quality, device=objective.device))
         tables = quantization.scale(start, target.quality)
         if multiplier == 0:

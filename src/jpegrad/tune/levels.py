@@ -8,6 +8,7 @@ compatibility, 1994; Crouse & Ramchandran, Joint thresholding and quantizer sele
 """
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -81,7 +82,7 @@ def trellis(
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
-    if isinstance(passes, bool) or not isinstance(passes, int) or passes < 1:
+    if isinstance(passes, bool) or not isinstance(passes, numbers.Integral) or passes < 1:
         raise ValueError(f"passes: expected a positive integer, got {passes!r}")
     c = coefficients
     exact = _unrounded(c)
@@ -194,27 +195,27 @@ def _weights(weights: Sequence[Tensor], unrounded: list[Tensor]) -> list[Tensor]
     return [w if w.ndim == 5 else w.unsqueeze(0) for w in spread]
 
 
-def _magnitude(u: Tensor, limit: int) -> Tensor:
-    """The nearest integer to |u|, of a half the larger one, as the encoder rounds."""
-    below = u.abs().floor()
-    return (below + (u.abs() - below >= 0.5)).clamp(max=limit)
+def _magnitude(unrounded: Tensor, limit: int) -> Tensor:
+    """The nearest integer to |unrounded|, of a half the larger one, as the encoder rounds."""
+    below = unrounded.abs().floor()
+    return (below + (unrounded.abs() - below >= 0.5)).clamp(max=limit)
 
 
-def _growth(u: Tensor, nearest: Tensor, other: Tensor) -> Tensor:
-    """(u − other)² − (u − nearest)², never negative and without cancellation."""
-    return (nearest - other) * (2 * u - (nearest + other))
+def _growth(unrounded: Tensor, nearest: Tensor, other: Tensor) -> Tensor:
+    """(unrounded − other)² − (unrounded − nearest)², never negative and without cancellation."""
+    return (nearest - other) * (2 * unrounded - (nearest + other))
 
 
-def _rounded(u: Tensor) -> Tensor:
+def _rounded(unrounded: Tensor) -> Tensor:
     """Plain rounding to levels that a file can hold."""
-    levels = _magnitude(u, MAX_AC).copysign(u)
-    levels[..., 0, 0] = _dc_candidates(u[..., 0, 0])[..., 0]
+    levels = _magnitude(unrounded, MAX_AC).copysign(unrounded)
+    levels[..., 0, 0] = _dc_candidates(unrounded[..., 0, 0])[..., 0]
     return levels + 0.0
 
 
-def _dc_candidates(u: Tensor) -> Tensor:
+def _dc_candidates(unrounded: Tensor) -> Tensor:
     """``[..., 3]``: the nearest level, the one below, the one above."""
-    nearest = _magnitude(u, -MIN_DC).copysign(u)
+    nearest = _magnitude(unrounded, -MIN_DC).copysign(unrounded)
     return torch.stack([nearest, nearest - 1, nearest + 1], -1).clamp(MIN_DC, MAX_DC) + 0.0
 
 
@@ -275,27 +276,27 @@ def _trellis(
 
 
 def _ac_levels(component: _Component) -> Tensor:
-    u = component.unrounded
-    image = torch.arange(len(u)).repeat_interleave(u.shape[1] * u.shape[2])
+    unrounded = component.unrounded
+    image = torch.arange(len(unrounded)).repeat_interleave(unrounded.shape[1] * unrounded.shape[2])
     zigzag = list(ZIGZAG)
-    values, scale = (x.reshape(-1, 64)[:, zigzag] for x in (u, component.scale))
+    values, scale = (x.reshape(-1, 64)[:, zigzag] for x in (unrounded, component.scale))
     parts = zip(
         values.split(BLOCKS_AT_ONCE), scale.split(BLOCKS_AT_ONCE), image.split(BLOCKS_AT_ONCE), strict=True
     )
     levels = torch.empty_like(values)
     levels[:, zigzag] = torch.cat([_paths(*part, component.ac) for part in parts])
-    return levels.view(u.shape)
+    return levels.view(unrounded.shape)
 
 
-def _paths(u: Tensor, scale: Tensor, image: Tensor, symbol_costs: Tensor) -> Tensor:
+def _paths(unrounded: Tensor, scale: Tensor, image: Tensor, symbol_costs: Tensor) -> Tensor:
     """The cheapest AC levels of blocks ``[blocks, 64]`` in zigzag order; 0 at the DC.
 
     What the states before a place cost, less the cost of leaving out all levels up to theirs, stays the same from one
     place to the next. Of equally cheap ways the one from the nearest state is taken, of levels the larger.
     """
-    magnitude = u.abs()
-    level = _magnitude(u, MAX_AC)
-    count = len(u)
+    magnitude = unrounded.abs()
+    level = _magnitude(unrounded, MAX_AC)
+    count = len(unrounded)
     cost = torch.full((count, 64), math.inf, dtype=torch.float64)
     cost[:, 0] = 0
     before = torch.zeros(count, 65, dtype=torch.long)
@@ -322,10 +323,10 @@ def _paths(u: Tensor, scale: Tensor, image: Tensor, symbol_costs: Tensor) -> Ten
         cost[:, k] = torch.where(n > 0, total - skipped, math.inf)
     _, at = reach(64, torch.zeros(count, dtype=torch.long))
 
-    levels = torch.zeros_like(u)
+    levels = torch.zeros_like(unrounded)
     block = torch.arange(count)
     while at.any():
-        levels[block, at] = torch.where(u[block, at] < 0, -chosen[block, at], chosen[block, at])
+        levels[block, at] = torch.where(unrounded[block, at] < 0, -chosen[block, at], chosen[block, at])
         at = before[block, at]
         levels[:, 0] = 0
     return levels
@@ -336,15 +337,15 @@ def _dc_levels(component: _Component, order: Tensor) -> Tensor:
 
     A dummy block repeats the DC level before it, and costs the same whatever that is.
     """
-    u = component.unrounded[..., 0, 0]
-    candidates = _dc_candidates(u)
-    extra = component.scale[..., 0, 0, None] * _growth(u[..., None], candidates[..., :1], candidates)
-    found = torch.empty(len(u), len(order), dtype=torch.float64)
+    unrounded = component.unrounded[..., 0, 0]
+    candidates = _dc_candidates(unrounded)
+    extra = component.scale[..., 0, 0, None] * _growth(unrounded[..., None], candidates[..., :1], candidates)
+    found = torch.empty(len(unrounded), len(order), dtype=torch.float64)
     for image, (some, errors, symbol_costs) in enumerate(
         zip(candidates.flatten(1, 2)[:, order], extra.flatten(1, 2)[:, order], component.dc, strict=True)
     ):
         found[image, order] = _chain(some.long().tolist(), errors.tolist(), symbol_costs.tolist())
-    return found.view(u.shape)
+    return found.view(unrounded.shape)
 
 
 def _chain(candidates: list[list[int]], extra: list[list[float]], symbol_costs: list[float]) -> Tensor:

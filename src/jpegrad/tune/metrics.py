@@ -178,8 +178,9 @@ def get(metric: "str | Metric | Callable[[Tensor, Tensor], Tensor]") -> Metric:
         if metric not in ALL:
             raise ValueError(f"metric: expected one of {', '.join(ALL)} or a function, got {metric!r}")
         return ALL[metric]
-    if not callable(metric):
-        raise TypeError(f"metric: expected a name or a function, got {type(metric).__name__}")
+    if isinstance(metric, type) or not callable(metric):
+        came = f"the class {metric.__name__}" if isinstance(metric, type) else type(metric).__name__
+        raise TypeError(f"metric: expected a name or a function, got {came}")
     name = getattr(metric, "__name__", type(metric).__name__)
     return Metric(name, lambda original: lambda image: metric(image, original), "the caller's")
 
@@ -205,7 +206,7 @@ def report(image: Tensor, original: Tensor, *, value_range: tuple[float, float] 
     Args:
         image, original: ``[C, H, W]`` or ``[1, C, H, W]``, C = 3 or 1, uint8, or floating point in ``value_range``,
             each of its own type.
-        value_range: (low, high) of floating-point images.
+        value_range: (low, high) of floating-point images. Samples further outside than half of it are an error.
 
     Returns:
         ``psnr`` and ``psnr_y`` in dB; ``ms_ssim`` of all channels (left out where a side is below 176) and ``ssim`` of
@@ -229,6 +230,11 @@ def report(image: Tensor, original: Tensor, *, value_range: tuple[float, float] 
         if x.ndim not in (3, 4) or x.shape[:-3].numel() != 1 or x.shape[-3:] != original.shape[-3:]:
             raise ValueError(f"{name}: expected [C, H, W] as of the other, got {list(x.shape)}")
         check_one_image(name, x.reshape(x.shape[-3:]))
+        least, most = (float(extreme) for extreme in x.aminmax())
+        if x.is_floating_point() and (least < low - (high - low) / 2 or most > high + (high - low) / 2):
+            raise ValueError(
+                f"{name}: expected samples in the value_range ({low:g}, {high:g}), got {least:g} to {most:g}"
+            )
     image, original = (in_unit_range(x.reshape(1, *x.shape[-3:]), (low, high)) for x in (image, original))
     y, reference = luma(image), luma(original)
     found = {"psnr": psnr(image, original), "psnr_y": psnr(y, reference)}

@@ -107,6 +107,8 @@ class ImageObjective:
             raise ValueError(f"metric: expected a tensor of one number, got {came}")
         if not loss.isfinite().all():
             raise ValueError(f"metric: expected a finite loss, got {loss.item()}")
+        if shown.requires_grad and not loss.requires_grad:
+            raise ValueError("metric: expected a loss with a gradient to the reconstruction, got one without")
         return loss.reshape(())
 
     def coefficients(self) -> Coefficients:
