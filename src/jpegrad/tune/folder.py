@@ -19,7 +19,7 @@ class Folder(Sequence[Tensor]):
     """The pictures of a folder and those below it, opened one at a time, in order of their paths.
 
     They are RGB, gray ones too. Learning leaves out, each with a warning, those that cannot be opened, are transparent,
-    neither RGB nor gray, or too small for the metric.
+    neither RGB nor gray, of more than 8 bits, or too small for the metric.
 
     Args:
         path: the folder. Files and folders in it whose names begin with a dot are left out.
