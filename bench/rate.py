@@ -153,7 +153,7 @@ def study(image: Tensor, quality: int, huffman: str) -> dict[str, Any]:
     plain = replace(
         coefficients.detach(), levels=tuple(x.detach().requires_grad_() for x in coefficients.levels)
     )
-    costs = marginal_costs(plain.levels, plain.size, plain.subsampling, huffman)
+    costs = marginal_costs(plain, huffman=huffman)
     moves = [*table_moves(image, tables, quality, random), *image_moves(image, tables, random)]
     edits = list(level_moves(tuple(x.detach() for x in plain.levels), random))
     families: dict[str, dict[str, list[float]]] = {}

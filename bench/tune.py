@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 import jpegrad
-import jpegrad.tune.rdo as rdo
+import jpegrad.tune.joint as joint
 from bench.bdrate import bd_rate
 from bench.common import (
     CHECKOUT,
@@ -110,17 +110,17 @@ def tuned(metric: str, **options: Any) -> Method:
 
 
 def without(method: Method, **constants: float) -> Method:
-    """A method with other constants of the alternation."""
+    """A method with other constants of ``jpegrad.tune.joint``."""
 
     def code(image: Tensor, quality: int) -> bytes:
-        before = {name: getattr(rdo, name) for name in constants}
+        before = {name: getattr(joint, name) for name in constants}
         try:
             for name, value in constants.items():
-                setattr(rdo, name, value)
+                setattr(joint, name, value)
             return method(image, quality)
         finally:
             for name, value in before.items():
-                setattr(rdo, name, value)
+                setattr(joint, name, value)
 
     return code
 
@@ -133,21 +133,21 @@ METHODS: dict[str, Method] = {
     "data-set tables, MSE": shipped("mse"),
     "data-set tables, MS-SSIM": shipped("ms-ssim"),
     "data-set tables, mix": shipped("mix"),
-    "image's tables, MSE": tuned("mse", rdo=False),
-    "image's tables, MS-SSIM": tuned("ms-ssim", rdo=False),
+    "image's tables, MSE": tuned("mse", choose_levels=False),
+    "image's tables, MS-SSIM": tuned("ms-ssim", choose_levels=False),
     "tables and levels, MSE": tuned("mse"),
     "tables and levels, MS-SSIM": tuned("ms-ssim"),
     "tables and levels, mix": tuned("mix"),
 }
 FIXED = torch.tensor(jpegrad.tables.ANNEX_K)
 ABLATIONS: dict[str, Method] = {
-    "**tables alone, MSE**, from Annex K": tuned("mse", rdo=False, base=FIXED),
-    "rate model `laplace`": tuned("mse", rdo=False, base=FIXED, rate="laplace"),
-    "rate model `quadratic`": tuned("mse", rdo=False, base=FIXED, rate="quadratic"),
-    "rate model `nonzeros`": tuned("mse", rdo=False, base=FIXED, rate="nonzeros"),
-    "table slope `dead_zone`": tuned("mse", rdo=False, base=FIXED, table_surrogate="dead_zone"),
-    "table slope `identity`": tuned("mse", rdo=False, base=FIXED, table_surrogate="identity"),
-    "table slope `cubic`": tuned("mse", rdo=False, base=FIXED, table_surrogate="cubic"),
+    "**tables alone, MSE**, from Annex K": tuned("mse", choose_levels=False, base=FIXED),
+    "rate model `laplace`": tuned("mse", choose_levels=False, base=FIXED, rate="laplace"),
+    "rate model `quadratic`": tuned("mse", choose_levels=False, base=FIXED, rate="quadratic"),
+    "rate model `nonzeros`": tuned("mse", choose_levels=False, base=FIXED, rate="nonzeros"),
+    "table slope `dead_zone`": tuned("mse", choose_levels=False, base=FIXED, table_surrogate="dead_zone"),
+    "table slope `identity`": tuned("mse", choose_levels=False, base=FIXED, table_surrogate="identity"),
+    "table slope `cubic`": tuned("mse", choose_levels=False, base=FIXED, table_surrogate="cubic"),
     "**tables and levels, MSE**": tuned("mse"),
     "from Annex K": tuned("mse", base=FIXED),
     "without learning tables": without(tuned("mse"), STRIDE=0.0),

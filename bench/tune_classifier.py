@@ -28,7 +28,7 @@ from jpegrad import tune
 PAGE = ROOT / "docs" / "tune.md"
 QUALITIES = (5, 9, 15, 24, 38, 60)
 LIKE = 18
-"""The quality whose price of a bit the tables are learned for: where accuracy begins to fall."""
+"""The quality whose Lagrange multiplier the tables are learned for: where accuracy begins to fall."""
 
 
 def divergence(logits: Classifier) -> tune.Metric:
@@ -48,10 +48,10 @@ def divergence(logits: Classifier) -> tune.Metric:
 
 
 def learn(logits: Classifier, images: Tensor, steps: int) -> Tensor:
-    """Tables at the price of :data:`LIKE`, shared by all images."""
+    """Tables at the multiplier of :data:`LIKE`, shared by all images."""
     with Progress(transient=True) as progress:
         task = progress.add_task("learning", total=steps)
-        return tune.learn_tables(
+        return tune.learn_image_tables(
             [image.to(torch.uint8) for image in images],
             metric=divergence(logits),
             target=tune.LikeQuality(LIKE),

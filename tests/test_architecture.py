@@ -1,9 +1,12 @@
 """The house: who may import whom, what `import jpegrad` loads, and the public names."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
 GROUND = {"spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
-FILES = {*CODEC, "files", "rate", "jfif", "io"}
+FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
 
 # Which rooms of the house each room may import. A room is a module or subpackage of jpegrad; each backend
@@ -33,9 +36,10 @@ ARROWS: dict[str, set[str]] = {
     "backends.triton": {*GROUND, "backends.halves", "backends.limits"},
     "backends": {*GROUND, "backends.reference", "backends.native", "backends.triton"},
     "codec": {*GROUND, "coefficients", "backends"},
-    "rate": {*GROUND, "coefficients", "backends"},
-    "jfif": {*GROUND, "coefficients", "rate"},
-    "io": {*CODEC, "files", "rate", "jfif"},
+    "entropy": {*GROUND, "backends"},
+    "rate": {*GROUND, "coefficients", "backends", "entropy"},
+    "jfif": {*GROUND, "coefficients", "entropy"},
+    "io": {*CODEC, "files", "entropy", "jfif"},
     "pictures": FILES,
     "nn": FILES,
     "compat": CODEC,
@@ -68,9 +72,29 @@ PUBLIC = {
     "write",
 }
 
+PUBLIC_TUNE = {
+    "BitsPerPixel",
+    "Bytes",
+    "DatasetSettings",
+    "Folder",
+    "LikeQuality",
+    "Loss",
+    "Metric",
+    "Tuned",
+    "compress",
+    "learn_dataset_tables",
+    "learn_image_tables",
+    "mix",
+    "report",
+    "rgb_weights",
+    "trellis",
+}
+
+PUBLIC_RATE = {"ALL", "Breakdown", "RateModel", "Scan", "bits", "breakdown", "marginal_costs"}
+
 
 def room(module: str) -> str:
-    """The room of a module by its dotted name below jpegrad: `rate.codes` is in `rate`; a backend's files share
+    """The room of a module by its dotted name below jpegrad: `rate.size` is in `rate`; a backend's files share
     its name as a prefix, so `backends.native_abi` is in `backends.native`."""
     parts = module.split(".")
     if parts[0] == "backends" and len(parts) > 1:
@@ -175,9 +199,25 @@ print(*sorted(roots - sys.stdlib_module_names - {"jpegrad"}))
     assert result.stdout.split() == []
 
 
-def test_the_public_names_are_frozen() -> None:
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+@pytest.mark.parametrize(
+    ("module", "public"),
+    [(jpegrad, PUBLIC), (jpegrad.tune, PUBLIC_TUNE), (jpegrad.rate, PUBLIC_RATE)],
+    ids=["jpegrad", "tune", "rate"],
+)
+def test_the_public_names_are_frozen(module: ModuleType, public: set[str]) -> None:
+    tree = ast.parse(Path(str(module.__file__)).read_text())
     names = [alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    assert set(names) == PUBLIC
-    for name in PUBLIC:
-        assert hasattr(jpegrad, name)
+    assert set(names) == public
+    for name in public:
+        assert hasattr(module, name)
+
+
+@pytest.mark.parametrize("module", [jpegrad.tune, jpegrad.rate], ids=["tune", "rate"])
+def test_public_functions_and_records_are_documented(module: ModuleType) -> None:
+    for name, value in vars(module).items():
+        if name.startswith("_") or not callable(value):
+            continue
+        text = value.__doc__ or ""
+        assert "Example:" in text, name
+        for argument in inspect.signature(value).parameters:
+            assert re.search(rf"\b{argument}\b.*:", text), f"{name}: {argument}"

@@ -9,7 +9,7 @@ import torch
 
 import jpegrad
 from jpegrad import surrogates, tables
-from jpegrad.rate import proxy
+from jpegrad.rate import models
 
 IMAGE = torch.rand(2, 3, 16, 16)
 COEFFICIENTS = jpegrad.encode(torch.rand(3, 16, 16), 50)
@@ -248,16 +248,16 @@ MODULES: dict[str, tuple[Module, dict[str, Any], type[Exception], tuple[str, ...
     ),
     "soft_round": (surrogates.soft_round, {"a": 0}, VALUE, ("a", "positive", "0")),
     "gaussian": (surrogates.gaussian, {"sigma": -2}, VALUE, ("sigma", "positive", "-2")),
-    "marginal": (proxy.marginal, {"width": 0}, VALUE, ("width", "positive", "0")),
-    "marginal_costs: subsampling": (
+    "marginal": (models.marginal, {"width": 0}, VALUE, ("width", "positive", "0")),
+    "marginal_costs: levels": (
         jpegrad.rate.marginal_costs,
-        {"levels": [LEVELS[0]], "size": (16, 16), "subsampling": "4:2:1"},
-        VALUE,
-        ("subsampling", "4:2:0", "'4:2:1'"),
+        {"coefficients": LEVELS},
+        TYPE,
+        ("coefficients", "Coefficients", "tuple"),
     ),
     "marginal_costs: huffman": (
         jpegrad.rate.marginal_costs,
-        {"levels": [LEVELS[0]], "size": (16, 16), "subsampling": "4:4:4", "huffman": "best"},
+        {"coefficients": COEFFICIENTS, "huffman": "best"},
         VALUE,
         ("huffman", "default", "'best'"),
     ),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad.backends import native, native_abi
-from jpegrad.rate import codes, huffman
+from jpegrad.entropy import huffman, scan
 from jpegrad.spec import SUBSAMPLING, Spec
 from tests.fuzz.native import fuzz
 
@@ -133,14 +133,12 @@ def test_scans_have_the_length_that_rate_counts(mode: str, monkeypatch: pytest.M
             scaled = [x * scale for x in levels]
             scaled[0][:, :, ::2, 4:] = 0
             counts = torch.ops.jpegrad.native_scan_counts(scaled, height, width, sampling)
-            assert torch.equal(counts, huffman.scan_counts(scaled, height, width, subsampling))
+            assert torch.equal(counts, scan.scan_counts(scaled, height, width, subsampling))
             books = {
-                "default": [codes.DEFAULT[: counts.shape[1]]] * 3,
-                "optimized": [[codes.optimal_table(row) for row in each] for each in counts.tolist()],
+                "default": [huffman.DEFAULT[: counts.shape[1]]] * 3,
+                "optimized": [[huffman.optimal_table(row) for row in each] for each in counts.tolist()],
             }
             for kind, each in books.items():
-                book = torch.stack([codes.code_book(found) for found in each])
+                book = torch.stack([huffman.code_book(found) for found in each])
                 found = torch.ops.jpegrad.native_scan_bytes(scaled, book, height, width, sampling)
-                assert torch.equal(
-                    found, huffman.scan_bytes(scaled, height, width, subsampling, kind)[..., 0]
-                )
+                assert torch.equal(found, scan.scan_bytes(scaled, height, width, subsampling, kind)[..., 0])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad.backends import native, native_abi, native_levels, native_ops
-from jpegrad.rate import codes
+from jpegrad.entropy import huffman
 from jpegrad.spec import SUBSAMPLING, Spec, blocks, ratios
 from jpegrad.surrogates import ALL
 
@@ -204,7 +204,7 @@ def one_round_of_levels() -> None:
     counts.check("scan_counts")
     if not torch.equal(counts.tensor, expected):
         raise RuntimeError("scan_counts: another result in another place")
-    book = codes.code_book(codes.DEFAULT[: counts.tensor.shape[1]])[None]
+    book = huffman.code_book(huffman.DEFAULT[: counts.tensor.shape[1]])[None]
     expected = torch.ops.jpegrad.native_scan_bytes(planes, book, *size, sampling)
     found = Guarded((batch,), torch.int64)
     fields = {"counts": found.tensor.data_ptr(), "book": book.data_ptr(), "book_stride": 0}

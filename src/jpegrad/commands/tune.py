@@ -26,7 +26,7 @@ from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
 from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress, report
-from jpegrad.tune.dataset import Settings, as_device
+from jpegrad.tune.dataset import DatasetSettings, as_device
 from jpegrad.tune.descent import Unreachable
 from jpegrad.tune.image import STEPS
 from jpegrad.tune.metrics import ALL
@@ -54,7 +54,9 @@ def tune(
     target_loss: Annotated[
         float | None, typer.Option(help="The smallest file whose loss, as the metric gives it, is no higher.")
     ] = None,
-    rdo: Annotated[bool, typer.Option(help="Choose levels too, not tables alone.")] = True,
+    choose_levels: Annotated[
+        bool, typer.Option("--choose-levels/--round-levels", help="Choose levels too, not tables alone.")
+    ] = True,
     subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = "4:2:0",
     base: Annotated[
         str | None, typer.Option(help="Tables to start from: a JSON file, or mse, ms-ssim, mix (shipped).")
@@ -91,7 +93,7 @@ def tune(
                 image,
                 metric=metric,
                 target=own,
-                rdo=rdo,
+                choose_levels=choose_levels,
                 subsampling=subsampling,
                 base=None if base is None else load_tables(base),
                 steps=steps,
@@ -122,13 +124,13 @@ def tune_dataset(
     folder: Annotated[Path, typer.Argument(help="Pictures, and folders of them.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file of tables.")],
     metric: Metric = "mse",
-    steps: Annotated[int, typer.Option(help="Of gradient descent.")] = Settings.steps,
-    batch: Annotated[int, typer.Option(help="Pictures of a step.")] = Settings.batch,
+    steps: Annotated[int, typer.Option(help="Of gradient descent.")] = DatasetSettings.steps,
+    batch: Annotated[int, typer.Option(help="Pictures of a step.")] = DatasetSettings.batch,
     crop: Annotated[
         int, typer.Option(help="Longest side of a piece of a picture; 0 for all of it.")
-    ] = Settings.crop,
-    seed: Annotated[int, typer.Option(help="Of order and pieces.")] = Settings.seed,
-    subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = Settings.subsampling,
+    ] = DatasetSettings.crop,
+    seed: Annotated[int, typer.Option(help="Of order and pieces.")] = DatasetSettings.seed,
+    subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = DatasetSettings.subsampling,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     force: Force = False,
 ) -> None:
@@ -140,7 +142,7 @@ def tune_dataset(
     with options():
         check_choice("--metric", metric, tuple(ALL))
         check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
-        settings = Settings(steps=steps, batch=batch, crop=crop, seed=seed, subsampling=subsampling)
+        settings = DatasetSettings(steps=steps, batch=batch, crop=crop, seed=seed, subsampling=subsampling)
         as_device(device)
     learn_folder(folder, output, metric=metric, settings=settings, device=device, force=force)
     say(f"{output}: tables for quality 50; jpegrad jpeg --tables {output} --quality Q scales them")

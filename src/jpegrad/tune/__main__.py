@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jpegrad.tune import metrics
-from jpegrad.tune.dataset import Settings
+from jpegrad.tune.dataset import DatasetSettings
 from jpegrad.tune.run import learn_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Learn one table set for all qualities over the pictures of a folder."""
-    defaults = Settings()
+    defaults = DatasetSettings()
     parser = argparse.ArgumentParser(
         prog="jpegrad.tune",
         description=main.__doc__,
@@ -36,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--crop", type=int, default=defaults.crop, help="longest side of a piece of an image; 0 for all of it"
     )
     parser.add_argument(
-        "--rate", type=float, default=defaults.rate, help="first step in the entries' logarithm"
+        "--learning-rate",
+        type=float,
+        default=defaults.learning_rate,
+        help="first step in the entries' logarithm",
     )
     parser.add_argument("--subsampling", default=defaults.subsampling, help="of the chroma")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of order and pieces")
@@ -44,12 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="write over a file that holds no tables")
     options = parser.parse_args(arguments)
     try:
-        settings = Settings(
+        settings = DatasetSettings(
             options.steps,
             options.batch,
             tuple(options.qualities),
             options.crop,
-            options.rate,
+            options.learning_rate,
             options.subsampling,
             options.seed,
         )

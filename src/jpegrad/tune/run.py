@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
 from jpegrad.files import check_output
-from jpegrad.tune.dataset import Settings, as_device, learn_base, rank
+from jpegrad.tune.dataset import DatasetSettings, as_device, learn_dataset_tables, rank
 from jpegrad.tune.folder import Folder
 
 
@@ -20,7 +20,7 @@ def learn_folder(
     output: Path,
     *,
     metric: str = "mse",
-    settings: Settings | None = None,
+    settings: DatasetSettings | None = None,
     device: str = "cpu",
     force: bool = False,
 ) -> Tensor:
@@ -42,11 +42,12 @@ def learn_folder(
         ``[2, 8, 8]``.
 
     Raises:
-        ValueError: as ``learn_base``, or the output is a folder, in none that exists, or a file without tables.
+        ValueError: as ``learn_dataset_tables``, or the output is a folder, in none that exists, or a file without
+            tables.
         OSError: the output cannot be written.
         KeyboardInterrupt: as it came, after a line on how to go on.
     """
-    settings = settings or Settings()
+    settings = settings or DatasetSettings()
     check_output("output", output, holds_tables, force=force)
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     place = as_device(device)
@@ -71,7 +72,9 @@ def holds_tables(path: Path) -> bool:
     return True
 
 
-def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: torch.device) -> Tensor:
+def _learn(
+    folder: Path, output: Path, metric: str, settings: DatasetSettings, device: torch.device
+) -> Tensor:
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 
@@ -96,7 +99,7 @@ def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: 
                 bar.update(task, completed=step, description=f"{metric}, cost {recent:.4f} of Annex K's")
 
         try:
-            tables = learn_base(
+            tables = learn_dataset_tables(
                 images,
                 metric=metric,
                 settings=settings,
@@ -111,7 +114,7 @@ def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: 
             raise
     if first:
         about = {
-            "made_by": "jpegrad.tune.learn_base",
+            "made_by": "jpegrad.tune.learn_dataset_tables",
             "metric": metric,
             "images": str(len(images)),
             "use": "base for quality 50; jpegrad.tables.scale gives other qualities",

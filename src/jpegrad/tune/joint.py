@@ -1,4 +1,4 @@
-"""Tables and levels of one image in turns: a trellis for the levels, a Newton step for the tables, for any metric.
+"""Tables and levels of one image in turns: a trellis for the levels, Newton steps for the tables, for any metric.
 
 The metric is seen as Σ w · (ĉ − t)² of the decoded coefficients ĉ, with weights w and targets t from its gradient g:
 
@@ -23,9 +23,9 @@ from torch import Tensor
 from jpegrad import tables as quantization
 from jpegrad.rate import bits
 from jpegrad.spec import table_index
-from jpegrad.tune.descent import Best
-from jpegrad.tune.subject import Outcome, Subject
-from jpegrad.tune.trellis import trellis
+from jpegrad.tune.descent import Iterate
+from jpegrad.tune.levels import trellis
+from jpegrad.tune.objective import ImageObjective, OperatingPoint
 
 PREPARATION = 4
 """Steps of descent on the unquantized coefficients, of half a Newton step each."""
@@ -49,17 +49,17 @@ class Model:
     targets: Parts
 
 
-class Alternation:
-    """The method for levels and tables together.
+class TablesAndLevels:
+    """Tables and levels of one image in turns.
 
     Args:
-        subject: the image.
+        objective: of the image.
         tables: ``[n, 8, 8]``, near the ones to come: the errors that they make show the weights.
     """
 
-    def __init__(self, subject: Subject, tables: Tensor) -> None:
-        self.subject = subject
-        self.image = subject.coefficients()
+    def __init__(self, objective: ImageObjective, tables: Tensor) -> None:
+        self.objective = objective
+        self.image = objective.coefficients()
         self.center = self.image.levels
         self.entries = quantization.legal(tables.detach())
         ones = torch.ones_like(self.entries)
@@ -75,30 +75,30 @@ class Alternation:
             loss, self.center, self.slope = less, moved, slope
         self.model = Model(weights, self.center)
 
-    def __call__(self, tables: Tensor, price: float) -> Outcome:
-        """Levels for these tables and this price, by the model as it stands."""
-        return self._outcome(tables, price)[0]
+    def __call__(self, tables: Tensor, multiplier: float) -> OperatingPoint:
+        """Levels for these tables and this multiplier, by the model as it stands."""
+        return self._point(tables, multiplier)[0]
 
     def descend(
-        self, logarithm: Tensor, price: float, steps: int, progress: Callable[[], None] | None = None
-    ) -> Best:
-        """Tables and levels in turns at one price; the model is that of the best iterate afterwards."""
-        outcome, slope = self._outcome(logarithm.exp(), price, slope=True)
-        best, model = Best(logarithm, outcome, float(outcome.cost(price))), self.model
+        self, logarithm: Tensor, multiplier: float, steps: int, progress: Callable[[], None] | None = None
+    ) -> Iterate:
+        """Tables and levels in turns at one multiplier; the model is that of the best iterate afterwards."""
+        point, slope = self._point(logarithm.exp(), multiplier, slope=True)
+        best, model = Iterate(logarithm, point, float(point.cost(multiplier))), self.model
         for _ in range(steps):
-            logarithm = self._advance(logarithm, outcome, slope)
-            outcome, slope = self._outcome(logarithm.exp(), price, slope=True)
-            cost = float(outcome.cost(price))
+            logarithm = self._advance(logarithm, point, slope)
+            point, slope = self._point(logarithm.exp(), multiplier, slope=True)
+            cost = float(point.cost(multiplier))
             if cost < best.cost:
-                best, model = Best(logarithm, outcome, cost), self.model
+                best, model = Iterate(logarithm, point, cost), self.model
             if progress is not None:
                 progress()
         self.model = model
         return best
 
-    def _advance(self, logarithm: Tensor, outcome: Outcome, slope: Parts) -> Tensor:
+    def _advance(self, logarithm: Tensor, point: OperatingPoint, slope: Parts) -> Tensor:
         """The next tables; weights and targets follow."""
-        coded = outcome.coefficients[0]
+        coded = point.coefficients[0]
         new = self._weights(coded.levels, coded.tables, slope)
         weights = tuple(a.sqrt() * b.sqrt() for a, b in zip(self.model.weights, new, strict=True))
         first = torch.zeros_like(coded.tables)
@@ -116,28 +116,21 @@ class Alternation:
         newton = torch.where(second > 0, first / second / coded.tables, 0.0)
         return (logarithm - (STRIDE * newton).clamp(-LONGEST, LONGEST)).clamp(0.0, math.log(255.0))
 
-    def _outcome(self, tables: Tensor, price: float, slope: bool = False) -> tuple[Outcome, Parts]:
+    def _point(self, tables: Tensor, multiplier: float, slope: bool = False) -> tuple[OperatingPoint, Parts]:
         entries = quantization.legal(tables.detach())
-        levels = trellis(
-            self._divided(self.model.targets, entries),
-            entries,
-            self.image.size,
-            self.image.subsampling,
-            1.0,
-            weights=[w / price for w in self.model.weights],
-        )
-        coded = replace(self.image, levels=levels, tables=entries)
+        unrounded = replace(self.image, levels=self._divided(self.model.targets, entries), tables=entries)
+        coded = trellis(unrounded, 1.0, weights=[w / multiplier for w in self.model.weights])
         size = bits(coded, huffman="optimized")
         if slope:
-            loss, slopes = self._slope(levels, entries)
-            return Outcome((coded,), torch.tensor(loss, dtype=torch.float64), size), slopes
+            loss, slopes = self._slope(coded.levels, entries)
+            return OperatingPoint((coded,), torch.tensor(loss, dtype=torch.float64), size), slopes
         with torch.no_grad():
-            return Outcome((coded,), self.subject.loss(coded), size), ()
+            return OperatingPoint((coded,), self.objective.loss(coded), size), ()
 
     def _slope(self, levels: Parts, tables: Tensor) -> tuple[float, Parts]:
         """The loss, and its slope to the decoded coefficients."""
         leaves = tuple(x.detach().clone().requires_grad_() for x in levels)
-        loss = self.subject.loss(replace(self.image, levels=leaves, tables=tables))
+        loss = self.objective.loss(replace(self.image, levels=leaves, tables=tables))
         slopes = torch.autograd.grad(loss, leaves)
         if not all(g.isfinite().all() for g in slopes):
             raise ValueError("metric: expected a finite gradient of the loss, got one that is not")

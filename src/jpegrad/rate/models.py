@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jpegrad.entropy.symbols import dc_differences
 from jpegrad.rate.marginal import Costs, crossing_costs, dc_slopes, symbol_costs
-from jpegrad.rate.symbols import dc_differences
 from jpegrad.surrogates import check_positive
 
 
@@ -29,6 +29,12 @@ class Scan:
         huffman: ``"default"`` or ``"optimized"``.
         bits: exact length of the coded levels, headers left out, ``[...]``.
         integer: whether ``values`` are the levels themselves, so that nothing is known below one step.
+
+    Example:
+        >>> levels = [torch.ones(1, 1, 8, 8)]
+        >>> scan = Scan(levels, levels, (8, 8), "4:4:4", "default", bits=torch.tensor(500.0))
+        >>> scan.total(torch.abs), scan.calibrated(scan.total(torch.abs))
+        (tensor(64.), tensor(500.))
     """
 
     values: Sequence[Tensor]
@@ -153,10 +159,11 @@ def marginal(width: float = 0.25) -> RateModel:
     """
     check_positive("width", width)
 
-    def slope(u: Tensor, level: Tensor, cost: Costs) -> Tensor:
-        m = u.abs().floor()
-        density = torch.where(m > 0, 1.0, ((u.abs() - 0.5).abs() < width / 2) / width)
-        return u.sign() * density * crossing_costs(level, m, density > 0, cost)
+    def slope(unrounded: Tensor, level: Tensor, cost: Costs) -> Tensor:
+        magnitude = unrounded.abs()
+        m = magnitude.floor()
+        density = torch.where(m > 0, 1.0, ((magnitude - 0.5).abs() < width / 2) / width)
+        return unrounded.sign() * density * crossing_costs(level, m, density > 0, cost)
 
     def central(level: Tensor, cost: Costs) -> Tensor:
         m = level.abs()

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from jpegrad import backends
-from jpegrad.rate import codes
-from jpegrad.rate.symbols import (
+from jpegrad.entropy.huffman import DEFAULT, HuffmanTable, code_book, optimal_table
+from jpegrad.entropy.symbols import (
     EOB,
     MAX_AC,
     MAX_DC_DIFFERENCE,
@@ -36,19 +36,17 @@ def check_huffman(huffman: str) -> None:
         raise ValueError(f"huffman: expected one of {HUFFMAN}, got {huffman!r}")
 
 
-def huffman_tables(
-    symbols: Symbols, batch: int, components: int, huffman: str
-) -> list[list[codes.HuffmanTable]]:
+def huffman_tables(symbols: Symbols, batch: int, components: int, huffman: str) -> list[list[HuffmanTable]]:
     """The tables of each image: DC luma, AC luma, and for colour DC chroma, AC chroma."""
     n = 2 if components == 1 else 4
     if huffman == "default":
-        return [list(codes.DEFAULT[:n])] * batch
+        return [list(DEFAULT[:n])] * batch
     return optimal_tables(symbol_counts(symbols, batch, n))
 
 
-def optimal_tables(counts: Tensor) -> list[list[codes.HuffmanTable]]:
+def optimal_tables(counts: Tensor) -> list[list[HuffmanTable]]:
     """The tables made for each image from how often it uses each symbol, ``[batch, tables, 256]``."""
-    return [[codes.optimal_table(row) for row in image] for image in counts.tolist()]
+    return [[optimal_table(row) for row in image] for image in counts.tolist()]
 
 
 def symbol_counts(symbols: Symbols, batch: int, tables: int) -> Tensor:
@@ -131,7 +129,7 @@ def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: 
         return _fake_bytes(levels)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
     if kernel := backends.kernel("scan_bytes", levels[0]):
-        tables = [list(codes.DEFAULT[: _tables(levels)])]
+        tables = [list(DEFAULT[: _tables(levels)])]
         if huffman == "optimized":
             tables = optimal_tables(scan_counts(flat, height, width, subsampling))
         count = kernel(flat, _book(tables), height, width, _sampling(levels, subsampling))
@@ -210,13 +208,13 @@ for _name, _arguments, _run, _fake, _operator in (
     torch.library.register_vmap(f"jpegrad::{_name}", _mapped(_operator), lib=LIBRARY)
 
 
-def _listed(tables: list[list[codes.HuffmanTable]]) -> Tensor:
+def _listed(tables: list[list[HuffmanTable]]) -> Tensor:
     """How many symbols the DHT segments of each image list."""
     return torch.tensor([sum(len(table.symbols) for table in image) for image in tables])
 
 
-def _book(tables: list[list[codes.HuffmanTable]]) -> Tensor:
-    books = {id(image): codes.code_book(image) for image in tables}
+def _book(tables: list[list[HuffmanTable]]) -> Tensor:
+    books = {id(image): code_book(image) for image in tables}
     return torch.stack([books[id(image)] for image in tables])
 
 

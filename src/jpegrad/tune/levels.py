@@ -8,21 +8,23 @@ compatibility, 1994; Crouse & Ramchandran, Joint thresholding and quantizer sele
 """
 
 import math
+import numbers
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from jpegrad import backends
-from jpegrad.rate.codes import DEFAULT, code_book
-from jpegrad.rate.huffman import check_huffman, optimal_tables, scan_counts
+from jpegrad.coefficients import Coefficients
+from jpegrad.entropy.huffman import DEFAULT, code_book
+from jpegrad.entropy.scan import check_huffman, optimal_tables, scan_counts
+from jpegrad.entropy.symbols import MAX_AC, mcu_grid, scan_order, size_category
 from jpegrad.rate.marginal import costs_of
-from jpegrad.rate.symbols import MAX_AC, mcu_grid, scan_order, size_category
 from jpegrad.spec import (
     SUBSAMPLING,
     Color,
-    blocks,
     check_broadcast,
     check_choice,
     conversion,
@@ -38,69 +40,66 @@ BLOCKS_AT_ONCE = 1 << 13
 
 
 def trellis(
-    unrounded: Sequence[Tensor],
-    tables: Tensor,
-    size: tuple[int, int],
-    subsampling: str,
-    lam: float | Tensor,
+    coefficients: Coefficients,
+    multiplier: float | Tensor,
     *,
     weights: Sequence[Tensor] | None = None,
     huffman: str = "optimized",
     passes: int = 2,
-) -> tuple[Tensor, ...]:
-    """Levels that minimise weighed squared error + ``lam`` · bits.
+) -> Coefficients:
+    """Levels that minimise weighted squared error + ``multiplier`` · bits.
 
-    Of an AC coefficient of magnitude |u| the nearest integer, the one below it and 0 are tried; of a DC coefficient
-    the nearest integer and its two neighbours. For given code lengths the AC levels of each block, and the DC levels of
-    each component, are the best of all combinations of these. Code lengths and levels follow each other in turns.
+    Of an AC coefficient u, in steps, the nearest integer to |u|, the one below it and 0 are tried.
+    Of a DC coefficient it is the nearest integer and its two neighbours.
+    For given code lengths the AC levels of each block, and the DC levels of each component, are the best of all
+    combinations of these. Code lengths and levels follow each other in turns.
 
     Args:
-        unrounded: coefficient / table entry per component (Y, Cb, Cr; or Y alone),
-            ``[..., blocks_y, blocks_x, 8, 8]``, natural order, float32 or float64 (``Coefficients.unrounded``).
-        tables: ``[..., n, 8, 8]``, n = 1 (gray), 2 (luma, chroma) or 3; leading dimensions broadcast to those of
-            ``unrounded``.
-        size: (height, width) in pixels.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
-        lam: what a bit costs, in squared grey levels (times weights), ≥ 0; a number, or a tensor that broadcasts to the
-            leading dimensions. 0 gives plain rounding.
-        weights: of the squared errors of the coefficients per component, ≥ 0, each broadcastable to ``unrounded``; None
-            is 1, the squared error of the component's own samples. :func:`rgb_weights` gives those of RGB.
+        coefficients: the error is that to ``unrounded`` if ``encode`` recorded it (outside ``torch.no_grad()``), else
+            to ``levels``, so that those of a file can be thinned out. Tables have finite entries above 0.
+        multiplier: Lagrange multiplier, ≥ 0: what a bit costs in squared grey levels (times weights). A number, or a
+            tensor that broadcasts to the leading dimensions. 0 gives plain rounding.
+        weights: of the squared errors per component, ≥ 0, each broadcastable to its levels; None is 1, the squared
+            error of the component's own samples. :func:`rgb_weights` gives those of RGB.
         huffman: ``"default"`` (codes of Annex K) or ``"optimized"`` (made for the levels, at first the rounded ones).
         passes: how often lengths and levels follow each other, ≥ 1; without effect on ``"default"``.
 
     Returns:
-        Levels per component: shape and dtype of ``unrounded``, without a graph.
+        The coefficients with these levels, which carry no graph: float64 if they were, else float32.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
 
+    Source: Ramchandran & Vetterli, 1994; Crouse & Ramchandran, 1997.
+
     Example:
-        >>> import dataclasses, jpegrad, torch
+        >>> import jpegrad, torch
         >>> coefficients = jpegrad.encode(torch.rand(3, 40, 24), quality=75)
-        >>> levels = trellis(coefficients.unrounded, coefficients.tables, (40, 24), "4:2:0", 30.0)
-        >>> fewer = dataclasses.replace(coefficients, levels=levels)
+        >>> fewer = jpegrad.tune.trellis(coefficients, 30.0)
         >>> bool(jpegrad.bits(fewer) < jpegrad.bits(coefficients))
         True
     """
+    if not isinstance(coefficients, Coefficients):
+        raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
-    if isinstance(passes, bool) or not isinstance(passes, int) or passes < 1:
+    if isinstance(passes, bool) or not isinstance(passes, numbers.Integral) or passes < 1:
         raise ValueError(f"passes: expected a positive integer, got {passes!r}")
-    exact = _checked(unrounded, size, subsampling)
-    lead, device = exact[0].shape[:-4], exact[0].device
+    c = coefficients
+    exact = _unrounded(c)
+    lead, device = c.batch_shape, exact[0].device
     images = lead.numel()
-    price = _price(lam, lead)
-    entries = _entries(tables, len(exact), lead)
+    each = _multipliers(multiplier, lead)
+    entries = _entries(c.tables, lead)
     weighing = None if weights is None else _weights(weights, exact)
     flat = [u.reshape(images, *u.shape[-4:]).cpu() for u in exact]
     levels = [_rounded(u) for u in flat]
-    if images == 0 or not price.any():
-        return _unflattened(levels, lead, device)
-    search = backends.kernel("trellis", flat[0]) or _trellis
-    sampling = SUBSAMPLING[subsampling] if len(flat) == 3 else (1, 1)
-    for _ in range(passes if huffman == "optimized" else 1):
-        prices = _prices(levels, size, subsampling, huffman, price)
-        levels = search(flat, entries, weighing or [], *prices, *size, sampling)
-    return _unflattened(levels, lead, device)
+    if images and each.any():
+        search = backends.kernel("trellis", flat[0]) or _trellis
+        sampling = SUBSAMPLING[c.subsampling] if len(flat) == 3 else (1, 1)
+        for _ in range(passes if huffman == "optimized" else 1):
+            costs = _symbol_costs(levels, c.size, c.subsampling, huffman, each)
+            levels = search(flat, entries, weighing or [], *costs, *c.size, sampling)
+    return replace(c, levels=tuple(x.view(*lead, *x.shape[1:]).to(device) for x in levels))
 
 
 def rgb_weights(subsampling: str, color: Color | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,31 +128,15 @@ def rgb_weights(subsampling: str, color: Color | None = None) -> tuple[Tensor, T
     return y, cb, cr
 
 
-def _checked(unrounded: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> list[Tensor]:
-    check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
-    _check_size(size)
-    _check_parts("unrounded", unrounded, (1, 3))
-    for i, (u, ratio) in enumerate(zip(unrounded, ratios(len(unrounded), subsampling), strict=True)):
-        if not isinstance(u, Tensor) or u.dtype not in (torch.float32, torch.float64):
-            found = u.dtype if isinstance(u, Tensor) else type(u).__name__
-            raise TypeError(f"unrounded[{i}]: expected a tensor of float32 or float64, got {found}")
-        expected = (*unrounded[0].shape[:-4], *blocks(size, ratio), 8, 8)
-        if u.shape != expected or u.dtype is not unrounded[0].dtype:
-            raise ValueError(
-                f"unrounded[{i}]: expected shape {list(expected)} for a {size[0]}×{size[1]} image in {subsampling} "
-                f"and the type of the others, got {list(u.shape)} of {u.dtype}"
-            )
+def _unrounded(coefficients: Coefficients) -> list[Tensor]:
+    """Coefficient / table entry of each component, all float64 or all float32."""
+    name = "levels" if coefficients.unrounded is None else "unrounded"
+    values: tuple[Tensor, ...] = getattr(coefficients, name)
+    dtype = torch.float64 if any(u.dtype is torch.float64 for u in values) else torch.float32
+    for i, u in enumerate(values):
         if not u.isfinite().all():
-            raise ValueError(f"unrounded[{i}]: expected finite numbers")
-    return [u.detach() for u in unrounded]
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    expected = f"size: expected (height, width), integers of at least 1, got {size!r}"
-    if not isinstance(size, (tuple, list)) or not all(type(side) is int for side in size):
-        raise TypeError(expected)
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(expected)
+            raise ValueError(f"coefficients.{name}[{i}]: expected finite numbers")
+    return [u.detach().to(dtype) for u in values]
 
 
 def _check_parts(argument: str, parts: Sequence[Tensor], counts: tuple[int, ...]) -> None:
@@ -167,29 +150,25 @@ def _check_parts(argument: str, parts: Sequence[Tensor], counts: tuple[int, ...]
         raise ValueError(f"{expected}, got {len(parts)}")
 
 
-def _price(lam: float | Tensor, lead: torch.Size) -> Tensor:
-    """``lam`` of each image, ``[images]``."""
-    if isinstance(lam, bool) or not isinstance(lam, (int, float, Tensor)):
-        raise TypeError(f"lam: expected a number or a tensor, got {type(lam).__name__}")
-    if isinstance(lam, Tensor):
-        check_real("lam", lam)
-    price = torch.as_tensor(lam, dtype=torch.float64, device="cpu").detach()
-    check_broadcast("lam", price.shape, lead)
-    if not ((price >= 0) & price.isfinite()).all():
-        raise ValueError(f"lam: expected finite numbers ≥ 0, got {lam}")
-    return price.expand(lead).reshape(lead.numel())
+def _multipliers(multiplier: float | Tensor, lead: torch.Size) -> Tensor:
+    """That of each image, ``[images]``."""
+    if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float, Tensor)):
+        raise TypeError(f"multiplier: expected a number or a tensor, got {type(multiplier).__name__}")
+    if isinstance(multiplier, Tensor):
+        check_real("multiplier", multiplier)
+    each = torch.as_tensor(multiplier, dtype=torch.float64, device="cpu").detach()
+    check_broadcast("multiplier", each.shape, lead)
+    if not ((each >= 0) & each.isfinite()).all():
+        raise ValueError(f"multiplier: expected finite numbers ≥ 0, got {multiplier}")
+    return each.expand(lead).reshape(lead.numel())
 
 
-def _entries(tables: Tensor, channels: int, lead: torch.Size) -> Tensor:
+def _entries(tables: Tensor, lead: torch.Size) -> Tensor:
     """``[n, 8, 8]`` for all images, or ``[images, n, 8, 8]``; contiguous float64."""
-    check_real("tables", tables)
-    counts = (1, 2, 3) if channels == 1 else (2, 3)
-    if tables.ndim < 3 or tables.shape[-2:] != (8, 8) or tables.shape[-3] not in counts:
-        raise ValueError(f"tables: expected shape [..., {counts}, 8, 8], got {list(tables.shape)}")
-    check_broadcast("tables", tables.shape[:-3], lead)
+    check_broadcast("coefficients.tables", tables.shape[:-3], lead)
     entries = tables.detach().double().cpu()
     if not ((entries > 0) & entries.isfinite()).all():
-        raise ValueError("tables: expected finite entries > 0")
+        raise ValueError("coefficients.tables: expected finite entries > 0")
     if tables.ndim > 3:
         shape = entries.shape[-3:]
         entries = entries.expand(*lead, *shape).reshape(lead.numel(), *shape)
@@ -216,38 +195,37 @@ def _weights(weights: Sequence[Tensor], unrounded: list[Tensor]) -> list[Tensor]
     return [w if w.ndim == 5 else w.unsqueeze(0) for w in spread]
 
 
-def _unflattened(levels: list[Tensor], lead: torch.Size, device: torch.device) -> tuple[Tensor, ...]:
-    return tuple(x.view(*lead, *x.shape[1:]).to(device) for x in levels)
+def _magnitude(unrounded: Tensor, limit: int) -> Tensor:
+    """The nearest integer to |unrounded|, of a half the larger one, as the encoder rounds."""
+    below = unrounded.abs().floor()
+    return (below + (unrounded.abs() - below >= 0.5)).clamp(max=limit)
 
 
-def _magnitude(u: Tensor, limit: int) -> Tensor:
-    """The nearest integer to |u|, of a half the larger one, as the encoder rounds."""
-    below = u.abs().floor()
-    return (below + (u.abs() - below >= 0.5)).clamp(max=limit)
+def _growth(unrounded: Tensor, nearest: Tensor, other: Tensor) -> Tensor:
+    """(unrounded − other)² − (unrounded − nearest)², never negative and without cancellation."""
+    return (nearest - other) * (2 * unrounded - (nearest + other))
 
 
-def _growth(u: Tensor, nearest: Tensor, other: Tensor) -> Tensor:
-    """(u − other)² − (u − nearest)², never negative and without cancellation."""
-    return (nearest - other) * (2 * u - (nearest + other))
-
-
-def _rounded(u: Tensor) -> Tensor:
+def _rounded(unrounded: Tensor) -> Tensor:
     """Plain rounding to levels that a file can hold."""
-    levels = _magnitude(u, MAX_AC).copysign(u)
-    levels[..., 0, 0] = _dc_candidates(u[..., 0, 0])[..., 0]
+    levels = _magnitude(unrounded, MAX_AC).copysign(unrounded)
+    levels[..., 0, 0] = _dc_candidates(unrounded[..., 0, 0])[..., 0]
     return levels + 0.0
 
 
-def _dc_candidates(u: Tensor) -> Tensor:
+def _dc_candidates(unrounded: Tensor) -> Tensor:
     """``[..., 3]``: the nearest level, the one below, the one above."""
-    nearest = _magnitude(u, -MIN_DC).copysign(u)
+    nearest = _magnitude(unrounded, -MIN_DC).copysign(unrounded)
     return torch.stack([nearest, nearest - 1, nearest + 1], -1).clamp(MIN_DC, MAX_DC) + 0.0
 
 
-def _prices(
-    levels: list[Tensor], size: tuple[int, int], subsampling: str, huffman: str, price: Tensor
+def _symbol_costs(
+    levels: list[Tensor], size: tuple[int, int], subsampling: str, huffman: str, multiplier: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Prices of luma's and chroma's symbols: AC ``[images, 1 or 2, 12, 64]`` by size and run, DC ``[…, 12]``."""
+    """multiplier · bits of luma's and chroma's symbols.
+
+    AC ``[images, 1 or 2, 12, 64]`` by size and run, DC ``[images, 1 or 2, 12]`` by size.
+    """
     if huffman == "default":
         length = code_book(DEFAULT)[..., 1].double()
     else:
@@ -256,13 +234,13 @@ def _prices(
         # A symbol without a code costs what one would that was seen half a time.
         length = torch.where(counts > 0, length, torch.log2(2 * counts.sum(-1, keepdim=True)))
     costs = costs_of(length)[: min(2, len(levels))]
-    ac = torch.stack([cost.ac.mT.expand(len(price), 12, 64) for cost in costs], 1)
-    dc = torch.stack([cost.dc.expand(len(price), 12) for cost in costs], 1)
-    return ac * price[:, None, None, None], dc * price[:, None, None]
+    ac = torch.stack([cost.ac.mT.expand(len(multiplier), 12, 64) for cost in costs], 1)
+    dc = torch.stack([cost.dc.expand(len(multiplier), 12) for cost in costs], 1)
+    return ac * multiplier[:, None, None, None], dc * multiplier[:, None, None]
 
 
 class _Component(NamedTuple):
-    """One component of all images, in float64: coefficients in steps, cost of a squared error, prices of symbols."""
+    """One component of all images, in float64: coefficients in steps, costs of a squared error and of symbols."""
 
     unrounded: Tensor
     scale: Tensor
@@ -274,8 +252,8 @@ def _trellis(
     unrounded: list[Tensor],
     tables: Tensor,
     weights: list[Tensor],
-    ac_prices: Tensor,
-    dc_prices: Tensor,
+    ac_costs: Tensor,
+    dc_costs: Tensor,
     height: int,
     width: int,
     sampling: Any,
@@ -289,7 +267,7 @@ def _trellis(
         scale = (table * table).expand(u.shape)
         if weights:
             scale = scale * weights[i].double()
-        component = _Component(u.double(), scale, ac_prices[:, min(i, 1)], dc_prices[:, min(i, 1)])
+        component = _Component(u.double(), scale, ac_costs[:, min(i, 1)], dc_costs[:, min(i, 1)])
         levels = _ac_levels(component)
         index, dummy = scan_order((u.shape[1], u.shape[2]), (rows, columns), factors[i])
         levels[..., 0, 0] = _dc_levels(component, index[~dummy])
@@ -298,27 +276,27 @@ def _trellis(
 
 
 def _ac_levels(component: _Component) -> Tensor:
-    u = component.unrounded
-    image = torch.arange(len(u)).repeat_interleave(u.shape[1] * u.shape[2])
+    unrounded = component.unrounded
+    image = torch.arange(len(unrounded)).repeat_interleave(unrounded.shape[1] * unrounded.shape[2])
     zigzag = list(ZIGZAG)
-    values, scale = (x.reshape(-1, 64)[:, zigzag] for x in (u, component.scale))
+    values, scale = (x.reshape(-1, 64)[:, zigzag] for x in (unrounded, component.scale))
     parts = zip(
         values.split(BLOCKS_AT_ONCE), scale.split(BLOCKS_AT_ONCE), image.split(BLOCKS_AT_ONCE), strict=True
     )
     levels = torch.empty_like(values)
     levels[:, zigzag] = torch.cat([_paths(*part, component.ac) for part in parts])
-    return levels.view(u.shape)
+    return levels.view(unrounded.shape)
 
 
-def _paths(u: Tensor, scale: Tensor, image: Tensor, prices: Tensor) -> Tensor:
+def _paths(unrounded: Tensor, scale: Tensor, image: Tensor, symbol_costs: Tensor) -> Tensor:
     """The cheapest AC levels of blocks ``[blocks, 64]`` in zigzag order; 0 at the DC.
 
-    What the states before a place cost, less the price of leaving out all levels up to theirs, stays the same from one
+    What the states before a place cost, less the cost of leaving out all levels up to theirs, stays the same from one
     place to the next. Of equally cheap ways the one from the nearest state is taken, of levels the larger.
     """
-    magnitude = u.abs()
-    level = _magnitude(u, MAX_AC)
-    count = len(u)
+    magnitude = unrounded.abs()
+    level = _magnitude(unrounded, MAX_AC)
+    count = len(unrounded)
     cost = torch.full((count, 64), math.inf, dtype=torch.float64)
     cost[:, 0] = 0
     before = torch.zeros(count, 65, dtype=torch.long)
@@ -327,7 +305,7 @@ def _paths(u: Tensor, scale: Tensor, image: Tensor, prices: Tensor) -> Tensor:
 
     def reach(place: int, size: Tensor) -> tuple[Tensor, Tensor]:
         """Least cost of a symbol at a place, and the state before it."""
-        ways = cost[:, :place].flip(1) + prices[image, size, :place]
+        ways = cost[:, :place].flip(1) + symbol_costs[image, size, :place]
         found = ways.argmin(1)
         return ways.gather(1, found[:, None]).squeeze(1), place - 1 - found
 
@@ -345,10 +323,10 @@ def _paths(u: Tensor, scale: Tensor, image: Tensor, prices: Tensor) -> Tensor:
         cost[:, k] = torch.where(n > 0, total - skipped, math.inf)
     _, at = reach(64, torch.zeros(count, dtype=torch.long))
 
-    levels = torch.zeros_like(u)
+    levels = torch.zeros_like(unrounded)
     block = torch.arange(count)
     while at.any():
-        levels[block, at] = torch.where(u[block, at] < 0, -chosen[block, at], chosen[block, at])
+        levels[block, at] = torch.where(unrounded[block, at] < 0, -chosen[block, at], chosen[block, at])
         at = before[block, at]
         levels[:, 0] = 0
     return levels
@@ -359,24 +337,24 @@ def _dc_levels(component: _Component, order: Tensor) -> Tensor:
 
     A dummy block repeats the DC level before it, and costs the same whatever that is.
     """
-    u = component.unrounded[..., 0, 0]
-    candidates = _dc_candidates(u)
-    extra = component.scale[..., 0, 0, None] * _growth(u[..., None], candidates[..., :1], candidates)
-    found = torch.empty(len(u), len(order), dtype=torch.float64)
-    for image, (some, costs, price) in enumerate(
+    unrounded = component.unrounded[..., 0, 0]
+    candidates = _dc_candidates(unrounded)
+    extra = component.scale[..., 0, 0, None] * _growth(unrounded[..., None], candidates[..., :1], candidates)
+    found = torch.empty(len(unrounded), len(order), dtype=torch.float64)
+    for image, (some, errors, symbol_costs) in enumerate(
         zip(candidates.flatten(1, 2)[:, order], extra.flatten(1, 2)[:, order], component.dc, strict=True)
     ):
-        found[image, order] = _chain(some.long().tolist(), costs.tolist(), price.tolist())
-    return found.view(u.shape)
+        found[image, order] = _chain(some.long().tolist(), errors.tolist(), symbol_costs.tolist())
+    return found.view(unrounded.shape)
 
 
-def _chain(candidates: list[list[int]], extra: list[list[float]], price: list[float]) -> Tensor:
+def _chain(candidates: list[list[int]], extra: list[list[float]], symbol_costs: list[float]) -> Tensor:
     """The cheapest path through three candidates of each block; of equal ones the first."""
     level, cost = [0], [0.0]
     before = []
     for options, errors in zip(candidates, extra, strict=True):
         ways = [
-            [c + price[abs(option - n).bit_length()] for n, c in zip(level, cost, strict=True)]
+            [c + symbol_costs[abs(option - n).bit_length()] for n, c in zip(level, cost, strict=True)]
             for option in options
         ]
         least = [min(way) for way in ways]
