@@ -24,10 +24,10 @@ fuzz: $(EVERYTHING)  ## 20,000 damaged files, and the kernel with poison around 
 	$(BIN)/python -m tests.fuzz.native
 
 bench: $(EVERYTHING)  ## how fast, beside the peers
-	$(BIN)/python -m bench.speed
+	$(BIN)/python -m jpegrad_studies.speed
 
 paper: $(EVERYTHING)  ## a small version of every study, in minutes; goes on where it was interrupted
-	$(BIN)/python -m bench
+	$(BIN)/python -m jpegrad_studies
 
 lint: $(EVERYTHING)
 	$(BIN)/ruff check .
