@@ -52,7 +52,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 $(PACKAGE): $(BUILT_FROM) | $(BIN)/python
-	$(BIN)/python -m pip install --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[cli]"
 	touch $@
 
 $(EVERYTHING): $(BUILT_FROM) | $(BIN)/python

@@ -42,7 +42,8 @@ ARROWS: dict[str, set[str]] = {
     "tune": {*FILES, "pictures", "data"},
     "demo": OUTER,
     "commands": {*OUTER, "pictures", "demo"},
-    "cli": {"commands"},
+    "cli": {"", "commands"},
+    "__main__": set(),
     "": {*FILES, "nn", "tune", "testing", "data"},
 }
 
@@ -162,6 +163,18 @@ def test_only_the_command_that_runs_the_studies_imports_them() -> None:
             outside = {name.partition(".")[0] for name in names} & {"jpegrad_studies", "tests"}
             allowed = {"jpegrad_studies"} if module == "commands.bench" and node in late else set()
             assert outside <= allowed, f"{path} imports {sorted(outside)}"
+
+
+def test_only_the_command_line_imports_what_its_extra_brings() -> None:
+    for module, path in modules().items():
+        if room(module) in ("cli", "commands", "demo"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            brought = {name.partition(".")[0] for name in names} & {"matplotlib", "rich", "typer"}
+            assert not brought, f"{path} imports {sorted(brought)}"
 
 
 def test_import_loads_torch_and_nothing_optional() -> None:

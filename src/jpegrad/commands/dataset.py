@@ -1,18 +1,63 @@
-"""Learning over a folder as a program: processes of ``torchrun``, progress, checkpoint, file of tables."""
+"""``jpegrad tune-dataset``: processes of ``torchrun``, progress, checkpoint, file of tables."""
 
 import os
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
+from rich.console import Console
+from rich.progress import Progress, TimeRemainingColumn
 from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
+from jpegrad.commands.code import Force
+from jpegrad.commands.terminal import options, say
+from jpegrad.commands.tune import Metric, holds_tables
 from jpegrad.files import check_output
+from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tune.dataset import Settings, as_device, learn_base, rank
 from jpegrad.tune.folder import Folder
+from jpegrad.tune.metrics import ALL
+
+
+def tune_dataset(
+    folder: Annotated[Path, typer.Argument(help="Pictures, and folders of them.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file of tables.")],
+    metric: Metric = "mse",
+    steps: Annotated[int, typer.Option(help="Of gradient descent.")] = Settings.steps,
+    batch: Annotated[int, typer.Option(help="Pictures of a step, all processes together.")] = Settings.batch,
+    quality: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--quality",
+            "-q",
+            help="At which the tables will be used; may be repeated. "
+            f"Default: {', '.join(map(str, Settings.qualities))}.",
+        ),
+    ] = None,
+    crop: Annotated[
+        int, typer.Option(help="Longest side of a piece of a picture; 0 for all of it.")
+    ] = Settings.crop,
+    rate: Annotated[float, typer.Option(help="First step in the entries' logarithm.")] = Settings.rate,
+    seed: Annotated[int, typer.Option(help="Of order and pieces.")] = Settings.seed,
+    subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = Settings.subsampling,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    force: Force = False,
+) -> None:
+    """Learn one table set for all qualities over a folder of pictures, read one at a time.
+
+    Interrupted, the same call goes on where it stopped. For several processes or GPUs:
+    torchrun --nproc-per-node N -m jpegrad tune-dataset FOLDER -o tables.json.
+    """
+    with options():
+        check_choice("--metric", metric, tuple(ALL))
+        check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
+        settings = Settings(steps, batch, tuple(quality or Settings.qualities), crop, rate, subsampling, seed)
+        as_device(device)
+    learn_folder(folder, output, metric=metric, settings=settings, device=device, force=force)
 
 
 def learn_folder(
@@ -62,19 +107,7 @@ def learn_folder(
             distributed.destroy_process_group()
 
 
-def holds_tables(path: Path) -> bool:
-    """Whether a file is one of tables, which new tables may replace."""
-    try:
-        quantization.load(path)
-    except ValueError:
-        return False
-    return True
-
-
 def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: torch.device) -> Tensor:
-    from rich.console import Console
-    from rich.progress import Progress, TimeRemainingColumn
-
     images = Folder(folder)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     first = rank() == 0
@@ -119,4 +152,5 @@ def _learn(folder: Path, output: Path, metric: str, settings: Settings, device: 
         }
         quantization.save(output, tables, **about)
         checkpoint.unlink(missing_ok=True)
+        say(f"{output}: tables for quality 50; jpegrad jpeg --tables {output} --quality Q scales them")
     return tables
