@@ -42,6 +42,15 @@ def test_an_installation_brings_three_packages_and_the_extra_the_command_line() 
     assert set(name.findall(extra[1])) == set(EXTRA)
 
 
+def test_continuous_integration_runs_every_python_that_is_claimed() -> None:
+    claimed = (ROOT / "pyproject.toml").read_text()
+    versions = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', claimed)
+    assert f'requires-python = ">={versions[0]}"' in claimed
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    (run,) = re.findall(r"^ +python: \[(.*)\]$", workflow, re.MULTILINE)
+    assert re.findall(r'"([\d.]+)"', run) == versions
+
+
 @pytest.mark.parametrize("missing", EXTRA)
 def test_without_its_extra_the_command_says_what_to_install(missing: str, tmp_path: Path) -> None:
     arguments = ["demo", "-o", str(tmp_path / "demo.html")] if missing == "matplotlib" else ["--version"]
