@@ -354,7 +354,7 @@ def test_the_studies_run_from_an_installed_package(tmp_path: Path) -> None:
     work.mkdir()
     build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(site)]
     subprocess.run(build, cwd=common.ROOT, check=True, capture_output=True, timeout=300)
-    assert {path.name for path in site.iterdir()} == {"jpegrad", "jpegrad_studies"}
+    assert {path.name for path in site.iterdir()} == {"_jpegrad_command.py", "jpegrad", "jpegrad_studies"}
     script = "import jpegrad; print(jpegrad.__file__); from jpegrad.cli import main; main()"
     result = subprocess.run(
         [sys.executable, "-c", script, "bench", "ablate", "--limit", "1", "--no-attack"],
