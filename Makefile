@@ -24,10 +24,10 @@ fuzz: $(EVERYTHING)  ## 20,000 damaged files, and the kernel with poison around 
 	$(BIN)/python -m tests.fuzz.native
 
 bench: $(EVERYTHING)  ## how fast, beside the peers
-	$(BIN)/python -m bench.speed
+	$(BIN)/python -m jpegrad_studies.speed
 
 paper: $(EVERYTHING)  ## a small version of every study, in minutes; goes on where it was interrupted
-	$(BIN)/python -m bench
+	$(BIN)/python -m jpegrad_studies
 
 lint: $(EVERYTHING)
 	$(BIN)/ruff check .
@@ -52,7 +52,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 $(PACKAGE): $(BUILT_FROM) | $(BIN)/python
-	$(BIN)/python -m pip install --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[cli]"
 	touch $@
 
 $(EVERYTHING): $(BUILT_FROM) | $(BIN)/python

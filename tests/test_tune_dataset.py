@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,15 +23,14 @@ import jpegrad
 from jpegrad import tune
 from jpegrad.cli import app
 from jpegrad.cli import main as cli
-from jpegrad.tune.__main__ import main
+from jpegrad.commands.dataset import learn_folder
 from jpegrad.tune.dataset import _Learner
-from jpegrad.tune.run import learn_folder
 
 torch.set_num_threads(1)
 
 
 SETTINGS = tune.DatasetSettings(steps=4, batch=3, qualities=(40, 75), crop=48, seed=5)
-ARGUMENTS = ["--steps", "4", "--batch", "3", "--qualities", "40", "75", "--crop", "48", "--seed", "5"]
+ARGUMENTS = ["--steps", "4", "--batch", "3", "-q", "40", "-q", "75", "--crop", "48", "--seed", "5"]
 
 
 def test_base_tables_are_learned_and_resumed(folder: Path, tmp_path: Path) -> None:
@@ -137,17 +135,11 @@ def test_pictures_too_small_for_the_metric(tmp_path: Path, photo: Tensor) -> Non
 
 
 @pytest.mark.filterwarnings("default:left out")
-@pytest.mark.parametrize("program", [cli, main])
 def test_interrupted_with_the_keyboard(
-    mixed: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    program: Callable[[], None],
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "tables.json"
-    command = ["tune-dataset"] if program is cli else []
-    command += [str(mixed), "-o", str(output), "--steps", "4", "--batch", "3", "--crop", "48"]
+    command = ["tune-dataset", str(mixed), "-o", str(output), "--steps", "4", "--batch", "3", "--crop", "48"]
     monkeypatch.setattr(sys, "argv", ["jpegrad", *command])
     save = _Learner.save
 
@@ -159,7 +151,7 @@ def test_interrupted_with_the_keyboard(
     with monkeypatch.context() as patched:
         patched.setattr(_Learner, "save", interrupt)
         with pytest.raises(SystemExit) as left:
-            program()
+            cli()
     assert left.value.code == 130
     lines = capfd.readouterr().err.splitlines()
     assert (
@@ -168,7 +160,7 @@ def test_interrupted_with_the_keyboard(
     )
     assert any(line.startswith("warning: left out: ") and "cut.png" in line for line in lines)
     with contextlib.suppress(SystemExit):
-        program()
+        cli()
     assert "warning: left out: 2 of 7 pictures" in capfd.readouterr().err.splitlines()
     with pytest.warns(UserWarning):
         whole = tune.learn_dataset_tables(mixed, settings=tune.DatasetSettings(steps=4, batch=3, crop=48))
@@ -232,7 +224,7 @@ def test_outputs_are_checked_before_the_work(
     def work(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("jpegrad.tune.run.learn_dataset_tables", work)
+    monkeypatch.setattr("jpegrad.commands.dataset.learn_dataset_tables", work)
     monkeypatch.setattr("jpegrad.commands.tune.compress", work)
     for output in (tmp_path, tmp_path / "missing" / "x.json"):
         with pytest.raises(ValueError, match="output: expected the name of a file in an existing folder"):
@@ -246,8 +238,8 @@ def test_outputs_are_checked_before_the_work(
 def test_devices_that_are_not_there(folder: Path, tmp_path: Path, device: str) -> None:
     with pytest.raises(ValueError, match="device: expected"):
         learn_folder(folder, tmp_path / "x.json", device=device)
-    with pytest.raises(SystemExit, match="error: device: expected"):
-        main([str(folder), "-o", str(tmp_path / "x.json"), "--device", device])
+    command = ["tune-dataset", str(folder), "-o", str(tmp_path / "x.json"), "--device", device]
+    assert str(CliRunner().invoke(app, command).exception).startswith("device: expected")
 
 
 def test_settings_are_checked(folder: Path, tmp_path: Path) -> None:
@@ -257,8 +249,8 @@ def test_settings_are_checked(folder: Path, tmp_path: Path) -> None:
     for wrong in ({"learning_rate": float("nan")}, {"subsampling": "4:2:1"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             tune.DatasetSettings(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(SystemExit, match="error: steps: expected at least 1"):
-        main([str(folder), "-o", str(tmp_path / "x.json"), "--steps", "0"])
+    command = ["tune-dataset", str(folder), "-o", str(tmp_path / "x.json"), "--steps", "0"]
+    assert str(CliRunner().invoke(app, command).exception).startswith("steps: expected at least 1")
 
 
 def test_folders_hold_more_than_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +321,7 @@ def launch(*arguments: str) -> None:
 
 def test_two_processes_equal_one(mixed: Path, tmp_path: Path) -> None:
     output = tmp_path / "two.json"
-    launch("-m", "jpegrad.tune", str(mixed), "-o", str(output), *ARGUMENTS)
+    launch("-m", "jpegrad", "tune-dataset", str(mixed), "-o", str(output), *ARGUMENTS)
     with pytest.warns(UserWarning, match="left out"):
         alone = tune.learn_dataset_tables(mixed, settings=SETTINGS)
     assert torch.equal(jpegrad.tables.load(output), alone)
@@ -380,9 +372,9 @@ def test_the_checkpoint_of_the_first_node_is_for_all(folder: Path, tmp_path: Pat
 def test_killed_and_started_again(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "tables.json"
     checkpoint = tmp_path / "tables.json.checkpoint"
-    arguments = [str(folder), "-o", str(output), *ARGUMENTS, "--steps", "12"]
+    arguments = ["tune-dataset", str(folder), "-o", str(output), *ARGUMENTS, "--steps", "12"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "jpegrad.tune", *arguments], env=environment(), stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "jpegrad", *arguments], env=environment(), stderr=subprocess.DEVNULL
     )
     until = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < until:
@@ -393,7 +385,7 @@ def test_killed_and_started_again(folder: Path, tmp_path: Path) -> None:
     process.wait()
     assert not output.exists()
     assert json.loads(checkpoint.read_text())["step"] < 12
-    main(arguments)
+    assert CliRunner().invoke(app, arguments).exit_code == 0
     assert not checkpoint.exists()
     expected = tune.learn_dataset_tables(folder, settings=replace(SETTINGS, steps=12))
     assert torch.equal(jpegrad.tables.load(output), expected)

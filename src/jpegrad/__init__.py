@@ -17,3 +17,5 @@ from jpegrad import rate as rate
 from jpegrad import surrogates as surrogates
 from jpegrad import tables as tables
 from jpegrad import tune as tune
+
+__version__ = "0.1.0"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.fft import dctn, idctn
 
-from baselines.common import ANNEX_K
+from jpegrad_studies.baselines.common import ANNEX_K
 
 JFIF = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 JFIF_INVERSE = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])

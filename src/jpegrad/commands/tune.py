@@ -1,4 +1,4 @@
-"""``jpegrad tune`` and ``jpegrad tune-dataset``."""
+"""``jpegrad tune``."""
 
 import json
 import math
@@ -26,11 +26,9 @@ from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
 from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress, report
-from jpegrad.tune.dataset import DatasetSettings, as_device
 from jpegrad.tune.descent import Unreachable
 from jpegrad.tune.image import STEPS
 from jpegrad.tune.metrics import ALL
-from jpegrad.tune.run import holds_tables, learn_folder
 from jpegrad.tune.targets import Target
 
 COLUMNS = {"psnr": "PSNR", "psnr_y": "PSNR Y", "ms_ssim": "MS-SSIM", "ssim": "SSIM Y"}
@@ -120,32 +118,13 @@ def tune(
     say(f"{output}: {tuned.size:,} bytes ({bits_per_pixel:.3f} bits per pixel)")
 
 
-def tune_dataset(
-    folder: Annotated[Path, typer.Argument(help="Pictures, and folders of them.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file of tables.")],
-    metric: Metric = "mse",
-    steps: Annotated[int, typer.Option(help="Of gradient descent.")] = DatasetSettings.steps,
-    batch: Annotated[int, typer.Option(help="Pictures of a step.")] = DatasetSettings.batch,
-    crop: Annotated[
-        int, typer.Option(help="Longest side of a piece of a picture; 0 for all of it.")
-    ] = DatasetSettings.crop,
-    seed: Annotated[int, typer.Option(help="Of order and pieces.")] = DatasetSettings.seed,
-    subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = DatasetSettings.subsampling,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    force: Force = False,
-) -> None:
-    """Learn one table set for all qualities over a folder of pictures, read one at a time.
-
-    Interrupted, the same call goes on where it stopped. For several processes or GPUs:
-    torchrun --nproc-per-node N -m jpegrad.tune FOLDER -o tables.json.
-    """
-    with options():
-        check_choice("--metric", metric, tuple(ALL))
-        check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
-        settings = DatasetSettings(steps=steps, batch=batch, crop=crop, seed=seed, subsampling=subsampling)
-        as_device(device)
-    learn_folder(folder, output, metric=metric, settings=settings, device=device, force=force)
-    say(f"{output}: tables for quality 50; jpegrad jpeg --tables {output} --quality Q scales them")
+def holds_tables(path: Path) -> bool:
+    """Whether a file is one of tables, which new tables may replace."""
+    try:
+        load_tables(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _target(
