@@ -14,7 +14,7 @@ import jpegrad
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
-GROUND = {"spec", "surrogates", "tables"}
+GROUND = {"formulas", "spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
@@ -22,7 +22,8 @@ OUTER = {*FILES, "", "nn", "tune", "data"}
 # Which rooms of the house each room may import. A room is a module or subpackage of jpegrad; each backend
 # has one of its own; "" is the package itself, as `import jpegrad` gives it.
 ARROWS: dict[str, set[str]] = {
-    "surrogates": set(),
+    "formulas": set(),
+    "surrogates": {"formulas"},
     "tables": {"files", "surrogates", "data"},
     "spec": {"surrogates", "tables"},
     "coefficients": GROUND,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import jpegrad
-from jpegrad import surrogates
+from jpegrad import formulas, surrogates
 from jpegrad.surrogates import Component, Surrogate
 
 LUMA = Component("Y", 0.447, 1)
@@ -26,7 +26,7 @@ EVERY = [
 
 
 def label(record: Surrogate) -> str:
-    return record.name if record.parameter is None else f"{record.name} {record.parameter}"
+    return " ".join(map(str, (record.name, *record.slope.parameters)))  # type: ignore[attr-defined]
 
 
 every = pytest.mark.parametrize("record", EVERY, ids=label)
@@ -121,7 +121,7 @@ def test_gaussian_is_the_mean_of_rounding_noisy_coefficients() -> None:
 def test_gaussian_narrows_to_the_staircase_and_widens_to_the_identity() -> None:
     u = grid()
     step = torch.tensor(255.0, dtype=torch.float64)
-    narrow = surrogates.smoothed_round(u, torch.tensor(0.0, dtype=torch.float64))
+    narrow = formulas.smoothed_round(u, torch.tensor(0.0, dtype=torch.float64))
     away = (u - u.floor() - 0.5).abs() > 0.01
     torch.testing.assert_close(narrow[away], u.round()[away])
     torch.testing.assert_close(surrogates.gaussian(1e6).soft(u, step, LUMA), u, rtol=0, atol=1e-8)

@@ -277,14 +277,13 @@ def resolve(
     surrogates.check_positive("sigma", sigma)
     sigma = constant(sigma)
     record = resolve_surrogate("surrogate", surrogate, sigma)
-    preset = record.floor is not None
     if forward is None:
         forward = record.forward or "exact"
     check_choice("forward", forward, FORWARDS)
     if clip_slope is None:
         clip_slope = record.clip_slope or 0.0
     if table_surrogate is None:
-        tables = record if preset else surrogates.distortion
+        tables = record.table or surrogates.distortion
     else:
         tables = resolve_surrogate("table_surrogate", table_surrogate, sigma)
     return Spec(
