@@ -1,4 +1,4 @@
-"""Records of surrogates as values: mixtures of fields are themselves on every backend; equal ones are equal, copied too."""
+"""Records as values: mixtures of fields are themselves on every backend; equal records are equal, copied ones too."""
 
 import copy
 import io
