@@ -14,7 +14,7 @@ import jpegrad
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
-GROUND = {"formulas", "spec", "surrogates", "tables"}
+GROUND = {"formulas", "notice", "spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
@@ -23,7 +23,8 @@ OUTER = {*FILES, "", "nn", "tune", "data"}
 # has one of its own; "" is the package itself, as `import jpegrad` gives it.
 ARROWS: dict[str, set[str]] = {
     "formulas": set(),
-    "surrogates": {"formulas"},
+    "notice": set(),
+    "surrogates": {"formulas", "notice"},
     "tables": {"files", "surrogates", "data"},
     "spec": {"surrogates", "tables"},
     "coefficients": GROUND,

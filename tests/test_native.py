@@ -231,7 +231,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 RECORDS = {
     **surrogates.ALL,
-    "narrow": surrogates.gaussian(0.25),
+    "narrow": surrogates.gaussian(0.3),
     "medium": surrogates.gaussian(5.0),
     "wide": surrogates.gaussian(20.0),
     "soft": surrogates.soft_round(2.0),

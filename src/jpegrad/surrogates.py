@@ -16,9 +16,10 @@ The functions of these records are :class:`Formula`, so that kernels know each b
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from jpegrad import formulas
+from jpegrad import formulas, notice
 from jpegrad.formulas import Component as Component
 from jpegrad.formulas import Elementwise as Elementwise
 from jpegrad.formulas import Formula as Formula
@@ -124,16 +125,26 @@ def soft_round(a: float = 7.0) -> Surrogate:
     )
 
 
+FINEST = 1 / math.sqrt(12)
+"""Standard deviation of the rounding to 8 bits, in grey levels: what ``gaussian`` smooths is never finer."""
+
+
 def gaussian(sigma: float = 2.0) -> Surrogate:
     """Staircase smoothed by pixel noise of ``sigma`` > 0 grey levels, its width per frequency that of the noise there.
 
     Behind the exact forward it is the derivative of the real JPEG averaged over that noise; its soft function is
-    E[round(u + noise)].
+    E[round(u + noise)]. The unit is that of 0…255 in every ``value_range``; a width below :data:`FINEST`, as of a noise
+    in 0…1, gives a warning.
 
     Raises:
         TypeError, ValueError: ``sigma`` is not a positive number.
     """
     check_positive("sigma", sigma)
+    if sigma < FINEST and not torch.compiler.is_compiling():
+        notice.warn(
+            f"sigma: {sigma:.3g} grey levels, of 0 to 255, smooth less than the rounding to 8 bits does by itself "
+            f"({FINEST:.2f}); noise of {sigma:.3g} on an image in 0 to 1 is sigma={255 * sigma:.3g}"
+        )
     own = (float(sigma),)
     return Surrogate(
         "gaussian",
@@ -248,14 +259,12 @@ reich2024_ste = replace(
 )
 
 
-def get(name: str, *, sigma: float = 2.0, argument: str = "surrogate") -> Surrogate:
-    """The record called ``name``; ``sigma`` is the width of ``"gaussian"`` in grey levels.
+def get(name: str, *, argument: str = "surrogate") -> Surrogate:
+    """The record called ``name``.
 
     Raises:
         ValueError: no record has that name.
     """
-    if name == "gaussian":
-        return gaussian(sigma)
     if name not in ALL:
         raise ValueError(f"{argument}: expected a Surrogate or one of {', '.join(ALL)}; got {name!r}")
     return ALL[name]
