@@ -68,6 +68,7 @@ PUBLIC = {
     "read",
     "surrogates",
     "tables",
+    "testing",
     "to_bytes",
     "tune",
     "write",

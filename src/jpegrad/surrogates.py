@@ -41,6 +41,9 @@ class Surrogate:
         forward: the forward that the record is meant for, where the caller names none.
         table: what tables and quality see where the caller names nothing; None is ``distortion``.
 
+    Raises:
+        TypeError: ``soft`` or ``slope`` is no function, or ``table`` no record.
+
     Example:
         >>> import jpegrad, torch
         >>> half = jpegrad.surrogates.Surrogate(
@@ -57,6 +60,33 @@ class Surrogate:
     clip_slope: float | None = None
     forward: str | None = None
     table: "Surrogate | None" = None
+
+    def __post_init__(self) -> None:
+        for name in ("soft", "slope"):
+            if not callable(getattr(self, name)):
+                raise TypeError(
+                    f"{name}: expected a function (u, step, component), got {getattr(self, name)!r}"
+                )
+        if self.table is not None and not isinstance(self.table, Surrogate):
+            raise TypeError(f"table: expected a Surrogate or None, got {type(self.table).__name__}")
+
+
+def evaluate(record: Surrogate, which: str, u: Tensor, step: Tensor, component: Component) -> Tensor:
+    """``record.soft`` or ``record.slope``, held to the shape of ``u``.
+
+    Raises:
+        TypeError, ValueError: what came back is no tensor, or has another shape.
+    """
+    found: object = getattr(record, which)(u, step, component)
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f"surrogate {record.name!r}: expected a tensor from {which}, got {type(found).__name__}"
+        )
+    if found.shape != u.shape:
+        raise ValueError(
+            f"surrogate {record.name!r}: expected {which} of the shape of u, {list(u.shape)}, got {list(found.shape)}"
+        )
+    return found
 
 
 def straight_through(value: Tensor, carrier: Tensor) -> Tensor:
