@@ -14,7 +14,7 @@ import jpegrad
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
-GROUND = {"spec", "surrogates", "tables"}
+GROUND = {"formulas", "notice", "spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
@@ -22,7 +22,9 @@ OUTER = {*FILES, "", "nn", "tune", "data"}
 # Which rooms of the house each room may import. A room is a module or subpackage of jpegrad; each backend
 # has one of its own; "" is the package itself, as `import jpegrad` gives it.
 ARROWS: dict[str, set[str]] = {
-    "surrogates": set(),
+    "formulas": set(),
+    "notice": set(),
+    "surrogates": {"formulas", "notice"},
     "tables": {"files", "surrogates", "data"},
     "spec": {"surrogates", "tables"},
     "coefficients": GROUND,
@@ -66,6 +68,7 @@ PUBLIC = {
     "read",
     "surrogates",
     "tables",
+    "testing",
     "to_bytes",
     "tune",
     "write",

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 import jpegrad
+from jpegrad import testing
 from jpegrad.spec import components
 from oracles import libjpeg
 from oracles.libjpeg import MODES
-
-BATCH = 500
 
 Photographs = dict[str, np.ndarray]
 Error = Callable[[np.ndarray, int], float]
@@ -162,27 +161,6 @@ def test_single_table_entries_on_whole_photographs(quality: int, photographs: Ph
     check_entries(crops, quality, (-2, -1, 1, 2))
 
 
-def smoothed_derivative(
-    picture: np.ndarray, quality: int, mode: str, sigma: float, losses: np.ndarray, pairs: int
-) -> np.ndarray:
-    """Gradients of E[⟨loss, file(round(picture + σ·noise))⟩] for each loss, from ten independent samples of noise."""
-    generator = torch.Generator().manual_seed(11)
-    weights = torch.tensor(losses, dtype=torch.float32).reshape(len(losses), -1)
-    estimates = []
-    for _ in range(10):
-        estimate = torch.zeros(len(losses), picture.size)
-        for _ in range(pairs // 10 // BATCH):
-            steps = torch.randn(BATCH, *picture.shape, generator=generator)
-            noisy = torch.from_numpy(picture) + sigma * torch.stack([steps, -steps])
-            # The files themselves would say the same twenty times slower: test_exact.py.
-            above, below = jpegrad.jpeg(
-                noisy.round().clamp(0, 255).to(torch.uint8), quality, subsampling=mode
-            ).float()
-            estimate += weights @ (above - below).reshape(BATCH, -1).T @ steps.reshape(BATCH, -1)
-        estimates.append((estimate / (2 * sigma * pairs / 10)).double().numpy())
-    return np.array(estimates)
-
-
 def check_gaussian(
     crops: list[np.ndarray],
     quality: int,
@@ -193,10 +171,22 @@ def check_gaussian(
     forward: str = "exact",
 ) -> None:
     losses = np.random.default_rng(12).standard_normal((64, *crops[0].shape))
+    weights = torch.tensor(losses, dtype=torch.float32).flatten(1)
     subsampling = "4:2:0" if mode == "gray" else mode
     agreement = measured_norm = predicted_norm = 0.0
     for picture in crops:
-        estimates = smoothed_derivative(picture, quality, subsampling, sigma, losses, pairs)
+        # The files themselves would say the same twenty times slower: test_exact.py.
+        sampled = testing.real_gradient(
+            torch.tensor(picture, dtype=torch.float32),
+            quality,
+            sigma,
+            lambda decoded: decoded.flatten(1) @ weights.T,
+            subsampling=subsampling,
+            value_range=(0, 255),
+            pairs=pairs,
+            seed=11,
+        )
+        estimates = sampled.parts.flatten(2).numpy()
         image = torch.tensor(picture, dtype=torch.float32).expand(losses.shape).clone().requires_grad_()
         options = {"subsampling": subsampling, "value_range": (0, 255), "forward": forward}
         out = jpegrad.jpeg(image, quality, surrogate="gaussian", sigma=sigma, **options)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE
 # the identity, and its slope, four deviations from a threshold, changes by 4 · 6e-5 / 0.5 of itself.
 VALUES, GRADIENTS = 2e-3, 5e-4
 RECORDS = {
-    **{name: record for name, record in surrogates.ALL.items() if name in native.KINDS and name != "noise"},
+    **{record.name: record for record in native.RECORDS},
     "narrow": surrogates.gaussian(0.5),
     "wide": surrogates.gaussian(20.0),
     "widest": surrogates.gaussian(400.0),

@@ -99,6 +99,28 @@ def test_gradients_with_every_record(name: str) -> None:
     compare_gradients(picture(1, 1, 24, 24), tables(40), chosen)
 
 
+# The exact forward sees slopes alone: a name says nothing, a parameter belongs to its function.
+SIN, WIDE, NOISE = surrogates.sin, surrogates.gaussian(8.0), surrogates.noise
+MIXED = {
+    "cubic with the sine's": dataclasses.replace(surrogates.cubic, slope=SIN.slope),
+    "own with the cubic's name": dataclasses.replace(OWN, name="cubic"),
+    "gaussian with another's width": dataclasses.replace(surrogates.gaussian(2.0), slope=WIDE.slope),
+    "own with a width": dataclasses.replace(OWN, slope=surrogates.table_gaussian(0.3).slope),
+    "noise with a function": dataclasses.replace(NOISE, slope=surrogates.soft_round(2.0).slope),
+    "a soft function for a slope": dataclasses.replace(SIN, slope=surrogates.cubic.soft),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_mixed_records(name: str) -> None:
+    # Beside the next one, as the tables see it.
+    names = list(MIXED)
+    other = MIXED[names[(names.index(name) + 1) % len(names)]]
+    compare_gradients(
+        picture(1, 1, 16, 16), tables(40), spec("gray", surrogate=MIXED[name], table_surrogate=other)
+    )
+
+
 def test_a_record_of_your_own_in_colour() -> None:
     compare_gradients(picture(2, 3, 13, 21), tables(70, 3), spec("4:2:2", surrogate=OWN))
 

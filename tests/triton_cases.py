@@ -103,7 +103,7 @@ OWN = Surrogate(
 )
 RECORDS = {
     **surrogates.ALL,
-    **{f"gaussian {sigma}": surrogates.gaussian(sigma) for sigma in (0.25, 3.5, 5.0, 20.0)},
+    **{f"gaussian {sigma}": surrogates.gaussian(sigma) for sigma in (0.3, 3.5, 5.0, 20.0)},
     "soft": surrogates.soft_round(2.0),
     "hard": surrogates.soft_round(800.0),
     "narrow tables": surrogates.table_gaussian(0.05),

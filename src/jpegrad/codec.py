@@ -15,8 +15,12 @@ from jpegrad.coefficients import check_8_bit_tables
 from jpegrad.spec import (
     FLOATS,
     FORWARDS,
+    Backend,
     Color,
+    Forward,
     Spec,
+    Subsampling,
+    SurrogateName,
     check_broadcast,
     check_choice,
     check_clip_slope,
@@ -34,15 +38,15 @@ def jpeg(
     *,
     tables: Tensor | None = None,
     like: Coefficients | None = None,
-    subsampling: str | None = None,
-    forward: str | None = None,
-    surrogate: str | Surrogate = "gaussian",
-    sigma: float = 2.0,
-    table_surrogate: str | Surrogate | None = None,
+    subsampling: Subsampling | None = None,
+    forward: Forward | None = None,
+    surrogate: SurrogateName | Surrogate = "gaussian",
+    sigma: float | None = None,
+    table_surrogate: SurrogateName | Surrogate | None = None,
     clip_slope: float | None = None,
     color: Color | tuple[Any, ...] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Tensor:
     """Encode and decode images as libjpeg-turbo does, with gradients to image, quality, tables and colour conversion.
 
@@ -62,11 +66,13 @@ def jpeg(
             pipeline with the surrogate's soft function in place of rounding, and the file's tables for a quality.
             ``surrogate="reich2024"`` alone selects ``"soft"``.
         surrogate: how the quantiser looks to the image's gradient; a name of ``jpegrad.surrogates.ALL`` or a record.
-        sigma: width of ``"gaussian"`` in grey levels, > 0.
-        table_surrogate: how it looks to tables and quality (exact forward only); None is ``"distortion"``, measured
-            for distortion to the original; ``"table_gaussian"`` suits other losses.
+        sigma: width of ``surrogate="gaussian"`` in grey levels of 0…255, > 0; None is 2. Not for other surrogates.
+        table_surrogate: how it looks to tables and quality; None is ``"distortion"`` (the cubic in the paper's
+            presets), measured for distortion to the original; ``"table_gaussian"`` suits other losses. Not with
+            ``forward="soft"``, whose one soft function serves both.
         clip_slope: slope outside the clamps of samples, 0…1; None is 0 (10⁻³ in the paper's presets).
-        color: :class:`~jpegrad.spec.Color` or (matrix, offset), which may require grad; None is JFIF.
+        color: :class:`~jpegrad.spec.Color` or (matrix, offset), which may require grad; None is JFIF. Not for gray
+            images.
         value_range: (low, high) of a floating-point image.
         backend: ``"auto"`` or a name of ``jpegrad.backends.ORDER``; a name never falls back.
 
@@ -108,15 +114,15 @@ def encode(
     *,
     tables: Tensor | None = None,
     like: Coefficients | None = None,
-    subsampling: str | None = None,
-    forward: str | None = None,
-    surrogate: str | Surrogate = "gaussian",
-    sigma: float = 2.0,
-    table_surrogate: str | Surrogate | None = None,
+    subsampling: Subsampling | None = None,
+    forward: Forward | None = None,
+    surrogate: SurrogateName | Surrogate = "gaussian",
+    sigma: float | None = None,
+    table_surrogate: SurrogateName | Surrogate | None = None,
     clip_slope: float | None = None,
     color: Color | tuple[Any, ...] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Coefficients:
     """Quantized levels of images, as libjpeg-turbo computes them, with gradients.
 
@@ -194,6 +200,8 @@ def _prepare(
         check_8_bit_tables("like", like)
         tables, subsampling, color = like.tables, like.subsampling, like.color
     spec = resolve(subsampling=subsampling, color=color, **options)
+    if spec.color is not None and image.shape[-3] == 1:
+        raise ValueError("color: expected None for a gray image, which is not converted; got a conversion")
     return resolve_tables(image, quality, tables, spec), spec
 
 
@@ -202,9 +210,9 @@ def decode(
     *,
     dtype: torch.dtype | None = None,
     value_range: tuple[float, float] | None = None,
-    forward: str | None = None,
+    forward: Forward | None = None,
     clip_slope: float | None = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Tensor:
     """The image that every viewer shows for these levels, with gradients to levels and tables.
 
@@ -235,11 +243,11 @@ def decode(
     dtype = c.dtype if dtype is None else dtype
     if dtype is not torch.uint8 and dtype not in FLOATS:
         raise TypeError(f"dtype: expected a floating-point type or torch.uint8, got {dtype}")
-    forward = c.forward if forward is None else forward
-    check_choice("forward", forward, FORWARDS)
+    chosen = c.forward if forward is None else forward
+    check_choice("forward", chosen, FORWARDS)
     spec = Spec(
         subsampling=c.subsampling,
-        forward=forward,
+        forward=chosen,
         # The decoder rounds no coefficient; torch.compile cannot read these from the defaults.
         surrogate=identity,
         table_surrogate=identity,
@@ -250,6 +258,6 @@ def decode(
     check_broadcast("tables", c.tables.shape[:-3], c.batch_shape)
     tables = c.tables.to(c.levels[0].device, torch.float64)
     tables = torch.nan_to_num(tables, nan=1.0, posinf=65535.0, neginf=1.0)
-    if forward == "exact":
+    if chosen == "exact":
         tables = straight_through(tables.round().clamp(1, 65535), tables)
     return backends.select(backend, "decode", c.levels[0], spec).decode(c.levels, tables, c.size, dtype, spec)

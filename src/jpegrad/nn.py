@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from jpegrad import backends
 from jpegrad.codec import jpeg
-from jpegrad.spec import SUBSAMPLING, check_choice, check_image, check_tables, resolve
+from jpegrad.spec import SUBSAMPLING, Subsampling, check_choice, check_image, check_tables, resolve
 from jpegrad.surrogates import Surrogate
 from jpegrad.tables import check_quality
 
@@ -88,14 +88,16 @@ class RandomJPEG(nn.Module):
         self,
         quality: tuple[int, int] = (30, 95),
         *,
-        subsampling: str | Sequence[str] = "4:2:0",
+        subsampling: Subsampling | Sequence[Subsampling] = "4:2:0",
         p: float = 1.0,
         generator: torch.Generator | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         low, high = _bounds(quality)
-        modes = (subsampling,) if isinstance(subsampling, str) else tuple(subsampling)
+        modes: tuple[Subsampling, ...] = (
+            (subsampling,) if isinstance(subsampling, str) else tuple(subsampling)
+        )
         if not modes:
             raise ValueError("subsampling: expected at least one mode, got none")
         for mode in modes:

@@ -1,9 +1,10 @@
 """What a call asks for, checked once: every argument of the public functions is validated and resolved here."""
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor
@@ -22,6 +23,24 @@ SUBSAMPLING: dict[str, tuple[int, int]] = {
 """Luma sampling factors (horizontal, vertical); chroma's are (1, 1)."""
 
 FORWARDS = ("exact", "soft")
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"]
+Forward = Literal["exact", "soft"]
+Backend = Literal["auto", "triton", "native", "reference"]
+SurrogateName = Literal[
+    "identity",
+    "cubic",
+    "sin",
+    "fourier",
+    "soft_round",
+    "gaussian",
+    "noise",
+    "distortion",
+    "dead_zone",
+    "table_gaussian",
+    "table_relative",
+    "reich2024",
+    "reich2024_ste",
+]
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Matrix = Tensor | Sequence[Sequence[float]]
@@ -229,12 +248,33 @@ def _finite(value: Any) -> bool:
     return all(_finite(x) for x in value) if hasattr(value, "__iter__") else math.isfinite(value)
 
 
-def resolve_surrogate(argument: str, value: str | Surrogate, sigma: float = 2.0) -> Surrogate:
+def resolve_surrogate(argument: str, value: str | Surrogate, gaussian: Surrogate) -> Surrogate:
+    """A record as it is, or by its name; ``gaussian`` is the one of that name."""
     if isinstance(value, Surrogate):
         return value
     if not isinstance(value, str):
         raise TypeError(f"{argument}: expected a name or a Surrogate, got {type(value).__name__}")
-    return surrogates.get(value, sigma=sigma, argument=argument)
+    return gaussian if value == "gaussian" else surrogates.get(value, argument=argument)
+
+
+def resolve_sigma(
+    sigma: float | None, surrogate: str | Surrogate, table_surrogate: str | Surrogate | None
+) -> Surrogate:
+    """What ``"gaussian"`` is in a call."""
+    if sigma is None:
+        return surrogates.ALL["gaussian"]
+    surrogates.check_positive("sigma", sigma)
+    seen = {"surrogate": surrogate, "table_surrogate": table_surrogate}
+    if not any(isinstance(value, str) and value == "gaussian" for value in seen.values()):
+        names = ", ".join(f"{name}={_named(value)}" for name, value in seen.items() if value is not None)
+        raise ValueError(
+            f'sigma: expected with surrogate="gaussian" by that name, whose width it is; got {sigma} with {names}'
+        )
+    return surrogates.gaussian(constant(sigma))
+
+
+def _named(value: object) -> str:
+    return f"the record {value.name!r}" if isinstance(value, Surrogate) else repr(value)
 
 
 def resolve(
@@ -242,7 +282,7 @@ def resolve(
     subsampling: str | None = None,
     forward: str | None = None,
     surrogate: str | Surrogate = "gaussian",
-    sigma: float = 2.0,
+    sigma: float | None = None,
     table_surrogate: str | Surrogate | None = None,
     clip_slope: float | None = None,
     color: Color | tuple[Any, ...] | None = None,
@@ -250,24 +290,27 @@ def resolve(
 ) -> Spec:
     """Check every argument that is not a tensor and put them into a :class:`Spec`.
 
-    A preset of the paper fills in what the caller left at None: its forward, its clip slope, its cubic for the tables.
+    The surrogate fills in what the caller left at None: its forward, its clip slope, what tables see.
     """
     if subsampling is None:
         subsampling = "4:2:0"
     check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
-    surrogates.check_positive("sigma", sigma)
-    sigma = constant(sigma)
-    record = resolve_surrogate("surrogate", surrogate, sigma)
-    preset = record.floor is not None
+    gaussian = resolve_sigma(sigma, surrogate, table_surrogate)
+    record = resolve_surrogate("surrogate", surrogate, gaussian)
     if forward is None:
         forward = record.forward or "exact"
     check_choice("forward", forward, FORWARDS)
     if clip_slope is None:
         clip_slope = record.clip_slope or 0.0
     if table_surrogate is None:
-        tables = record if preset else surrogates.distortion
+        tables = record.table or surrogates.distortion
     else:
-        tables = resolve_surrogate("table_surrogate", table_surrogate, sigma)
+        tables = resolve_surrogate("table_surrogate", table_surrogate, gaussian)
+        if forward == "soft":
+            raise ValueError(
+                'table_surrogate: expected None with forward="soft", which is differentiated as it is, '
+                f"tables included; got {_named(table_surrogate)}"
+            )
     return Spec(
         subsampling=subsampling,
         forward=forward,
@@ -277,6 +320,44 @@ def resolve(
         value_range=check_value_range(value_range),
         color=resolve_color(color),
     )
+
+
+class Options(TypedDict, total=False):
+    """What ``nn.JPEG``, ``nn.RandomJPEG`` and ``backends.explain`` hand on to :func:`jpegrad.jpeg`."""
+
+    subsampling: Subsampling | None
+    forward: Forward | None
+    surrogate: SurrogateName | Surrogate
+    sigma: float | None
+    table_surrogate: SurrogateName | Surrogate | None
+    clip_slope: float | None
+    color: Color | tuple[Any, ...] | None
+    value_range: tuple[float, float]
+    backend: Backend
+
+
+def check_names(caller: str, options: Mapping[str, object]) -> None:
+    """Raise a TypeError unless every name is one of :class:`Options`; the message has the nearest one that is."""
+    known = tuple(Options.__annotations__)
+    for name in options:
+        if name not in known:
+            # The tables and the quality are the caller's own.
+            near = difflib.get_close_matches(name, {*known, "quality", "tables"} - {name}, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}"
+            raise TypeError(f"{caller}: unexpected keyword argument {name!r}; {hint}")
+
+
+def check_options(caller: str, options: Mapping[str, object]) -> None:
+    """Check what ``caller`` takes as ``**options``: the names of :class:`Options`, and values as :func:`resolve` does.
+
+    Raises:
+        TypeError: a name that is none of them; the message has the nearest one that is.
+        TypeError, ValueError: a value is not as described.
+    """
+    check_names(caller, options)
+    values: dict[str, Any] = dict(options)
+    check_choice("backend", values.pop("backend", "auto"), get_args(Backend))
+    resolve(**values)
 
 
 def resolve_tables(

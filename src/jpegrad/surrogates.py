@@ -9,48 +9,21 @@ A surrogate says how a rounding looks to the gradient. Its functions take
 ``soft`` is the smooth function that ``forward="soft"`` evaluates in place of the rounding; ``slope`` is its derivative
 with respect to ``u``, used behind the true rounding by ``forward="exact"``. Every record obeys the same laws (tests
 iterate over :data:`ALL`), and a record of your own is as good as one of these.
+
+The functions of these records are :class:`Formula`, so that kernels know each by itself, in whatever record it stands.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Component:
-    """One plane of the image, as a surrogate sees it.
-
-    Args:
-        name: ``"Y"``, ``"Cb"`` or ``"Cr"``.
-        gain: variance of the plane per unit of pixel variance, Σ of the squared colour weights.
-        averaged: samples that the downsampling averages into one (1, 2 or 4).
-        converted: whether the plane comes out of a rounded colour conversion (gray images do not).
-    """
-
-    name: str
-    gain: float | Tensor = 1.0
-    averaged: int = 1
-    converted: bool = True
-
-    def noise_variance(self, sigma: float) -> float | Tensor:
-        """Variance of a coefficient when white noise of ``sigma`` grey levels is added to the pixels.
-
-        The orthonormal DCT keeps variances, so all frequencies share it. The pixel, the converted sample and the
-        averaged sample are each rounded: 1/12, 1/12, and (1 − 1/n²)/12 for the mean of n integers.
-        """
-        pixel = sigma**2 + 1 / 12
-        n = self.averaged
-        conversion = 1 / 12 if self.converted else 0.0
-        return (self.gain * pixel + conversion) / n + (1 - 1 / n**2) / 12
-
-
-Rounding = Callable[[Tensor, Tensor, Component], Tensor]
-"""(u, step, component) → a tensor of the shape of ``u``."""
-Elementwise = Callable[[Tensor], Tensor]
-"""A tensor of any shape → one of the same shape."""
+from jpegrad import formulas, notice
+from jpegrad.formulas import Component as Component
+from jpegrad.formulas import Elementwise as Elementwise
+from jpegrad.formulas import Formula as Formula
+from jpegrad.formulas import Rounding as Rounding
 
 
 @dataclass(frozen=True)
@@ -66,7 +39,10 @@ class Surrogate:
             as their slope; None is the file's own tables in both, whose floors have slope 1.
         clip_slope: slope outside the clamps that the record asks for; None leaves it to the caller.
         forward: the forward that the record is meant for, where the caller names none.
-        parameter: the record's own number (σ, a), for backends that evaluate it themselves.
+        table: what tables and quality see where the caller names nothing; None is ``distortion``.
+
+    Raises:
+        TypeError: ``soft`` or ``slope`` is no function, or ``table`` no record.
 
     Example:
         >>> import jpegrad, torch
@@ -83,7 +59,34 @@ class Surrogate:
     floor: Elementwise | None = None
     clip_slope: float | None = None
     forward: str | None = None
-    parameter: float | None = None
+    table: "Surrogate | None" = None
+
+    def __post_init__(self) -> None:
+        for name in ("soft", "slope"):
+            if not callable(getattr(self, name)):
+                raise TypeError(
+                    f"{name}: expected a function (u, step, component), got {getattr(self, name)!r}"
+                )
+        if self.table is not None and not isinstance(self.table, Surrogate):
+            raise TypeError(f"table: expected a Surrogate or None, got {type(self.table).__name__}")
+
+
+def evaluate(record: Surrogate, which: str, u: Tensor, step: Tensor, component: Component) -> Tensor:
+    """``record.soft`` or ``record.slope``, held to the shape of ``u``.
+
+    Raises:
+        TypeError, ValueError: what came back is no tensor, or has another shape.
+    """
+    found: object = getattr(record, which)(u, step, component)
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f"surrogate {record.name!r}: expected a tensor from {which}, got {type(found).__name__}"
+        )
+    if found.shape != u.shape:
+        raise ValueError(
+            f"surrogate {record.name!r}: expected {which} of the shape of u, {list(u.shape)}, got {list(found.shape)}"
+        )
+    return found
 
 
 def straight_through(value: Tensor, carrier: Tensor) -> Tensor:
@@ -105,68 +108,34 @@ def leaky_clamp(x: Tensor, low: float, high: float, slope: float) -> Tensor:
     return clamped if slope == 0 else clamped + slope * (x - clamped)
 
 
-def _elementwise(
-    name: str,
-    soft: Elementwise,
-    slope: Elementwise,
-    source: str,
-    parameter: float | None = None,
-) -> Surrogate:
-    return Surrogate(
-        name,
-        lambda u, step, component: soft(u),
-        lambda u, step, component: slope(u),
-        source,
-        parameter=parameter,
-    )
-
-
-def _residual(x: Tensor) -> Tensor:
-    return x - x.detach().round()
-
-
-def _cubic(x: Tensor) -> Tensor:
-    nearest = x.detach().round()
-    return nearest + (x - nearest) ** 3
-
-
-def _cubic_slope(x: Tensor) -> Tensor:
-    return 3 * _residual(x) ** 2
-
-
-def _sin(x: Tensor) -> Tensor:
-    return x - torch.sin(2 * math.pi * x) / (2 * math.pi)
-
-
-def _sin_slope(x: Tensor) -> Tensor:
-    return 1 - torch.cos(2 * math.pi * x)
-
-
-_HARMONICS = range(1, 10)
-
-
-def _fourier(x: Tensor) -> Tensor:
-    waves = sum((-1) ** (n + 1) / n * torch.sin(2 * math.pi * n * x) for n in _HARMONICS)
-    return x - waves / math.pi
-
-
-def _fourier_slope(x: Tensor) -> Tensor:
-    return 1 - 2 * sum((-1) ** (n + 1) * torch.cos(2 * math.pi * n * x) for n in _HARMONICS)
-
-
-identity = _elementwise(
+identity = Surrogate(
     "identity",
-    lambda x: x,
-    torch.ones_like,
+    Formula(formulas.identity),
+    Formula(formulas.identity_slope),
     "straight-through estimator: Bengio, Léonard, Courville 2013",
 )
 
-cubic = _elementwise("cubic", _cubic, _cubic_slope, "Shin & Song 2017; Reich et al. WACV 2024")
 
-sin = _elementwise("sin", _sin, _sin_slope, "Korus & Memon, CVPR 2019")
+cubic = Surrogate(
+    "cubic",
+    Formula(formulas.cubic),
+    Formula(formulas.cubic_slope),
+    "Shin & Song 2017; Reich et al. WACV 2024",
+)
 
-fourier = _elementwise(
-    "fourier", _fourier, _fourier_slope, "Xing, Qian, Chen, InvISP, CVPR 2021 (9 harmonics)"
+
+sin = Surrogate(
+    "sin",
+    Formula(formulas.sin),
+    Formula(formulas.sin_slope),
+    "Korus & Memon, CVPR 2019",
+)
+
+fourier = Surrogate(
+    "fourier",
+    Formula(formulas.fourier),
+    Formula(formulas.fourier_slope),
+    "Xing, Qian, Chen, InvISP, CVPR 2021 (9 harmonics)",
 )
 
 
@@ -177,97 +146,63 @@ def soft_round(a: float = 7.0) -> Surrogate:
         TypeError, ValueError: ``a`` is not a positive number.
     """
     check_positive("a", a)
-
-    def offset(x: Tensor) -> tuple[Tensor, Tensor]:
-        middle = x.detach().floor() + 0.5
-        return middle, torch.tanh(a * (x - middle))
-
-    def soft(x: Tensor) -> Tensor:
-        middle, bend = offset(x)
-        return middle + bend / (2 * math.tanh(a / 2))
-
-    def slope(x: Tensor) -> Tensor:
-        _, bend = offset(x)
-        return a * (1 - bend**2) / (2 * math.tanh(a / 2))
-
-    return _elementwise("soft_round", soft, slope, "Agustsson & Theis, NeurIPS 2020", parameter=float(a))
+    own = (float(a),)
+    return Surrogate(
+        "soft_round",
+        Formula(formulas.soft_round, own),
+        Formula(formulas.soft_round_slope, own),
+        "Agustsson & Theis, NeurIPS 2020",
+    )
 
 
-# Thresholds within six standard deviations matter; at s = 1 the staircase is straight to 5e-9, so no wider is needed.
-_NEAR = range(-6, 6)
-_NARROWEST, _WIDEST = 1e-3, 1.0
-
-
-def _deviations(x: Tensor, s: Tensor) -> Tensor:
-    # Beyond nine, the normal distribution is 0 or 1 in float64, and its density costs denormal numbers.
-    return (x / s).clamp(-9.0, 9.0)
-
-
-def smoothed_round(u: Tensor, s: Tensor) -> Tensor:
-    """E[round(u + s·noise)], noise standard normal: Σ Φ((u − m − ½)/s), a smooth staircase; s in steps."""
-    s = s.clamp(_NARROWEST, _WIDEST)
-    nearest = u.detach().round()
-    r = u - nearest
-    steps = sum(torch.special.ndtr(_deviations(r - m - 0.5, s)) for m in _NEAR)
-    return nearest + (steps + _NEAR.start)
-
-
-def smoothed_slope(u: Tensor, s: Tensor) -> Tensor:
-    """Derivative of :func:`smoothed_round`: Σ φ((u − m − ½)/s)/s, mean 1 over a period."""
-    s = s.clamp(_NARROWEST, _WIDEST)
-    r = _residual(u)
-    spikes = sum(torch.exp(-0.5 * _deviations(r - m - 0.5, s) ** 2) for m in _NEAR)
-    return spikes / (s * math.sqrt(2 * math.pi))
+FINEST = 1 / math.sqrt(12)
+"""Standard deviation of the rounding to 8 bits, in grey levels: what ``gaussian`` smooths is never finer."""
 
 
 def gaussian(sigma: float = 2.0) -> Surrogate:
     """Staircase smoothed by pixel noise of ``sigma`` > 0 grey levels, its width per frequency that of the noise there.
 
     Behind the exact forward it is the derivative of the real JPEG averaged over that noise; its soft function is
-    E[round(u + noise)].
+    E[round(u + noise)]. The unit is that of 0…255 in every ``value_range``; a width below :data:`FINEST`, as of a noise
+    in 0…1, gives a warning.
 
     Raises:
         TypeError, ValueError: ``sigma`` is not a positive number.
     """
     check_positive("sigma", sigma)
-
-    def width(step: Tensor, component: Component) -> Tensor:
-        return component.noise_variance(sigma) ** 0.5 / step
-
+    if sigma < FINEST and not torch.compiler.is_compiling():
+        notice.warn(
+            f"sigma: {sigma:.3g} grey levels, of 0 to 255, smooth less than the rounding to 8 bits does by itself "
+            f"({FINEST:.2f}); noise of {sigma:.3g} on an image in 0 to 1 is sigma={255 * sigma:.3g}"
+        )
+    own = (float(sigma),)
     return Surrogate(
         "gaussian",
-        lambda u, step, component: smoothed_round(u, width(step, component)),
-        lambda u, step, component: smoothed_slope(u, width(step, component)),
+        Formula(formulas.gaussian, own),
+        Formula(formulas.gaussian_slope, own),
         "derivative of the noise-smoothed JPEG, closed form",
-        parameter=float(sigma),
     )
 
 
 noise = Surrogate(
     "noise",
-    lambda u, step, component: u + torch.rand_like(u) - 0.5,
-    lambda u, step, component: torch.ones_like(u),
+    Formula(formulas.noise),
+    identity.slope,
     "additive uniform noise: Ballé, Laparra, Simoncelli, ICLR 2017",
 )
 
 
-def _zero_level(u: Tensor) -> Tensor:
-    return u.detach().abs() < 0.5
-
-
 distortion = Surrogate(
     "distortion",
-    lambda u, step, component: torch.where(_zero_level(u), 4 / 3 * u**3, u - u.detach().sign() / 3),
-    lambda u, step, component: torch.where(_zero_level(u), 4 * u**2, 1.0),
+    Formula(formulas.distortion),
+    Formula(formulas.distortion_slope),
     "for tables and quality: 4u² on the zero level, 1 elsewhere; matches d(distortion)/d(table) of real files",
 )
 
-_CUT = 1 + 1 / math.sqrt(12)
-
 dead_zone = Surrogate(
     "dead_zone",
-    lambda u, step, component: u.detach().sign() * (u.abs() - _CUT).clamp(min=0),
-    lambda u, step, component: (u.detach().abs() > _CUT).to(u.dtype),
+    Formula(formulas.dead_zone),
+    Formula(formulas.dead_zone_slope),
     "for tables: 0 up to 1 + 1/√12, where the squared residual averages 1/12, and 1 beyond",
 )
 
@@ -282,16 +217,12 @@ def table_gaussian(delta: float = 0.5) -> Surrogate:
         TypeError, ValueError: ``delta`` is not a positive number.
     """
     check_positive("delta", delta)
-
-    def width(u: Tensor, step: Tensor) -> Tensor:
-        return u.detach().round().abs().clamp(min=0.5) * delta / step
-
+    own = (float(delta),)
     return Surrogate(
         "table_gaussian",
-        lambda u, step, component: smoothed_round(u, width(u, step)),
-        lambda u, step, component: smoothed_slope(u, width(u, step)),
+        Formula(formulas.table_gaussian, own),
+        Formula(formulas.table_gaussian_slope, own),
         "for tables: derivative of the staircase averaged over the table entry, closed form",
-        parameter=float(delta),
     )
 
 
@@ -305,16 +236,12 @@ def table_relative(rho: float = 0.15) -> Surrogate:
         TypeError, ValueError: ``rho`` is not a positive number.
     """
     check_positive("rho", rho)
-
-    def width(u: Tensor) -> Tensor:
-        return u.detach().round().abs().clamp(min=0.5) * rho
-
+    own = (float(rho),)
     return Surrogate(
         "table_relative",
-        lambda u, step, component: smoothed_round(u, width(u)),
-        lambda u, step, component: smoothed_slope(u, width(u)),
+        Formula(formulas.table_relative, own),
+        Formula(formulas.table_relative_slope, own),
         "for tables: derivative of the staircase averaged over the logarithm of the table entry, closed form",
-        parameter=float(rho),
     )
 
 
@@ -347,9 +274,10 @@ def narrowing(budget: float, progress: float) -> float:
 reich2024 = replace(
     cubic,
     name="reich2024",
-    floor=lambda x: _cubic(x - 0.5),
+    floor=formulas.cubic_floor,
     clip_slope=1e-3,
     forward="soft",
+    table=cubic,
     source="Reich, Debnath, Patel, Chakradhar, WACV 2024: soft variant",
 )
 
@@ -361,14 +289,12 @@ reich2024_ste = replace(
 )
 
 
-def get(name: str, *, sigma: float = 2.0, argument: str = "surrogate") -> Surrogate:
-    """The record called ``name``; ``sigma`` is the width of ``"gaussian"`` in grey levels.
+def get(name: str, *, argument: str = "surrogate") -> Surrogate:
+    """The record called ``name``.
 
     Raises:
         ValueError: no record has that name.
     """
-    if name == "gaussian":
-        return gaussian(sigma)
     if name not in ALL:
         raise ValueError(f"{argument}: expected a Surrogate or one of {', '.join(ALL)}; got {name!r}")
     return ALL[name]

@@ -125,7 +125,7 @@ def forward_cell(images: dict[str, Tensor], quality: int, missing: set[str]) -> 
 
 def quality_choices() -> dict[str, dict[str, object]]:
     """Slopes of the quantiser, as tables see it, and of the floors in the quality scaling."""
-    cubic_floors = replace(SURROGATES["gaussian"], floor_slope=SURROGATES["reich2024_ste"].floor_slope)
+    cubic_floors = replace(SURROGATES["gaussian"], floor=SURROGATES["reich2024_ste"].floor)
     return {
         "default": {},
         "quantiser with slope 1": {"table_surrogate": "identity"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from jpegrad_studies.common import (
     ours,
     track,
 )
-from jpegrad_studies.truth import Loss, agreement, quality_slope, smoothed_gradient, table_slopes
+from jpegrad_studies.truth import Loss, quality_slope, smoothed_gradient, table_slopes
 
 SEED = 0
 SIDE = 32
@@ -105,7 +106,7 @@ def image_cells(
                 value = loss(subject(x, float(quality))).sum()
                 # MBRS draws a coding without a gradient now and then.
                 gradient = torch.autograd.grad(value, x)[0] if value.requires_grad else torch.zeros_like(x)
-                cells[name][kind] = agreement(gradient[0], truth)
+                cells[name][kind] = asdict(truth.agreement(gradient[0]))
     return cells
 
 

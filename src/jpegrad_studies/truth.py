@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,79 +11,41 @@ from PIL import Image
 from torch import Tensor
 
 import jpegrad
+from jpegrad.testing import SampledGradient, real_gradient
 from jpegrad_studies.baselines.fsa import PILLOW_SUBSAMPLING, pillow
 
 # Decoded images [B, 3, H, W] in 0 ... 255 -> one loss each [B].
 Loss = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Independent estimates [M, ...] of one gradient; their spread is the error bar."""
-
-    parts: Tensor
-
-    @property
-    def mean(self) -> Tensor:
-        return self.parts.mean(0)
-
-    def without(self, i: int) -> Estimate:
-        return Estimate(torch.cat((self.parts[:i], self.parts[i + 1 :])))
-
-    def energy(self) -> Tensor:
-        """Unbiased |gradient|^2: products of different parts only, whose noises are independent."""
-        count = len(self.parts)
-        flat = self.parts.flatten(1)
-        return (flat.sum(0).square().sum() - flat.square().sum()) / (count * (count - 1))
-
-
 def smoothed_gradient(
     image: Tensor,
-    quality: float,
+    quality: int,
     subsampling: str,
     sigma: float,
     losses: list[Loss],
     pairs: int,
     parts: int,
     seed: int,
-) -> list[Estimate]:
-    """d/dimage of E[loss(file(image + sigma n))] for each loss, from antithetic pairs of white noise.
+) -> list[SampledGradient]:
+    """d/dimage of E[loss(file(image + sigma n))] for each loss, from files that Pillow wrote.
 
     Args:
         image: [3, H, W] in 0 ... 255.
-        pairs: In all, dealt out to `parts` independent estimates.
     """
-    # A stream of its own: random weights drawn from the same seed would be the first noise, and look like signal.
-    generator = torch.Generator().manual_seed(seed + 1_000_003)
-    size = pairs // parts
-    q = torch.full((size,), float(quality))
-    estimates: list[list[Tensor]] = [[] for _ in losses]
-    for _ in range(parts):
-        noise = torch.randn(size, *image.shape, generator=generator)
-        above, below = (pillow(image + sign * sigma * noise, q, subsampling) for sign in (1, -1))
-        for loss, collected in zip(losses, estimates, strict=True):
-            with torch.no_grad():
-                rise = (loss(above) - loss(below)) / (2 * sigma)
-            collected.append((rise[:, None, None, None] * noise).mean(0).double())
-    return [Estimate(torch.stack(collected)) for collected in estimates]
-
-
-def agreement(gradient: Tensor, truth: Estimate) -> dict[str, float]:
-    """Cosine corrected for sampling noise, size (truth per gradient, 1 is right) and bias, with standard errors."""
-
-    def measure(estimate: Estimate) -> Tensor:
-        a, g = gradient.double(), estimate.mean
-        energy = estimate.energy().clamp(min=1e-30)
-        along, own = (a * g).sum(), a.square().sum().clamp(min=1e-30)
-        bias = (a.mean() - g.mean()) / (energy / a.numel()).sqrt()
-        return torch.stack([along / (own * energy).sqrt(), along / own, bias])
-
-    count = len(truth.parts)
-    left_out = torch.stack([measure(truth.without(i)) for i in range(count)])
-    errors = ((count - 1) * left_out.var(0, correction=0)).sqrt()
-    names = ("cosine", "size", "bias")
-    values = dict(zip(names, measure(truth).tolist(), strict=True))
-    return values | {f"{name}_error": error for name, error in zip(names, errors.tolist(), strict=True)}
+    found = real_gradient(
+        image,
+        quality,
+        sigma,
+        lambda decoded: torch.stack([loss(decoded) for loss in losses], 1),
+        subsampling=subsampling,
+        value_range=(0, 255),
+        pairs=pairs,
+        parts=parts,
+        seed=seed,
+        files=True,
+    )
+    return [SampledGradient(found.parts[:, i]) for i in range(len(losses))]
 
 
 def file_with_tables(image: Tensor, tables: Tensor, subsampling: str = "4:2:0") -> Tensor:

@@ -18,12 +18,15 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from jpegrad.backends import native, native_abi, native_levels, reference, triton, triton_levels
-from jpegrad.spec import Spec, check_image, resolve
+from jpegrad.spec import Options, Spec, check_choice, check_image, check_names, resolve
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 MODULES: dict[str, ModuleType] = {"triton": triton, "native": native, "reference": reference}
 ORDER = tuple(MODULES)
@@ -77,13 +80,16 @@ def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
     return None
 
 
-def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str, list[str]]:
+def explain(
+    image: Tensor, operation: Literal["jpeg", "encode"] = "jpeg", **options: "Unpack[Options]"
+) -> dict[str, list[str]]:
     """Why each backend could or could not run a call, in the order in which ``"auto"`` tries them.
 
     Args:
         image: the image of the call, ``[..., C, H, W]``.
         operation: ``"jpeg"`` or ``"encode"``.
-        options: further arguments of :func:`jpegrad.jpeg`, but for quality and tables.
+        options: further arguments of :func:`jpegrad.jpeg`, but for quality and tables; ``backend`` limits the answer
+            to one.
 
     Returns:
         Per backend its reasons not to run; the first that has none is what ``"auto"`` takes.
@@ -97,5 +103,10 @@ def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str,
         []
     """
     check_image(image)
-    spec = resolve(**options)
-    return {name: reasons(name, operation, image, spec) for name in ORDER}
+    check_choice("operation", operation, ("jpeg", "encode"))
+    check_names("explain", options)
+    asked: dict[str, Any] = {**options}
+    backend = check(asked.pop("backend", "auto"))
+    spec = resolve(**asked)
+    names = ORDER if backend == "auto" else (backend,)
+    return {name: reasons(name, operation, image, spec) for name in names}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from jpegrad.spec import Spec, components, table_index
-from jpegrad.surrogates import Component, Surrogate
+from jpegrad.surrogates import Component, Surrogate, evaluate
 
 
 def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,7 +81,7 @@ def _through(
 ) -> Tensor:
     if level is None:
         return torch.zeros_like(u) if ratio is None else ratio
-    found = record.slope(u, table, plane) * level
+    found = evaluate(record, "slope", u, table, plane) * level
     return found if ratio is None else found + ratio
 
 

@@ -1,13 +1,14 @@
 """What both kernels, native and triton, cannot do, and how their answers are kept from torch.compile's eyes."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from jpegrad.spec import Color, Spec, conversion
+from jpegrad.spec import Color, Spec, constant, conversion
+from jpegrad.surrogates import Formula, Rounding
 
 ONE = 65536
 """1 in the fixed point of the colour conversions."""
@@ -20,6 +21,22 @@ def constant_result(function: Call) -> Call:
     # What torch.compiler.assume_constant_result does, but that imports the compiler to do it.
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+Families = dict[tuple[Callable[..., Tensor], int], int]
+"""A kernel's own numbers of the formulas that it evaluates."""
+
+
+def families(formulas: Iterable[Rounding]) -> Families:
+    """Formulas by their families, counted from 0."""
+    return {formula.family: i for i, formula in enumerate(formulas) if isinstance(formula, Formula)}
+
+
+def known(function: Rounding, among: Families) -> tuple[int, float] | None:
+    """A kernel's own number of a record's function, and the parameter; None if the kernel has no such formula."""
+    if type(function) is not Formula or function.family not in among:
+        return None
+    return among[function.family], constant(float(function.parameters[0] if function.parameters else 0.0))
 
 
 def type_reasons(image: Tensor) -> list[str]:

@@ -15,24 +15,26 @@ from torch import Tensor
 
 from jpegrad import surrogates
 from jpegrad.backends import halves, limits, native_abi
-from jpegrad.backends.native_ops import parse
+from jpegrad.backends import native_ops as native_ops  # Registers the operators.
 from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, components, constant, conversion
-from jpegrad.surrogates import Component, Surrogate
+from jpegrad.surrogates import Component
 
-# The kernel's enum Slope.
-KINDS = {
-    "identity": 0,
-    "noise": 0,
-    "cubic": 1,
-    "reich2024": 1,
-    "reich2024_ste": 1,
-    "sin": 2,
-    "fourier": 3,
-    "soft_round": 4,
-    "gaussian": 5,
-    "distortion": 6,
-    "dead_zone": 7,
-}
+# In the order of the kernel's enum Slope.
+RECORDS = (
+    surrogates.identity,
+    surrogates.cubic,
+    surrogates.sin,
+    surrogates.fourier,
+    surrogates.soft_round(),
+    surrogates.gaussian(),
+    surrogates.distortion,
+    surrogates.dead_zone,
+)
+"""Records whose formulas the kernel evaluates."""
+SLOPES = limits.families(record.slope for record in RECORDS)
+SOFTS = limits.families(record.soft for record in RECORDS)
+_SOFT_ROUND, _GAUSSIAN = 4, 5
+_STRAIGHT = (0, 0.0)
 _GREY = (0.0, 255.0)
 
 
@@ -48,11 +50,13 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
 
 def _soft_reasons(operation: str, spec: Spec) -> list[str]:
     found = [] if operation == "jpeg" else [f'with forward="soft" it runs jpeg, not {operation}']
-    known = [name for name in KINDS if name != "noise"]
-    own = _is_own(spec.surrogate) and spec.surrogate.soft.__module__ == surrogates.__name__
-    if not own or spec.surrogate.name not in known:
-        found.append(f'with forward="soft" it knows {", ".join(known)}, not {spec.surrogate.name!r}')
-    elif spec.surrogate.name == "soft_round" and (spec.surrogate.parameter or 0) < 0.01:
+    soft = limits.known(spec.surrogate.soft, SOFTS)
+    if soft is None:
+        names = ", ".join(record.name for record in RECORDS)
+        found.append(
+            f'with forward="soft" it knows the soft functions of {names}, and this record has another'
+        )
+    elif soft[0] == _SOFT_ROUND and soft[1] < 0.01:
         found.append("float32 does not resolve a soft_round as gentle as this")
     return found
 
@@ -63,18 +67,14 @@ def _missing() -> str:
     return library if isinstance(library, str) else ""
 
 
-def _is_own(record: Surrogate) -> bool:
-    """Whether a record is the library's, so that the kernel knows its slope."""
-    return record.name in KINDS and record.slope.__module__ == surrogates.__name__
-
-
 def _settings(spec: Spec, channels: int, value_range: tuple[float, float] | None = None) -> str:
-    records = [
-        record if _is_own(record) else surrogates.identity
-        for record in (spec.surrogate, spec.table_surrogate)
-    ]
+    if spec.forward == "soft":
+        rounding = limits.known(spec.surrogate.soft, SOFTS)
+    else:
+        rounding = limits.known(spec.surrogate.slope, SLOPES)
+    # What the kernel does not know runs between its two halves.
+    key = rounding or _STRAIGHT, limits.known(spec.table_surrogate.slope, SLOPES) or _STRAIGHT
     color = None if spec.color is None else conversion(spec.color)
-    key = [(record.name, constant(record.parameter or 0.0)) for record in records]
     value_range = value_range or spec.value_range
     return _resolve(channels, spec.subsampling, value_range, spec.clip_slope, _frozen(color), *key)
 
@@ -95,8 +95,8 @@ def _computed(
     value_range: tuple[float, float],
     clip_slope: float,
     color: tuple[Any, Any, Any, Any] | None,
-    image_slope: tuple[str, float],
-    table_slope: tuple[str, float],
+    image_slope: tuple[int, float],
+    table_slope: tuple[int, float],
 ) -> str:
     matrix, offset, inverse, decoder_offset = color or conversion(None)
     planes = components(channels, subsampling, Color(matrix, offset))
@@ -112,8 +112,8 @@ def _computed(
         forward_real, inverse_real = [scale] * 9, [1 / scale] * 9
     numbers: dict[str, list[float]] = {
         "sampling": list(SUBSAMPLING[subsampling] if channels == 3 else (1, 1)),
-        "slope": [KINDS[image_slope[0]]],
-        "table_slope": [KINDS[table_slope[0]]],
+        "slope": [image_slope[0]],
+        "table_slope": [table_slope[0]],
         "slope_parameter": _parameters(image_slope, planes),
         "table_parameter": _parameters(table_slope, planes),
         "jfif": [fixed_inverse == jfif_inverse and tuple(decoder_offset) == JFIF.offset],
@@ -136,9 +136,9 @@ def _floored_bias(row: list[int], offset: Any) -> int:
     return math.floor(limits.ONE // 2 - sum(m * o for m, o in zip(row, offset, strict=True)))
 
 
-def _parameters(slope: tuple[str, float], planes: tuple[Component, ...]) -> list[float]:
-    name, parameter = slope
-    gaussian = name == "gaussian"
+def _parameters(slope: tuple[int, float], planes: tuple[Component, ...]) -> list[float]:
+    kind, parameter = slope
+    gaussian = kind == _GAUSSIAN
     found = [math.sqrt(plane.noise_variance(parameter)) if gaussian else parameter for plane in planes]
     return found + [0.0] * (3 - len(planes))
 
@@ -155,19 +155,14 @@ def _tables(tables: Tensor, lead: torch.Size) -> Tensor:
     return tables.reshape(tables.shape[-3:]).contiguous()
 
 
-@limits.constant_result
-def _is_identity(settings: str) -> bool:
-    return bool(parse(settings).codec["slope"] == KINDS["identity"])
-
-
 class _Jpeg(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str, soft: bool) -> Tensor:
+    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str, soft: bool, straight: bool) -> Tensor:
         ctx.settings, ctx.with_tables = settings, ctx.needs_input_grad[1]
         if soft:
             out, *kept = torch.ops.jpegrad.native_soft(image, tables, settings, True, ctx.with_tables)
         else:
-            keep = ctx.with_tables or not _is_identity(settings)
+            keep = ctx.with_tables or not straight
             out, *kept = torch.ops.jpegrad.native_jpeg_saving(image, tables, settings, keep)
         ctx.save_for_backward(tables, *kept)
         return out
@@ -180,7 +175,7 @@ class _Jpeg(torch.autograd.Function):
             gradient, tables, *kept, ctx.settings, ctx.with_tables
         )
         to_tables = halves.sum_to_tables(sums.unbind(1), tables) if ctx.with_tables else None
-        return image, to_tables, None, None
+        return image, to_tables, None, None, None
 
 
 class _Encode(torch.autograd.Function):
@@ -229,6 +224,7 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     if spec.forward == "soft":
         return _soft(image, tables, spec)
     settings = _settings(spec, constant(image.shape[-3]))
+    slopes = [limits.known(record.slope, SLOPES) for record in (spec.surrogate, spec.table_surrogate)]
     x = halves.batch(image)
     tables = _tables(tables, image.shape[:-3])
     if image.dtype is torch.uint8:
@@ -237,8 +233,8 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     x = x.float()
     if not halves.needs_gradient(x, tables):
         out = torch.ops.jpegrad.native_jpeg(x.detach(), tables.detach(), settings)
-    elif _is_own(spec.surrogate) and _is_own(spec.table_surrogate):
-        out = _Jpeg.apply(x, tables, settings, False)  # type: ignore[no-untyped-call]
+    elif None not in slopes:
+        out = _Jpeg.apply(x, tables, settings, False, slopes[0] == _STRAIGHT)  # type: ignore[no-untyped-call]
     else:
         both = _Encode.apply(x, tables, settings, spec)  # type: ignore[no-untyped-call]
         out = _Decode.apply(tables, settings, *image.shape[-2:], *both[: len(both) // 2])  # type: ignore[no-untyped-call]
@@ -252,7 +248,7 @@ def _soft(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     settings = _settings(spec, constant(image.shape[-3]), _GREY if as_bytes else None)
     x, tables = halves.batch(image).float(), _tables(tables, image.shape[:-3])
     if halves.needs_gradient(x, tables):
-        out = _Jpeg.apply(x, tables, settings, True)  # type: ignore[no-untyped-call]
+        out = _Jpeg.apply(x, tables, settings, True, False)  # type: ignore[no-untyped-call]
     else:
         out = torch.ops.jpegrad.native_soft(x.detach(), tables.detach(), settings, False, False)[0]
     return (out.round() if as_bytes else out).reshape(image.shape).to(image.dtype)

@@ -17,27 +17,25 @@ from torch import Tensor
 from jpegrad import surrogates
 from jpegrad.backends import halves, limits
 from jpegrad.backends import triton_ops as triton_ops  # Registers the operators.
-from jpegrad.backends.triton_launch import Settings, parse
+from jpegrad.backends.triton_launch import Settings
 from jpegrad.spec import SUBSAMPLING, Color, Spec, components, constant, conversion
-from jpegrad.surrogates import Component, Surrogate
+from jpegrad.surrogates import Component
 
-KNOWN = (
-    "identity",
-    "noise",
-    "cubic",
-    "reich2024",
-    "reich2024_ste",
-    "sin",
-    "fourier",
-    "soft_round",
-    "gaussian",
-    "table_gaussian",
-    "table_relative",
-    "distortion",
-    "dead_zone",
+RECORDS = (
+    surrogates.identity,
+    surrogates.cubic,
+    surrogates.sin,
+    surrogates.fourier,
+    surrogates.soft_round(),
+    surrogates.gaussian(),
+    surrogates.table_gaussian(),
+    surrogates.table_relative(),
+    surrogates.distortion,
+    surrogates.dead_zone,
 )
 """Records whose slopes the kernels evaluate."""
-_STRAIGHT = ("identity", "noise")
+SLOPES = limits.families(record.slope for record in RECORDS)
+_STRAIGHT = (0, 0.0)
 _GREY = (0.0, 255.0)
 
 
@@ -66,19 +64,13 @@ def _fixed(row: Any, bias: float) -> list[int]:
     return [*(round(x * limits.ONE) for x in row), math.floor(bias)]
 
 
-def _is_own(record: Surrogate) -> bool:
-    """Whether a record is the library's, so that the kernels know its slope."""
-    return record.name in KNOWN and record.slope.__module__ == surrogates.__name__
-
-
 def _settings(spec: Spec, channels: int, value_range: tuple[float, float] | None = None) -> str:
-    records = [
-        record if _is_own(record) else surrogates.identity
-        for record in (spec.surrogate, spec.table_surrogate)
-    ]
+    # What the kernels do not know runs between their two halves.
+    slope = limits.known(spec.surrogate.slope, SLOPES) or _STRAIGHT
+    table_slope = limits.known(spec.table_surrogate.slope, SLOPES) or _STRAIGHT
     color = None if spec.color is None else _frozen(conversion(spec.color))
-    key = [(record.name, constant(record.parameter or 0.0)) for record in records]
-    return _resolve(channels, spec.subsampling, value_range or spec.value_range, spec.clip_slope, color, *key)
+    value_range = value_range or spec.value_range
+    return _resolve(channels, spec.subsampling, value_range, spec.clip_slope, color, slope, table_slope)
 
 
 def _frozen(numbers: Any) -> Any:
@@ -97,8 +89,8 @@ def _computed(
     value_range: tuple[float, float],
     clip_slope: float,
     color: Any,
-    slope: tuple[str, float],
-    table_slope: tuple[str, float],
+    slope: tuple[int, float],
+    table_slope: tuple[int, float],
 ) -> str:
     matrix, offset, inverse, decoder_offset = color or conversion(None)
     planes = components(channels, subsampling, Color(matrix, offset))
@@ -123,17 +115,17 @@ def _computed(
         low=low,
         high=high,
         clip_slope=clip_slope,
-        slope=slope[0],
+        slope=RECORDS[slope[0]].name,
         slope_parameters=_parameters(slope, planes),
-        table_slope=table_slope[0],
+        table_slope=RECORDS[table_slope[0]].name,
         table_parameters=_parameters(table_slope, planes),
     )
     return json.dumps(fields)
 
 
-def _parameters(slope: tuple[str, float], planes: tuple[Component, ...]) -> tuple[float, ...]:
-    name, parameter = slope
-    if name != "gaussian":
+def _parameters(slope: tuple[int, float], planes: tuple[Component, ...]) -> tuple[float, ...]:
+    kind, parameter = slope
+    if RECORDS[kind].name != "gaussian":
         return (parameter,) * len(planes)
     return tuple(math.sqrt(plane.noise_variance(parameter)) for plane in planes)
 
@@ -145,16 +137,11 @@ def _tables(tables: Tensor, lead: torch.Size) -> Tensor:
     return tables.reshape(-1, *tables.shape[-3:])
 
 
-@limits.constant_result
-def _is_straight(settings: str) -> bool:
-    return parse(settings).slope in _STRAIGHT
-
-
 class _Jpeg(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str) -> Tensor:
+    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str, straight: bool) -> Tensor:
         ctx.settings, ctx.with_tables = settings, ctx.needs_input_grad[1]
-        keep = ctx.with_tables or not _is_straight(settings)
+        keep = ctx.with_tables or not straight
         out, flags, chroma_flags, kept = torch.ops.jpegrad.triton_jpeg_saving(image, tables, settings, keep)
         ctx.save_for_backward(tables, flags, chroma_flags, *kept)
         return out
@@ -166,7 +153,7 @@ class _Jpeg(torch.autograd.Function):
         image, sums = torch.ops.jpegrad.triton_jpeg_backward(
             gradient, tables, flags, chroma_flags, kept, ctx.settings, ctx.with_tables
         )
-        return image, halves.sum_to_tables(sums.unbind(1), tables) if ctx.with_tables else None, None
+        return image, halves.sum_to_tables(sums.unbind(1), tables) if ctx.with_tables else None, None, None
 
 
 class _Encode(torch.autograd.Function):
@@ -215,6 +202,7 @@ class _Decode(torch.autograd.Function):
 def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
     settings = _settings(spec, constant(image.shape[-3]))
+    slopes = [limits.known(record.slope, SLOPES) for record in (spec.surrogate, spec.table_surrogate)]
     x, tables = halves.batch(image), _tables(tables, image.shape[:-3])
     if image.dtype is torch.uint8:
         out = torch.ops.jpegrad.triton_jpeg(x, tables.detach(), settings)
@@ -223,8 +211,8 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     x = x.float()
     if not halves.needs_gradient(x, tables):
         out = torch.ops.jpegrad.triton_jpeg(x.detach(), tables.detach(), settings)
-    elif _is_own(spec.surrogate) and _is_own(spec.table_surrogate):
-        out = _Jpeg.apply(x, tables, settings)  # type: ignore[no-untyped-call]
+    elif None not in slopes:
+        out = _Jpeg.apply(x, tables, settings, slopes[0] == _STRAIGHT)  # type: ignore[no-untyped-call]
     else:
         both = _Encode.apply(x, tables, settings, spec)  # type: ignore[no-untyped-call]
         out = _Decode.apply(tables, settings, *image.shape[-2:], *both[: len(both) // 2])  # type: ignore[no-untyped-call]

@@ -44,7 +44,7 @@ def _spikes(r, inverse):
 @triton.jit
 def _slope(r, level, step, RECORD: tl.constexpr, P: tl.constexpr):
     """The slopes of ``surrogates.py`` at ``level`` + r, |r| ≤ ½."""
-    if RECORD == "cubic" or RECORD == "reich2024" or RECORD == "reich2024_ste":
+    if RECORD == "cubic":
         return 3.0 * r * r
     elif RECORD == "sin":
         return 1.0 - _cosine(r)

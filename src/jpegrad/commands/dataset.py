@@ -4,7 +4,7 @@ import os
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 import typer
@@ -17,7 +17,7 @@ from jpegrad.commands.code import Force
 from jpegrad.commands.terminal import options, say
 from jpegrad.commands.tune import Metric, holds_tables
 from jpegrad.files import check_output
-from jpegrad.spec import SUBSAMPLING, check_choice
+from jpegrad.spec import SUBSAMPLING, Subsampling, check_choice
 from jpegrad.tune.dataset import DatasetSettings, as_device, learn_dataset_tables, rank
 from jpegrad.tune.folder import Folder
 from jpegrad.tune.metrics import ALL
@@ -60,7 +60,13 @@ def tune_dataset(
         check_choice("--metric", metric, tuple(ALL))
         check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
         settings = DatasetSettings(
-            steps, batch, tuple(quality or DatasetSettings.qualities), crop, learning_rate, subsampling, seed
+            steps,
+            batch,
+            tuple(quality or DatasetSettings.qualities),
+            crop,
+            learning_rate,
+            cast(Subsampling, subsampling),
+            seed,
         )
         as_device(device)
     learn_folder(folder, output, metric=metric, settings=settings, device=device, force=force)

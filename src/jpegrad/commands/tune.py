@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 import typer
@@ -22,7 +22,7 @@ from jpegrad.files import check_output
 from jpegrad.io import write
 from jpegrad.pictures import Picture
 from jpegrad.rate import bits
-from jpegrad.spec import SUBSAMPLING, check_choice
+from jpegrad.spec import SUBSAMPLING, Subsampling, check_choice
 from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
 from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress, report
@@ -92,7 +92,7 @@ def tune(
                 metric=metric,
                 target=own,
                 choose_levels=choose_levels,
-                subsampling=subsampling,
+                subsampling=cast(Subsampling, subsampling),
                 base=None if base is None else load_tables(base),
                 steps=steps,
                 progress=lambda: progress.advance(task),
@@ -106,7 +106,7 @@ def tune(
     write(output, coefficients, huffman="optimized")
     if save is not None:
         save_tables(save, tuned.tables, metric=metric, picture=picture.name)
-    rows = _compared(source, tuned, target, metric, subsampling)
+    rows = _compared(source, tuned, target, metric, cast(Subsampling, subsampling))
     bits_per_pixel = 8 * tuned.size / (image.shape[-2] * image.shape[-1])
     if as_json:
         about = {"file": str(output), "metric": metric, "loss": tuned.loss, "bits_per_pixel": bits_per_pixel}
@@ -179,7 +179,7 @@ def _without_metadata(option: str, target: Target, source: Picture) -> Target:
 
 @torch.no_grad()
 def _compared(
-    source: Picture, tuned: Tuned, target: Target, metric: str, subsampling: str
+    source: Picture, tuned: Tuned, target: Target, metric: str, subsampling: Subsampling
 ) -> list[dict[str, Any]]:
     """The tuned file beside those of the default tables, at equal size or quality, and at equal metric."""
     image = source.pixels

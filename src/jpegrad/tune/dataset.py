@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
 from jpegrad.files import write_atomically
-from jpegrad.spec import SUBSAMPLING, check_choice, check_value_range
+from jpegrad.spec import SUBSAMPLING, Subsampling, check_choice, check_value_range
 from jpegrad.tune import metrics
 from jpegrad.tune.folder import Folder, count_left_out, none_left, usable
 from jpegrad.tune.metrics import Metric, Unusable
@@ -54,7 +54,7 @@ class DatasetSettings:
     qualities: tuple[int, ...] = (20, 35, 50, 65, 80, 90)
     crop: int = 384
     learning_rate: float = 0.06
-    subsampling: str = "4:2:0"
+    subsampling: Subsampling = "4:2:0"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from jpegrad.codec import Coefficients
 from jpegrad.data import table_names
 from jpegrad.io import to_bytes
 from jpegrad.rate import RateModel
-from jpegrad.spec import SUBSAMPLING, check_choice
+from jpegrad.spec import SUBSAMPLING, Subsampling, SurrogateName, check_choice
 from jpegrad.surrogates import Surrogate
 from jpegrad.tune import metrics
 from jpegrad.tune.descent import Method, TablesAlone, Unreachable, excess, is_better, just_meeting
@@ -81,11 +81,11 @@ def compress(
     metric: AnyMetric = "mse",
     target: Target | None = None,
     choose_levels: bool = True,
-    subsampling: str = "4:2:0",
+    subsampling: Subsampling = "4:2:0",
     base: Tensor | None = None,
     steps: int = STEPS,
     rate: str | RateModel | None = None,
-    table_surrogate: str | Surrogate | None = None,
+    table_surrogate: SurrogateName | Surrogate | None = None,
     value_range: tuple[float, float] = UNIT,
     progress: Callable[[], None] | None = None,
 ) -> Tuned:
@@ -145,11 +145,11 @@ def learn_image_tables(
     *,
     metric: AnyMetric = "mse",
     target: Target | None = None,
-    subsampling: str = "4:2:0",
+    subsampling: Subsampling = "4:2:0",
     base: Tensor | None = None,
     steps: int = STEPS,
     rate: str | RateModel | None = None,
-    table_surrogate: str | Surrogate | None = None,
+    table_surrogate: SurrogateName | Surrogate | None = None,
     value_range: tuple[float, float] = UNIT,
     progress: Callable[[], None] | None = None,
 ) -> Tensor:
@@ -216,9 +216,9 @@ def learn_image_tables(
 
 def _objective(
     metric: Metric,
-    subsampling: str,
+    subsampling: Subsampling,
     rate: str | RateModel | None,
-    table_surrogate: str | Surrogate | None,
+    table_surrogate: SurrogateName | Surrogate | None,
     value_range: tuple[float, float],
     image: Tensor,
     *,

@@ -9,7 +9,7 @@ from torch import Tensor
 from jpegrad import tables as quantization
 from jpegrad.codec import Coefficients, decode, encode
 from jpegrad.rate import RateModel, bits
-from jpegrad.spec import check_value_range
+from jpegrad.spec import Subsampling, SurrogateName, check_value_range
 from jpegrad.surrogates import Surrogate
 from jpegrad.tune.metrics import Metric
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
@@ -69,10 +69,10 @@ class ImageObjective:
         self,
         image: Tensor,
         metric: Metric,
-        subsampling: str = "4:2:0",
+        subsampling: Subsampling = "4:2:0",
         *,
         rate: str | RateModel = "marginal",
-        table_surrogate: str | Surrogate | None = None,
+        table_surrogate: SurrogateName | Surrogate | None = None,
         value_range: tuple[float, float] = UNIT,
         argument: str = "image",
     ) -> None:

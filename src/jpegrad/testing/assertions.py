@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.codec import jpeg
-from jpegrad.spec import check_choice, check_image
+from jpegrad.spec import Backend, Subsampling, check_choice, check_image
 
 PILLOW_SUBSAMPLING = ("4:4:4", "4:2:2", "4:2:0")
 
@@ -55,7 +55,7 @@ def pillow(image: Tensor, quality: int, *, subsampling: str = "4:2:0") -> Tensor
 
 
 def samples_that_differ(
-    image: Tensor, quality: int, *, subsampling: str = "4:2:0", backend: str = "auto"
+    image: Tensor, quality: int, *, subsampling: Subsampling = "4:2:0", backend: Backend = "auto"
 ) -> int:
     """How many decoded samples of :func:`jpegrad.jpeg` differ from Pillow's: 0, unless something is broken.
 
