@@ -14,7 +14,7 @@ import jpegrad
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
-GROUND = {"spec", "surrogates", "tables"}
+GROUND = {"arguments", "inputs", "spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
@@ -24,12 +24,14 @@ OUTER = {*FILES, "", "nn", "tune", "data"}
 ARROWS: dict[str, set[str]] = {
     "surrogates": set(),
     "tables": {"files", "surrogates", "data"},
-    "spec": {"surrogates", "tables"},
+    "spec": {"arguments", "surrogates", "tables"},
     "coefficients": GROUND,
     "data": set(),
     "files": set(),
     "stages": GROUND,
     "backends.reference": {*GROUND, "stages"},
+    "arguments": set(),
+    "inputs": {"spec", "surrogates", "arguments"},
     "backends.limits": GROUND,
     "backends.halves": GROUND,
     "backends.native": {*GROUND, "backends.halves", "backends.limits"},

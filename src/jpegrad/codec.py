@@ -98,7 +98,8 @@ def jpeg(
         torch.Size([2, 3, 37, 53])
     """
     counts = {None: (1, 3), "alpha": (2, 4), "planes": None}
-    check_choice("channels", channels, tuple(counts))
+    if channels is not None:
+        check_choice("channels", channels, ("planes", "alpha"))
     check_image(image, counts[channels])
     plain, alpha = inputs.bare(image), None
     if channels == "alpha":

@@ -91,11 +91,12 @@ def report_range(image: Tensor, far: int, value_range: Range) -> None:
     if not numbers.numel():
         return
     lowest, highest = numbers.min().item(), numbers.max().item()
-    likely = [each for each in _LIKELY if each[0] <= lowest and highest <= each[1] and each != value_range]
+    span = 8 * (highest - lowest)
+    likely = [(a, b) for a, b in _LIKELY if a <= lowest and highest <= b and b - a < span and (a, b) != value_range]
     hint = (
         f"for an image in {likely[0]} say value_range={likely[0]}"
         if likely
-        else "say value_range=(low, high); jpegrad.spec.normalized(mean, std) gives that of a normalised image"
+        else "say value_range=(low, high); jpegrad.inputs.normalized(mean, std) gives that of a normalised image"
     )
     warn_once(
         ("value_range", _call_site()[0]),
@@ -117,7 +118,7 @@ def watch_range(image: Tensor, value_range: Range) -> None:
     """Look for numbers far outside where no kernel does: on the CPU always, elsewhere in the first calls of a place."""
     if image.dtype is torch.uint8 or not is_eager(image) or image.device.type == "meta":
         return
-    if image.device.type != "cpu":
+    if not _waits_for_nothing(image):
         if image.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             return
         place = _call_site()[0]
@@ -128,6 +129,10 @@ def watch_range(image: Tensor, value_range: Range) -> None:
     x, margin = image.detach(), (high - low) / 4
     far = ((x < low - margin) | (x > high + margin)).sum()
     report_range(image, int(far.tolist()), value_range)
+
+
+def _waits_for_nothing(image: Tensor) -> bool:
+    return image.device.type == "cpu"
 
 
 def is_eager(tensor: Tensor) -> bool:
