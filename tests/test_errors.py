@@ -31,7 +31,11 @@ CALLS: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
         TYPE,
         ("image", "ndarray", "torch.from_numpy(image).movedim(-1, -3)"),
     ),
-    "image: Pillow's": ({"image": Image.new("RGB", (8, 8))}, TYPE, ("image", "torch.from_numpy(numpy.array(")),
+    "image: Pillow's": (
+        {"image": Image.new("RGB", (8, 8))},
+        TYPE,
+        ("image", "torch.from_numpy(numpy.array("),
+    ),
     "image: int64": (
         {"image": torch.zeros(3, 8, 8, dtype=torch.int64)},
         TYPE,

@@ -270,8 +270,8 @@ def decode(
     Args:
         coefficients: from :func:`encode`, from a file, or your own.
         dtype: floating point, or ``torch.uint8`` for 0…255; None is the encoded image's (float32 from a file).
-        value_range: (low, high) of a floating-point result, as in :func:`jpeg`; None is the encoded image's ((0, 1) from
-            a file).
+        value_range: (low, high) of a floating-point result, as in :func:`jpeg`; None is the encoded image's ((0, 1)
+            from a file).
         forward: ``"exact"`` or ``"soft"``; None is the encoder's.
         clip_slope: slope outside the clamps; None is the encoder's.
         backend: as in :func:`jpeg`.

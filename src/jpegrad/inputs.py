@@ -1,6 +1,5 @@
 """What users bring: numbers in other ranges, NaN, other types and layouts; and what they are told about it."""
 
-import math
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from jpegrad.arguments import bound
-from jpegrad.spec import Bound, Range, Spec, check_value_range
+from jpegrad.spec import Range, Spec, check_value_range
 from jpegrad.surrogates import straight_through
 
 SHARE = 0.01
-"""A warning is due when more than this part of an image's samples lies far outside its range: a quarter of its width."""
+"""A warning is due when more than this part of the samples lies outside the range by a quarter of its width."""
 FIRST_CALLS = 3
 """How many calls from one place are looked at on devices that must not be waited for."""
 
@@ -31,7 +30,8 @@ def bounds(value_range: Range, like: Tensor, dtype: torch.dtype = torch.float64)
     low, high = value_range
     if not isinstance(low, tuple):
         return low, high
-    return tuple(torch.tensor(x, dtype=dtype, device=like.device)[:, None, None] for x in (low, high))
+    low, high = (torch.tensor(x, dtype=dtype, device=like.device)[:, None, None] for x in value_range)
+    return low, high
 
 
 def normalized(mean: Sequence[float], std: Sequence[float]) -> Range:
@@ -92,7 +92,9 @@ def report_range(image: Tensor, far: int, value_range: Range) -> None:
         return
     lowest, highest = numbers.min().item(), numbers.max().item()
     span = 8 * (highest - lowest)
-    likely = [(a, b) for a, b in _LIKELY if a <= lowest and highest <= b and b - a < span and (a, b) != value_range]
+    likely = [
+        (a, b) for a, b in _LIKELY if a <= lowest and highest <= b and b - a < span and (a, b) != value_range
+    ]
     hint = (
         f"for an image in {likely[0]} say value_range={likely[0]}"
         if likely
@@ -110,7 +112,7 @@ def _show(value_range: Range) -> str:
     return f"({_brief(low)}, {_brief(high)})"
 
 
-def _brief(value: Bound) -> str:
+def _brief(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"({', '.join(f'{x:.4g}' for x in value)})"
 
 
@@ -152,8 +154,8 @@ def poisoned(image: Tensor, quality: object, tables: object) -> Tensor:
     for value, inner in ((quality, 0), (tables, 3)):
         if not isinstance(value, Tensor) or not value.is_floating_point() or image.dtype is torch.uint8:
             continue
-        # Of infinite numbers the sum may be NaN too, which costs the time only.
-        if value.device.type == "cpu" and is_eager(value) and not math.isnan(value.detach().sum().tolist()):
+        # An infinite sum costs time only.
+        if value.device.type == "cpu" and is_eager(value) and value.detach().sum().isfinite().tolist():
             continue
         undefined = torch.where(value.isnan(), value, torch.zeros_like(value))
         if inner:

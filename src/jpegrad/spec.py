@@ -28,9 +28,8 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Matrix = Tensor | Sequence[Sequence[float]]
 Vector = Tensor | Sequence[float]
 Number = TypeVar("Number", int, float)
-Bound = float | tuple[float, ...]
-"""Of a value range: one number, or one per channel."""
-Range = tuple[Bound, Bound]
+Range = tuple[Any, Any]
+"""(low, high) of an image: two numbers, or two tuples of one number per channel."""
 
 
 class Color(NamedTuple):
@@ -93,7 +92,7 @@ class Spec:
         surrogate: the quantiser's rounding as the image sees it.
         table_surrogate: the same rounding as tables and quality see it (exact forward only).
         clip_slope: slope outside the clamps.
-        value_range: (low, high) of a floating-point image; backends take numbers, ``inputs.for_backends`` makes them so.
+        value_range: (low, high) of a floating-point image; ``inputs.for_backends`` makes numbers of bounds per channel.
         rounding: of a floating-point image to 8 bits: ``"nearest"`` or ``"truncate"`` (exact forward only).
         color: colour conversion, or None for JFIF.
     """
@@ -158,7 +157,9 @@ def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:
 def check_image(image: Tensor, counts: tuple[int, ...] | None = (1, 3)) -> None:
     """Raise unless this is an image with one of these counts of channels (None: any)."""
     if not isinstance(image, Tensor):
-        raise TypeError(f"image: expected a torch.Tensor, got {type(image).__name__}{arguments.conversion(image)}")
+        raise TypeError(
+            f"image: expected a torch.Tensor, got {type(image).__name__}{arguments.conversion(image)}"
+        )
     if image.dtype is not torch.uint8 and image.dtype not in FLOATS:
         raise TypeError(f"image: expected a floating-point or uint8 tensor, got dtype {image.dtype}")
     shape = image.shape
@@ -172,11 +173,15 @@ def check_image(image: Tensor, counts: tuple[int, ...] | None = (1, 3)) -> None:
 
 
 def check_value_range(value_range: Any) -> Range:
-    """(low, high), each a number or one number per channel; bounds that are the same for all channels become numbers."""
+    """(low, high), each a number or a tuple of one per channel; what is the same for all channels is a number."""
+    if type(value_range) is tuple and [*map(type, value_range)] == [float, float]:
+        first, last = map(constant, value_range)
+        if -math.inf < first < last < math.inf:
+            return first, last
     try:
         low, high = (tuple(map(constant, arguments.bound(x))) for x in value_range)
         count = max(len(low), len(high))
-        if not 1 <= min(len(low), len(high)) or {len(low), len(high)} - {1, count}:
+        if {len(low), len(high)} - {1, count} or not (low and high):
             raise ValueError("bounds of different lengths")
     except (TypeError, ValueError):
         raise TypeError(
@@ -296,7 +301,9 @@ def resolve(
     check_choice("forward", forward, FORWARDS)
     check_choice("rounding", rounding, ROUNDINGS)
     if rounding != "nearest" and forward == "soft":
-        raise ValueError(f'rounding: expected "nearest" with forward="soft", which rounds no pixel; got {rounding!r}')
+        raise ValueError(
+            f'rounding: expected "nearest" with forward="soft", which rounds no pixel; got {rounding!r}'
+        )
     if clip_slope is None:
         clip_slope = record.clip_slope or 0.0
     if table_surrogate is None:

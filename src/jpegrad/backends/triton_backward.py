@@ -35,7 +35,7 @@ def _unclipped(g, clipped, CLIP_SLOPE: tl.constexpr):
 def _to_pixels(
     out, luma, cb, cr, flag, area, mask, CHANNELS: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr
 ):  # fmt: skip
-    """Gradients of Y, Cb, Cr at pixels to those of the pixels; none where a number is infinite, NaN at a pixel with NaN."""
+    """Gradients of Y, Cb, Cr at pixels to those of the pixels; none of infinite numbers, NaN of pixels with NaN."""
     undefined: tl.constexpr = 128 if CLIP_SLOPE == 0 else 1024
     for i in tl.static_range(CHANNELS):
         value = FORWARD[i] * luma

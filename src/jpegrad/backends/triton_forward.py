@@ -161,8 +161,7 @@ def encode_kernel(
             tl.store(luma + at, _clamped(out).to(tl.uint8), mask=valid)
             flag += 8 * _beyond(out)
         if seen is not None:
-            if tl.max(tl.reshape(undefined, (N * 64,)), 0) > 0:
-                tl.store(seen + b, 1)
+            tl.store(seen + b, 1, mask=tl.max(tl.reshape(undefined, (N * 64,)), 0) > 0)
         if flags is not None:
             at = (b * height + y) * width + x
             if flags.dtype.element_ty == tl.uint8:
@@ -349,12 +348,12 @@ def image_kernel(
         if flags is not None:
             tl.store(flags + b * area + at, flag.to(flags.dtype.element_ty), mask=mask)
     if seen is not None:
-        if tl.load(seen + b) != 0:
-            image += b * stride_b
-            offsets = row * stride_y + x.to(tl.int64) * stride_x
-            undefined = mask & (row < 0)
-            for i in tl.static_range(CHANNELS):
-                number = tl.load(image + i * stride_c + offsets, mask=mask, other=0)
-                undefined |= number != number
-            for i in tl.static_range(CHANNELS):
-                tl.store(out + i * area + at, float("nan"), mask=mask & undefined)
+        # Of most images nothing is loaded.
+        mask &= tl.load(seen + b) != 0
+        image += b * stride_b + row * stride_y + x.to(tl.int64) * stride_x
+        undefined = mask & (row < 0)
+        for i in tl.static_range(CHANNELS):
+            number = tl.load(image + i * stride_c, mask=mask, other=0)
+            undefined |= number != number
+        for i in tl.static_range(CHANNELS):
+            tl.store(out + i * area + at, float("nan"), mask=undefined)
