@@ -32,7 +32,11 @@ MUTANTS = {
     "soft: an infinite number leaks": ("soft.h", "acts & (I32)(x - x == 0)", "acts"),
     "soft: an infinite number has a gradient": ("soft.h", "number - number == 0 ? 0 : UNDEFINED", "0"),
     "soft: NaN has a gradient": ("soft.h", "flags[x + i] = UNDEFINED;", ";"),
-    "soft: NaN becomes a number": ("soft.h", "if (watch.undefined) restore_undefined", "if (false) restore_undefined"),
+    "soft: NaN becomes a number": (
+        "soft.h",
+        "if (watch.undefined) restore_undefined",
+        "if (false) restore_undefined",
+    ),
     "NaN becomes a number": ("color.h", "undefined |= any((I32)(x != x));", ""),
     "NaN has a gradient": ("color.h", "if (x[c][i] != x[c][i]) flags[i] = UNDEFINED;", ""),
     "soft: right border of the upsampling": ("soft.h", "s[n] = s[n - 1];", "s[n] = 0;"),
