@@ -14,7 +14,7 @@ import jpegrad
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
-GROUND = {"formulas", "notice", "spec", "surrogates", "tables"}
+GROUND = {"arguments", "formulas", "inputs", "notice", "spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
@@ -26,12 +26,14 @@ ARROWS: dict[str, set[str]] = {
     "notice": set(),
     "surrogates": {"formulas", "notice"},
     "tables": {"files", "surrogates", "data"},
-    "spec": {"surrogates", "tables"},
+    "spec": {"arguments", "surrogates", "tables"},
     "coefficients": GROUND,
     "data": set(),
     "files": set(),
     "stages": GROUND,
     "backends.reference": {*GROUND, "stages"},
+    "arguments": set(),
+    "inputs": {"arguments", "notice", "spec", "surrogates"},
     "backends.limits": GROUND,
     "backends.halves": GROUND,
     "backends.native": {*GROUND, "backends.halves", "backends.limits"},

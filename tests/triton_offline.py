@@ -29,7 +29,7 @@ TARGET = GPUTarget("cuda", 90, 32)
 POINTERS = {
     "image": "fp32", "out": "fp32", "gradient": "fp32", "tables": "i32", "reciprocals": "fp32", "sums": "fp32",
     "levels": "fp32", "zigzag": "i32", "counts": "i64", "book": "i32", "lengths": "i64", "words": "i32",
-    "luma": "u8", "chroma": "u8", "flags": "u8", "chroma_flags": "u8",
+    "luma": "u8", "chroma": "u8", "seen": "i32", "flags": "u8", "chroma_flags": "u8",
     **{f"coefficients_{c}": "i16" for c in ("y", "cb", "cr")},
     **{f"{name}_{c}": "fp32" for name in ("levels", "ratios", "gradient", "out") for c in ("y", "cb", "cr")},
 }  # fmt: skip
@@ -96,6 +96,7 @@ def measured(subsampling: str = "4:2:0", record: str = "gaussian") -> dict[str, 
         "decode": compiled(forward.decode_kernel, {**shape, **no_flags}),
         "image": compiled(image, {**to_image, **no_flags}),
         "image, saving": compiled(image, to_image),
+        "image of levels": compiled(image, {**to_image, **no_flags, "image": None, "seen": None}),
         "gradient": compiled(gradient, {**real, "TABLES": False}),
         "gradient, tables": compiled(gradient, {**real, "TABLES": True}),
         "gradient, odd": compiled(gradient, {**odd, "TABLES": True}),
@@ -123,11 +124,12 @@ def gray(record: str, value_range: tuple[float, float], image: str) -> dict[str,
         "RECORD": s.slope, "P": s.slope_parameters, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameters,
     }  # fmt: skip
     as_image = {**POINTERS, "image": image, "out": image}
+    seen = {"seen": None} if image == "u8" else {}
     return {
         f"encode, {name}": compiled(
-            forward.encode_kernel, {**shape, **without("levels", "ratios")}, as_image
+            forward.encode_kernel, {**shape, **seen, **without("levels", "ratios")}, as_image
         ),
-        f"image, {name}": compiled(forward.image_kernel, {**shape, "flags": None}, as_image),
+        f"image, {name}": compiled(forward.image_kernel, {**shape, **seen, "flags": None}, as_image),
         f"gradient, {record}": compiled(backward.gradient_kernel, real),
     }
 

@@ -4,24 +4,28 @@ The one rule: the forward value is what a real encoder and decoder (libjpeg-turb
 slope.
 """
 
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jpegrad import backends
+from jpegrad import arguments, backends, inputs
 from jpegrad.coefficients import Coefficients as Coefficients
 from jpegrad.coefficients import check_8_bit_tables
 from jpegrad.spec import (
     FLOATS,
     FORWARDS,
     Backend,
+    Channels,
     Color,
     Forward,
+    Rounding,
     Spec,
     Subsampling,
     SurrogateName,
     check_broadcast,
+    check_channels,
     check_choice,
     check_clip_slope,
     check_image,
@@ -45,7 +49,9 @@ def jpeg(
     table_surrogate: SurrogateName | Surrogate | None = None,
     clip_slope: float | None = None,
     color: Color | tuple[Any, ...] | None = None,
-    value_range: tuple[float, float] = (0.0, 1.0),
+    value_range: tuple[Any, Any] = (0.0, 1.0),
+    rounding: Rounding = "nearest",
+    channels: Channels | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """Encode and decode images as libjpeg-turbo does, with gradients to image, quality, tables and colour conversion.
@@ -53,11 +59,14 @@ def jpeg(
     Args:
         image: ``[..., C, H, W]``, C = 3 (RGB) or 1 (gray), any H, W ≥ 1, any strides; floating point in
             ``value_range`` or uint8 in 0…255. The exact forward first rounds it to 8 bits. Values outside are clamped,
-            NaN becomes ``low``.
-        quality: 1…100, fractions allowed; a number, or a tensor that broadcasts to the leading dimensions (``[]``,
-            ``[B]``) and may require grad. A tensor's values are clamped to 1…100, with slope 1 outside.
-        tables: ``[2, 8, 8]`` (luma, chroma), ``[3, 8, 8]`` or ``[B, 2 or 3, 8, 8]``, in place of ``quality``; natural
-            order, used as they are, rounded and clamped to 1…255, with slope 1; the soft forward does not round them.
+            and if much of the image lies far outside, a warning says so. A pixel with a NaN is NaN in a floating-point
+            result and in its gradient; its neighbours see it as ``low``.
+        quality: 1…100, fractions allowed; a number, or a tensor, array or list that broadcasts to the leading
+            dimensions (``[]``, ``[B]``); a tensor may require grad, and its values are clamped to 1…100, with slope 1
+            outside. NaN makes its image NaN.
+        tables: ``[2, 8, 8]`` (luma, chroma), ``[3, 8, 8]`` or ``[B, 2 or 3, 8, 8]``, in place of ``quality``; one table
+            ``[8, 8]`` or ``[1, 8, 8]`` serves all components. Natural order, used as they are, rounded and clamped to
+            1…255, with slope 1; the soft forward does not round them. NaN makes its image NaN.
         like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
             Table entries above 255, which some files have, are an error.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; None is 4:2:0, or that of
@@ -73,11 +82,16 @@ def jpeg(
         clip_slope: slope outside the clamps of samples, 0…1; None is 0 (10⁻³ in the paper's presets).
         color: :class:`~jpegrad.spec.Color` or (matrix, offset), which may require grad; None is JFIF. Not for gray
             images.
-        value_range: (low, high) of a floating-point image.
+        value_range: (low, high) of a floating-point image; each a number, or a sequence of one number per channel, as
+            :func:`jpegrad.inputs.normalized` gives them for an image normalised by mean and deviation.
+        rounding: how the exact forward makes 8 bits of a floating-point image: ``"nearest"``, or ``"truncate"`` as
+            ``ToPILImage`` does.
+        channels: for other counts of channels: ``"planes"`` codes each channel as a gray image, ``"alpha"`` leaves the
+            last channel as it is.
         backend: ``"auto"`` or a name of ``jpegrad.backends.ORDER``; a name never falls back.
 
     Returns:
-        The decoded image: shape, dtype and device of ``image``.
+        The decoded image: shape, dtype, device, memory format and tensor subclass of ``image``.
 
     Raises:
         TypeError, ValueError: an argument is not as described; the message names it, what was expected and what came.
@@ -91,11 +105,19 @@ def jpeg(
         >>> image.grad.shape
         torch.Size([2, 3, 37, 53])
     """
-    entries, spec = _prepare(
-        image,
+    counts = {None: (1, 3), "alpha": (2, 4), "planes": None}
+    if channels is not None:
+        check_choice("channels", channels, ("planes", "alpha"))
+    check_image(image, counts[channels])
+    plain, alpha = inputs.bare(image), None
+    if channels == "alpha":
+        plain, alpha = plain[..., :-1, :, :], plain[..., -1:, :, :]
+    quality, tables, entries, spec = _prepare(
+        plain,
         quality,
         tables,
-        like,
+        planes=channels == "planes",
+        like=like,
         subsampling=subsampling,
         forward=forward,
         surrogate=surrogate,
@@ -104,8 +126,17 @@ def jpeg(
         clip_slope=clip_slope,
         color=color,
         value_range=value_range,
+        rounding=rounding,
     )
-    return backends.select(backend, "jpeg", image, spec).jpeg(image, entries, spec)
+    x, inner = _shown(inputs.poisoned(plain, quality, tables), spec)
+    x = x.unsqueeze(-3) if channels == "planes" else x
+    out = _backend(backend, "jpeg", x, inner).jpeg(x, entries, inner)
+    out = out.squeeze(-3) if channels == "planes" else out
+    if inner is not spec and image.dtype is not torch.uint8:
+        out = inputs.from_grey(out, spec.value_range, image.dtype)
+    if alpha is not None:
+        out = torch.cat([out, alpha], -3)
+    return inputs.dressed(out, image)
 
 
 def encode(
@@ -121,7 +152,8 @@ def encode(
     table_surrogate: SurrogateName | Surrogate | None = None,
     clip_slope: float | None = None,
     color: Color | tuple[Any, ...] | None = None,
-    value_range: tuple[float, float] = (0.0, 1.0),
+    value_range: tuple[Any, Any] = (0.0, 1.0),
+    rounding: Rounding = "nearest",
     backend: Backend = "auto",
 ) -> Coefficients:
     """Quantized levels of images, as libjpeg-turbo computes them, with gradients.
@@ -129,11 +161,12 @@ def encode(
     Args:
         image, quality, tables, like, subsampling, forward, surrogate, sigma, table_surrogate, clip_slope, color: as
             in :func:`jpeg`.
-        value_range, backend: as in :func:`jpeg`.
+        value_range, rounding, backend: as in :func:`jpeg`.
 
     Returns:
         :class:`Coefficients`; ``decode`` of it is ``jpeg`` of the image. Levels are float64 for a float64 image, else
-        float32.
+        float32. They have no NaN: a NaN pixel counts as ``low``, a NaN quality or table entry as 1; the gradient of a
+        NaN pixel is NaN all the same.
 
     Raises:
         TypeError, ValueError: as in :func:`jpeg`.
@@ -144,11 +177,13 @@ def encode(
         >>> coefficients.levels[0].shape
         torch.Size([2, 2, 8, 8])
     """
-    entries, spec = _prepare(
+    check_image(image)
+    image = inputs.bare(image)
+    _, _, entries, spec = _prepare(
         image,
         quality,
         tables,
-        like,
+        like=like,
         subsampling=subsampling,
         forward=forward,
         surrogate=surrogate,
@@ -157,8 +192,10 @@ def encode(
         clip_slope=clip_slope,
         color=color,
         value_range=value_range,
+        rounding=rounding,
     )
-    levels, unrounded = backends.select(backend, "encode", image, spec).encode(image, entries, spec)
+    x, inner = _shown(image, spec)
+    levels, unrounded = _backend(backend, "encode", x, inner).encode(x, entries, inner)
     coefficients = Coefficients(
         levels=levels,
         tables=entries.to(levels[0].dtype),
@@ -178,14 +215,15 @@ def _prepare(
     image: Tensor,
     quality: float | Tensor | None,
     tables: Tensor | None,
-    like: Coefficients | None,
     *,
+    planes: bool = False,
+    like: Coefficients | None,
     subsampling: str | None,
     color: Color | tuple[Any, ...] | None,
     **options: Any,
-) -> tuple[Tensor, Spec]:
-    """Legal tables and the spec of a call."""
-    check_image(image)
+) -> tuple[Any, Tensor | None, Tensor, Spec]:
+    """Quality and tables as given, but tensors that fit the image; legal tables and the spec of a call."""
+    count = 1 if planes else image.shape[-3]
     if like is not None:
         if not isinstance(like, Coefficients):
             raise TypeError(f"like: expected Coefficients, got {type(like).__name__}")
@@ -193,23 +231,46 @@ def _prepare(
         both = [name for name, value in given.items() if value is not None]
         if both:
             raise ValueError(f"like: expected without {', '.join(both)}, which it decides; got both")
-        if like.channels != image.shape[-3]:
-            raise ValueError(
-                f"like: expected {image.shape[-3]} components as the image has, got {like.channels}"
-            )
+        if like.channels != count:
+            raise ValueError(f"like: expected {count} components as the image has, got {like.channels}")
         check_8_bit_tables("like", like)
         tables, subsampling, color = like.tables, like.subsampling, like.color
     spec = resolve(subsampling=subsampling, color=color, **options)
-    if spec.color is not None and image.shape[-3] == 1:
+    if spec.color is not None and count == 1:
         raise ValueError("color: expected None for a gray image, which is not converted; got a conversion")
-    return resolve_tables(image, quality, tables, spec), spec
+    check_channels(spec.value_range, image.shape[-3])
+    quality = arguments.quality_for(quality, image.shape[:-3])
+    tables = None if tables is None else arguments.tables_for(tables, count)
+    if not planes:
+        return quality, tables, resolve_tables(image, quality, tables, spec), spec
+    # Each plane is an image, coded as all planes of its picture.
+    each = quality[..., None] if isinstance(quality, Tensor) and quality.ndim else quality
+    sets = tables[..., None, :, :, :] if tables is not None and tables.ndim > 3 else tables
+    return quality, tables, resolve_tables(image.unsqueeze(-3), each, sets, spec), spec
+
+
+def _shown(image: Tensor, spec: Spec) -> tuple[Tensor, Spec]:
+    """The image and the spec that a backend sees: grey levels where the range or the rounding is not its own work."""
+    inner = inputs.for_backends(spec)
+    if inner is spec or image.dtype is torch.uint8:
+        return image, inner
+    inputs.watch_range(image, spec.value_range)
+    return inputs.to_grey(image, spec.value_range, spec.rounding, spec.forward), inner
+
+
+def _backend(name: str, operation: str, image: Tensor, spec: Spec) -> ModuleType:
+    """The backend of a call on an image; where no kernel counts the numbers outside the range, look at them here."""
+    found = backends.select(name, operation, image, spec)
+    if found is not backends.native:
+        inputs.watch_range(image, spec.value_range)
+    return found
 
 
 def decode(
     coefficients: Coefficients,
     *,
     dtype: torch.dtype | None = None,
-    value_range: tuple[float, float] | None = None,
+    value_range: tuple[Any, Any] | None = None,
     forward: Forward | None = None,
     clip_slope: float | None = None,
     backend: Backend = "auto",
@@ -219,7 +280,8 @@ def decode(
     Args:
         coefficients: from :func:`encode`, from a file, or your own.
         dtype: floating point, or ``torch.uint8`` for 0…255; None is the encoded image's (float32 from a file).
-        value_range: (low, high) of a floating-point result; None is the encoded image's ((0, 1) from a file).
+        value_range: (low, high) of a floating-point result, as in :func:`jpeg`; None is the encoded image's ((0, 1)
+            from a file).
         forward: ``"exact"`` or ``"soft"``; None is the encoder's.
         clip_slope: slope outside the clamps; None is the encoder's.
         backend: as in :func:`jpeg`.
@@ -256,8 +318,14 @@ def decode(
         color=c.color,
     )
     check_broadcast("tables", c.tables.shape[:-3], c.batch_shape)
+    check_channels(spec.value_range, c.channels)
+    inner = inputs.for_backends(spec)
     tables = c.tables.to(c.levels[0].device, torch.float64)
     tables = torch.nan_to_num(tables, nan=1.0, posinf=65535.0, neginf=1.0)
     if chosen == "exact":
         tables = straight_through(tables.round().clamp(1, 65535), tables)
-    return backends.select(backend, "decode", c.levels[0], spec).decode(c.levels, tables, c.size, dtype, spec)
+    run = backends.select(backend, "decode", c.levels[0], inner).decode
+    if inner is spec or dtype is torch.uint8:
+        return run(c.levels, tables, c.size, dtype, inner)
+    working = torch.float64 if dtype is torch.float64 else torch.float32
+    return inputs.from_grey(run(c.levels, tables, c.size, working, inner), spec.value_range, dtype)

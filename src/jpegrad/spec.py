@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, cast, get_args
 import torch
 from torch import Tensor
 
-from jpegrad import surrogates
+from jpegrad import arguments, surrogates
 from jpegrad import tables as quantization
 from jpegrad.surrogates import Component, Surrogate
 
@@ -25,6 +25,9 @@ SUBSAMPLING: dict[str, tuple[int, int]] = {
 FORWARDS = ("exact", "soft")
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"]
 Forward = Literal["exact", "soft"]
+ROUNDINGS = ("nearest", "truncate")
+Rounding = Literal["nearest", "truncate"]
+Channels = Literal["planes", "alpha"]
 Backend = Literal["auto", "triton", "native", "reference"]
 SurrogateName = Literal[
     "identity",
@@ -46,6 +49,8 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Matrix = Tensor | Sequence[Sequence[float]]
 Vector = Tensor | Sequence[float]
 Number = TypeVar("Number", int, float)
+Range = tuple[Any, Any]
+"""(low, high) of an image: two numbers, or two tuples of one number per channel."""
 
 
 class Color(NamedTuple):
@@ -108,7 +113,8 @@ class Spec:
         surrogate: the quantiser's rounding as the image sees it.
         table_surrogate: the same rounding as tables and quality see it (exact forward only).
         clip_slope: slope outside the clamps.
-        value_range: (low, high) of a floating-point image.
+        value_range: (low, high) of a floating-point image; ``inputs.for_backends`` makes numbers of bounds per channel.
+        rounding: of a floating-point image to 8 bits: ``"nearest"`` or ``"truncate"`` (exact forward only).
         color: colour conversion, or None for JFIF.
     """
 
@@ -117,8 +123,9 @@ class Spec:
     surrogate: Surrogate = surrogates.gaussian()
     table_surrogate: Surrogate = surrogates.distortion
     clip_slope: float = 0.0
-    value_range: tuple[float, float] = (0.0, 1.0)
+    value_range: Range = (0.0, 1.0)
     color: Color | None = None
+    rounding: str = "nearest"
 
 
 def components(channels: int, subsampling: str, color: Color | None = None) -> tuple[Component, ...]:
@@ -168,23 +175,54 @@ def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{argument}: expected one of {', '.join(choices)}; got {value!r}")
 
 
-def check_image(image: Tensor) -> None:
+def check_image(image: Tensor, counts: tuple[int, ...] | None = (1, 3)) -> None:
+    """Raise unless this is an image with one of these counts of channels (None: any)."""
     if not isinstance(image, Tensor):
-        raise TypeError(f"image: expected a torch.Tensor, got {type(image).__name__}")
+        raise TypeError(
+            f"image: expected a torch.Tensor, got {type(image).__name__}{arguments.conversion(image)}"
+        )
     if image.dtype is not torch.uint8 and image.dtype not in FLOATS:
         raise TypeError(f"image: expected a floating-point or uint8 tensor, got dtype {image.dtype}")
-    if image.ndim < 3 or image.shape[-3] not in (1, 3) or image.shape[-1] < 1 or image.shape[-2] < 1:
-        raise ValueError(f"image: expected shape [..., 1 or 3, H, W] with H, W >= 1, got {list(image.shape)}")
+    shape = image.shape
+    fits = len(shape) >= 3 and shape[-1] >= 1 and shape[-2] >= 1
+    if not fits or (shape[-3] not in counts if counts else shape[-3] < 1):
+        expected = " or ".join(map(str, counts)) if counts else "C"
+        hint = arguments.advice(shape) if counts == (1, 3) else ""
+        raise ValueError(
+            f"image: expected shape [..., {expected}, H, W] with H, W >= 1, got {list(shape)}{hint}"
+        )
 
 
-def check_value_range(value_range: tuple[float, float]) -> tuple[float, float]:
+def check_value_range(value_range: Any) -> Range:
+    """(low, high), each a number or a tuple of one per channel; what is the same for all channels is a number."""
+    if type(value_range) is tuple and [*map(type, value_range)] == [float, float]:
+        first, last = map(constant, value_range)
+        if -math.inf < first < last < math.inf:
+            return first, last
     try:
-        low, high = (constant(float(x)) for x in value_range)
+        low, high = (tuple(map(constant, arguments.bound(x))) for x in value_range)
+        count = max(len(low), len(high))
+        if {len(low), len(high)} - {1, count} or not (low and high):
+            raise ValueError("bounds of different lengths")
     except (TypeError, ValueError):
-        raise TypeError(f"value_range: expected two numbers (low, high), got {value_range!r}") from None
-    if not -math.inf < low < high < math.inf:
+        raise TypeError(
+            "value_range: expected two numbers (low, high), each may be a sequence with one per channel, "
+            f"got {value_range!r}"
+        ) from None
+    lows, highs = (bound * (count // len(bound)) for bound in (low, high))
+    if not all(-math.inf < a < b < math.inf for a, b in zip(lows, highs, strict=True)):
         raise ValueError(f"value_range: expected finite low < high, got {value_range!r}")
-    return low, high
+    same = len(set(zip(lows, highs, strict=True))) == 1
+    return (lows[0], highs[0]) if same else (lows, highs)
+
+
+def check_channels(value_range: Range, channels: int) -> None:
+    """Raise unless bounds per channel are as many as the image's channels."""
+    low, _ = value_range
+    if isinstance(low, tuple) and len(low) != channels:
+        raise ValueError(
+            f"value_range: expected one bound for each of the image's {channels} channels, got {len(low)}"
+        )
 
 
 def check_clip_slope(clip_slope: float) -> float:
@@ -286,7 +324,8 @@ def resolve(
     table_surrogate: str | Surrogate | None = None,
     clip_slope: float | None = None,
     color: Color | tuple[Any, ...] | None = None,
-    value_range: tuple[float, float] = (0.0, 1.0),
+    value_range: Any = (0.0, 1.0),
+    rounding: str = "nearest",
 ) -> Spec:
     """Check every argument that is not a tensor and put them into a :class:`Spec`.
 
@@ -300,6 +339,11 @@ def resolve(
     if forward is None:
         forward = record.forward or "exact"
     check_choice("forward", forward, FORWARDS)
+    check_choice("rounding", rounding, ROUNDINGS)
+    if rounding != "nearest" and forward == "soft":
+        raise ValueError(
+            f'rounding: expected "nearest" with forward="soft", which rounds no pixel; got {rounding!r}'
+        )
     if clip_slope is None:
         clip_slope = record.clip_slope or 0.0
     if table_surrogate is None:
@@ -319,6 +363,7 @@ def resolve(
         clip_slope=check_clip_slope(clip_slope),
         value_range=check_value_range(value_range),
         color=resolve_color(color),
+        rounding=rounding,
     )
 
 
@@ -332,7 +377,9 @@ class Options(TypedDict, total=False):
     table_surrogate: SurrogateName | Surrogate | None
     clip_slope: float | None
     color: Color | tuple[Any, ...] | None
-    value_range: tuple[float, float]
+    value_range: tuple[Any, Any]
+    rounding: Rounding
+    channels: Channels | None
     backend: Backend
 
 
@@ -357,6 +404,8 @@ def check_options(caller: str, options: Mapping[str, object]) -> None:
     check_names(caller, options)
     values: dict[str, Any] = dict(options)
     check_choice("backend", values.pop("backend", "auto"), get_args(Backend))
+    if (channels := values.pop("channels", None)) is not None:
+        check_choice("channels", channels, get_args(Channels))
     resolve(**values)
 
 

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from jpegrad.backends import native, native_abi, native_levels, reference, triton, triton_levels
+from jpegrad.inputs import for_backends
+from jpegrad.notice import warn_once
 from jpegrad.spec import Options, Spec, check_choice, check_image, check_names, resolve
 
 if TYPE_CHECKING:
@@ -59,10 +61,26 @@ def select(backend: str, operation: str, image: Tensor, spec: Spec) -> ModuleTyp
         if found:
             raise ValueError(f"backend: {backend!r} cannot run this call: {'; '.join(found)}")
         return MODULES[backend]
+    found = []
     for name in ORDER:
-        if not reasons(name, operation, image, spec):
+        before, found = found, reasons(name, operation, image, spec)
+        if not found:
+            if name == "reference" and image.device.type == "cpu" and len(before) == 1:
+                _say_if_missing()
             return MODULES[name]
     raise AssertionError("the reference backend supports every call")
+
+
+def _say_if_missing() -> None:
+    """Once, where the native kernel would have run were it there."""
+    missing = native_abi.load()
+    if isinstance(missing, str):
+        warn_once(
+            "slow",
+            f"jpegrad runs without its compiled kernel, on the CPU up to 140 times slower: {missing}. "
+            "Reinstall it where a C++ compiler works, or say backend='reference' (JPEGRAD_BACKEND=reference) to "
+            "choose this",
+        )
 
 
 def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
@@ -75,8 +93,10 @@ def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
     device = tensor.device.type
     if device == "cuda" and chosen in ("auto", "triton") and find_spec("triton"):
         return triton_levels.KERNELS.get(name)
-    if device == "cpu" and chosen in ("auto", "native") and not isinstance(native_abi.load(), str):
-        return native_levels.KERNELS.get(name)
+    if device == "cpu" and chosen in ("auto", "native"):
+        if not isinstance(native_abi.load(), str):
+            return native_levels.KERNELS.get(name)
+        _say_if_missing()
     return None
 
 
@@ -107,6 +127,7 @@ def explain(
     check_names("explain", options)
     asked: dict[str, Any] = {**options}
     backend = check(asked.pop("backend", "auto"))
-    spec = resolve(**asked)
+    asked.pop("channels", None)
+    spec = for_backends(resolve(**asked))
     names = ORDER if backend == "auto" else (backend,)
     return {name: reasons(name, operation, image, spec) for name in names}

@@ -4,7 +4,7 @@ import ctypes
 import functools
 import os
 from collections.abc import Sequence
-from ctypes import byref, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_void_p
+from ctypes import addressof, byref, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ class Call(ctypes.Structure):
         ("book", c_void_p),
         ("book_stride", c_int64),
         ("counts", c_void_p),
+        ("far", c_void_p),
         ("threads", c_int32),
     ]
 
@@ -159,13 +160,18 @@ def pointers(tensors: Sequence[Tensor]) -> ctypes.Array[c_void_p]:
     return (c_void_p * 3)(*(tensor.data_ptr() for tensor in tensors))
 
 
-def invoke(name: str, codec: Codec, batch: int, **fields: object) -> None:
+def invoke(name: str, codec: Codec, batch: int, **fields: object) -> int:
     """Run one function of the kernel over a batch.
+
+    Returns:
+        How many of the samples that it read lie far outside the value range.
 
     Raises:
         MemoryError: there is no room for the working memory.
     """
-    _run(name, codec, Call(batch=batch, **fields))
+    far = c_int64()
+    _run(name, codec, Call(batch=batch, far=addressof(far), **fields))
+    return far.value
 
 
 def choose(codec: Codec, batch: int, **fields: object) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends import native_abi as abi
+from jpegrad.inputs import report_range
 from jpegrad.spec import blocks, ceil_div
 
 LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
@@ -92,6 +93,12 @@ def _saved(shape: torch.Size, settings: str) -> int:
     return batch * ceil_div(height, 8 * v) * groups * 64 * lanes
 
 
+def _read(name: str, k: abi.Codec, image: Tensor, fields: dict[str, Any]) -> None:
+    """Run a function that reads an image, and tell the user if it lies far outside its range."""
+    if far := abi.invoke(name, k, image.shape[0], **fields):
+        report_range(image, far, (k.low, k.high))
+
+
 def _decoded(image: Tensor) -> Tensor:
     return torch.empty_like(image, memory_format=torch.contiguous_format)
 
@@ -108,7 +115,8 @@ def _jpeg(image: Tensor, tables: Tensor, settings: str) -> Tensor:
     if out.numel():
         k = _codec(image.shape, tables.shape[-3], settings)
         fields = table_fields(tables)
-        abi.invoke("jpeg", k, image.shape[0], input=abi.describe(image), output=abi.describe(out), **fields)
+        fields |= {"input": abi.describe(image), "output": abi.describe(out)}
+        _read("jpeg", k, image, fields)
     return out
 
 
@@ -137,7 +145,7 @@ def _jpeg_saving(
         fields |= {"input": abi.describe(image), "output": abi.describe(out)}
         if with_coefficients:
             fields["coefficients"] = saved.data_ptr()
-        abi.invoke("jpeg", k, image.shape[0], **fields)
+        _read("jpeg", k, image, fields)
     return found
 
 
@@ -165,7 +173,7 @@ def _soft(
         fields = table_fields(tables) | {"input": abi.describe(image), "output": abi.describe(out)}
         if save:
             fields |= _flag_fields(*flags) | _slope_fields(saved, with_tables)
-        abi.invoke("soft", k, image.shape[0], **fields)
+        _read("soft", k, image, fields)
     return found
 
 
@@ -247,7 +255,7 @@ def _encode(
         fields = table_fields(tables) | {"input": abi.describe(image), "planes": abi.pointers(levels)}
         if for_backward:
             fields |= {"ratios": abi.pointers(ratios), "flags": flags.data_ptr()}
-        abi.invoke("encode", k, image.shape[0], **fields)
+        _read("encode", k, image, fields)
     return found
 
 

@@ -22,7 +22,11 @@ def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
 def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
     levels, _ = _encode(image, tables, spec)
-    return _decode(levels, tables, image.shape[-2:], image.dtype, spec)
+    out = _decode(levels, tables, image.shape[-2:], image.dtype, spec)
+    if image.dtype is torch.uint8:
+        return out
+    # Added and not chosen: the gradient of all pixels goes on.
+    return out + torch.zeros_like(image).masked_fill(_undefined(image), torch.nan)
 
 
 def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
@@ -81,7 +85,22 @@ def _samples(image: Tensor, spec: Spec) -> Tensor:
         low, high = spec.value_range
         x = torch.nan_to_num((x - low) * (255 / (high - low)), nan=0.0, posinf=255.0, neginf=0.0)
     x = _clamp(x, spec)
-    return x if spec.forward == "soft" else straight_through(x.round(), x)
+    x = x if spec.forward == "soft" else straight_through(x.round(), x)
+    if image.dtype is torch.uint8 or not torch.is_grad_enabled():
+        return x
+    return x * _defined(image.to(x.dtype))
+
+
+def _undefined(image: Tensor) -> Tensor:
+    """Pixels with a NaN, ``[..., 1, H, W]``."""
+    return image.detach().isnan().any(-3, keepdim=True)
+
+
+def _defined(image: Tensor) -> Tensor:
+    """1 everywhere, with a gradient that is NaN at pixels with a NaN and 0 elsewhere: an infinite slope, times 0."""
+    undefined = _undefined(image)
+    zero = torch.nan_to_num(image) * 0
+    return torch.where(undefined, zero, 1).sqrt() + undefined
 
 
 def _encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[list[Tensor], list[Tensor]]:

@@ -3,7 +3,8 @@
 ``settings`` is what a call asks for, as JSON: a string passes the dispatcher at once, lists do not. Tables are
 ``[1 or B, n, 8, 8]``, images ``[B, C, H, W]`` of any strides; levels, coefficients and their gradients
 ``[B, blocks_y, blocks_x, 8, 8]`` per component. Flags say which clamps acted: at a pixel those of the encoder's R, G, B
-(1, 2, 4; 128, 256, 512 too if the value is no number), of the decoded Y (8) and of the decoder's R, G, B (16, 32, 64).
+(1, 2, 4; 128, 256, 512 too if the value is no number), of the decoded Y (8) and of the decoder's R, G, B (16, 32, 64);
+a pixel with a NaN has 1024. In 8 bits there is 128 alone, which says that.
 """
 
 from collections.abc import Callable
@@ -41,6 +42,7 @@ def _encoded(
     tables: Tensor,
     s: Settings,
     planes: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
+    seen: Tensor | None = None,
     flags: tuple[Tensor | None, Tensor | None] = (None, None),
     coefficients: list[Tensor] | None = None,
     levels: list[Tensor] | None = None,
@@ -50,7 +52,7 @@ def _encoded(
     mcus = g.per_program(image.device)
     launch(
         "forward.encode_kernel", g.batch * g.programs(image.device), image,
-        image, *_entries(tables), *planes, *flags, *three(coefficients), *three(levels), *three(ratios),
+        image, *_entries(tables), *planes, seen, *flags, *three(coefficients), *three(levels), *three(ratios),
         g.height, g.width, *g.mcus, *image.stride(), *table_places(tables, g.channels),
         CHANNELS=g.channels, H=s.h, V=s.v, COLOR=s.forward,
         RANGE=value_range(image.dtype, s.low, s.high), LOW=s.low, SCALE=255 / (s.high - s.low),
@@ -58,11 +60,24 @@ def _encoded(
     )  # fmt: skip
 
 
-def _imaged(planes: tuple[Tensor, Tensor], out: Tensor, s: Settings, flags: Tensor | None) -> None:
+def _seen(image: Tensor) -> Tensor | None:
+    """Room for a note per image that it has a NaN, which bytes have not."""
+    return None if image.dtype is torch.uint8 else image.new_zeros(image.shape[0], dtype=torch.int32)
+
+
+def _imaged(
+    planes: tuple[Tensor, Tensor],
+    out: Tensor,
+    s: Settings,
+    flags: Tensor | None,
+    image: Tensor | None = None,
+    seen: Tensor | None = None,
+) -> None:
     g = grid(out, s)
     programs, rows, columns = g.tile()
     launch(
-        "forward.image_kernel", g.batch * programs, out, *planes, out, flags, g.height, g.width, *g.mcus,
+        "forward.image_kernel", g.batch * programs, out, *planes, out, flags, image, seen,
+        g.height, g.width, *g.mcus, *(out if image is None else image).stride(),
         CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=s.inverse,
         RANGE=value_range(out.dtype, s.low, s.high), LOW=s.low, SPAN=s.high - s.low, ROWS=rows, COLUMNS=columns,
     )  # fmt: skip
@@ -77,9 +92,9 @@ def _fake_jpeg(image: Tensor, tables: Tensor, settings: str) -> Tensor:
 
 def _jpeg(image: Tensor, tables: Tensor, settings: str) -> Tensor:
     s, out = parse(settings), _empty(image)
-    planes = grid(image, s).planes(image)
-    _encoded(image, tables, s, planes)
-    _imaged(planes, out, s, None)
+    planes, seen = grid(image, s).planes(image), _seen(image)
+    _encoded(image, tables, s, planes, seen)
+    _imaged(planes, out, s, None, image, seen)
     return out
 
 
@@ -103,9 +118,9 @@ def _jpeg_saving(
     """The decoded image; flags of pixels and of chroma samples; coefficients, if wanted."""
     s = parse(settings)
     found = out, *flags, coefficients = _fake_jpeg_saving(image, tables, settings, with_coefficients)
-    planes = grid(image, s).planes(image)
-    _encoded(image, tables, s, planes, (flags[0], flags[1]), coefficients)
-    _imaged(planes, out, s, flags[0])
+    planes, seen = grid(image, s).planes(image), _seen(image)
+    _encoded(image, tables, s, planes, seen, (flags[0], flags[1]), coefficients)
+    _imaged(planes, out, s, flags[0], image, seen)
     return found
 
 

@@ -229,8 +229,8 @@ class StripAdjoint {
             for (int64_t x = width; x < layout.component[0].blocks_x * 8; x++) luma[width - 1] += luma[x];
             if (layout.count == 1) {
                 for (int64_t x = 0; x < width; x++) {
-                    float outside = flags[x] & UNDEFINED ? 0 : codec.clip_slope;
-                    out[x] = luma[x] * codec.forward_real[0] * (flags[x] & IN_R ? outside : 1.0f);
+                    float outside = flags[x] & UNDEFINED ? 0 : codec.clip_slope, inside = flags[x] & UNDEFINED ? NAN : 1;
+                    out[x] = luma[x] * codec.forward_real[0] * (flags[x] & IN_R ? outside : inside);
                 }
                 continue;
             }

@@ -52,6 +52,7 @@ struct Call {
     const int32_t* book;               // Huffman codes [batch or 1, tables, 256, 2]: code and length
     int64_t book_stride;               // 1, or 0 if all images share them
     int64_t* counts;                   // results of counting
+    int64_t* far;                      // samples far outside the value range are added to it
     int32_t threads;
 };
 
@@ -81,4 +82,5 @@ struct Crossing {
     int32_t threads;
 };
 
+// UNDEFINED beside an IN bit is an infinite number, alone a NaN in any channel of the pixel.
 enum Flag : uint8_t { OUT_R = 1, OUT_G = 2, OUT_B = 4, IN_R = 8, IN_G = 16, IN_B = 32, SAMPLE = 64, UNDEFINED = 128 };

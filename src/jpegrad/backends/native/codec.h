@@ -7,11 +7,22 @@ template <class T> INLINE const T* input_row(const Image& image, int64_t b, int 
     return gathered;
 }
 
+// A pixel of the input that has a NaN is NaN in the output.
+static __attribute__((noinline)) void restore_undefined(const Call& call, const Layout& layout, int64_t b, int64_t y, float* const gathered[3], float* out) {
+    const int64_t plane = layout.height * layout.width;
+    for (int c = 0; c < layout.count; c++) {
+        const float* pixels = input_row(call.input, b, c, y, layout.width, gathered[c]);
+        for (int64_t x = 0; x < layout.width; x++)
+            for (int j = 0; j < layout.count && pixels[x] != pixels[x]; j++) out[j * plane + x] = pixels[x];
+    }
+}
+
 // One thread's work on a range of strips of one image.
 class StripCoder : Strips<int16_t> {
   public:
     StripCoder(const Codec& codec, const Call& call, const Layout& layout)
-        : Strips(codec, call, layout), levels(codec), values(codec), color(codec) {}
+        : Strips(codec, call, layout), watch(codec), levels(codec, &watch), values(codec), color(codec) {}
+    ~StripCoder() { report(watch.far); }
 
     bool reserve(Arena& arena) { return Strips::reserve(arena); }
 
@@ -52,6 +63,7 @@ class StripCoder : Strips<int16_t> {
     }
 
   private:
+    Watch watch;
     const Levels levels;
     const Values values;
     const ForwardColor color;
@@ -187,6 +199,8 @@ class StripCoder : Strips<int16_t> {
             write_row<uint8_t>(b, s, y);
         else
             write_row<float>(b, s, y);
+        if (watch.undefined && call.output.type != UINT8)
+            restore_undefined(call, layout, b, y, gathered, (float*)call.output.data + b * layout.count * layout.height * layout.width + y * layout.width);
     }
 
     template <class T> void write_row(int64_t b, int64_t s, int64_t y) {

@@ -1,12 +1,33 @@
 // Pixels to component samples and back, one row at a time: 8-bit rounding, fixed-point colour conversion, clamps.
 
+// What a reader meets outside the value range: how many samples far outside (by a quarter of its width), and whether a NaN.
+struct Watch {
+    F32 low, high;
+    int64_t far = 0;
+    bool undefined = false;
+
+    explicit Watch(const Codec& c) {
+        const double margin = (c.high - c.low) / 4;
+        low = splatf((float)(c.low - margin));
+        high = splatf((float)(c.high + margin));
+    }
+    __attribute__((noinline)) void note(const float* p) {
+        F32 x = load<F32>(p);
+        I32 beyond = (I32)(x < low) | (I32)(x > high);
+        for (int i = 0; i < HALF; i++) far -= beyond[i];
+        undefined |= any((I32)(x != x));
+    }
+    void note(const uint8_t*) {}
+};
+
 // Numbers in value_range to grey levels, rounded half to even, clamped, NaN to 0.
 struct Levels {
     double low, scale;
     F32 high, factor;
     bool direct;  // low is 0 and factor exact: one fused multiply-add rounds correctly
+    Watch* watch;
 
-    explicit Levels(const Codec& c) : low(c.low), scale(255 / (c.high - c.low)) {
+    explicit Levels(const Codec& c, Watch* watch) : low(c.low), scale(255 / (c.high - c.low)), watch(watch) {
         high = splatf((float)c.high);
         factor = splatf((float)scale);
         direct = FUSED && low == 0 && (float)scale == scale && (float)c.high == c.high && scale * c.high == 255;
@@ -49,7 +70,27 @@ static __attribute__((noinline)) void clip_flags(const T* const x[], int channel
     for (int i = 0; i < LANES; i++) {
         flags[i] = 0;
         for (int c = 0; c < channels; c++) flags[i] |= clip_flag((float)x[c][i], k, (uint8_t)(IN_R << c));
+        for (int c = 0; c < channels; c++)
+            if (x[c][i] != x[c][i]) flags[i] = UNDEFINED;
     }
+}
+
+template <class T> struct Pixels {
+    const T* at[3];
+};
+
+// LANES pixels, some of them outside the value range.
+template <bool SAVE, class T>
+static __attribute__((noinline)) void note_outside(Pixels<T> x, int channels, const Levels& k, uint8_t* flags) {
+    for (int c = 0; c < channels; c++)
+        for (int half = 0; half < 2; half++) k.watch->note(x.at[c] + half * HALF);
+    if (SAVE) clip_flags(x.at, channels, k, flags);
+}
+
+// The end of a row in whole vectors, filled up with numbers of the value range.
+template <class T> INLINE void load_tail(T* tail, const T* x, int64_t n, const Levels& k) {
+    for (int i = 0; i < LANES; i++) tail[i] = sizeof(T) == 1 ? (T)0 : (T)k.low;
+    __builtin_memcpy(tail, x, (size_t)n * sizeof(T));
 }
 
 // A row of the forward matrix: in float where every partial sum is an integer below 2^24, otherwise in int32.
@@ -100,10 +141,8 @@ INLINE void encode_pixels(const T* r, const T* g, const T* b, const Levels& k, c
         for (int i = 0; i < 3; i++) parts[i][half] = mix<REAL>(color.rows[i], red, green, blue);
     }
     for (int i = 0; i < 3; i++) out[i] = clamp_sample(narrow(parts[i][0], parts[i][1]));
-    if (!SAVE) return;
-    store(flags, U8{});
-    const T* const x[3] = {r, g, b};
-    if (__builtin_expect(any(outside), 0)) clip_flags(x, 3, k, flags);
+    if (SAVE) store(flags, U8{});
+    if (__builtin_expect(any(outside), 0)) note_outside<SAVE>(Pixels<T>{{r, g, b}}, 3, k, flags);
 }
 
 // A row of `n` RGB pixels to three rows of samples (written in whole vectors).
@@ -116,9 +155,9 @@ static void encode_row(const T* const x[3], int64_t n, const Levels& k, const Fo
         for (int c = 0; c < 3; c++) store(out.row[c] + i, samples[c]);
     }
     if (i < n) {
-        T tail[3][LANES] = {};
+        T tail[3][LANES];
         uint8_t tail_flags[LANES];
-        for (int c = 0; c < 3; c++) __builtin_memcpy(tail[c], x[c] + i, (size_t)(n - i) * sizeof(T));
+        for (int c = 0; c < 3; c++) load_tail(tail[c], x[c] + i, n - i, k);
         encode_pixels<SAVE, REAL>(tail[0], tail[1], tail[2], k, color, samples, tail_flags);
         for (int c = 0; c < 3; c++) store(out.row[c] + i, samples[c]);
         if (SAVE) __builtin_memcpy(flags + i, tail_flags, (size_t)(n - i));
@@ -128,19 +167,16 @@ static void encode_row(const T* const x[3], int64_t n, const Levels& k, const Fo
 template <bool SAVE, class T>
 static void encode_gray_row(const T* x, int64_t n, const Levels& k, int16_t* out, uint8_t* flags) {
     for (int64_t i = 0; i < n; i += LANES) {
-        T tail[LANES] = {};
-        uint8_t tail_flags[LANES];
+        T tail[LANES];
+        uint8_t tail_flags[LANES] = {};
         bool whole = i + LANES <= n;
         const T* p = whole ? x + i : tail;
-        if (!whole) __builtin_memcpy(tail, x + i, (size_t)(n - i) * sizeof(T));
+        if (!whole) load_tail(tail, x + i, n - i, k);
         I32 outside = {};
         F32 lo = read_levels(p, k, outside), hi = read_levels(p + HALF, k, outside);
         store(out + i, narrow(to_int(lo), to_int(hi)));
-        if (SAVE) {
-            store(tail_flags, U8{});
-            if (any(outside)) clip_flags(&p, 1, k, tail_flags);
-            __builtin_memcpy(flags + i, tail_flags, (size_t)(whole ? LANES : n - i));
-        }
+        if (__builtin_expect(any(outside), 0)) note_outside<SAVE>(Pixels<T>{{p}}, 1, k, tail_flags);
+        if (SAVE) __builtin_memcpy(flags + i, tail_flags, (size_t)(whole ? LANES : n - i));
     }
 }
 

@@ -56,9 +56,11 @@ INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const 
     F32 sums[3];
     for (int j = 0; j < 3; j++)
         sums[j] = mul_add(x[0], matrix.at[j], mul_add(x[1], matrix.at[3 + j], x[2] * matrix.at[6 + j]));
-    if (any(flag & (IN_R | IN_G | IN_B))) {
-        outside = (flag & (int)UNDEFINED) != 0 ? F32{} : outside;
-        for (int j = 0; j < 3; j++) sums[j] = masked(sums[j], flag, IN_R << j, outside);
+    const int in = IN_R | IN_G | IN_B, undefined = UNDEFINED;
+    if (any(flag & (in | undefined))) {
+        outside = (flag & undefined) != 0 ? F32{} : outside;
+        const I32 none = (flag & (in | undefined)) == undefined;
+        for (int j = 0; j < 3; j++) sums[j] = none ? splatf(NAN) : masked(sums[j], flag, IN_R << j, outside);
     }
     for (int j = 0; j < 3; j++) store(out[j], sums[j]);
 }

@@ -86,6 +86,7 @@ class SoftCoder : Strips<float> {
   public:
     SoftCoder(const Codec& codec, const Call& call, const Layout& layout)
         : Strips(codec, call, layout),
+          watch(codec),
           scale((float)(255 / (codec.high - codec.low))),
           leak(codec.clip_slope),
           forward(codec.forward_real),
@@ -93,6 +94,7 @@ class SoftCoder : Strips<float> {
         for (F32& m : forward.at) m *= 1 / scale;
         for (F32& m : inverse.at) m *= scale;
     }
+    ~SoftCoder() { report(watch.far); }
 
     bool reserve(Arena& arena) {
         if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)))) return false;
@@ -115,6 +117,7 @@ class SoftCoder : Strips<float> {
     }
 
   private:
+    Watch watch;
     const float scale, leak;
     Matrix forward, inverse;
     Steps* steps;
@@ -136,10 +139,12 @@ class SoftCoder : Strips<float> {
         F32 levels[3];
         I32 outside[3] = {};
         for (int c = 0; c < layout.count; c++) {
-            float tail[HALF] = {};
+            float tail[HALF];
+            for (float& x : tail) x = (float)codec.low;
             const float* p = pixels[c] + x;
             if (n < HALF) p = (const float*)__builtin_memcpy(tail, p, (size_t)n * 4);
             levels[c] = read_soft(p, low, factor, leak, outside[c]);
+            if (__builtin_expect(any(outside[c]), 0)) watch.note(p);
         }
         if (layout.count == 1) {
             store(out[0] + x, levels[0] - MIDDLE);
@@ -155,6 +160,9 @@ class SoftCoder : Strips<float> {
         for (int c = 0; c < layout.count; c++)
             for (int i = 0; i < n && any(outside[c]); i++)
                 if (outside[c][i]) flags[x + i] |= clip_flag_of(pixels[c][x + i], c);
+        for (int c = 0; c < layout.count && watch.undefined; c++)
+            for (int i = 0; i < n; i++)
+                if (pixels[c][x + i] != pixels[c][x + i]) flags[x + i] = UNDEFINED;
     }
 
     // A number that is not finite lets no gradient through, not even the leak's.
@@ -240,6 +248,7 @@ class SoftCoder : Strips<float> {
         });
         float* out = (float*)call.output.data + b * layout.count * plane + y * width;
         for (int64_t x = 0; x < width; x += HALF) write_pixels(rows, x, out, plane, flag_row(b, y));
+        if (watch.undefined) restore_undefined(call, layout, b, y, gathered, out);
     }
 
     void write_pixels(const float* const rows[3], int64_t x, float* out, int64_t plane, uint8_t* flags) {

@@ -115,6 +115,11 @@ template <class S> class Strips {
         return true;
     }
 
+    // Samples far outside the value range, of one thread.
+    void report(int64_t far) {
+        if (call.far && far) __atomic_fetch_add(call.far, far, __ATOMIC_RELAXED);
+    }
+
     const double* table(int64_t b, int c) const { return table_of(codec, call, b, c); }
 
     // Whether image b has other tables than the image before.
