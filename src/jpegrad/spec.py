@@ -1,9 +1,10 @@
 """What a call asks for, checked once: every argument of the public functions is validated and resolved here."""
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor
@@ -22,6 +23,24 @@ SUBSAMPLING: dict[str, tuple[int, int]] = {
 """Luma sampling factors (horizontal, vertical); chroma's are (1, 1)."""
 
 FORWARDS = ("exact", "soft")
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"]
+Forward = Literal["exact", "soft"]
+Backend = Literal["auto", "triton", "native", "reference"]
+SurrogateName = Literal[
+    "identity",
+    "cubic",
+    "sin",
+    "fourier",
+    "soft_round",
+    "gaussian",
+    "noise",
+    "distortion",
+    "dead_zone",
+    "table_gaussian",
+    "table_relative",
+    "reich2024",
+    "reich2024_ste",
+]
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Matrix = Tensor | Sequence[Sequence[float]]
@@ -277,6 +296,39 @@ def resolve(
         value_range=check_value_range(value_range),
         color=resolve_color(color),
     )
+
+
+class Options(TypedDict, total=False):
+    """What ``nn.JPEG``, ``nn.RandomJPEG`` and ``backends.explain`` hand on to :func:`jpegrad.jpeg`."""
+
+    subsampling: Subsampling | None
+    forward: Forward | None
+    surrogate: SurrogateName | Surrogate
+    sigma: float
+    table_surrogate: SurrogateName | Surrogate | None
+    clip_slope: float | None
+    color: Color | tuple[Any, ...] | None
+    value_range: tuple[float, float]
+    backend: Backend
+
+
+def check_options(caller: str, options: Mapping[str, object]) -> None:
+    """Check what ``caller`` takes as ``**options``: the names of :class:`Options`, and values as :func:`resolve` does.
+
+    Raises:
+        TypeError: a name that is none of them; the message has the nearest one that is.
+        TypeError, ValueError: a value is not as described.
+    """
+    known = tuple(Options.__annotations__)
+    for name in options:
+        if name not in known:
+            # The tables and the quality are the caller's own.
+            near = difflib.get_close_matches(name, {*known, "quality", "tables"} - {name}, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}"
+            raise TypeError(f"{caller}: unexpected keyword argument {name!r}; {hint}")
+    values: dict[str, Any] = dict(options)
+    check_choice("backend", values.pop("backend", "auto"), get_args(Backend))
+    resolve(**values)
 
 
 def resolve_tables(

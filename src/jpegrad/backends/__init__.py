@@ -23,7 +23,7 @@ from typing import Any
 from torch import Tensor
 
 from jpegrad.backends import native, native_abi, native_levels, reference, triton, triton_levels
-from jpegrad.spec import Spec, check_image, resolve
+from jpegrad.spec import Spec, check_choice, check_image, check_options, resolve
 
 MODULES: dict[str, ModuleType] = {"triton": triton, "native": native, "reference": reference}
 ORDER = tuple(MODULES)
@@ -83,7 +83,8 @@ def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str,
     Args:
         image: the image of the call, ``[..., C, H, W]``.
         operation: ``"jpeg"`` or ``"encode"``.
-        options: further arguments of :func:`jpegrad.jpeg`, but for quality and tables.
+        options: further arguments of :func:`jpegrad.jpeg`, but for quality and tables; ``backend`` limits the answer
+            to one.
 
     Returns:
         Per backend its reasons not to run; the first that has none is what ``"auto"`` takes.
@@ -97,5 +98,9 @@ def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str,
         []
     """
     check_image(image)
-    spec = resolve(**options)
-    return {name: reasons(name, operation, image, spec) for name in ORDER}
+    check_choice("operation", operation, ("jpeg", "encode"))
+    check_options("explain", options)
+    asked = {name: value for name, value in options.items() if name != "backend"}
+    spec, backend = resolve(**asked), options.get("backend", "auto")
+    names = ORDER if backend == "auto" else (backend,)
+    return {name: reasons(name, operation, image, spec) for name in names}
