@@ -354,6 +354,8 @@ def resolve_tables(
     quantization.check_quality(quality)
     if isinstance(quality, Tensor):
         check_broadcast("quality", quality.shape, lead)
+        if spec.forward == "exact" and quantization.is_whole(quality):
+            return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
         quality = quality.to(image.device)
     elif spec.forward == "exact":
         return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
