@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jpegrad.codec import jpeg
-from jpegrad.randomness import source
+from jpegrad.randomness import Source, source
 from jpegrad.spec import SUBSAMPLING, check_broadcast, check_choice, check_image, check_options, check_tables
 from jpegrad.surrogates import Surrogate
 from jpegrad.tables import check_quality, known
@@ -128,6 +128,13 @@ class RandomJPEG(nn.Module):
         (torch.Size([4]), True)
     """
 
+    quality: tuple[float, float]
+    per: str
+    subsampling: tuple[str, ...]
+    p: float
+    options: dict[str, Any]
+    _source: Source | None
+
     def __init__(
         self,
         quality: float | Sequence[float] = (30, 95),
@@ -235,7 +242,8 @@ class RandomJPEG(nn.Module):
             out = self._code(torch.cat([pieces[i] for i in places]), qualities[places], mode)
             for i, piece in zip(places, out.split(1), strict=True):
                 pieces[i] = piece
-        return torch.cat(pieces).reshape(image.shape)
+        out = torch.cat(pieces).reshape(image.shape)
+        return out if isinstance(image, nn.Parameter) else out.as_subclass(type(image))
 
     def _everything(self, image: Tensor, drawn: Drawn) -> Tensor:
         """Code all images in all modes and choose among them: for draws that cannot be read yet, as in a trace."""
@@ -267,16 +275,17 @@ PER = ("image", "clip", "batch")
 def _bounds(quality: float | Sequence[float]) -> tuple[float, float]:
     """(lowest, highest): both integers, or both real."""
     expected = f"quality: expected a number or two (lowest, highest), got {quality!r}"
+    # Real and Integral for the scalars of NumPy.
+    pair: Any = (quality, quality) if isinstance(quality, Real) else quality
     try:
-        low, high = (quality, quality) if isinstance(quality, Real) else quality  # type: ignore[misc]
+        low, high = pair
     except (TypeError, ValueError):
         raise TypeError(expected) from None
-    # Real and Integral for the scalars of NumPy.
     if any(isinstance(x, bool) or not isinstance(x, Real) for x in (low, high)):
         raise TypeError(expected)
     if not 1 <= low <= high <= 100:
         raise ValueError(f"quality: expected 1 <= lowest <= highest <= 100, got {quality!r}")
-    if all(isinstance(x, Integral) for x in (low, high)):
+    if isinstance(low, Integral) and isinstance(high, Integral):
         return int(low), int(high)
     return float(low), float(high)
 
@@ -291,11 +300,7 @@ def _check_drawn(drawn: Drawn, lead: Sequence[int], modes: int) -> None:
     check_quality(drawn.quality)
     if drawn.coded.dtype != torch.bool:
         raise TypeError(f"drawn.coded: expected a tensor of bool, got dtype {drawn.coded.dtype}")
-    if (
-        drawn.subsampling.is_floating_point()
-        or drawn.subsampling.is_complex()
-        or drawn.subsampling.dtype == torch.bool
-    ):
+    if drawn.subsampling.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"drawn.subsampling: expected integers, got dtype {drawn.subsampling.dtype}")
     if known(drawn.subsampling):
         wrong = [i for i in drawn.subsampling.reshape(-1).tolist() if not 0 <= i < modes]
@@ -306,7 +311,7 @@ def _check_drawn(drawn: Drawn, lead: Sequence[int], modes: int) -> None:
 def _tensor_of(quality: float | Sequence[float] | Tensor) -> float | Tensor:
     """Lists and arrays as a tensor; the rest as it is."""
     if isinstance(quality, Tensor) or not hasattr(quality, "__len__") or isinstance(quality, str):
-        return quality  # type: ignore[return-value]
+        return quality
     try:
         return torch.as_tensor(quality, dtype=torch.float32)
     except (TypeError, ValueError):

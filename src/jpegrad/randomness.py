@@ -1,7 +1,7 @@
 """A generator of the user's, right in the workers of a data loader and under activation checkpointing."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
@@ -72,7 +72,7 @@ class Source:
             )
         return self._calls[name]  # type: ignore[return-value]
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         # As bytes: a tensor would travel by shared memory, which is gone before a spawned worker opens it.
         return _received, (bytes(self.generator.get_state().tolist()),)
 

@@ -81,7 +81,7 @@ def known(values: Tensor) -> bool:
         and not values.requires_grad
         and not torch._C._functorch.is_functorch_wrapped_tensor(values)
         and torch.autograd.forward_ad._current_level < 0
-        and not torch.jit.is_tracing()
+        and not torch._C._is_tracing()
     )
 
 
