@@ -165,8 +165,12 @@ def test_whole_qualities_are_looked_up_and_equal_what_is_computed(monkeypatch: p
     assert tables.annex_k(whole[6]).shape == (2, 8, 8)
 
 
+# Forward mode, when it is first used, scripts decompositions of PyTorch's own.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 def test_only_known_whole_qualities_are_looked_up() -> None:
-    assert tables.is_whole(torch.tensor([1.0, 100.0])) and tables.is_whole(torch.nn.Parameter(torch.tensor(5.0), False))
+    assert tables.is_whole(torch.tensor([1.0, 100.0])) and tables.is_whole(
+        torch.nn.Parameter(torch.tensor(5.0), False)
+    )
     for quality in (0.0, 101.0, 30.5, float("nan"), float("inf"), -float("inf")):
         assert not tables.is_whole(torch.tensor([30.0, quality]))
         expected = tables.scale(torch.tensor(tables.ANNEX_K), quality_in_range(quality))
@@ -181,7 +185,8 @@ def test_only_known_whole_qualities_are_looked_up() -> None:
     quality = torch.tensor([30.0, 40.0])
     torch.func.vmap(note)(quality)
     torch.func.grad(lambda q: note(q).sum())(quality)
-    torch.func.jvp(note, (quality,), (torch.ones(2),))
+    with torch.autograd.forward_ad.dual_level():
+        note(torch.autograd.forward_ad.make_dual(quality, torch.ones(2)))
     assert seen == [False] * 3
 
 
