@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import jpegrad
-from jpegrad.nn import JPEG, RandomJPEG
+from jpegrad.nn import JPEG, Drawn, RandomJPEG
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -356,3 +356,18 @@ def test_compiled_exported_and_mapped_it_draws_the_same(modes: tuple[str, ...], 
     torch.func.vmap(layer, randomness="different")(image)
     own = RandomJPEG((5, 95), subsampling=modes, p=p, generator=generator())
     assert torch.compile(own, backend="eager")(image).shape == image.shape
+
+
+@pytest.mark.gpu
+def test_on_a_device_it_codes_as_on_the_cpu() -> None:
+    image = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8)
+    for quality in ((5, 95), (5.0, 95.0)):
+        layer = RandomJPEG(quality, subsampling=("4:2:0", "4:4:4"), p=0.6, generator=generator())
+        drawn = layer.draw(image.shape)
+        expected = layer(image, drawn)
+        assert torch.equal(layer(image.cuda(), drawn).cpu(), expected)
+        # A draw that lies there is not read.
+        there = Drawn(*(x.cuda() for x in drawn))
+        assert torch.equal(layer(image.cuda(), there).cpu(), expected)
+    with pytest.raises(ValueError, match="generator: expected one of the CPU"):
+        RandomJPEG(generator=torch.Generator("cuda"))
