@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from jpegrad.codec import jpeg
 from jpegrad.randomness import Source, source
-from jpegrad.spec import SUBSAMPLING, check_broadcast, check_choice, check_image, check_options, check_tables
+from jpegrad.spec import (
+    SUBSAMPLING,
+    Subsampling,
+    check_broadcast,
+    check_choice,
+    check_image,
+    check_options,
+    check_tables,
+)
 from jpegrad.surrogates import Surrogate
 from jpegrad.tables import check_quality, known
 
@@ -130,7 +138,7 @@ class RandomJPEG(nn.Module):
 
     quality: tuple[float, float]
     per: str
-    subsampling: tuple[str, ...]
+    subsampling: tuple[Subsampling, ...]
     p: float
     options: dict[str, Any]
     _source: Source | None
@@ -140,7 +148,7 @@ class RandomJPEG(nn.Module):
         quality: float | Sequence[float] = (30, 95),
         *,
         per: str = "image",
-        subsampling: str | Sequence[str] = "4:2:0",
+        subsampling: Subsampling | Sequence[Subsampling] = "4:2:0",
         p: float = 1.0,
         generator: torch.Generator | None = None,
         **options: Any,
@@ -148,7 +156,9 @@ class RandomJPEG(nn.Module):
         super().__init__()
         self.quality = _bounds(quality)
         check_choice("per", per, PER)
-        modes = (subsampling,) if isinstance(subsampling, str) else tuple(subsampling)
+        modes: tuple[Subsampling, ...] = (
+            (subsampling,) if isinstance(subsampling, str) else tuple(subsampling)
+        )
         if not modes:
             raise ValueError("subsampling: expected at least one mode, got none")
         for mode in modes:
