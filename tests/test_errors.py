@@ -276,7 +276,6 @@ def test_coefficients(case: str) -> None:
 
 Module = Callable[..., object]
 MODULES: dict[str, tuple[Module, dict[str, Any], type[Exception], tuple[str, ...]]] = {
-    "JPEG: nothing": (jpegrad.nn.JPEG, {}, VALUE, ("quality", "tables", "one of them")),
     "JPEG: both": (
         jpegrad.nn.JPEG,
         {"quality": 5, "tables": ANNEX},
@@ -286,19 +285,44 @@ MODULES: dict[str, tuple[Module, dict[str, Any], type[Exception], tuple[str, ...
     "JPEG: quality": (jpegrad.nn.JPEG, {"quality": 0}, VALUE, ("quality", "1 to 100", "0")),
     "JPEG: tables": (jpegrad.nn.JPEG, {"tables": ANNEX[0]}, VALUE, ("tables", "8, 8]", "[8, 8]")),
     "JPEG: subsampling": (jpegrad.nn.JPEG, {"quality": 5, "subsampling": "x"}, VALUE, ("subsampling", "'x'")),
-    "JPEG: option": (jpegrad.nn.JPEG, {"quality": 5, "sampling": "4:2:0"}, TYPE, ("sampling",)),
-    "JPEG: backend": (jpegrad.nn.JPEG, {"quality": 5, "backend": "x"}, VALUE, ("backend", "auto", "'x'")),
-    "RandomJPEG: one quality": (
-        jpegrad.nn.RandomJPEG,
-        {"quality": 50},
+    "JPEG: option": (
+        jpegrad.nn.JPEG,
+        {"quality": 5, "sampling": "4:2:0"},
         TYPE,
-        ("quality", "two integers", "50"),
+        ("nn.JPEG", "'sampling'", "'subsampling'"),
     ),
-    "RandomJPEG: floats": (
+    "JPEG: backend": (jpegrad.nn.JPEG, {"quality": 5, "backend": "x"}, VALUE, ("backend", "auto", "'x'")),
+    "JPEG: list": (jpegrad.nn.JPEG, {"quality": [5, "x"]}, TYPE, ("quality", "numbers", "'x'")),
+    "JPEG: bool": (jpegrad.nn.JPEG, {"quality": True}, TYPE, ("quality", "number", "bool")),
+    "RandomJPEG: option": (
         jpegrad.nn.RandomJPEG,
-        {"quality": (5.5, 9.0)},
+        {"jpeg_quality": (5, 50)},
         TYPE,
-        ("quality", "two integers", "5.5"),
+        ("nn.RandomJPEG", "'jpeg_quality'", "'quality'"),
+    ),
+    "RandomJPEG: backend": (jpegrad.nn.RandomJPEG, {"backend": "x"}, VALUE, ("backend", "auto", "'x'")),
+    "RandomJPEG: per": (jpegrad.nn.RandomJPEG, {"per": "frame"}, VALUE, ("per", "clip", "'frame'")),
+    "RandomJPEG: three": (
+        jpegrad.nn.RandomJPEG,
+        {"quality": (5, 6, 7)},
+        TYPE,
+        ("quality", "two", "(5, 6, 7)"),
+    ),
+    "RandomJPEG: bool": (jpegrad.nn.RandomJPEG, {"quality": (True, 90)}, TYPE, ("quality", "two", "True")),
+    "RandomJPEG: one bool": (jpegrad.nn.RandomJPEG, {"quality": True}, TYPE, ("quality", "two", "True")),
+    "RandomJPEG: tensor": (
+        jpegrad.nn.RandomJPEG,
+        {"quality": torch.tensor([5, 90])},
+        TYPE,
+        ("quality", "two", "tensor"),
+    ),
+    "RandomJPEG: text": (jpegrad.nn.RandomJPEG, {"quality": "90"}, TYPE, ("quality", "two", "'90'")),
+    "RandomJPEG: NaN": (jpegrad.nn.RandomJPEG, {"quality": (5, float("nan"))}, VALUE, ("quality", "nan")),
+    "RandomJPEG: one out of range": (
+        jpegrad.nn.RandomJPEG,
+        {"quality": 101},
+        VALUE,
+        ("quality", "100", "101"),
     ),
     "RandomJPEG: upside down": (jpegrad.nn.RandomJPEG, {"quality": (90, 10)}, VALUE, ("quality", "(90, 10)")),
     "RandomJPEG: 0": (jpegrad.nn.RandomJPEG, {"quality": (0, 10)}, VALUE, ("quality", "(0, 10)")),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import jpegrad
 from jpegrad import surrogates, tables
 
 
@@ -169,3 +170,47 @@ def test_tables_that_are_no_real_tensors(tmp_path: Path) -> None:
         ):
             with pytest.raises(TypeError, match="tables: expected a "):
                 call(wrong)  # type: ignore[arg-type]
+
+
+def test_whole_qualities_are_looked_up_and_equal_what_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.rand(100, 3, 8, 8)
+    base = torch.tensor(tables.ANNEX_K, dtype=torch.float64)
+    whole = torch.arange(1, 101)
+    computed = tables.scale(base, whole)
+    coded = jpegrad.jpeg(image, whole.float().requires_grad_()).detach()
+    monkeypatch.setattr(tables, "scale", None)
+    for dtype in (torch.uint8, torch.int64, torch.float16, torch.float32, torch.float64):
+        assert torch.equal(tables.annex_k(whole.to(dtype), dtype=torch.float64), computed)
+        assert torch.equal(jpegrad.jpeg(image, whole.to(dtype)), coded)
+    assert torch.equal(tables.annex_k(whole.view(5, 20)).double(), computed.view(5, 20, 2, 8, 8))
+    assert tables.annex_k(whole[:7].to(torch.bfloat16)).dtype == torch.bfloat16
+    assert tables.annex_k(whole[6]).shape == (2, 8, 8)
+
+
+# Forward mode, when it is first used, scripts decompositions of PyTorch's own.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+def test_only_known_whole_qualities_are_looked_up() -> None:
+    assert tables.is_whole(torch.tensor([1.0, 100.0])) and tables.is_whole(
+        torch.nn.Parameter(torch.tensor(5.0), False)
+    )
+    for quality in (0.0, 101.0, 30.5, float("nan"), float("inf"), -float("inf")):
+        assert not tables.is_whole(torch.tensor([30.0, quality]))
+        expected = tables.scale(torch.tensor(tables.ANNEX_K), quality_in_range(quality))
+        assert torch.equal(tables.annex_k(torch.tensor(quality)), expected)
+    assert not tables.is_whole(torch.tensor(30.0, requires_grad=True))
+    seen = []
+
+    def note(quality: torch.Tensor) -> torch.Tensor:
+        seen.append(tables.is_whole(quality))
+        return tables.annex_k(quality).sum()
+
+    quality = torch.tensor([30.0, 40.0])
+    torch.func.vmap(note)(quality)
+    torch.func.grad(lambda q: note(q).sum())(quality)
+    with torch.autograd.forward_ad.dual_level():
+        note(torch.autograd.forward_ad.make_dual(quality, torch.ones(2)))
+    assert seen == [False] * 3
+
+
+def quality_in_range(quality: float) -> float:
+    return 1.0 if quality != quality else min(max(quality, 1.0), 100.0)

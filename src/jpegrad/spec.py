@@ -434,6 +434,8 @@ def resolve_tables(
     soft = spec.forward == "soft" and spec.surrogate.floor is not None
     if isinstance(quality, Tensor):
         check_broadcast("quality", quality.shape, lead)
+        if not soft and quantization.is_whole(quality):
+            return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
         quality = quality.to(image.device)
     elif not soft:
         return quantization.annex_k(quality, dtype=torch.float64, device=image.device)

@@ -72,6 +72,24 @@ def check_quality(quality: float | Tensor) -> None:
         raise ValueError(f"quality: expected 1 to 100, got {quality}")
 
 
+def known(values: Tensor) -> bool:
+    """Whether values may be read: at once, for this call alone, and with no gradient that would be lost."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(values) in (Tensor, torch.nn.Parameter)
+        and values.device.type == "cpu"
+        and not values.requires_grad
+        and not torch._C._functorch.is_functorch_wrapped_tensor(values)
+        and torch.autograd.forward_ad._current_level < 0
+        and not torch._C._is_tracing()
+    )
+
+
+def is_whole(quality: Tensor) -> bool:
+    """Whether all values are known integers 1…100, whose tables are looked up and not computed."""
+    return known(quality) and all(1 <= q <= 100 and q % 1 == 0 for q in quality.reshape(-1).tolist())
+
+
 def check_real(argument: str, value: Tensor) -> None:
     """Raise unless ``value`` is a tensor of real numbers."""
     if not isinstance(value, Tensor):
@@ -232,6 +250,10 @@ def annex_k(
     dtype = dtype or torch.float32
     if not isinstance(quality, Tensor) and not torch.compiler.is_compiling():
         return torch.tensor(list(_entries(quality)), dtype=dtype, device=device).view(2, 8, 8)
+    if isinstance(quality, Tensor) and quality.numel() and is_whole(quality):
+        entries = b"".join(_entries(q) for q in quality.reshape(-1).tolist())
+        found = torch.frombuffer(bytearray(entries), dtype=torch.uint8).view(*quality.shape, 2, 8, 8)
+        return found.to(device, non_blocking=True).to(dtype)
     base = torch.tensor(ANNEX_K, dtype=torch.float64, device=device)
     return scale(base, quality).to(dtype)
 
