@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.common import Baseline, Pipeline, Rounding, factor, with_slope
+from baselines.common import Baseline, Pipeline, Rounding, clip, factor, with_slope
 from baselines.rounding import cubic, cubic_ste
 
 SOURCE = "Reich et al., Differentiable JPEG: The devil is in the details, WACV 2024"
@@ -21,8 +21,7 @@ Clip = Callable[[Tensor, float, float], Tensor]
 
 def soft_clip(x: Tensor, low: float, high: float) -> Tensor:
     """The identity inside, slope 10^-3 outside, in the value too."""
-    clipped = x.clamp(low, high)
-    return clipped + LEAK * (x - clipped)
+    return clip(x, low, high, LEAK)
 
 
 def ste_clip(x: Tensor, low: float, high: float) -> Tensor:

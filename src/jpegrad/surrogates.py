@@ -104,10 +104,25 @@ def check_positive(argument: str, value: float) -> None:
         raise ValueError(f"{argument}: expected a positive number, got {value!r}")
 
 
-def leaky_clamp(x: Tensor, low: float, high: float, slope: float) -> Tensor:
-    """Clamp to ``[low, high]`` that keeps ``slope`` outside."""
-    clamped = x.clamp(low, high)
-    return clamped if slope == 0 else clamped + slope * (x - clamped)
+# PyTorch's own slopes at bounds and kinks change from one version to the next: at the bounds of a clamp it was 1, and is 0
+# since 2.14. So wherever a gradient passes, the slope is written out.
+
+
+def leaky_clamp(x: Tensor, low: float = -math.inf, high: float = math.inf, slope: float = 0.0) -> Tensor:
+    """Clamp to ``[low, high]`` that keeps ``slope`` outside; inside and at the bounds the slope is 1. NaN stays NaN."""
+    bound = x.detach().clamp(low, high)
+    outside = (x < low) | (x > high)
+    return torch.where(outside, bound if slope == 0 else bound + slope * (x - bound), x)
+
+
+def magnitude(x: Tensor) -> Tensor:
+    """\\|x\\|, with slope sign(x): 0 at 0."""
+    return x.detach().sign() * x
+
+
+def finite(x: Tensor, nan: float, low: float, high: float) -> Tensor:
+    """``nan`` in place of NaN, ``low`` and ``high`` in place of the infinities; slope 1 at numbers, 0 elsewhere."""
+    return torch.where(x.isfinite(), x, x.detach().nan_to_num(nan, high, low))
 
 
 def _elementwise(
@@ -206,12 +221,13 @@ _NARROWEST, _WIDEST = 1e-3, 1.0
 
 def _deviations(x: Tensor, s: Tensor) -> Tensor:
     # Beyond nine, the normal distribution is 0 or 1 in float64, and its density costs denormal numbers.
+    # The slope there is below its resolution, whatever PyTorch makes of it.
     return (x / s).clamp(-9.0, 9.0)
 
 
 def smoothed_round(u: Tensor, s: Tensor) -> Tensor:
     """E[round(u + s·noise)], noise standard normal: Σ Φ((u − m − ½)/s), a smooth staircase; s in steps."""
-    s = s.clamp(_NARROWEST, _WIDEST)
+    s = leaky_clamp(s, _NARROWEST, _WIDEST)
     nearest = u.detach().round()
     r = u - nearest
     steps = sum(torch.special.ndtr(_deviations(r - m - 0.5, s)) for m in _NEAR)
@@ -277,7 +293,7 @@ _CUT = 1 + 1 / math.sqrt(12)
 
 dead_zone = Surrogate(
     "dead_zone",
-    lambda u, step, component: u.detach().sign() * (u.abs() - _CUT).clamp(min=0),
+    lambda u, step, component: torch.where(u.detach().abs() > _CUT, u - u.detach().sign() * _CUT, 0.0),
     lambda u, step, component: (u.detach().abs() > _CUT).to(u.dtype),
     "for tables: 0 up to 1 + 1/√12, where the squared residual averages 1/12, and 1 beyond",
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jpegrad.surrogates import straight_through
 from jpegrad.tune.subject import Outcome, Rounded
 from jpegrad.tune.targets import Bytes, Loss
 
@@ -72,7 +73,9 @@ class Adam:
         return best
 
     def _slope(self, logarithm: Tensor, price: float) -> tuple[Outcome, Tensor]:
-        outcome = self.coder(logarithm.exp())
+        entries = logarithm.exp()
+        # In float32, exp(log 255) is a little more than 255, and a table has no slope there.
+        outcome = self.coder(straight_through(entries.clamp(1.0, 255.0), entries))
         # In bits, so that losses of any scale give Adam numbers that float32 can square.
         (slope,) = torch.autograd.grad(outcome.cost(price) / price, logarithm)
         if not slope.isfinite().all():

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jpegrad.codec import jpeg
+from jpegrad.surrogates import leaky_clamp
 
 Loss = Callable[[Tensor], Tensor]
 """A distortion to one original: reconstruction [1, C, H, W] in [0, 1] → a number, the lower the better."""
@@ -112,7 +113,7 @@ def _multiscale(original: Tensor) -> Callable[[Tensor], Tensor]:
 
     def similarity(image: Tensor) -> Tensor:
         whole, part = structure.similarities(image)
-        terms = torch.cat([part[:-1], whole[-1:]]).clamp(min=1e-6)
+        terms = leaky_clamp(torch.cat([part[:-1], whole[-1:]]), low=1e-6)
         exponents = torch.tensor(SCALES, dtype=terms.dtype, device=terms.device).unsqueeze(-1)
         return (terms**exponents).prod(0).mean()
 
