@@ -104,15 +104,31 @@ def check_positive(argument: str, value: float) -> None:
         raise ValueError(f"{argument}: expected a positive number, got {value!r}")
 
 
-# PyTorch's own slopes at bounds and kinks change from one version to the next: at the bounds of a clamp it was 1, and is 0
+# PyTorch's own slopes at bounds and kinks change between versions: at the bounds of a clamp it was 1, and is 0
 # since 2.14. So wherever a gradient passes, the slope is written out.
 
 
-def leaky_clamp(x: Tensor, low: float = -math.inf, high: float = math.inf, slope: float = 0.0) -> Tensor:
-    """Clamp to ``[low, high]`` that keeps ``slope`` outside; inside and at the bounds the slope is 1. NaN stays NaN."""
+def leaky_clamp(
+    x: Tensor,
+    low: float = -math.inf,
+    high: float = math.inf,
+    slope: float = 0.0,
+    nan: float | None = None,
+) -> Tensor:
+    """Clamp to ``[low, high]`` that keeps ``slope`` outside; inside and at the bounds the slope is 1.
+
+    An infinity becomes the bound, with slope 0. So does NaN become ``nan``; without it NaN passes.
+    """
     bound = x.detach().clamp(low, high)
-    outside = (x < low) | (x > high)
-    return torch.where(outside, bound if slope == 0 else bound + slope * (x - bound), x)
+    if nan is None:
+        outside = (x < low) | (x > high)
+    else:
+        # NaN differs from everything.
+        bound = bound.nan_to_num(nan)
+        outside = x != bound
+    if slope != 0:
+        bound = bound + slope * finite(x - bound, 0.0, 0.0, 0.0)
+    return torch.where(outside, bound, x)
 
 
 def magnitude(x: Tensor) -> Tensor:

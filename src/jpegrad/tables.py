@@ -17,7 +17,7 @@ from torch import Tensor
 
 from jpegrad.data import table_names, table_path
 from jpegrad.files import write_atomically
-from jpegrad.surrogates import Elementwise, Surrogate, finite, identity, leaky_clamp, straight_through
+from jpegrad.surrogates import Elementwise, Surrogate, identity, leaky_clamp, straight_through
 
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -99,11 +99,10 @@ def legal(tables: Tensor, *, forward: str = "exact", clip_slope: float = 0.0) ->
         tensor([  1.,  16., 255.])
     """
     check_real("tables", tables)
-    tables = finite(tables, 1.0, 1.0, 255.0)
-    real = leaky_clamp(tables, 1.0, 255.0, clip_slope)
+    real = leaky_clamp(tables, 1.0, 255.0, clip_slope, nan=1.0)
     if forward == "soft":
         return real
-    return straight_through(tables.round().clamp(1.0, 255.0), real)
+    return straight_through(real.detach().round().clamp(1.0, 255.0), real)
 
 
 def scale(
@@ -144,7 +143,7 @@ def scale(
     dtype, device = base.dtype if base.is_floating_point() else torch.float32, base.device
     base = base.to(torch.float64)
     q = torch.as_tensor(quality, dtype=torch.float64, device=device)
-    q = leaky_clamp(finite(q, 1.0, 1.0, 100.0), 1.0, 100.0).reshape(q.shape + (1,) * base.ndim)
+    q = leaky_clamp(q, 1.0, 100.0, nan=1.0).reshape(q.shape + (1,) * base.ndim)
     if forward == "soft":
         percent = _percent(q, surrogate.floor)
         return leaky_clamp(surrogate.floor((base * percent + 50) / 100), 1.0, 255.0, clip_slope).to(dtype)

@@ -38,7 +38,7 @@ def decode(
 ) -> Tensor:
     """An image ``[..., C, H, W]`` of ``dtype`` from levels per component: 16 bits as in a file, NaN is 0."""
     working = _working(dtype, tables.device, spec)
-    levels_ = [leaky_clamp(finite(x.to(working), 0.0, -32768.0, 32767.0), -32768, 32767) for x in levels]
+    levels_ = [leaky_clamp(x.to(working), -32768, 32767, nan=0.0) for x in levels]
     return _decode(levels_, tables, size, dtype, spec)
 
 

@@ -19,7 +19,7 @@ from jpegrad.backends import halves, limits
 from jpegrad.backends import triton_ops as triton_ops  # Registers the operators.
 from jpegrad.backends.triton_launch import Settings, parse
 from jpegrad.spec import SUBSAMPLING, Color, Spec, components, constant, conversion
-from jpegrad.surrogates import Component, Surrogate, finite, leaky_clamp
+from jpegrad.surrogates import Component, Surrogate, leaky_clamp
 
 KNOWN = (
     "identity",
@@ -257,7 +257,7 @@ def decode(
     flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
     if dtype is not torch.uint8 and halves.needs_gradient(tables, *flat):
         # The kernel clamps by itself, but has no gradient of it.
-        flat = [leaky_clamp(finite(level, 0.0, -32768.0, 32767.0), -32768, 32767) for level in flat]
+        flat = [leaky_clamp(level, -32768, 32767, nan=0.0) for level in flat]
         out = _Decode.apply(tables, settings, *size, *flat)  # type: ignore[no-untyped-call]
     else:
         flat = [level.detach() for level in flat]
