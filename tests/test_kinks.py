@@ -1,7 +1,6 @@
 """Slopes at bounds and kinks are the library's own: the same numbers on every PyTorch, whatever its conventions."""
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,6 +46,8 @@ CLAMPS: tuple[tuple[dict[str, float], list[float], list[float]], ...] = (
 )
 
 
+# PyTorch's own, inside its forward mode and its compiler.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(("options", "values", "slopes"), CLAMPS, ids=str)
 def test_clamp(options: dict[str, float], values: Sequence[float], slopes: Sequence[float]) -> None:
     def clamp(x: Tensor) -> Tensor:
@@ -58,11 +59,8 @@ def test_clamp(options: dict[str, float], values: Sequence[float], slopes: Seque
     assert torch.equal(torch.func.vmap(torch.func.grad(clamp))(EDGES), expected)
     _, forward = torch.func.jvp(clamp, (EDGES,), (torch.ones_like(EDGES),))
     assert torch.equal(forward, expected)
-    with warnings.catch_warnings():
-        # PyTorch's own deprecations inside its compiler.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        compiled = torch.compile(clamp, fullgraph=True, backend="aot_eager")
-        assert torch.equal(gradient(compiled, EDGES), expected)
+    compiled = torch.compile(clamp, fullgraph=True, backend="aot_eager")
+    assert torch.equal(gradient(compiled, EDGES), expected)
 
 
 def test_clamp_on_one_side() -> None:
