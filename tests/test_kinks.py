@@ -406,6 +406,4 @@ def test_no_convention_reaches_a_published_approach(baseline: Any) -> None:
     check_no_convention_matters(lambda x: (baseline(x, 50.0) * cotangent).sum(), image)
     if "quality" in baseline.differentiable:
         for quality in (1.0, 50.0, 99.0):
-            check_no_convention_matters(
-                lambda q: (baseline(image, q) * cotangent).sum(), numbers(quality)[0]
-            )
+            check_no_convention_matters(lambda q: (baseline(image, q) * cotangent).sum(), numbers(quality)[0])
