@@ -10,8 +10,8 @@ from scipy.stats import norm
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-import jpegrad
 import baselines
+import jpegrad
 from jpegrad import backends, rate, surrogates, tables
 from jpegrad.rate.proxy import Scan
 from jpegrad.surrogates import Component, Surrogate, finite, leaky_clamp, magnitude
@@ -318,10 +318,11 @@ class OtherConventions(TorchFunctionMode):
         out = func(*args, **kwargs)
         kinks = KINKS.get(getattr(func, "__name__", ""))
         x = args[0] if args else None
-        if kinks and isinstance(out, Tensor) and isinstance(x, Tensor) and out.requires_grad:
-            if x.requires_grad and x.shape == out.shape:
-                out = out + _Extra.apply(x, kinks(x.detach(), *args[1:], **kwargs))  # type: ignore[no-untyped-call]
-        return out
+        if kinks is None or not isinstance(out, Tensor) or not isinstance(x, Tensor):
+            return out
+        if not (out.requires_grad and x.requires_grad and x.shape == out.shape):
+            return out
+        return out + _Extra.apply(x, kinks(x.detach(), *args[1:], **kwargs))  # type: ignore[no-untyped-call]
 
 
 def check_no_convention_matters(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
