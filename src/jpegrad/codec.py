@@ -33,7 +33,7 @@ from jpegrad.spec import (
     resolve,
     resolve_tables,
 )
-from jpegrad.surrogates import Surrogate, identity, straight_through
+from jpegrad.surrogates import Surrogate, finite, identity, straight_through
 
 
 def jpeg(
@@ -321,7 +321,7 @@ def decode(
     check_channels(spec.value_range, c.channels)
     inner = inputs.for_backends(spec)
     tables = c.tables.to(c.levels[0].device, torch.float64)
-    tables = torch.nan_to_num(tables, nan=1.0, posinf=65535.0, neginf=1.0)
+    tables = finite(tables, 1.0, 1.0, 65535.0)
     if chosen == "exact":
         tables = straight_through(tables.round().clamp(1, 65535), tables)
     run = backends.select(backend, "decode", c.levels[0], inner).decode

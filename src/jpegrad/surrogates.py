@@ -24,6 +24,9 @@ from jpegrad.formulas import Component as Component
 from jpegrad.formulas import Elementwise as Elementwise
 from jpegrad.formulas import Formula as Formula
 from jpegrad.formulas import Rounding as Rounding
+from jpegrad.formulas import finite as finite
+from jpegrad.formulas import leaky_clamp as leaky_clamp
+from jpegrad.formulas import magnitude as magnitude
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,6 @@ def check_positive(argument: str, value: float) -> None:
         raise TypeError(f"{argument}: expected a positive number, got {value!r}")
     if not 0 < value < math.inf:
         raise ValueError(f"{argument}: expected a positive number, got {value!r}")
-
-
-def leaky_clamp(x: Tensor, low: float, high: float, slope: float) -> Tensor:
-    """Clamp to ``[low, high]`` that keeps ``slope`` outside."""
-    clamped = x.clamp(low, high)
-    return clamped if slope == 0 else clamped + slope * (x - clamped)
 
 
 identity = Surrogate(

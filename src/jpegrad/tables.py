@@ -17,7 +17,7 @@ from torch import Tensor
 
 from jpegrad.data import table_names, table_path
 from jpegrad.files import write_atomically
-from jpegrad.surrogates import Elementwise, Surrogate, identity, leaky_clamp, straight_through
+from jpegrad.surrogates import Elementwise, Surrogate, finite, identity, leaky_clamp, straight_through
 
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -121,7 +121,7 @@ def legal(tables: Tensor, *, forward: str = "exact", surrogate: Surrogate = iden
         tensor([  1.,  16., 255.])
     """
     check_real("tables", tables)
-    tables = torch.nan_to_num(tables, nan=1.0, posinf=255.0, neginf=1.0)
+    tables = finite(tables, 1.0, 1.0, 255.0)
     if forward == "soft" and surrogate.floor is not None:
         real = leaky_clamp(tables, 1.0, 255.0, _leak(surrogate))
         # The paper's own tables end at 0.999; a divisor far below 1 is none.
@@ -165,7 +165,7 @@ def scale(
     dtype, device = base.dtype if base.is_floating_point() else torch.float32, base.device
     base = base.to(torch.float64)
     q = torch.as_tensor(quality, dtype=torch.float64, device=device)
-    q = torch.nan_to_num(q, nan=1.0).reshape(q.shape + (1,) * base.ndim)
+    q = finite(q, 1.0, 1.0, 100.0).reshape(q.shape + (1,) * base.ndim)
     q = straight_through(q.clamp(1.0, 100.0), q)
     soft = surrogate.floor
     if soft is not None and forward == "soft":

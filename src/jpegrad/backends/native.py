@@ -17,7 +17,7 @@ from jpegrad import surrogates
 from jpegrad.backends import halves, limits, native_abi
 from jpegrad.backends import native_ops as native_ops  # Registers the operators.
 from jpegrad.spec import JFIF, SUBSAMPLING, Color, Spec, components, constant, conversion
-from jpegrad.surrogates import Component
+from jpegrad.surrogates import Component, leaky_clamp
 
 # In the order of the kernel's enum Slope.
 RECORDS = (
@@ -280,6 +280,8 @@ def decode(
     tables = _tables(tables, lead)
     flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
     if dtype is not torch.uint8 and halves.needs_gradient(tables, *flat):
+        # The kernel clamps by itself, but has no gradient of it.
+        flat = [leaky_clamp(level, -32768, 32767, nan=0.0) for level in flat]
         out = _Decode.apply(tables, settings, *size, *flat)  # type: ignore[no-untyped-call]
     else:
         flat = [level.detach() for level in flat]

@@ -19,7 +19,7 @@ from jpegrad.backends import halves, limits
 from jpegrad.backends import triton_ops as triton_ops  # Registers the operators.
 from jpegrad.backends.triton_launch import Settings
 from jpegrad.spec import SUBSAMPLING, Color, Spec, components, constant, conversion
-from jpegrad.surrogates import Component
+from jpegrad.surrogates import Component, leaky_clamp
 
 RECORDS = (
     surrogates.identity,
@@ -245,7 +245,7 @@ def decode(
     flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
     if dtype is not torch.uint8 and halves.needs_gradient(tables, *flat):
         # The kernel clamps by itself, but has no gradient of it.
-        flat = [torch.nan_to_num(level, nan=0.0).clamp(-32768, 32767) for level in flat]
+        flat = [leaky_clamp(level, -32768, 32767, nan=0.0) for level in flat]
         out = _Decode.apply(tables, settings, *size, *flat)  # type: ignore[no-untyped-call]
     else:
         flat = [level.detach() for level in flat]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jpegrad.entropy.symbols import dc_differences
 from jpegrad.rate.marginal import Costs, crossing_costs, dc_slopes, symbol_costs
-from jpegrad.surrogates import check_positive
+from jpegrad.surrogates import check_positive, leaky_clamp, magnitude
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class RateModel:
 
 def _nonzeros(scan: Scan) -> Tensor:
     # The count itself is flat; its mean under uniform noise of one step is min(|u|, 1).
-    return scan.calibrated(scan.total(lambda u: u.abs().clamp(max=1)))
+    return scan.calibrated(scan.total(lambda u: leaky_clamp(magnitude(u), high=1)))
 
 
 def _log(scan: Scan) -> Tensor:
-    return scan.total(lambda u: u.abs().log1p()) / math.log(2)
+    return scan.total(lambda u: magnitude(u).log1p()) / math.log(2)
 
 
 def _sandwich(scan: Scan) -> Tensor:
@@ -89,7 +89,7 @@ def _sandwich(scan: Scan) -> Tensor:
 
 
 def _log_exp(scan: Scan) -> Tensor:
-    return scan.total(lambda u: u.abs().log1p() / math.log(2) + 1 - torch.exp(-u.abs()))
+    return scan.total(lambda u: magnitude(u).log1p() / math.log(2) + 1 - torch.exp(-magnitude(u)))
 
 
 def _quadratic(scan: Scan) -> Tensor:
@@ -98,14 +98,14 @@ def _quadratic(scan: Scan) -> Tensor:
 
 def _soft_histogram(scan: Scan) -> Tensor:
     # A triangular kernel splits each coefficient between its two neighbouring bins.
-    values = torch.cat([u.flatten(-4) for u in scan.values], -1).clamp(-254.0, 254.0)
+    values = leaky_clamp(torch.cat([u.flatten(-4) for u in scan.values], -1), -254.0, 254.0)
     low = values.detach().floor()
     weight = values - low
     index = (low + 255).long()
     histogram = values.new_zeros(*values.shape[:-1], 512)
     histogram = histogram.scatter_add(-1, index, 1 - weight).scatter_add(-1, index + 1, weight)
     # An empty bin counts as half full inside the logarithm, or it would draw every coefficient towards it.
-    probability = histogram.clamp(min=0.5) / values.shape[-1]
+    probability = leaky_clamp(histogram, low=0.5) / values.shape[-1]
     return -(histogram * probability.log()).sum(-1) / math.log(2)
 
 
@@ -113,15 +113,15 @@ def _gaussian(scan: Scan) -> Tensor:
     rates = []
     for u in scan.values:
         blocks = u.shape[-4] * u.shape[-3]
-        variance = u.var((-4, -3), correction=0).clamp(min=1e-12)
+        variance = leaky_clamp(u.var((-4, -3), correction=0), low=1e-12)
         entropy = (variance.log() + math.log(2 * math.pi * math.e)) / (2 * math.log(2))
-        rates.append(blocks * entropy.relu().sum((-2, -1)))
+        rates.append(blocks * leaky_clamp(entropy, low=0.0).sum((-2, -1)))
     return torch.stack(rates).sum(0)
 
 
 def laplace_entropy(scale: Tensor) -> Tensor:
     """Entropy in bits of a rounded Laplace variable of density exp(−|x| / scale) / (2 scale)."""
-    inverse = 1 / scale.clamp(min=1e-2)
+    inverse = 1 / leaky_clamp(scale, low=1e-2)
     theta = torch.exp(-inverse)
     zero = 1 - torch.exp(-inverse / 2)
     tail = torch.log((1 - theta) / 2) + inverse / 2 - inverse / (1 - theta)
@@ -133,14 +133,14 @@ def _dc_laplace(scan: Scan) -> Tensor:
     rates = []
     for difference in dc_differences(scan.values, scan.size, scan.subsampling):
         count = difference.shape[-2] * difference.shape[-1]
-        rates.append(count * laplace_entropy(difference.abs().mean((-2, -1))))
+        rates.append(count * laplace_entropy(magnitude(difference).mean((-2, -1))))
     return torch.stack(rates).sum(0)
 
 
 def _laplace(scan: Scan) -> Tensor:
     rates = [_dc_laplace(scan)]
     for u in scan.values:
-        entropy = laplace_entropy(u.abs().mean((-4, -3))).flatten(-2)[..., 1:]
+        entropy = laplace_entropy(magnitude(u).mean((-4, -3))).flatten(-2)[..., 1:]
         rates.append(u.shape[-4] * u.shape[-3] * entropy.sum(-1))
     return torch.stack(rates).sum(0)
 

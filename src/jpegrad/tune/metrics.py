@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jpegrad.codec import jpeg
 from jpegrad.spec import check_value_range
+from jpegrad.surrogates import leaky_clamp
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
 
 Distortion = Callable[[Tensor], Tensor]
@@ -118,7 +119,7 @@ def _multiscale(original: Tensor) -> Callable[[Tensor], Tensor]:
 
     def similarity(image: Tensor) -> Tensor:
         whole, part = structure.similarities(image)
-        terms = torch.cat([part[:-1], whole[-1:]]).clamp(min=1e-6)
+        terms = leaky_clamp(torch.cat([part[:-1], whole[-1:]]), low=1e-6)
         exponents = torch.tensor(SCALES, dtype=terms.dtype, device=terms.device).unsqueeze(-1)
         return (terms**exponents).prod(0).mean()
 

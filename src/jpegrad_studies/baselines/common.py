@@ -99,6 +99,15 @@ def with_slope(x: Tensor, value: Tensor, slope: Tensor | float) -> Tensor:
     return value.detach() + slope * (x - x.detach())
 
 
+def clip(x: Tensor, low: float = -math.inf, high: float = math.inf, leak: float = 0.0) -> Tensor:
+    """x within the bounds, slope 1 up to and at them; outside the slope `leak`, in the value too.
+
+    Written out, because PyTorch's slope at the bounds of a clamp changed in 2.14: the published codes had 1 there.
+    """
+    bound = x.detach().clamp(low, high)
+    return torch.where((x < low) | (x > high), bound + leak * (x - bound) if leak else bound, x)
+
+
 def factor(quality: Tensor) -> Tensor:
     """5000 / q below 50, else 200 - 2q; a percentage."""
     return torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
@@ -114,7 +123,7 @@ def libjpeg_tables(quality: Tensor, base: Tensor) -> Tensor:
     scale = factor(quality)
     scale = with_slope(scale, scale.floor(), 1.0)[:, None, None, None]
     entry = (base * scale + 50) / 100
-    return with_slope(entry, entry.floor(), 1.0).clamp(1, 255)
+    return clip(with_slope(entry, entry.floor(), 1.0), 1, 255)
 
 
 def box_down(chroma: Tensor) -> Tensor:
@@ -134,7 +143,7 @@ def same(chroma: Tensor) -> Tensor:
 
 
 def hard_clip(image: Tensor) -> Tensor:
-    return image.clamp(0, 255)
+    return clip(image, 0, 255)
 
 
 def dct_matrix(like: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from jpegrad_studies.baselines.common import Baseline, Pipeline, Rounding, factor, same, with_slope
+from jpegrad_studies.baselines.common import Baseline, Pipeline, Rounding, clip, factor, same, with_slope
 from jpegrad_studies.baselines.rounding import sine, sine_ste
 
 SOURCE = "Korus & Memon, Content authentication for neural imaging pipelines, CVPR 2019"
@@ -13,7 +13,7 @@ SOURCE = "Korus & Memon, Content authentication for neural imaging pipelines, CV
 def floored_tables(quality: Tensor, base: Tensor) -> Tensor:
     """libjpeg's rule with 5000 / q not floored."""
     entry = (base * factor(quality)[:, None, None, None] + 50) / 100
-    return with_slope(entry, entry.floor(), 1.0).clamp(1, 255)
+    return clip(with_slope(entry, entry.floor(), 1.0), 1, 255)
 
 
 def pipeline(rounding: Rounding) -> Pipeline:

@@ -19,7 +19,7 @@ COLOR_INVERSE = torch.tensor(
 
 
 def rounded_tables(quality: Tensor, base: Tensor) -> Tensor:
-    return (base * factor(quality)[:, None, None, None] / 100).round().clamp(min=1)
+    return (base * factor(quality)[:, None, None, None] / 100).detach().round().clamp(min=1)
 
 
 def masks(quality: Tensor, base: Tensor) -> Tensor:

@@ -6,14 +6,14 @@ from functools import partial
 
 from torch import Tensor
 
-from jpegrad_studies.baselines.common import Baseline, Pipeline, factor, same, with_slope
+from jpegrad_studies.baselines.common import Baseline, Pipeline, clip, factor, same, with_slope
 from jpegrad_studies.baselines.rounding import noise
 
 
 def floored_tables(quality: Tensor, base: Tensor) -> Tensor:
     """floor((s T + 50) / 100) with 0 replaced by 1 and no cap at 255."""
     entry = (base * factor(quality)[:, None, None, None] + 50) / 100
-    return with_slope(entry, entry.floor(), 1.0).clamp(min=1)
+    return clip(with_slope(entry, entry.floor(), 1.0), low=1)
 
 
 BASELINES = (

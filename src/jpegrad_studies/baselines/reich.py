@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jpegrad_studies.baselines.common import Baseline, Pipeline, Rounding, factor, with_slope
+from jpegrad_studies.baselines.common import Baseline, Pipeline, Rounding, clip, factor, with_slope
 from jpegrad_studies.baselines.rounding import cubic, cubic_ste
 
 SOURCE = "Reich et al., Differentiable JPEG: The devil is in the details, WACV 2024"
@@ -21,7 +21,7 @@ Clip = Callable[[Tensor, float, float], Tensor]
 
 def soft_clip(x: Tensor, low: float, high: float) -> Tensor:
     """The identity inside, slope 10^-3 outside, in the value too."""
-    return torch.where(x > high, high + LEAK * (x - high), torch.where(x < low, low + LEAK * (x - low), x))
+    return clip(x, low, high, LEAK)
 
 
 def ste_clip(x: Tensor, low: float, high: float) -> Tensor:

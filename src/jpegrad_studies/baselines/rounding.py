@@ -12,7 +12,8 @@ from jpegrad_studies.baselines.common import with_slope
 
 def cubic(x: Tensor) -> Tensor:
     """round(x) + r^3 in the value itself (Shin & Song)."""
-    return x.round() + (x - x.round()) ** 3
+    nearest = x.detach().round()
+    return nearest + (x - nearest) ** 3
 
 
 def cubic_at_zero(x: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ def fourier(x: Tensor, terms: int = 9) -> Tensor:
 
 def soft_round(x: Tensor, alpha: float = 7.0) -> Tensor:
     """m + tanh(alpha (x - m)) / (2 tanh(alpha / 2)), m the middle between two integers."""
-    middle = x.floor() + 0.5
+    middle = x.detach().floor() + 0.5
     return middle + torch.tanh(alpha * (x - middle)) / (2 * math.tanh(alpha / 2))
 
 

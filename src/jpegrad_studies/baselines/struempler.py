@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from jpegrad_studies.baselines.common import Baseline, Pipeline, factor, same
+from jpegrad_studies.baselines.common import Baseline, Pipeline, clip, factor, same
 from jpegrad_studies.baselines.rounding import cubic_ste
 
 
 def rounded_tables(quality: Tensor, base: Tensor) -> Tensor:
     """Scaled tables, rounded (slope 3r^2) instead of floored, within 1 ... 255."""
-    return cubic_ste(base * factor(quality)[:, None, None, None] / 100).clamp(1, 255)
+    return clip(cubic_ste(base * factor(quality)[:, None, None, None] / 100), 1, 255)
 
 
 BASELINES = (
