@@ -104,6 +104,24 @@ def test_channels_last_comes_back_so(channels: int, dtype: torch.dtype, backend:
     assert expected.is_contiguous() and torch.equal(out, expected)
 
 
+def test_tuning_takes_a_range_per_channel(photo: Tensor) -> None:
+    image = photo[:, 64:128, 64:144]
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    a, b = (torch.tensor(x)[:, None, None] for x in (mean, std))
+    normal, value_range = (image / 255 - a) / b, jpegrad.inputs.normalized(mean, std)
+    options: dict[str, Any] = {"target": jpegrad.tune.Bytes(2500), "steps": 2}
+    found = jpegrad.tune.compress(normal, value_range=value_range, **options)
+    expected = jpegrad.tune.compress(image, **options)
+    assert found.loss == pytest.approx(expected.loss, rel=0.02)
+    reports = [
+        jpegrad.tune.report(jpegrad.decode(found.coefficients), normal, value_range=value_range),
+        jpegrad.tune.report(jpegrad.decode(found.coefficients, dtype=torch.uint8), image),
+    ]
+    assert reports[0]["psnr"] == pytest.approx(reports[1]["psnr"], rel=1e-4)
+    with pytest.raises(ValueError, match="3 channels, got 2"):
+        jpegrad.tune.compress(normal, value_range=((0, 1), (2, 3)), **options)
+
+
 # Counts of channels.
 
 

@@ -84,11 +84,12 @@ def report_range(image: Tensor, far: int, value_range: Range) -> None:
     warn_once(
         ("value_range", call_site()[0]),
         f"value_range: the image has numbers from {lowest:.4g} to {highest:.4g}, {far / image.numel():.0%} of them "
-        f"far outside the range {_show(value_range)}, to which they are clamped; {hint}",
+        f"far outside the range {shown(value_range)}, to which they are clamped; {hint}",
     )
 
 
-def _show(value_range: Range) -> str:
+def shown(value_range: Range) -> str:
+    """A range as messages name it."""
     low, high = value_range
     return f"({_brief(low)}, {_brief(high)})"
 

@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
 from jpegrad.files import write_atomically
-from jpegrad.spec import SUBSAMPLING, Subsampling, check_choice, check_value_range
+from jpegrad.spec import SUBSAMPLING, Range, Subsampling, check_choice, check_value_range
 from jpegrad.tune import metrics
 from jpegrad.tune.folder import Folder, count_left_out, none_left, usable
 from jpegrad.tune.metrics import Metric, Unusable
@@ -87,7 +87,7 @@ def learn_dataset_tables(
     *,
     metric: str | Metric | Callable[[Tensor, Tensor], Tensor] = "mse",
     settings: DatasetSettings | None = None,
-    value_range: tuple[float, float] = UNIT,
+    value_range: Range = UNIT,
     checkpoint: str | os.PathLike[str] | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -163,7 +163,7 @@ class _Learner:
         metric: Metric,
         settings: DatasetSettings,
         device: torch.device,
-        value_range: tuple[float, float] = UNIT,
+        value_range: Range = UNIT,
     ) -> None:
         self.images, self.metric, self.settings, self.device = images, metric, settings, device
         self.value_range = value_range

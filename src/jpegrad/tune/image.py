@@ -14,7 +14,7 @@ from jpegrad.codec import Coefficients
 from jpegrad.data import table_names
 from jpegrad.io import to_bytes
 from jpegrad.rate import RateModel
-from jpegrad.spec import SUBSAMPLING, Subsampling, SurrogateName, check_choice
+from jpegrad.spec import SUBSAMPLING, Range, Subsampling, SurrogateName, check_choice
 from jpegrad.surrogates import Surrogate
 from jpegrad.tune import metrics
 from jpegrad.tune.descent import Method, TablesAlone, Unreachable, excess, is_better, just_meeting
@@ -86,7 +86,7 @@ def compress(
     steps: int = STEPS,
     rate: str | RateModel | None = None,
     table_surrogate: SurrogateName | Surrogate | None = None,
-    value_range: tuple[float, float] = UNIT,
+    value_range: Range = UNIT,
     progress: Callable[[], None] | None = None,
 ) -> Tuned:
     """The smallest file, or the best of its size, that gradients find: quantization tables and levels for an image.
@@ -150,7 +150,7 @@ def learn_image_tables(
     steps: int = STEPS,
     rate: str | RateModel | None = None,
     table_surrogate: SurrogateName | Surrogate | None = None,
-    value_range: tuple[float, float] = UNIT,
+    value_range: Range = UNIT,
     progress: Callable[[], None] | None = None,
 ) -> Tensor:
     """Quantization tables for images at one target: for each of a batch its own, or one set for all of a list.
@@ -219,7 +219,7 @@ def _objective(
     subsampling: Subsampling,
     rate: str | RateModel | None,
     table_surrogate: SurrogateName | Surrogate | None,
-    value_range: tuple[float, float],
+    value_range: Range,
     image: Tensor,
     *,
     argument: str = "image",

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jpegrad.codec import jpeg
-from jpegrad.spec import check_value_range
+from jpegrad.inputs import shown
+from jpegrad.spec import Range, check_value_range
 from jpegrad.surrogates import leaky_clamp
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
 
@@ -201,7 +202,7 @@ def luma(image: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def report(image: Tensor, original: Tensor, *, value_range: tuple[float, float] = UNIT) -> dict[str, float]:
+def report(image: Tensor, original: Tensor, *, value_range: Range = UNIT) -> dict[str, float]:
     """All that is measured of a reconstruction, whatever it was made for.
 
     Args:
@@ -224,19 +225,20 @@ def report(image: Tensor, original: Tensor, *, value_range: tuple[float, float] 
         >>> sorted(report((image + 0.01).clamp(max=1), image))
         ['ms_ssim', 'psnr', 'psnr_y', 'ssim']
     """
-    low, high = check_value_range(value_range)
+    value_range = check_value_range(value_range)
     for name, x in (("original", original), ("image", image)):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
         if x.ndim not in (3, 4) or x.shape[:-3].numel() != 1 or x.shape[-3:] != original.shape[-3:]:
             raise ValueError(f"{name}: expected [C, H, W] as of the other, got {list(x.shape)}")
         check_one_image(name, x.reshape(x.shape[-3:]))
-        least, most = (float(extreme) for extreme in x.aminmax())
-        if x.is_floating_point() and (least < low - (high - low) / 2 or most > high + (high - low) / 2):
+        least, most = (float(extreme) for extreme in in_unit_range(x, value_range).aminmax())
+        if least < -0.5 or most > 1.5:
+            least, most = (float(extreme) for extreme in x.aminmax())
             raise ValueError(
-                f"{name}: expected samples in the value_range ({low:g}, {high:g}), got {least:g} to {most:g}"
+                f"{name}: expected samples in the value_range {shown(value_range)}, got {least:g} to {most:g}"
             )
-    image, original = (in_unit_range(x.reshape(1, *x.shape[-3:]), (low, high)) for x in (image, original))
+    image, original = (in_unit_range(x.reshape(1, *x.shape[-3:]), value_range) for x in (image, original))
     y, reference = luma(image), luma(original)
     found = {"psnr": psnr(image, original), "psnr_y": psnr(y, reference)}
     side = min(original.shape[-2:])

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from jpegrad import tables as quantization
 from jpegrad.codec import Coefficients, decode, encode
+from jpegrad.inputs import bounds
 from jpegrad.rate import RateModel, bits
-from jpegrad.spec import Subsampling, SurrogateName, check_value_range
+from jpegrad.spec import Range, Subsampling, SurrogateName, check_channels, check_value_range
 from jpegrad.surrogates import Surrogate
 from jpegrad.tune.metrics import Metric
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
@@ -73,20 +74,22 @@ class ImageObjective:
         *,
         rate: str | RateModel = "marginal",
         table_surrogate: SurrogateName | Surrogate | None = None,
-        value_range: tuple[float, float] = UNIT,
+        value_range: Range = UNIT,
         argument: str = "image",
     ) -> None:
-        low, high = check_value_range(value_range)
+        value_range = check_value_range(value_range)
         check_one_image(argument, image)
         # No graph may hold a tensor made in inference mode, hence the clone.
         self.image = image.detach().clone()
         if self.image.is_floating_point():
-            self.image = self.image.float().nan_to_num(nan=low)
-        self.distortion = metric.against(in_unit_range(self.image, (low, high)).clamp(0.0, 1.0)[None])
+            check_channels(value_range, self.image.shape[-3])
+            low, _ = bounds(value_range, self.image, torch.float32)
+            self.image = torch.where(self.image.isnan(), low, self.image.float())
+        self.distortion = metric.against(in_unit_range(self.image, value_range).clamp(0.0, 1.0)[None])
         self.subsampling = subsampling
         self.rate = rate
         self.table_surrogate = table_surrogate
-        self.value_range = low, high
+        self.value_range = value_range
 
     @property
     def pixels(self) -> int:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from jpegrad.spec import check_image
+from jpegrad.inputs import bounds
+from jpegrad.spec import Range, check_channels, check_image
 
 UNIT = (0.0, 1.0)
 
@@ -23,8 +24,10 @@ def check_one_image(argument: str, image: Tensor) -> None:
         raise type(error)(str(error).replace("image", argument, 1)) from None
 
 
-def in_unit_range(image: Tensor, value_range: tuple[float, float]) -> Tensor:
+def in_unit_range(image: Tensor, value_range: Range) -> Tensor:
     """Float32 in [0, 1]: uint8 from 0…255, floating point from ``value_range``, not clipped."""
-    low, high = (0.0, 255.0) if image.dtype is torch.uint8 else value_range
+    value_range = (0.0, 255.0) if image.dtype is torch.uint8 else value_range
+    check_channels(value_range, image.shape[-3])
+    low, high = bounds(value_range, image, torch.float32)
     image = image.float()
-    return image if (low, high) == UNIT else (image - low) / (high - low)
+    return image if value_range == UNIT else (image - low) / (high - low)
