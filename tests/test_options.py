@@ -35,8 +35,8 @@ def test_the_options_are_the_arguments_of_jpeg() -> None:
         ("subsample", "did you mean 'subsampling'?"),
         ("jpeg_quality", "did you mean 'quality'?"),
         ("table_surogate", "did you mean 'table_surrogate'?"),
-        ("tables", "expected some of subsampling, forward,"),
-        ("xyz", "expected some of subsampling, forward,"),
+        ("tables", "expected some of forward, surrogate,"),
+        ("xyz", "expected some of forward, surrogate,"),
     ],
 )
 def test_an_unknown_option_names_the_caller_and_the_nearest_name(wrong: str, words: str) -> None:

@@ -12,6 +12,7 @@ from jpegrad.inputs import bare, dressed
 from jpegrad.randomness import Source, source
 from jpegrad.spec import (
     SUBSAMPLING,
+    CommonOptions,
     Options,
     Subsampling,
     check_broadcast,
@@ -156,7 +157,7 @@ class RandomJPEG(nn.Module):
         subsampling: Subsampling | Sequence[Subsampling] = "4:2:0",
         p: float = 1.0,
         generator: torch.Generator | None = None,
-        **options: "Unpack[Options]",
+        **options: "Unpack[CommonOptions]",
     ) -> None:
         super().__init__()
         self.quality = _bounds(quality)

@@ -367,10 +367,9 @@ def resolve(
     )
 
 
-class Options(TypedDict, total=False):
-    """What ``nn.JPEG``, ``nn.RandomJPEG`` and ``backends.explain`` hand on to :func:`jpegrad.jpeg`."""
+class CommonOptions(TypedDict, total=False):
+    """:class:`Options` without the subsampling, of which ``nn.RandomJPEG`` has one of its own."""
 
-    subsampling: Subsampling | None
     forward: Forward | None
     surrogate: SurrogateName | Surrogate
     sigma: float | None
@@ -381,6 +380,12 @@ class Options(TypedDict, total=False):
     rounding: Rounding
     channels: Channels | None
     backend: Backend
+
+
+class Options(CommonOptions, total=False):
+    """What ``nn.JPEG`` and ``backends.explain`` hand on to :func:`jpegrad.jpeg`."""
+
+    subsampling: Subsampling | None
 
 
 def check_names(caller: str, options: Mapping[str, object]) -> None:
