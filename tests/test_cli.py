@@ -230,7 +230,7 @@ OPTIONS = {
         "--bpp",
         "--like-quality",
         "--target-loss",
-        "--rdo",
+        "--choose-levels",
         "--json",
     ],
     "tune-dataset": ["--output", "--metric", "--steps", "--batch", "--crop", "--seed", "--device"],

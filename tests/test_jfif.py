@@ -30,12 +30,12 @@ from corpus import (
     with_16_bit_tables,
     without,
 )
+from jpegrad.entropy.huffman import AC_LUMA, HuffmanTable
 from jpegrad.io import read, to_bytes
 from jpegrad.jfif import JPEGError, segments
 from jpegrad.jfif.decode import BLOCKS_PER_BYTE
 from jpegrad.jfif.lookup import lookup
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.rate.codes import AC_LUMA, HuffmanTable
 from jpegrad.spec import RGB, SUBSAMPLING
 
 

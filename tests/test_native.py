@@ -102,8 +102,15 @@ def test_values_that_are_no_numbers() -> None:
     for value_range in ((0.0, 1.0), (-1.0, 1.0)):
         chosen = spec("4:2:0", value_range=value_range)
         found, expected = (gradients(backend, image, tables(50), chosen) for backend in (native, reference))
-        assert torch.equal(found[0], expected[0])
-        close(found[1], expected[1])
+        same_numbers(found[0], expected[0])
+        undefined = image.isnan().any(1, keepdim=True).expand_as(image)
+        for gradient in (found[1], expected[1]):
+            assert torch.equal(gradient.isnan(), undefined)
+        close(found[1].nan_to_num(0), expected[1].nan_to_num(0))
+
+
+def same_numbers(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def strided() -> Iterator[tuple[str, Tensor]]:
@@ -233,7 +240,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 RECORDS = {
     **surrogates.ALL,
-    "narrow": surrogates.gaussian(0.25),
+    "narrow": surrogates.gaussian(0.3),
     "medium": surrogates.gaussian(5.0),
     "wide": surrogates.gaussian(20.0),
     "soft": surrogates.soft_round(2.0),
@@ -288,7 +295,7 @@ def test_chroma_clamped_up_to_the_border(width: int) -> None:
     close(found[1], expected[1])
 
 
-@pytest.mark.parametrize("sigma", [0.25, 1.0, 2.0])
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
 @pytest.mark.parametrize("horizontal", [True, False])
 def test_few_columns_up_to_the_border_have_a_slope(sigma: float, horizontal: bool) -> None:
     """Without a gradient to tables, columns of coefficients far from every threshold are left out."""

@@ -166,9 +166,10 @@ def test_forward_mode_is_the_transpose_of_backward() -> None:
 
 def test_second_derivatives_of_the_soft_forward() -> None:
     image = torch.rand(1, 4, 5, dtype=torch.float64) * 0.5 + 0.25
-    quality = torch.tensor(41.3, dtype=torch.float64, requires_grad=True)
+    tables = (jpegrad.tables.annex_k(41, dtype=torch.float64) + 0.3).requires_grad_()
+    inputs = (image.requires_grad_(), tables)
     assert torch.autograd.gradgradcheck(
-        lambda x, q: jpegrad.jpeg(x, q, forward="soft"), (image.requires_grad_(), quality), fast_mode=True
+        lambda x, t: jpegrad.jpeg(x, tables=t, forward="soft"), inputs, fast_mode=True
     )
 
 

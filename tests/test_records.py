@@ -197,7 +197,7 @@ def test_layers_with_records_go_to_spawned_workers() -> None:
 
 def test_what_tables_see_is_a_field_of_its_own() -> None:
     assert surrogates.reich2024.table == surrogates.reich2024_ste.table == surrogates.cubic
-    floors = replace(surrogates.sin, floor_slope=surrogates.reich2024_ste.floor_slope)
+    floors = replace(surrogates.sin, floor=surrogates.reich2024_ste.floor)
     assert jpegrad.spec.resolve(surrogate=floors).table_surrogate == surrogates.distortion
     own = replace(surrogates.sin, table=surrogates.dead_zone)
     assert jpegrad.spec.resolve(surrogate=own).table_surrogate == surrogates.dead_zone

@@ -30,7 +30,15 @@ TESTS = {
 MUTANTS = {
     "soft: mean of the downsampling's rounding": ("soft.h", "bias[i] = -bias[i]", "bias[i] = 0"),
     "soft: an infinite number leaks": ("soft.h", "acts & (I32)(x - x == 0)", "acts"),
-    "soft: NaN has a gradient": ("soft.h", "number - number == 0 ? 0 : UNDEFINED", "0"),
+    "soft: an infinite number has a gradient": ("soft.h", "number - number == 0 ? 0 : UNDEFINED", "0"),
+    "soft: NaN has a gradient": ("soft.h", "flags[x + i] = UNDEFINED;", ";"),
+    "soft: NaN becomes a number": (
+        "soft.h",
+        "if (watch.undefined) restore_undefined",
+        "if (false) restore_undefined",
+    ),
+    "NaN becomes a number": ("color.h", "undefined |= any((I32)(x != x));", ""),
+    "NaN has a gradient": ("color.h", "if (x[c][i] != x[c][i]) flags[i] = UNDEFINED;", ""),
     "soft: right border of the upsampling": ("soft.h", "s[n] = s[n - 1];", "s[n] = 0;"),
     "soft: flags of chroma samples are not cleared": (
         "soft.h",
@@ -44,8 +52,8 @@ MUTANTS = {
     "soft: last harmonic": ("soft_functions.h", "n <= 9", "n <= 8"),
     "chroma rounds with 32768": (
         "exact.h",
-        "levels(codec), values(codec), color(codec)",
-        "levels(codec), values(codec), color(rounded(codec))",
+        "values(codec), color(codec)",
+        "values(codec), color(rounded(codec))",
     ),
     "downsampling bias does not alternate": (
         "chroma.h",
@@ -93,13 +101,21 @@ MUTANTS = {
         "y + 1 == layout.height ? 1.0f : 1.0f",
     ),
     "adjoint: halo of the triangle": ("backward.h", "y = first - (halo && s > 0 ? 1 : 0)", "y = first"),
-    "adjoint: clamp of chroma samples": ("backward.h", "mask_row(flags, k.width, codec.clip_slope, out);", ""),
+    "adjoint: clamp of chroma samples": (
+        "backward.h",
+        "mask_row(flags, k.width, codec.clip_slope, out);",
+        "",
+    ),
     "adjoint: the last samples' clamp": (
         "backward_rows.h",
         "for (; i < n; i++) g[i] *= flags[i]",
         "for (; i < i; i++) g[i] *= flags[i]",
     ),
-    "adjoint: left border of the triangle": ("backward_rows.h", "before = splatf(even[0]);", "before = F32{};"),
+    "adjoint: left border of the triangle": (
+        "backward_rows.h",
+        "before = splatf(even[0]);",
+        "before = F32{};",
+    ),
     "adjoint: right border of the triangle": (
         "backward_rows.h",
         "(at(2 * n - 3) + at(2 * n - 1)) * 0.25f",

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 
 from jpegrad.coefficients import NO_DENSITY, Density
+from jpegrad.entropy.huffman import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
 from jpegrad.jfif import progressive, segments
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, block_offsets, check_size, new_frame
 from jpegrad.jfif.lookup import NO_CODES, Lookup, lookup
 from jpegrad.jfif.scan import Part, bits, decode_sequential
 from jpegrad.jfif.segments import ScanHeader, Segment
-from jpegrad.rate.codes import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
 
 BLOCKS_PER_BYTE = 128
 """Limit on work: all scans together may visit this many blocks per byte of the file. Real files stay far below, since
