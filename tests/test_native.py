@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
 import jpegrad
@@ -354,6 +355,7 @@ def test_checkpoint() -> None:
 
 # The compiler instantiates the function that it traces.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.whole_graph
 def test_compiles_without_graph_breaks() -> None:
     def loss(image: Tensor, quality: Tensor) -> Tensor:
         return jpegrad.jpeg(image, quality, backend="native").square().sum()

@@ -22,7 +22,7 @@ EXTRA = ("matplotlib", "rich", "typer")
 
 def run(*command: str, without: tuple[str, ...] = (), folder: Path) -> subprocess.CompletedProcess[str]:
     (folder / "sitecustomize.py").write_text(WITHOUT_EXTRA.format(names=without))
-    path = os.pathsep.join([str(folder), str(ROOT / "src")])
+    path = os.pathsep.join([str(folder), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, *command],
         env={**os.environ, "PYTHONPATH": path},

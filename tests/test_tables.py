@@ -84,7 +84,7 @@ def test_no_quality_is_dead_for_any_entry_that_moves_nearby() -> None:
     assert (quality.grad < 0).all()
 
 
-@pytest.mark.parametrize("name", [name for name in surrogates.ALL if not name.startswith("reich2024")])
+@pytest.mark.parametrize("name", sorted(set(surrogates.ALL) - {"reich2024", "reich2024_ste"}))
 def test_the_soft_forward_has_the_tables_of_the_file(name: str) -> None:
     base = torch.tensor(tables.ANNEX_K, dtype=torch.float64)
     quality = torch.tensor([1.0, 12.3, 30.0, 50.0, 61.7, 100.0], dtype=torch.float64, requires_grad=True)
