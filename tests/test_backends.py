@@ -27,6 +27,9 @@ class Toy:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
+    def missing(self) -> str:
+        return ""
+
     def unsupported(self, operation: str, image: Tensor, spec: jpegrad.spec.Spec) -> list[str]:
         return [] if operation == "jpeg" and image.shape[-3] == 1 else ["it is a toy"]
 
