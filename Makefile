@@ -5,7 +5,7 @@ PACKAGE := $(BIN)/.installed
 EVERYTHING := $(BIN)/.installed-all
 CODEC_TESTS := $(addprefix tests/test_,$(addsuffix .py, \
 	exact gradients kinks native native_soft pytorch rate_models surrogates tables triton_gradients))
-BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/jpegrad/backends/native/*)
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/jpegrad/backends/native/cpp/*)
 
 .PHONY: demo test test-newest test-oldest test-slow test-gpu fuzz bench paper lint format docs wheel clean
 
@@ -52,7 +52,7 @@ wheel: $(PACKAGE)
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest build dist site src/*.egg-info src/jpegrad/backends/_native.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest .venv-oldest build dist site src/*.egg-info src/jpegrad/backends/native/_kernel.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv

@@ -7,7 +7,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-NATIVE = Path("src", "jpegrad", "backends", "native")
+NATIVE = Path("src", "jpegrad", "backends", "native", "cpp")
 FLAGS = (
     ["/O2", "/std:c++17"]
     if sys.platform == "win32"
@@ -50,7 +50,7 @@ def native_extensions() -> list[Extension]:
         return []
     return [
         Extension(
-            "jpegrad.backends._native",
+            "jpegrad.backends.native._kernel",
             sources=sources,
             depends=headers,
             language="c++",

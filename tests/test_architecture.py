@@ -35,10 +35,9 @@ ARROWS: dict[str, set[str]] = {
     "backends.reference": {*GROUND, "stages"},
     "arguments": set(),
     "inputs": {"arguments", "notice", "spec", "surrogates"},
-    "backends.limits": GROUND,
-    "backends.halves": GROUND,
-    "backends.native": {*GROUND, "backends.halves", "backends.limits"},
-    "backends.triton": {*GROUND, "backends.halves", "backends.limits"},
+    "backends.fused": GROUND,
+    "backends.native": {*GROUND, "backends.fused"},
+    "backends.triton": {*GROUND, "backends.fused"},
     "backends": {*GROUND, "backends.reference", "backends.native", "backends.triton"},
     "codec": {*GROUND, "coefficients", "backends"},
     "entropy": {*GROUND, "backends"},
@@ -99,11 +98,10 @@ PUBLIC_RATE = {"ALL", "Breakdown", "RateModel", "Scan", "bits", "breakdown", "ma
 
 
 def room(module: str) -> str:
-    """The room of a module by its dotted name below jpegrad: `rate.size` is in `rate`; a backend's files share
-    its name as a prefix, so `backends.native_abi` is in `backends.native`."""
+    """The room of a module by its dotted name below jpegrad: `rate.size` is in `rate`; each backend is a room."""
     parts = module.split(".")
     if parts[0] == "backends" and len(parts) > 1:
-        return f"backends.{parts[1].strip('_').partition('_')[0]}"
+        return f"backends.{parts[1]}"
     return parts[0]
 
 

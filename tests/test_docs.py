@@ -26,7 +26,7 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # The kernel library is no Python module, and Triton is an extra.
-NOT_IMPORTED = {"jpegrad.backends._native", "jpegrad.backends.triton"}
+NOT_IMPORTED = {"jpegrad.backends.native._kernel", "jpegrad.backends.triton"}
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(jpegrad.__path__, "jpegrad.")

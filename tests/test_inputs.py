@@ -11,14 +11,12 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import inputs, notice
-from jpegrad.backends import native_abi
+from jpegrad.backends.native import abi
 from oracles import libjpeg
 
 BACKENDS = [
     "reference",
-    pytest.param(
-        "native", marks=pytest.mark.skipif(isinstance(native_abi.load(), str), reason="no native kernel")
-    ),
+    pytest.param("native", marks=pytest.mark.skipif(isinstance(abi.load(), str), reason="no native kernel")),
 ]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

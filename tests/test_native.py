@@ -13,11 +13,13 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import surrogates
-from jpegrad.backends import native, native_abi, reference
+from jpegrad.backends import native, reference
+from jpegrad.backends.fused.settings import settings_of
+from jpegrad.backends.native import abi, kernels
 from jpegrad.spec import SUBSAMPLING, Color, Spec
 from jpegrad.surrogates import Surrogate
 
-MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
+MISSING = abi.load() if isinstance(abi.load(), str) else ""
 pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
 
 MODES = (*SUBSAMPLING, "gray")
@@ -286,8 +288,8 @@ def test_chroma_clamped_up_to_the_border(width: int) -> None:
     generator = torch.Generator().manual_seed(width)
     red = (torch.rand(4, 24, width, generator=generator) < 0.5).float()
     image, chosen = torch.stack([red, torch.zeros_like(red), 1 - red], 1), spec("4:4:4")
-    settings = native._settings(chosen, 3)
-    _, _, _, clamped = torch.ops.jpegrad.native_jpeg_saving(image, tables(10), settings, True)
+    settings = settings_of(chosen, 3, kernels)
+    _, (_, clamped, _) = torch.ops.jpegrad.native_jpeg(image, tables(10)[None], settings, True, False)
     assert clamped.any(1).any(0).any(0).all()
     found, expected = (gradients(b, image, tables(10), chosen) for b in (native, reference))
     assert torch.equal(found[0], expected[0])
@@ -366,7 +368,7 @@ def test_compiles_without_graph_breaks() -> None:
 
 
 def test_the_reason_if_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_abi, "load", lambda: "the native kernel is not built")
+    monkeypatch.setattr(abi, "load", lambda: "the native kernel is not built")
     with pytest.raises(ValueError, match="not built"):
         jpegrad.jpeg(picture(1, 3, 8, 8), 50, backend="native")
     assert jpegrad.jpeg(picture(1, 3, 8, 8), 50).shape == (1, 3, 8, 8)

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 import jpegrad
-from jpegrad.backends import native, native_abi
+from jpegrad.backends import native
+from jpegrad.backends.native import abi
+from jpegrad.backends.native import levels as native_levels
 from jpegrad.entropy import huffman, scan
 from jpegrad.spec import SUBSAMPLING, Spec
 from tests.fuzz.native import fuzz
 
-MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
+MISSING = abi.load() if isinstance(abi.load(), str) else ""
 pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
 
 
@@ -132,7 +134,7 @@ def test_scans_have_the_length_that_rate_counts(mode: str, monkeypatch: pytest.M
         for scale in (1, 20):  # the larger ones are clamped, and need codes of all lengths
             scaled = [x * scale for x in levels]
             scaled[0][:, :, ::2, 4:] = 0
-            counts = torch.ops.jpegrad.native_scan_counts(scaled, height, width, sampling)
+            counts = native_levels.scan_counts(scaled, height, width, sampling)
             assert torch.equal(counts, scan.scan_counts(scaled, height, width, subsampling))
             books = {
                 "default": [huffman.DEFAULT[: counts.shape[1]]] * 3,
@@ -140,5 +142,5 @@ def test_scans_have_the_length_that_rate_counts(mode: str, monkeypatch: pytest.M
             }
             for kind, each in books.items():
                 book = torch.stack([huffman.code_book(found) for found in each])
-                found = torch.ops.jpegrad.native_scan_bytes(scaled, book, height, width, sampling)
+                found = native_levels.scan_bytes(scaled, book, height, width, sampling)
                 assert torch.equal(found, scan.scan_bytes(scaled, height, width, subsampling, kind)[..., 0])

@@ -11,18 +11,19 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import surrogates
-from jpegrad.backends import native, native_abi, reference
+from jpegrad.backends import native, reference
+from jpegrad.backends.native import abi, kernels
 from jpegrad.spec import Spec
 from test_native import COLORS, MODES, channels, picture, sizes, spec, strided, tables
 
-MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
+MISSING = abi.load() if isinstance(abi.load(), str) else ""
 pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
 
 # float32 knows a coefficient to about 6e-5 grey levels. A Gaussian of σ = 0.5 grey levels is up to 20 times as steep as
 # the identity, and its slope, four deviations from a threshold, changes by 4 · 6e-5 / 0.5 of itself.
 VALUES, GRADIENTS = 2e-3, 5e-4
 RECORDS = {
-    **{record.name: record for record in native.RECORDS},
+    **{record.name: record for record in kernels.RECORDS},
     "narrow": surrogates.gaussian(0.5),
     "wide": surrogates.gaussian(20.0),
     "widest": surrogates.gaussian(400.0),

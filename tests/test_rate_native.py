@@ -11,12 +11,14 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import backends
-from jpegrad.backends import native_abi, triton_levels
+from jpegrad.backends.native import abi
+from jpegrad.backends.native import levels as native_levels
+from jpegrad.backends.triton import levels as triton_levels
 from jpegrad.entropy import scan
 from jpegrad.rate import breakdown, marginal
 from jpegrad.spec import SUBSAMPLING, blocks, ratios
 
-MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
+MISSING = abi.load() if isinstance(abi.load(), str) else ""
 pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
 
 MODES = (*SUBSAMPLING, "gray")
@@ -163,13 +165,13 @@ def test_each_device_has_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def name(device: str) -> str | None:
         found = backends.kernel("scan_bytes", On(device))  # type: ignore[arg-type]
-        return None if found is None else str(found)
+        return None if found is None else found.__module__
 
-    monkeypatch.setattr(backends, "find_spec", lambda name: object())
+    monkeypatch.setattr(triton_levels, "installed", lambda: True)
     expected = {
-        "auto": ("jpegrad.native_scan_bytes", "jpegrad.triton_scan_bytes"),
-        "native": ("jpegrad.native_scan_bytes", None),
-        "triton": (None, "jpegrad.triton_scan_bytes"),
+        "auto": (native_levels.__name__, triton_levels.__name__),
+        "native": (native_levels.__name__, None),
+        "triton": (None, triton_levels.__name__),
         "reference": (None, None),
     }
     for chosen, (on_cpu, on_cuda) in expected.items():
@@ -178,7 +180,7 @@ def test_each_device_has_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         assert name("meta") is None
     monkeypatch.setenv("JPEGRAD_BACKEND", "auto")
     assert backends.kernel("trellis", On("cuda")) is None  # type: ignore[arg-type]
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    monkeypatch.setattr(triton_levels, "installed", lambda: False)
     assert name("cuda") is None
 
 
@@ -186,7 +188,7 @@ def test_each_device_has_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bits_counted_by_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.cuda.is_available():
         monkeypatch.setenv("TRITON_INTERPRET", "1")
-        monkeypatch.setattr(backends, "kernel", lambda name, tensor: triton_levels.KERNELS.get(name))
+        monkeypatch.setattr(backends, "kernel", lambda name, tensor: triton_levels.LEVELS.get(name))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     coefficients = jpegrad.encode(torch.rand(2, 3, 17, 30), quality=75)
     for kind in scan.HUFFMAN:

@@ -14,14 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 import jpegrad
-from jpegrad.backends import native_abi
+from jpegrad.backends.native import abi
 from jpegrad.entropy.huffman import code_book
 from jpegrad.entropy.scan import HUFFMAN, optimal_tables, scan_counts
 from jpegrad.rate import breakdown
 from jpegrad.spec import JFIF, RGB, SUBSAMPLING, blocks, ratios
 from jpegrad.tune import rgb_weights, trellis
 
-MISSING = native_abi.load() if isinstance(native_abi.load(), str) else ""
+MISSING = abi.load() if isinstance(abi.load(), str) else ""
 needs_native = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
 BACKENDS = [pytest.param("native", marks=needs_native), "reference"]
 MODES = (*SUBSAMPLING, "gray")
@@ -248,7 +248,7 @@ def test_the_kernel_chooses_what_pytorch_chooses(mode: str, monkeypatch: pytest.
 
 @needs_native
 def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_abi, "PIXELS_PER_THREAD", 1)
+    monkeypatch.setattr(abi, "PIXELS_PER_THREAD", 1)
     values, tables = some_values((200, 170), "4:2:0", 2), some_tables()
     found = []
     try:
@@ -259,15 +259,6 @@ def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
         torch.set_num_threads(1)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
-
-
-@needs_native
-def test_the_operator_keeps_its_promises_to_torch() -> None:
-    values, tables = some_values((17, 24), "4:2:0", 2), some_tables().double()
-    prices = torch.rand(2, 2, 12, 64, dtype=torch.float64), torch.rand(2, 2, 12, dtype=torch.float64)
-    for weights in ([], [torch.rand(8, 8)] * 3):
-        arguments = (values, tables, weights, *prices, 17, 24, (2, 2))
-        torch.library.opcheck(torch.ops.jpegrad.native_trellis.default, arguments)
 
 
 @pytest.mark.parametrize("mode", MODES)

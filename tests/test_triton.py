@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from jpegrad.backends import reference, triton, triton_ops
+from jpegrad.backends import reference, triton
+from jpegrad.backends.triton import kernels
 from jpegrad.spec import Color
 from triton_cases import (
     DEVICE,
@@ -84,7 +85,7 @@ def test_the_quantizer_divides_exactly() -> None:
     from triton_probe import level_kernel
 
     entries = torch.arange(1, 256, dtype=torch.float64, device=DEVICE)
-    steps, reciprocals = triton_ops._entries(entries)
+    steps, reciprocals = kernels.entries(entries)
     found = torch.empty(255, 65536, dtype=torch.int32, device=DEVICE)
     level_kernel[(255, 8)](steps, reciprocals, found, COUNT=8192, enable_fp_fusion=False)
     c = torch.arange(-32768, 32768, device=DEVICE)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import surrogates
-from jpegrad.backends import reference, triton, triton_launch
+from jpegrad.backends import reference, triton
+from jpegrad.backends.triton import launch
 from jpegrad.spec import Color, resolve
 from triton_cases import (
     DEVICE,
@@ -45,8 +46,8 @@ def test_colour_conversions(name: str) -> None:
 
 
 def test_several_programs_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_launch, "MOST_MCUS", 4)
-    monkeypatch.setattr(triton_launch, "MOST_INTERPRETED", 4)
+    monkeypatch.setattr(launch, "MOST_MCUS", 4)
+    monkeypatch.setattr(launch, "MOST_INTERPRETED", 4)
     compare_gradients(picture(1, 3, 30, 41), tables(80), spec("4:2:0"))
 
 

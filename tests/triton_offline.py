@@ -18,11 +18,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from jpegrad import surrogates
-from jpegrad.backends import triton as backend
-from jpegrad.backends import triton_backward as backward
-from jpegrad.backends import triton_forward as forward
-from jpegrad.backends import triton_launch as launch
-from jpegrad.backends import triton_scan as scan
+from jpegrad.backends.fused.settings import Settings, parse, settings_of
+from jpegrad.backends.triton import backward, forward, kernels, launch, scan
 from jpegrad.spec import Spec
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -33,6 +30,18 @@ POINTERS = {
     **{f"coefficients_{c}": "i16" for c in ("y", "cb", "cr")},
     **{f"{name}_{c}": "fp32" for name in ("levels", "ratios", "gradient", "out") for c in ("y", "cb", "cr")},
 }  # fmt: skip
+
+
+def settings(spec: Spec, channels: int) -> Settings:
+    return parse(settings_of(spec, channels, kernels))
+
+
+def to_planes_of(s: Settings) -> tuple[int, ...]:
+    return launch.fixed_rows(s.forward_matrix, s.forward_bias)
+
+
+def to_image_of(s: Settings) -> tuple[int, ...]:
+    return launch.fixed_rows(s.inverse_matrix, s.inverse_bias)
 
 
 def without(*names: str) -> dict[str, None]:
@@ -73,15 +82,28 @@ def compiled(function: Any, constants: dict[str, Any], pointers: dict[str, str] 
 
 def measured(subsampling: str = "4:2:0", record: str = "gaussian") -> dict[str, dict[str, int]]:
     """The kernels of a call in colour: on whole MCUs, and ``odd``, with everything that other sizes and slopes need."""
-    s = launch.parse(backend._settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3))
+    s = settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3)
     g = launch.Grid(1, 3, 512, 512, s.h, s.v)
     shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "stride_x": 1}
-    to_planes = {**shape, "COLOR": s.forward, "RANGE": "unit", "LOW": 0.0, "SCALE": 255.0}
+    to_planes = {
+        **shape,
+        "COLOR": to_planes_of(s),
+        "RANGE": "unit",
+        "LOW": 0.0,
+        "SCALE": 255.0,
+    }
     pixels = {"ROWS": g.tile()[1], "COLUMNS": g.tile()[2]}
-    to_image = {**shape, **pixels, "INVERSE": s.inverse, "RANGE": "unit", "LOW": 0.0, "SPAN": 1.0}
+    to_image = {
+        **shape,
+        **pixels,
+        "INVERSE": to_image_of(s),
+        "RANGE": "unit",
+        "LOW": 0.0,
+        "SPAN": 1.0,
+    }
     samples = {"ROWS": g.tile(s.h, s.v)[1], "COLUMNS": g.tile(s.h, s.v)[2]}
     slopes = {
-        "RECORD": s.slope, "P": s.slope_parameters, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameters,
+        "RECORD": s.slope, "P": s.slope_parameter, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameter,
     }  # fmt: skip
     real = {**shape, **slopes, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.0}
     odd = {**real, "ALIGNED": False, "CLIP_SLOPE": 0.1}
@@ -112,16 +134,17 @@ def measured(subsampling: str = "4:2:0", record: str = "gaussian") -> dict[str, 
 def gray(record: str, value_range: tuple[float, float], image: str) -> dict[str, dict[str, int]]:
     """The kernels of a call in gray, for an image type and its range."""
     chosen = surrogates.get(record)
-    s = launch.parse(backend._settings(Spec("4:4:4", surrogate=chosen, table_surrogate=chosen), 1))
+    s = settings(Spec("4:4:4", surrogate=chosen, table_surrogate=chosen), 1)
     name = launch.value_range(torch.uint8 if image == "u8" else torch.float32, *value_range)
     low, span = value_range[0], value_range[1] - value_range[0]
     shape = {
         "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "ROWS": 2, "COLUMNS": 512,
-        "COLOR": s.forward, "INVERSE": s.inverse, "RANGE": name, "LOW": low, "SCALE": 255 / span, "SPAN": span,
+        "COLOR": to_planes_of(s), "INVERSE": to_image_of(s),
+        "RANGE": name, "LOW": low, "SCALE": 255 / span, "SPAN": span,
     }  # fmt: skip
     real = {
         **shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.1, "TABLES": True,
-        "RECORD": s.slope, "P": s.slope_parameters, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameters,
+        "RECORD": s.slope, "P": s.slope_parameter, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameter,
     }  # fmt: skip
     as_image = {**POINTERS, "image": image, "out": image}
     seen = {"seen": None} if image == "u8" else {}

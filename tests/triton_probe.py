@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from jpegrad.backends.triton_blocks import level_of
+from jpegrad.backends.triton.blocks import level_of
 
 
 @triton.jit

@@ -4,7 +4,6 @@ The one rule: the forward value is what a real encoder and decoder (libjpeg-turb
 slope.
 """
 
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -258,10 +257,10 @@ def _shown(image: Tensor, spec: Spec) -> tuple[Tensor, Spec]:
     return inputs.to_grey(image, spec.value_range, spec.rounding, spec.forward), inner
 
 
-def _backend(name: str, operation: str, image: Tensor, spec: Spec) -> ModuleType:
+def _backend(name: str, operation: str, image: Tensor, spec: Spec) -> backends.Backend:
     """The backend of a call on an image; where no kernel counts the numbers outside the range, look at them here."""
     found = backends.select(name, operation, image, spec)
-    if found is not backends.native:
+    if not found.watches_range:
         inputs.watch_range(image, spec.value_range)
     return found
 

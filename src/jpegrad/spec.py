@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, cast, get_args
 
@@ -49,6 +49,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Matrix = Tensor | Sequence[Sequence[float]]
 Vector = Tensor | Sequence[float]
 Number = TypeVar("Number", int, float)
+Call = TypeVar("Call", bound=Callable[..., Any])
 Range = tuple[Any, Any]
 """(low, high) of an image: two numbers, or two tuples of one number per channel."""
 
@@ -159,6 +160,13 @@ def blocks(size: tuple[int, int], ratio: tuple[int, int]) -> tuple[int, int]:
 def table_index(component: int, count: int) -> int:
     """Which of ``count`` tables a component uses: two tables are luma and chroma."""
     return min(component, count - 1)
+
+
+def constant_result(function: Call) -> Call:
+    """For torch.compile: a function of constants, to be called and not to be looked into."""
+    # What torch.compiler.assume_constant_result does, but that imports the compiler to do it.
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def constant(value: Number) -> Number:

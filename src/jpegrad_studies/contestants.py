@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 import jpegrad
-from jpegrad.backends import native_abi, native_ops
-from jpegrad.backends.native import _settings
+from jpegrad.backends.fused.settings import parse, settings_of
+from jpegrad.backends.native import abi, kernels
 from jpegrad.spec import Spec
 from jpegrad_studies.baselines import ALL
 from jpegrad_studies.common import installed
@@ -97,13 +97,13 @@ def from_tensor(codec: Callable[[np.ndarray], np.ndarray], images: Tensor) -> Te
 
 def into_warm_output(images: Tensor) -> Callable[[], Tensor]:
     """The kernel alone, writing a tensor that is there already."""
-    settings, tables = _settings(Spec(), 3), jpegrad.tables.annex_k(QUALITY, dtype=torch.float64)
-    codec = native_ops.codec(3, *images.shape[-2:], 2, settings)
+    settings, tables = settings_of(Spec(), 3, kernels), jpegrad.tables.annex_k(QUALITY, dtype=torch.float64)
+    codec = kernels.codec(3, *images.shape[-2:], 2, parse(settings))
     out = torch.empty_like(images)
-    described = {"input": native_abi.describe(images), "output": native_abi.describe(out)}
+    described = {"input": abi.describe(images), "output": abi.describe(out)}
 
     def call() -> Tensor:
-        native_abi.invoke("jpeg", codec, len(images), tables=tables.data_ptr(), table_stride=0, **described)
+        abi.invoke("jpeg", codec, len(images), tables=tables.data_ptr(), table_stride=0, **described)
         return out
 
     return call

@@ -149,7 +149,7 @@ def scan(shape: tuple[int, ...], pictures: list[Tensor], clock: Callable[[], flo
 
 def machine() -> dict[str, Any]:
     """What speed depends on besides the versions of packages: the processor, threads, and the kernels as built."""
-    kernels = Path(jpegrad.__file__).with_name("backends").glob("_native.*")
+    kernels = Path(jpegrad.__file__).with_name("backends").glob("native/_kernel.*")
     built = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(kernels))).hexdigest()[:12]
     models = re.findall(r"^model name\s*: (.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return {

@@ -8,12 +8,15 @@ With a build under AddressSanitizer and UndefinedBehaviorSanitizer (``tests/fuzz
 import argparse
 import random
 from ctypes import c_void_p
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 import jpegrad
-from jpegrad.backends import native, native_abi, native_levels, native_ops
+from jpegrad.backends.fused.settings import parse, settings_of
+from jpegrad.backends.native import abi, kernels
+from jpegrad.backends.native import levels as native_levels
 from jpegrad.entropy import huffman
 from jpegrad.spec import SUBSAMPLING, Spec, blocks, ratios
 
@@ -56,59 +59,56 @@ def one_round() -> None:
     batch, channels = random.choice((1, 1, 2, 3)), random.choice((3, 3, 1))
     height, width = (random.choice((random.randint(1, 40), random.randint(1, 140))) for _ in range(2))
     subsampling = random.choice(list(SUBSAMPLING)) if channels == 3 else "4:4:4"
-    record = random.choice(native.RECORDS)
+    record = random.choice(kernels.RECORDS)
     value_range = random.choice([(0.0, 1.0), (-1.0, 1.0)])
     spec = Spec(subsampling=subsampling, surrogate=record, value_range=value_range, clip_slope=0.1)
-    settings = native._settings(spec, channels)
+    settings = settings_of(spec, channels, kernels)
     quality: float | Tensor = random.uniform(1, 100)
     if random.random() < 0.5:
         quality = torch.rand(batch) * 99 + 1
-    tables = jpegrad.tables.annex_k(quality, dtype=torch.float64)
+    tables = jpegrad.tables.annex_k(quality, dtype=torch.float64).reshape(-1, 2, 8, 8)
     torch.set_num_threads(random.choice((1, 2, 5)))
-    native_abi.PIXELS_PER_THREAD = random.choice((1, 1000))
+    abi.PIXELS_PER_THREAD = random.choice((1, 1000))
 
     image = torch.rand(batch, channels, height, width) * 1.2 - 0.1
     as_bytes = random.random() < 0.3
     if as_bytes:
         image = (image.clamp(0, 1) * 255).to(torch.uint8)
     gradient = torch.randn(image.shape)
-    k = native_ops.codec(channels, height, width, 2, settings)
-    fields = {"tables": tables.data_ptr(), "table_stride": 128 if tables.ndim == 4 else 0}
+    k = kernels.codec(channels, height, width, 2, parse(settings))
+    fields = kernels.table_fields(tables)
 
-    expected, *kept = torch.ops.jpegrad.native_jpeg_saving(image, tables, settings, True)
+    expected, kept = torch.ops.jpegrad.native_jpeg(image, tables, settings, True, True)
     out = Guarded(image.shape, image.dtype, random.choice((0, 1, 3)) * image.dtype.itemsize)
-    saved, flags, chroma = (Guarded(tuple(x.shape), x.dtype, random.choice((0, 2))) for x in kept)
-    saving = {
-        "coefficients": saved.tensor.data_ptr(),
-        "flags": flags.tensor.data_ptr(),
-        "chroma_flags": chroma.tensor.data_ptr(),
-    }
+    guarded = [Guarded(tuple(x.shape), x.dtype, random.choice((0, 2))) for x in kept]
+    saving = kernels.saved_fields([each.tensor for each in guarded])
     moved, moved_gradient = strided(image), strided(gradient)
     for extra in ({}, saving):
-        described = {"input": native_abi.describe(moved), "output": native_abi.describe(out.tensor)}
-        native_abi.invoke("jpeg", k, batch, **described, **fields, **extra)
-        for each in (out, saved, flags, chroma):
+        described = {"input": abi.describe(moved), "output": abi.describe(out.tensor)}
+        abi.invoke("jpeg", k, batch, **described, **fields, **extra)
+        for each in (out, *guarded):
             each.check("forward")
         if not torch.equal(out.tensor, expected):
             raise RuntimeError("forward: another result in another place")
     if as_bytes:
         return
 
-    wanted, sums = torch.ops.jpegrad.native_jpeg_backward(gradient, tables, *kept, settings, True)
-    partial = native_ops._table_sums(image.shape, settings, True, image)
+    wanted, sums = torch.ops.jpegrad.native_jpeg_backward(gradient, tables, kept, settings, True)
+    partial = kernels.table_sums(image.shape, parse(settings), image)
     to_image, to_tables = Guarded(image.shape, torch.float32, 4), Guarded(tuple(partial.shape), torch.float64)
     described = {
-        "input": native_abi.describe(moved_gradient),
-        "output": native_abi.describe(to_image.tensor),
+        "input": abi.describe(moved_gradient),
+        "output": abi.describe(to_image.tensor),
     }
     fields["table_gradient"] = to_tables.tensor.data_ptr()
-    native_abi.invoke("jpeg_backward", k, batch, **described, **fields, **saving)
-    for each in (to_image, to_tables, saved, flags, chroma):
+    abi.invoke("jpeg_backward", k, batch, **described, **fields, **saving)
+    for each in (to_image, to_tables, *guarded):
         each.check("backward")
     if not (torch.equal(to_image.tensor, wanted) and torch.equal(to_tables.tensor.sum(1), sums)):
         raise RuntimeError("backward: another result in another place")
 
-    soft_round(moved, moved_gradient, image, gradient, tables, settings)
+    soft = settings_of(replace(spec, forward="soft"), channels, kernels)
+    soft_round(moved, moved_gradient, image, gradient, tables, soft)
 
     levels, ratios, _ = torch.ops.jpegrad.native_encode(image, tables, settings, True)
     planes = [Guarded(tuple(x.shape), torch.float32) for x in (*levels, *ratios)]
@@ -116,15 +116,13 @@ def one_round() -> None:
         (c_void_p * 3)(*(each.tensor.data_ptr() for each in part))
         for part in (planes[:channels], planes[channels:])
     ]
-    described = {"input": native_abi.describe(moved), "planes": pointers[0], "ratios": pointers[1]}
-    native_abi.invoke("encode", k, batch, **described, **fields)
+    described = {"input": abi.describe(moved), "planes": pointers[0], "ratios": pointers[1]}
+    abi.invoke("encode", k, batch, **described, **fields)
     for each, plain in zip(planes, (*levels, *ratios), strict=True):
         each.check("encode")
         if not torch.equal(each.tensor, plain):
             raise RuntimeError("encode: another result in another place")
-    native_abi.invoke(
-        "decode", k, batch, output=native_abi.describe(out.tensor), planes=pointers[0], **fields
-    )
+    abi.invoke("decode", k, batch, output=abi.describe(out.tensor), planes=pointers[0], **fields)
     out.check("decode")
     if not torch.equal(out.tensor, expected):
         raise RuntimeError("decode: not what jpeg gives")
@@ -135,32 +133,30 @@ def soft_round(
 ) -> None:
     """The soft forward and its backward pass of the same call."""
     with_tables = random.random() < 0.5
-    results = [*torch.ops.jpegrad.native_soft(image, tables, settings, True, with_tables)]
+    expected, kept = torch.ops.jpegrad.native_jpeg(image, tables, settings, True, with_tables)
+    results = [expected, *kept]
     guarded = [Guarded(tuple(x.shape), x.dtype, random.choice((0, 1)) * x.dtype.itemsize) for x in results]
-    out, saved, flags, chroma = guarded
-    k = native_ops.codec(*image.shape[1:], 2, settings)
-    fields = native_ops.table_fields(tables) | native_ops._slope_fields(saved.tensor, with_tables)
-    fields |= native_ops._flag_fields(flags.tensor, chroma.tensor)
-    described = {"input": native_abi.describe(moved), "output": native_abi.describe(out.tensor)}
-    native_abi.invoke("soft", k, len(image), **described, **fields)
+    out, _, _, slopes = guarded
+    k = kernels.codec(*image.shape[1:], 2, parse(settings))
+    fields = kernels.table_fields(tables) | kernels.saved_fields([each.tensor for each in guarded[1:]])
+    described = {"input": abi.describe(moved), "output": abi.describe(out.tensor)}
+    abi.invoke("soft", k, len(image), **described, **fields)
     for each, plain in zip(guarded, results, strict=True):
         each.check("soft")
         # Lanes without a block hold anything.
-        if each is not saved and not torch.equal(each.tensor, plain):
+        if each is not slopes and not torch.equal(each.tensor, plain):
             raise RuntimeError("soft: another result in another place")
 
-    wanted, sums = torch.ops.jpegrad.native_jpeg_backward(
-        gradient, tables, *results[1:], settings, with_tables
-    )
-    partial = native_ops._table_sums(image.shape, settings, with_tables, image)
+    wanted, sums = torch.ops.jpegrad.native_jpeg_backward(gradient, tables, kept, settings, with_tables)
+    partial = kernels.table_sums(image.shape, parse(settings), image)
     to_image, to_tables = Guarded(image.shape, torch.float32, 4), Guarded(tuple(partial.shape), torch.float64)
     described = {
-        "input": native_abi.describe(moved_gradient),
-        "output": native_abi.describe(to_image.tensor),
+        "input": abi.describe(moved_gradient),
+        "output": abi.describe(to_image.tensor),
     }
     if with_tables:
         fields["table_gradient"] = to_tables.tensor.data_ptr()
-    native_abi.invoke("jpeg_backward", k, len(image), **described, **fields)
+    abi.invoke("jpeg_backward", k, len(image), **described, **fields)
     for each in (to_image, to_tables, *guarded):
         each.check("soft backward")
     if not torch.equal(to_image.tensor, wanted):
@@ -176,7 +172,7 @@ def one_round_of_levels() -> None:
     subsampling = random.choice(list(SUBSAMPLING)) if channels == 3 else "4:4:4"
     sampling = SUBSAMPLING[subsampling]
     torch.set_num_threads(random.choice((1, 2, 5)))
-    native_abi.PIXELS_PER_THREAD = random.choice((1, 1000))
+    abi.PIXELS_PER_THREAD = random.choice((1, 1000))
     dtype = random.choice((torch.float32, torch.float64))
     planes = []
     for ratio in ratios(channels, subsampling):
@@ -190,24 +186,22 @@ def one_round_of_levels() -> None:
         strange = torch.rand(shape) < random.choice((0, 0, 1e-3))
         plane[strange] = odd[torch.randint(len(odd), (int(strange.sum()),))].to(dtype)
         planes.append(plane)
-    k = native_abi.Codec(
+    k = abi.Codec(
         height=size[0], width=size[1], channels=channels, table_count=2, h=sampling[0], v=sampling[1]
     )
 
-    expected = torch.ops.jpegrad.native_scan_counts(planes, *size, sampling)
+    expected = native_levels.scan_counts(planes, *size, sampling)
     floats = [plane.round().float() for plane in planes]
     counts = Guarded(tuple(expected.shape), torch.int64)
-    native_abi.invoke(
-        "scan_counts", k, batch, planes=native_abi.pointers(floats), counts=counts.tensor.data_ptr()
-    )
+    abi.invoke("scan_counts", k, batch, planes=abi.pointers(floats), counts=counts.tensor.data_ptr())
     counts.check("scan_counts")
     if not torch.equal(counts.tensor, expected):
         raise RuntimeError("scan_counts: another result in another place")
     book = huffman.code_book(huffman.DEFAULT[: counts.tensor.shape[1]])[None]
-    expected = torch.ops.jpegrad.native_scan_bytes(planes, book, *size, sampling)
+    expected = native_levels.scan_bytes(planes, book, *size, sampling)
     found = Guarded((batch,), torch.int64)
     fields = {"counts": found.tensor.data_ptr(), "book": book.data_ptr(), "book_stride": 0}
-    native_abi.invoke("scan_bytes", k, batch, planes=native_abi.pointers(floats), **fields)
+    abi.invoke("scan_bytes", k, batch, planes=abi.pointers(floats), **fields)
     found.check("scan_bytes")
     if not torch.equal(found.tensor, expected):
         raise RuntimeError("scan_bytes: another result in another place")
@@ -216,12 +210,12 @@ def one_round_of_levels() -> None:
     for plane, below in zip(planes, lower, strict=True):
         prices = torch.rand(*random.choice(((), (batch,))), 64, 12)
         wanted = torch.rand(plane.shape) < 0.5
-        expected = torch.ops.jpegrad.native_crossing_costs(plane, below, wanted, prices)
+        expected = native_levels.crossing_costs(plane, below, wanted, prices)
         costs = Guarded(tuple(plane.shape), torch.float32)
         fields = {"levels": plane.float(), "lower": below.float(), "where": wanted, "bits": prices}
         pointers = {name: tensor.data_ptr() for name, tensor in fields.items()}
         count = {"blocks": plane.numel() // 64, "tables": prices.numel() // 768}
-        native_abi.cross(**count, **pointers, out=costs.tensor.data_ptr())
+        abi.cross(**count, **pointers, out=costs.tensor.data_ptr())
         costs.check("crossing")
         if not torch.equal(costs.tensor, expected):
             raise RuntimeError("crossing: another result in another place")
@@ -235,11 +229,11 @@ def one_round_of_levels() -> None:
     shapes = random.choice(((), (8, 8), (batch, 1, 1, 1, 8)))
     weights = [torch.rand(shapes, dtype=dtype) for _ in planes] if random.random() < 0.6 else []
     arguments = (tables, weights, *prices, *size, sampling)
-    expected = torch.ops.jpegrad.native_trellis(planes, *arguments)
+    expected = native_levels.trellis(planes, *arguments)
     moved = [Guarded(tuple(plane.shape), dtype, random.choice((0, 1)) * dtype.itemsize) for plane in planes]
     for each, plane in zip(moved, planes, strict=True):
         each.tensor.copy_(plane)
-    again = torch.ops.jpegrad.native_trellis([each.tensor for each in moved], *arguments)
+    again = native_levels.trellis([each.tensor for each in moved], *arguments)
     out = [Guarded(tuple(plane.shape), dtype, random.choice((0, 1)) * dtype.itemsize) for plane in planes]
     native_levels.choose(planes, [each.tensor for each in out], *arguments)
     for each, first, second in zip(out, expected, again, strict=True):
@@ -251,7 +245,7 @@ def one_round_of_levels() -> None:
 
 
 def fuzz(seed: int, rounds: int) -> None:
-    threads, grain = torch.get_num_threads(), native_abi.PIXELS_PER_THREAD
+    threads, grain = torch.get_num_threads(), abi.PIXELS_PER_THREAD
     random.seed(seed)
     torch.manual_seed(seed)
     try:
@@ -260,7 +254,7 @@ def fuzz(seed: int, rounds: int) -> None:
             one_round_of_levels()
     finally:
         torch.set_num_threads(threads)
-        native_abi.PIXELS_PER_THREAD = grain
+        abi.PIXELS_PER_THREAD = grain
 
 
 if __name__ == "__main__":
@@ -269,5 +263,5 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=1000)
     chosen = parser.parse_args()
     fuzz(chosen.seed, chosen.rounds)
-    kernel = native_abi.library().jpegrad_kernel().decode()
+    kernel = abi.library().jpegrad_kernel().decode()
     print(f"{chosen.rounds} rounds of seed {chosen.seed} on {kernel}: nothing found")

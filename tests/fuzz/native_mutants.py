@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native"
+SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native" / "cpp"
 CODEC = (
     "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has or number_of_threads"
     " or up_to_the_border or narrow"
@@ -20,10 +20,10 @@ CODEC = (
 # Test files and what to take of them, for mutants of a source of its own; else those of the codec.
 TESTS = {
     "scan.cpp": (["tests/test_rate_native.py"], "every_mode or no_file or between"),
-    "crossing.cpp": (["tests/test_rate_native.py"], "step_of_a_level"),
+    "marginal.cpp": (["tests/test_rate_native.py"], "step_of_a_level"),
     "trellis.cpp": (["tests/test_trellis.py"], "kernel_chooses"),
     "soft.h": (["tests/test_native_soft.py"], "not every_machine"),
-    "soft_round.h": (["tests/test_native_soft.py"], "not every_machine"),
+    "soft_functions.h": (["tests/test_native_soft.py"], "not every_machine"),
 }
 
 # name: (file, what stands there, what the mutant has instead)
@@ -46,12 +46,12 @@ MUTANTS = {
         "if (false) __builtin_memset",
     ),
     "soft: all channels' clamps are one": ("soft.h", "OUT_R << j", "OUT_R"),
-    "soft: the other threshold": ("soft_round.h", "if (k.far >= 1)", "if (k.far >= 2)"),
-    "soft: the third threshold": ("soft_round.h", "if (k.far == 2)", "if (k.far == 4)"),
-    "soft: a wide staircase's width": ("soft_round.h", "(float)(-2 * M_PI)", "(float)(2 * M_PI)"),
-    "soft: last harmonic": ("soft_round.h", "n <= 9", "n <= 8"),
+    "soft: the other threshold": ("soft_functions.h", "if (k.far >= 1)", "if (k.far >= 2)"),
+    "soft: the third threshold": ("soft_functions.h", "if (k.far == 2)", "if (k.far == 4)"),
+    "soft: a wide staircase's width": ("soft_functions.h", "(float)(-2 * M_PI)", "(float)(2 * M_PI)"),
+    "soft: last harmonic": ("soft_functions.h", "n <= 9", "n <= 8"),
     "chroma rounds with 32768": (
-        "codec.h",
+        "exact.h",
         "values(codec), color(codec)",
         "values(codec), color(rounded(codec))",
     ),
@@ -93,36 +93,44 @@ MUTANTS = {
         "to_float(to_int(clamped * k.factor + 0.5f))",
     ),
     "blue's factor": ("color.h", "116130 - 131072", "116129 - 131072"),
-    "adjoint: right padding": ("real_rows.h", "out[width - 1] += beyond * weight;", ""),
-    "adjoint: bottom padding": ("adjoint.h", "to[x] += from[x];", "to[x] += 0 * from[x];"),
+    "adjoint: right padding": ("backward_rows.h", "out[width - 1] += beyond * weight;", ""),
+    "adjoint: bottom padding": ("backward.h", "to[x] += from[x];", "to[x] += 0 * from[x];"),
     "adjoint: last row of an odd height": (
-        "adjoint.h",
+        "backward.h",
         "y + 1 == layout.height ? 2.0f : 1.0f",
         "y + 1 == layout.height ? 1.0f : 1.0f",
     ),
-    "adjoint: halo of the triangle": ("adjoint.h", "y = first - (halo && s > 0 ? 1 : 0)", "y = first"),
-    "adjoint: clamp of chroma samples": ("adjoint.h", "mask_row(flags, k.width, codec.clip_slope, out);", ""),
+    "adjoint: halo of the triangle": ("backward.h", "y = first - (halo && s > 0 ? 1 : 0)", "y = first"),
+    "adjoint: clamp of chroma samples": (
+        "backward.h",
+        "mask_row(flags, k.width, codec.clip_slope, out);",
+        "",
+    ),
     "adjoint: the last samples' clamp": (
-        "real_rows.h",
+        "backward_rows.h",
         "for (; i < n; i++) g[i] *= flags[i]",
         "for (; i < i; i++) g[i] *= flags[i]",
     ),
-    "adjoint: left border of the triangle": ("real_rows.h", "before = splatf(even[0]);", "before = F32{};"),
+    "adjoint: left border of the triangle": (
+        "backward_rows.h",
+        "before = splatf(even[0]);",
+        "before = F32{};",
+    ),
     "adjoint: right border of the triangle": (
-        "real_rows.h",
+        "backward_rows.h",
         "(at(2 * n - 3) + at(2 * n - 1)) * 0.25f",
         "at(2 * n - 3) * 0.25f",
     ),
-    "adjoint: neighbour of the vector before": ("real_rows.h", "before = odd;", ""),
-    "adjoint: columns without slope": ("real_dct.h", "columns |= 1u << i % 8;", "columns |= 1u << i / 8;"),
+    "adjoint: neighbour of the vector before": ("backward_rows.h", "before = odd;", ""),
+    "adjoint: columns without slope": ("float_dct.h", "columns |= 1u << i % 8;", "columns |= 1u << i / 8;"),
     "adjoint: output clamp": (
-        "real_rows.h",
+        "backward_rows.h",
         "const bool clamped = any(",
         "const bool clamped = false && any(",
     ),
     "slope: the other threshold": ("slopes.h", "if (k.far >= 1)", "if (k.far >= 9)"),
     "table gradient of the last lanes": (
-        "adjoint.h",
+        "backward.h",
         "lane < HALF; lane++) sum +=",
         "lane < HALF - 1; lane++) sum +=",
     ),
@@ -132,9 +140,9 @@ MUTANTS = {
     "scan: AC not clamped": ("scan.cpp", "clamped(levels[ZIGZAG[k]], MAX_AC)", "levels[ZIGZAG[k]]"),
     "scan: dummy blocks below": ("scan.cpp", "if (below) x = mcu_x * h + h - 1;", ""),
     "scan: last byte stuffed": ("scan.cpp", "(bits >> at & 0xFF) == 0xFF ? 2 : 1", "1"),
-    "crossing: end of the block": ("crossing.cpp", "after[64] = 64;", "after[64] = 63;"),
-    "crossing: the run before": ("crossing.cpp", "if (size[k]) before = k;", "if (size[k] > 1) before = k;"),
-    "crossing: table of each image": ("crossing.cpp", "i * c->tables / c->blocks", "0"),
+    "crossing: end of the block": ("marginal.cpp", "after[64] = 64;", "after[64] = 63;"),
+    "crossing: the run before": ("marginal.cpp", "if (size[k]) before = k;", "if (size[k] > 1) before = k;"),
+    "crossing: table of each image": ("marginal.cpp", "i * c->tables / c->blocks", "0"),
     "trellis: equal paths": ("trellis.cpp", "if (sum < low) {", "if (sum <= low) {"),
     "trellis: search stops too early": ("trellis.cpp", "least[i] < low", "cost[i] < low"),
     "trellis: lower level of 2": ("trellis.cpp", "if (level > 1) {", "if (level > 2) {"),

@@ -7,7 +7,7 @@ build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 compiler=${CXX:-g++}
 "$compiler" -O1 -g -std=c++17 -fPIC -shared -pthread -ffp-contract=off -fwrapv -Wno-psabi -fno-omit-frame-pointer \
-    -fsanitize=address,undefined -fno-sanitize-recover=all -o "$build/native.so" src/jpegrad/backends/native/*.cpp
+    -fsanitize=address,undefined -fno-sanitize-recover=all -o "$build/native.so" src/jpegrad/backends/native/cpp/*.cpp
 asan=$("$compiler" -print-file-name=libasan.so)
 ubsan=$("$compiler" -print-file-name=libubsan.so)
 for kernel in best baseline; do

@@ -1,28 +1,18 @@
 """Which code runs a call: the contract, the order, the choice.
 
-A backend is a module with
-
-- ``unsupported(operation, image, spec) -> list[str]``: reasons why it cannot run ``"jpeg"``, ``"encode"`` or
-  ``"decode"`` (``image`` stands for its dtype, device, shape and layout; to decode, the first component's levels);
-- ``jpeg(image, tables, spec) -> image``;
-- ``encode(image, tables, spec) -> (levels, unrounded or None)``;
-- ``decode(levels, tables, size, dtype, spec) -> image``;
-
-all differentiable in every tensor. ``tables`` are legal entries in float64 on the image's device,
-``[..., n, 8, 8]`` with leading dimensions that broadcast to the image's. For the exact forward a backend equals
-:mod:`jpegrad.backends.reference` with 0 differing samples. An explicit choice never falls back; only ``"auto"``
-chooses.
+A backend is a folder or file of this package whose module is a :class:`Backend`, and a word in :data:`ORDER`. For the
+exact forward it equals :mod:`jpegrad.backends.reference` with 0 differing samples. An explicit choice never falls back;
+only ``"auto"`` chooses.
 """
 
 import os
-from collections.abc import Callable
-from importlib.util import find_spec
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+import torch
 from torch import Tensor
 
-from jpegrad.backends import native, native_abi, native_levels, reference, triton, triton_levels
 from jpegrad.inputs import for_backends
 from jpegrad.notice import warn_once
 from jpegrad.spec import Options, Spec, check_choice, check_image, check_names, resolve
@@ -30,74 +20,119 @@ from jpegrad.spec import Options, Spec, check_choice, check_image, check_names, 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-MODULES: dict[str, ModuleType] = {"triton": triton, "native": native, "reference": reference}
-ORDER = tuple(MODULES)
+ORDER = ("triton", "native", "reference")
 """From fastest to slowest; ``"auto"`` takes the first that supports the call."""
+
+
+class Backend(Protocol):
+    """One way to compute the codec; all of it is differentiable in every tensor.
+
+    ``tables`` are legal entries in float64 on the image's device, ``[..., n, 8, 8]`` with leading dimensions that
+    broadcast to the image's.
+    """
+
+    @property
+    def watches_range(self) -> bool:
+        """Whether it tells the user itself that an image lies far outside its range."""
+
+    def missing(self) -> str:
+        """What is not installed or built, so that it runs nowhere; empty if all is there."""
+
+    def unsupported(self, operation: str, image: Tensor, spec: Spec) -> list[str]:
+        """Reasons why it cannot run ``"jpeg"``, ``"encode"`` or ``"decode"``; none if it can.
+
+        ``image`` stands for its dtype, device, shape and layout; to decode, the first component's levels.
+        """
+
+    def jpeg(self, image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
+        """The decoded image."""
+
+    def encode(
+        self, image: Tensor, tables: Tensor, spec: Spec
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+        """Levels, and coefficients in steps before rounding (None if gradients are off), per component."""
+
+    def decode(
+        self,
+        levels: tuple[Tensor, ...],
+        tables: Tensor,
+        size: tuple[int, int],
+        dtype: torch.dtype,
+        spec: Spec,
+    ) -> Tensor:
+        """An image of ``dtype``."""
+
+    def level_kernels(self, tensor: Tensor) -> Mapping[str, Callable[..., Any]]:
+        """Functions that count and choose levels like this tensor, by name; the caller can do without any."""
+
+
+BACKENDS: dict[str, Backend] = {name: cast(Backend, import_module(f"{__name__}.{name}")) for name in ORDER}
 
 
 def check(name: str) -> str:
     """Raise unless ``name`` is ``"auto"`` or a backend."""
-    if name not in ("auto", *ORDER):
-        raise ValueError(f"backend: expected one of auto, {', '.join(ORDER)}; got {name!r}")
+    if name not in ("auto", *BACKENDS):
+        raise ValueError(f"backend: expected one of auto, {', '.join(BACKENDS)}; got {name!r}")
     return name
 
 
 def reasons(name: str, operation: str, image: Tensor, spec: Spec) -> list[str]:
     """Why the backend cannot run the call; empty if it can."""
-    return list(MODULES[name].unsupported(operation, image, spec))
+    return list(BACKENDS[name].unsupported(operation, image, spec))
 
 
-def select(backend: str, operation: str, image: Tensor, spec: Spec) -> ModuleType:
-    """The module that runs a call.
+def select(backend: str, operation: str, image: Tensor, spec: Spec) -> Backend:
+    """The backend that runs a call.
 
     Raises:
         ValueError: ``backend`` is unknown, or was named explicitly and cannot run the call.
     """
-    check(backend)
-    if backend == "auto":
-        backend = check(os.environ.get("JPEGRAD_BACKEND", "auto"))
-    if backend != "auto":
-        found = reasons(backend, operation, image, spec)
+    name = _chosen(backend)
+    if name != "auto":
+        found = reasons(name, operation, image, spec)
         if found:
-            raise ValueError(f"backend: {backend!r} cannot run this call: {'; '.join(found)}")
-        return MODULES[backend]
-    found = []
-    for name in ORDER:
-        before, found = found, reasons(name, operation, image, spec)
+            raise ValueError(f"backend: {name!r} cannot run this call: {'; '.join(found)}")
+        return BACKENDS[name]
+    lost = ""
+    for each in BACKENDS:
+        found = reasons(each, operation, image, spec)
         if not found:
-            if name == "reference" and image.device.type == "cpu" and len(before) == 1:
-                _say_if_missing()
-            return MODULES[name]
+            if lost:
+                _say_missing(lost)
+            return BACKENDS[each]
+        missing = BACKENDS[each].missing()
+        if found == [missing]:
+            lost = missing
     raise AssertionError("the reference backend supports every call")
 
 
-def _say_if_missing() -> None:
-    """Once, where the native kernel would have run were it there."""
-    missing = native_abi.load()
-    if isinstance(missing, str):
-        warn_once(
-            "slow",
-            f"jpegrad runs without its compiled kernel, on the CPU up to 140 times slower: {missing}. "
-            "Reinstall it where a C++ compiler works, or say backend='reference' (JPEGRAD_BACKEND=reference) to "
-            "choose this",
-        )
+def _say_missing(missing: str) -> None:
+    """Once, where a kernel would have run were it there."""
+    warn_once(
+        "slow",
+        f"jpegrad runs without its compiled kernel, on the CPU up to 140 times slower: {missing}. "
+        "Reinstall it where that can be had, or say backend='reference' (JPEGRAD_BACKEND=reference) to choose this",
+    )
 
 
 def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
-    """A fast backend's function of that name for tensors like this one; None leaves the work to the caller's own code.
+    """A backend's function of that name for levels like this tensor; None leaves the work to the caller's own code.
 
-    Such functions stand beside the codec: they count and choose levels. They take part in the choice by
-    ``JPEGRAD_BACKEND``, but as the caller can do without them, no choice makes them raise.
+    It is chosen as a call's backend is, but as the caller can do without it, no choice raises.
     """
-    chosen = check(os.environ.get("JPEGRAD_BACKEND", "auto"))
-    device = tensor.device.type
-    if device == "cuda" and chosen in ("auto", "triton") and find_spec("triton"):
-        return triton_levels.KERNELS.get(name)
-    if device == "cpu" and chosen in ("auto", "native"):
-        if not isinstance(native_abi.load(), str):
-            return native_levels.KERNELS.get(name)
-        _say_if_missing()
+    chosen = _chosen("auto")
+    for each in BACKENDS if chosen == "auto" else (chosen,):
+        if found := BACKENDS[each].level_kernels(tensor).get(name):
+            return found
+    if chosen == "auto" and tensor.device.type == "cpu" and (missing := BACKENDS["native"].missing()):
+        _say_missing(missing)
     return None
+
+
+def _chosen(backend: str) -> str:
+    """What the caller named, or else the environment."""
+    check(backend)
+    return check(os.environ.get("JPEGRAD_BACKEND", "auto")) if backend == "auto" else backend
 
 
 def explain(
@@ -129,5 +164,5 @@ def explain(
     backend = check(asked.pop("backend", "auto"))
     asked.pop("channels", None)
     spec = for_backends(resolve(**asked))
-    names = ORDER if backend == "auto" else (backend,)
+    names = BACKENDS if backend == "auto" else (backend,)
     return {name: reasons(name, operation, image, spec) for name in names}

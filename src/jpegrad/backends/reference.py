@@ -13,6 +13,13 @@ from jpegrad.spec import Spec, ceil_div, components, conversion, ratios, table_i
 from jpegrad.stages import blocks, chroma, color, dct, quant
 from jpegrad.surrogates import finite, leaky_clamp, straight_through
 
+watches_range = False
+
+
+def missing() -> str:
+    """Nothing: it is plain PyTorch."""
+    return ""
+
 
 def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
     """Reasons why this backend cannot run a call: none, it runs everything."""
@@ -150,3 +157,8 @@ def _decode(
         return (image if spec.forward == "exact" else image.round()).to(torch.uint8)
     low, high = spec.value_range
     return (low + image / 255 * (high - low)).to(dtype)
+
+
+def level_kernels(tensor: Tensor) -> dict[str, Callable[..., Tensor]]:
+    """No functions on levels: their callers are the specification."""
+    return {}

@@ -1,0 +1,258 @@
+"""The operators of a backend made of kernels, as PyTorch's dispatcher and compiler see them.
+
+An operator is room for its results, and a kernel that fills it; its schema, its run and its fake follow from these.
+Images are ``[B, C, H, W]``, uint8 or float32, of any strides; tables ``[1 or B, n, 8, 8]``, contiguous float64; levels,
+unrounded levels and their gradients ``[B, blocks_y, blocks_x, 8, 8]`` per component, contiguous float32.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from jpegrad.backends.fused.settings import Formulas, Settings, parse
+from jpegrad.spec import Spec, blocks
+
+LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
+
+
+class Kernels(Formulas, Protocol):
+    """What there is to write for a backend made of kernels: a module of six fills, the room that they keep, reasons."""
+
+    @property
+    def NAME(self) -> str:
+        """Of the backend, before the names of its operators."""
+
+    @property
+    def KEYS(self) -> Collection[str]:
+        """Keys of PyTorch's dispatcher: devices."""
+
+    def reasons(self, operation: str, image: Tensor, spec: Spec) -> list[str]:
+        """Why the kernels cannot run a call, beyond what no kernel can."""
+
+    def saved(self, image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
+        """Room for what ``jpeg`` keeps for its backward pass."""
+
+    def flags(self, shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Room for which clamps acted, on pixels and on chroma samples of images of a shape."""
+
+    def jpeg(self, image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
+        """The decoded image; nothing is kept if ``saved`` is empty."""
+
+    def jpeg_backward(
+        self,
+        gradient: Tensor,
+        tables: Tensor,
+        saved: list[Tensor],
+        s: Settings,
+        out: Tensor,
+        sums: Tensor | None,
+    ) -> None:
+        """Gradients of the image, and of the tables per image and component ``[B, C, 8, 8]``, float64."""
+
+    def encode(
+        self,
+        image: Tensor,
+        tables: Tensor,
+        s: Settings,
+        levels: list[Tensor],
+        unrounded: list[Tensor],
+        flags: Tensor | None,
+    ) -> None:
+        """Levels; for the backward pass, coefficients in steps and the pixels' flags, else [] and None."""
+
+    def encode_backward(self, gradients: list[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:
+        """Gradients of coefficients to the gradient of the image."""
+
+    def decode(
+        self, levels: list[Tensor], tables: Tensor, s: Settings, out: Tensor, flags: list[Tensor]
+    ) -> None:
+        """The image; ``flags`` are empty, or for pixels and chroma samples."""
+
+    def decode_backward(self, gradient: Tensor, flags: list[Tensor], s: Settings, out: list[Tensor]) -> None:
+        """Gradient of the image to gradients of dequantized coefficients."""
+
+
+class Operator(NamedTuple):
+    """One operator of every backend: its schema, the room for its results, what fills the room.
+
+    ``room(kernels, *arguments)`` is what PyTorch's compiler sees; ``fill(kernels, *arguments, room)`` runs.
+    """
+
+    name: str
+    schema: str
+    room: Callable[..., Any]
+    fill: Callable[..., None]
+
+
+def register(kernels: Kernels) -> None:
+    """Define the six operators of a backend, ``jpegrad::NAME_jpeg`` and so on."""
+    for each in OPERATORS:
+        _register(kernels, each)
+
+
+def _register(kernels: Kernels, operator: Operator) -> None:
+    name = f"{kernels.NAME}_{operator.name}"
+
+    def room(*arguments: Any) -> Any:
+        return operator.room(kernels, *arguments)
+
+    def run(*arguments: Any) -> Any:
+        found = room(*arguments)
+        if _first(found).numel():
+            operator.fill(kernels, *arguments, found)
+        return found
+
+    LIBRARY.define(name + operator.schema)
+    for key in kernels.KEYS:
+        LIBRARY.impl(name, run, key)
+    torch.library.register_fake(f"jpegrad::{name}", room)
+
+
+def _first(room: Any) -> Tensor:
+    return room if isinstance(room, Tensor) else _first(room[0])
+
+
+def _image(like: Tensor) -> Tensor:
+    return torch.empty_like(like, memory_format=torch.contiguous_format)
+
+
+def _planes(shape: Sequence[int], s: Settings, like: Tensor) -> list[Tensor]:
+    """Room for a number per coefficient of every component of images of a shape."""
+    batch, channels, height, width = shape
+    counts = [blocks((height, width), ratio) for ratio in ((1, 1), (s.h, s.v), (s.h, s.v))[:channels]]
+    return [like.new_empty((batch, *count, 8, 8), dtype=torch.float32) for count in counts]
+
+
+def _jpeg_room(
+    k: Kernels, image: Tensor, tables: Tensor, settings: str, keep: bool, with_tables: bool
+) -> Any:
+    return _image(image), k.saved(image, parse(settings), with_tables) if keep else []
+
+
+def _jpeg(
+    k: Kernels, image: Tensor, tables: Tensor, settings: str, keep: bool, with_tables: bool, room: Any
+) -> None:
+    k.jpeg(image, tables, parse(settings), *room)
+
+
+def _jpeg_backward_room(
+    k: Kernels, gradient: Tensor, tables: Tensor, saved: list[Tensor], settings: str, with_tables: bool
+) -> Any:
+    batch, channels = gradient.shape[:2] if with_tables else (0, 0)
+    return _image(gradient), gradient.new_empty((batch, channels, 8, 8), dtype=torch.float64)
+
+
+def _jpeg_backward(
+    k: Kernels,
+    gradient: Tensor,
+    tables: Tensor,
+    saved: list[Tensor],
+    settings: str,
+    with_tables: bool,
+    room: Any,
+) -> None:
+    out, sums = room
+    k.jpeg_backward(gradient, tables, saved, parse(settings), out, sums if with_tables else None)
+
+
+def _encode_room(k: Kernels, image: Tensor, tables: Tensor, settings: str, keep: bool) -> Any:
+    s = parse(settings)
+    levels = _planes(image.shape, s, image)
+    if not keep:
+        return levels, [], image.new_empty(0, dtype=torch.uint8)
+    return levels, _planes(image.shape, s, image), k.flags(image.shape, s, image)[0]
+
+
+def _encode(k: Kernels, image: Tensor, tables: Tensor, settings: str, keep: bool, room: Any) -> None:
+    levels, unrounded, flags = room
+    k.encode(image, tables, parse(settings), levels, unrounded, flags if keep else None)
+
+
+def _encode_backward_room(k: Kernels, gradients: list[Tensor], flags: Tensor, settings: str) -> Any:
+    batch, height, width = flags.shape
+    return flags.new_empty((batch, len(gradients), height, width), dtype=torch.float32)
+
+
+def _encode_backward(k: Kernels, gradients: list[Tensor], flags: Tensor, settings: str, out: Tensor) -> None:
+    k.encode_backward(gradients, flags, parse(settings), out)
+
+
+def _decode_room(
+    k: Kernels,
+    levels: list[Tensor],
+    tables: Tensor,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    settings: str,
+    keep: bool,
+) -> Any:
+    out = levels[0].new_empty((levels[0].shape[0], len(levels), height, width), dtype=dtype)
+    return out, list(k.flags(out.shape, parse(settings), out)) if keep else []
+
+
+def _decode(
+    k: Kernels,
+    levels: list[Tensor],
+    tables: Tensor,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    settings: str,
+    keep: bool,
+    room: Any,
+) -> None:
+    k.decode(levels, tables, parse(settings), *room)
+
+
+def _decode_backward_room(k: Kernels, gradient: Tensor, flags: list[Tensor], settings: str) -> Any:
+    return _planes(gradient.shape, parse(settings), gradient)
+
+
+def _decode_backward(
+    k: Kernels, gradient: Tensor, flags: list[Tensor], settings: str, out: list[Tensor]
+) -> None:
+    k.decode_backward(gradient, flags, parse(settings), out)
+
+
+OPERATORS = (
+    Operator(
+        "jpeg",
+        "(Tensor image, Tensor tables, str settings, bool keep, bool with_tables) -> (Tensor, Tensor[])",
+        _jpeg_room,
+        _jpeg,
+    ),
+    Operator(
+        "jpeg_backward",
+        "(Tensor gradient, Tensor tables, Tensor[] saved, str settings, bool with_tables) -> (Tensor, Tensor)",
+        _jpeg_backward_room,
+        _jpeg_backward,
+    ),
+    Operator(
+        "encode",
+        "(Tensor image, Tensor tables, str settings, bool keep) -> (Tensor[], Tensor[], Tensor)",
+        _encode_room,
+        _encode,
+    ),
+    Operator(
+        "encode_backward",
+        "(Tensor[] gradients, Tensor flags, str settings) -> Tensor",
+        _encode_backward_room,
+        _encode_backward,
+    ),
+    Operator(
+        "decode",
+        "(Tensor[] levels, Tensor tables, SymInt height, SymInt width, ScalarType dtype, str settings, bool keep)"
+        " -> (Tensor, Tensor[])",
+        _decode_room,
+        _decode,
+    ),
+    Operator(
+        "decode_backward",
+        "(Tensor gradient, Tensor[] flags, str settings) -> Tensor[]",
+        _decode_backward_room,
+        _decode_backward,
+    ),
+)

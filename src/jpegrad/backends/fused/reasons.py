@@ -1,0 +1,66 @@
+"""What no kernel can run."""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from jpegrad.backends.fused.settings import ONE, Families, known
+from jpegrad.spec import Color, Spec, constant_result, conversion
+
+
+def common_reasons(image: Tensor, spec: Spec) -> list[str]:
+    """Reasons in the image's type, in the transforms of torch.func, and in the colour conversion."""
+    found = ["it has gradients in float32, the image is float64"] if image.dtype is torch.float64 else []
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
+        found.append("it has no rules for the transforms of torch.func")
+    if not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0:
+        found.append("it has no rules for forward-mode differentiation")
+    if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):
+        found.append(
+            f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"
+        )
+    return found + _color_reasons(spec.color)
+
+
+def soft_reasons(operation: str, spec: Spec, families: Families) -> list[str]:
+    """Reasons in the soft forward, of which the kernels know some formulas."""
+    if not families:
+        return [f'it computes forward="exact", not {spec.forward!r}']
+    found = [] if operation == "jpeg" else [f'with forward="soft" it runs jpeg, not {operation}']
+    soft = known(spec.surrogate.soft, families)
+    if soft is None:
+        names = ", ".join(families.values())
+        found.append(
+            f'with forward="soft" it knows the soft functions of {names}, and this record has another'
+        )
+    elif soft[0] == "soft_round" and soft[1] < 0.01:
+        found.append("float32 does not resolve a soft_round as gentle as this")
+    return found
+
+
+@functools.cache
+def _compare_roundings(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
+    low, high = value_range
+    values = low + torch.arange(256, dtype=torch.float64) / 255 * (high - low)
+    return torch.equal(values.to(dtype), values.float().to(dtype))
+
+
+@constant_result
+def _rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
+    """Whether every grey level comes out the same through float32 as straight from float64."""
+    return _compare_roundings(value_range, dtype)
+
+
+def _color_reasons(color: Color | None) -> list[str]:
+    if color is None:
+        return []
+    if any(isinstance(part, Tensor) for part in color):
+        return ["it takes colour conversions of numbers, not of tensors"]
+    matrix, offset, inverse, decoder_offset = conversion(color)
+    if any(x * ONE % 1 for x in (*offset, *decoder_offset)):
+        return ["its colour offsets are multiples of 2^-16"]
+    sums = [255 * sum(map(abs, row)) + abs(o) + 1 for row, o in zip(matrix, offset, strict=True)]
+    shifted = [255 + abs(o) for o in decoder_offset]
+    sums += [sum(abs(x) * y for x, y in zip(row, shifted, strict=True)) + 1 for row in inverse]
+    return [] if max(sums) < 2**15 else ["the colour conversion does not fit 32-bit integers"]

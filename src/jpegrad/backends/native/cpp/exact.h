@@ -1,0 +1,238 @@
+// The exact forward, strip by strip: pixels -> samples -> (coefficients) -> samples -> pixels.
+#pragma once
+#include "chroma.h"
+#include "color.h"
+#include "dct.h"
+#include "quant.h"
+#include "strips.h"
+
+namespace NAMESPACE {
+
+template <class T> INLINE const T* input_row(const Image& image, int64_t b, int c, int64_t y, int64_t width, T* gathered) {
+    const T* p = (const T*)image.data + b * image.batch + c * image.channel + y * image.row;
+    if (image.column == 1) return p;
+    for (int64_t x = 0; x < width; x++) gathered[x] = p[x * image.column];
+    return gathered;
+}
+
+// A pixel of the input that has a NaN is NaN in the output.
+static __attribute__((noinline)) void restore_undefined(const Call& call, const Layout& layout, int64_t b, int64_t y, float* const gathered[3], float* out) {
+    const int64_t plane = layout.height * layout.width;
+    for (int c = 0; c < layout.count; c++) {
+        const float* pixels = input_row(call.input, b, c, y, layout.width, gathered[c]);
+        for (int64_t x = 0; x < layout.width; x++)
+            for (int j = 0; j < layout.count && pixels[x] != pixels[x]; j++) out[j * plane + x] = pixels[x];
+    }
+}
+
+// One thread's work on a range of strips of one image.
+class StripCoder : Strips<int16_t> {
+  public:
+    StripCoder(const Codec& codec, const Call& call, const Layout& layout)
+        : Strips(codec, call, layout), watch(codec), levels(codec, &watch), values(codec), color(codec) {}
+    ~StripCoder() { report(watch.far); }
+
+    bool reserve(Arena& arena) { return Strips::reserve(arena); }
+
+    // Decoded pixels of strips [begin, end) of image b.
+    template <bool SAVE> void jpeg(int64_t b, int64_t begin, int64_t end) {
+        set_tables(b);
+        auto produce = [&](int64_t s, bool own) {
+            if (SAVE && own) {
+                read_strip<true>(b, s);
+                for (int c = 0; c < layout.count; c++) {
+                    code<true>(b, s, c);
+                    clamp_strip(b, s, c, true);
+                }
+            } else {
+                read_strip<false>(b, s);
+                for (int c = own ? 0 : 1; c < layout.count; c++) code<false>(b, s, c);
+            }
+        };
+        run(begin, end, produce, [&](int64_t s, int64_t y) { write_row(b, s, y); });
+    }
+
+    template <bool SAVE> void encode(int64_t b, int64_t begin, int64_t end) {
+        set_tables(b);
+        for (int64_t s = begin; s < end; s++) {
+            read_strip<SAVE>(b, s);
+            for (int c = 0; c < layout.count; c++) encode_blocks(b, s, c);
+        }
+    }
+
+    void decode(int64_t b, int64_t begin, int64_t end) {
+        auto produce = [&](int64_t s, bool own) {
+            for (int c = own ? 0 : 1; c < layout.count; c++) {
+                decode_blocks(b, s, c);
+                clamp_strip(b, s, c, own);
+            }
+        };
+        run(begin, end, produce, [&](int64_t s, int64_t y) { write_row(b, s, y); });
+    }
+
+  private:
+    Watch watch;
+    const Levels levels;
+    const Values values;
+    const ForwardColor color;
+    Quantizer quantizer[3];
+
+    void set_tables(int64_t b) {
+        if (!next_tables(b)) return;
+        for (int c = 0; c < layout.count; c++) quantizer[c].set(table(b, c));
+    }
+
+    template <bool SAVE> void read_strip(int64_t b, int64_t s) {
+        if (call.input.type == UINT8)
+            read_strip<SAVE, uint8_t>(b, s);
+        else
+            read_strip<SAVE, float>(b, s);
+    }
+
+    template <bool SAVE, class T> void read_strip(int64_t b, int64_t s) {
+        const int64_t width = layout.width;
+        auto convert = [&](int64_t y, int16_t* const out[3]) {
+            uint8_t* flags = flag_row(b, y);
+            const T* pixels[3];
+            for (int c = 0; c < layout.count; c++) pixels[c] = input_row(call.input, b, c, y, width, (T*)gathered[c]);
+            if (layout.count == 1) return encode_gray_row<SAVE>(pixels[0], width, levels, out[0], flags);
+            Planes planes = {{out[0], out[1], out[2]}};
+            if (color.real)
+                encode_row<SAVE, true>(pixels, width, levels, color, planes, flags);
+            else
+                encode_row<SAVE, false>(pixels, width, levels, color, planes, flags);
+        };
+        auto downsample = [&](int16_t* const in[2], int64_t n, int16_t* out) {
+            downsample_row(in, layout.h, layout.v, n, out);
+        };
+        read_rows(s, convert, downsample);
+    }
+
+    int16_t* saved(int64_t b, int64_t s, int c) {
+        return call.coefficients ? call.coefficients + layout.saved(b, s, c) : nullptr;
+    }
+
+    template <bool SAVE> void code(int64_t b, int64_t s, int c) {
+        const Component& k = layout.component[c];
+        int16_t* keep = SAVE ? saved(b, s, c) : nullptr;
+        for (int64_t g = 0; g < k.groups; g++) {
+            int16_t* p = samples[c] + g * 8 * LANES;
+            if (keep)
+                code_group<true, false>(p, k.stride, quantizer[c], keep + g * 64 * LANES);
+            else
+                code_group<false, !SAVE>(p, k.stride, quantizer[c], nullptr);
+        }
+    }
+
+    void encode_blocks(int64_t b, int64_t s, int c) {
+        const Component& k = layout.component[c];
+        const Quantizer& q = quantizer[c];
+        alignas(64) int16_t coefficients[64 * LANES], quantized[64 * LANES];
+        for (int64_t g = 0; g < k.groups; g++) {
+            encode_group(samples[c] + g * 8 * LANES, k.stride, coefficients);
+            for (int i = 0; i < 64; i++)
+                store(quantized + i * LANES, quantize(load<I16>(coefficients + i * LANES), q, i));
+            for (int lane = 0; lane < LANES; lane++) {
+                int64_t block = k.block_index(s, g, lane);
+                if (block < 0) continue;
+                int64_t at = (b * k.blocks_y * k.blocks_x + block) * 64;
+                for (int i = 0; i < 64; i++) call.planes[c][at + i] = quantized[i * LANES + lane];
+                if (call.ratios[c])
+                    for (int i = 0; i < 64; i++)
+                        call.ratios[c][at + i] = (float)coefficients[i * LANES + lane] / (float)(8 * q.step[i]);
+            }
+        }
+    }
+
+    void decode_blocks(int64_t b, int64_t s, int c) {
+        const Component& k = layout.component[c];
+        const double* step = table(b, c);
+        alignas(64) int16_t dequantized[64 * LANES];
+        for (int64_t g = 0; g < k.groups; g++) {
+            int16_t* out = samples[c] + g * 8 * LANES;
+            double wide[64];
+            bool plain[LANES];
+            for (int lane = 0; lane < LANES; lane++) {
+                int64_t block = k.block_index(s, g, lane);
+                plain[lane] = block < 0 || dequantize(block_levels(b, c, block), step, wide, dequantized + lane);
+                if (block < 0 || !plain[lane])
+                    for (int i = 0; i < 64; i++) dequantized[i * LANES + lane] = 0;
+            }
+            decode_group(dequantized, out, k.stride);
+            for (int lane = 0; lane < LANES; lane++) {
+                if (plain[lane]) continue;
+                dequantize(block_levels(b, c, k.block_index(s, g, lane)), step, wide, nullptr);
+                decode_block(wide, out + 8 * block_of_lane(lane), k.stride);
+            }
+        }
+    }
+
+    const float* block_levels(int64_t b, int c, int64_t block) const {
+        const Component& k = layout.component[c];
+        return call.planes[c] + (b * k.blocks_y * k.blocks_x + block) * 64;
+    }
+
+    // Whether the 16-bit transform is exact: integers whose columns sum to at most 2950, so that pass 1 stays within 2^14.
+    static bool dequantize(const float* level, const double* step, double* wide, int16_t* narrow_lane) {
+        float column[8] = {};
+        bool integer = true;
+        for (int i = 0; i < 64; i++) {
+            wide[i] = (double)level[i] * step[i];
+            integer = integer && wide[i] >= -2950 && wide[i] <= 2950 && wide[i] == (double)(int)wide[i];
+            column[i % 8] += (float)(wide[i] < 0 ? -wide[i] : wide[i]);
+        }
+        for (int u = 0; u < 8; u++) integer = integer && column[u] <= 2950;
+        if (integer && narrow_lane)
+            for (int i = 0; i < 64; i++) narrow_lane[i * LANES] = (int16_t)wide[i];
+        return integer;
+    }
+
+    // Clamp decoded samples; where the clamp acts, set flags (of an owned strip, if the call has flags).
+    void clamp_strip(int64_t b, int64_t s, int c, bool own) {
+        const Component& k = layout.component[c];
+        for (int64_t y = 0; y < 8 * k.block_rows; y++) {
+            int64_t in_image = s * 8 * k.block_rows + y;
+            int16_t* p = row(c, y);
+            if (!own || !call.flags || in_image >= k.height)
+                clamp_row<false, false>(p, k.width, nullptr);
+            else if (c == 0)
+                clamp_row<true, false>(p, k.width, flag_row(b, in_image));
+            else
+                clamp_row<true, true>(p, k.width, chroma_flag_row(b, c, in_image));
+        }
+    }
+
+    void write_row(int64_t b, int64_t s, int64_t y) {
+        if (call.output.type == UINT8)
+            write_row<uint8_t>(b, s, y);
+        else
+            write_row<float>(b, s, y);
+        if (watch.undefined && call.output.type != UINT8)
+            restore_undefined(call, layout, b, y, gathered, (float*)call.output.data + b * layout.count * layout.height * layout.width + y * layout.width);
+    }
+
+    template <class T> void write_row(int64_t b, int64_t s, int64_t y) {
+        const int64_t width = layout.width, plane = layout.height * width;
+        T* out = (T*)call.output.data + b * layout.count * plane + y * width;
+        const int16_t* rows[3];
+        pixel_rows(s, y, rows, [&](const int16_t* near, const int16_t* far, bool lower, int64_t n, int16_t* up) {
+            upsample_row(near, far, layout.h, layout.v, lower, n, work, up);
+        });
+        if (layout.count == 1) return decode_gray_row(rows[0], width, values, out);
+        T* pixels[3] = {out, out + plane, out + 2 * plane};
+        uint8_t* flags = flag_row(b, y);
+        if (flags) {
+            if (codec.jfif)
+                decode_row<true, true>(codec, rows, width, values, pixels, flags);
+            else
+                decode_row<true, false>(codec, rows, width, values, pixels, flags);
+        } else {
+            if (codec.jfif)
+                decode_row<false, true>(codec, rows, width, values, pixels, flags);
+            else
+                decode_row<false, false>(codec, rows, width, values, pixels, flags);
+        }
+    }
+};
+
+}  // namespace NAMESPACE

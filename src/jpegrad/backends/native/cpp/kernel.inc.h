@@ -1,0 +1,58 @@
+// The kernel of one instruction set; the including file may say which in the words of target.h.
+#include "backward.h"
+#include "exact.h"
+#include "kernel.h"
+#include "soft.h"
+
+namespace NAMESPACE {
+
+// Calls fn(coder, image, first strip, last strip) for the parts of a range of strips that lie in one image each.
+template <class Worker, class Fn>
+static bool for_images(const Codec& codec, const Call& call, int64_t begin, int64_t end, const Fn& fn) {
+    static thread_local Arena arena;
+    Layout layout(codec);
+    Worker worker(codec, call, layout);
+    if (!worker.reserve(arena)) return false;
+    while (begin < end) {
+        int64_t image = begin / layout.strips, first = begin % layout.strips;
+        int64_t count = end - begin < layout.strips - first ? end - begin : layout.strips - first;
+        fn(worker, image, first, first + count);
+        begin += count;
+    }
+    return true;
+}
+
+static int64_t units(const Codec& codec) { return Layout(codec).strips; }
+
+static bool jpeg(const Codec& codec, const Call& call, int64_t begin, int64_t end) {
+    return for_images<StripCoder>(codec, call, begin, end, [&](StripCoder& coder, int64_t image, int64_t first, int64_t last) {
+        call.flags ? coder.jpeg<true>(image, first, last) : coder.jpeg<false>(image, first, last);
+    });
+}
+
+static bool encode(const Codec& codec, const Call& call, int64_t begin, int64_t end) {
+    return for_images<StripCoder>(codec, call, begin, end, [&](StripCoder& coder, int64_t image, int64_t first, int64_t last) {
+        call.flags ? coder.encode<true>(image, first, last) : coder.encode<false>(image, first, last);
+    });
+}
+
+template <class Worker, void (Worker::*METHOD)(int64_t, int64_t, int64_t)>
+static bool run(const Codec& codec, const Call& call, int64_t begin, int64_t end) {
+    return for_images<Worker>(codec, call, begin, end, [&](Worker& worker, int64_t image, int64_t first, int64_t last) {
+        (worker.*METHOD)(image, first, last);
+    });
+}
+
+constexpr Kernel KERNEL = {
+    NAME,
+    LANES,
+    units,
+    jpeg,
+    run<SoftCoder, &SoftCoder::jpeg>,
+    encode,
+    run<StripCoder, &StripCoder::decode>,
+    run<StripAdjoint, &StripAdjoint::jpeg>,
+    run<StripAdjoint, &StripAdjoint::encode>,
+    run<StripAdjoint, &StripAdjoint::decode>,
+};
+}  // namespace NAMESPACE

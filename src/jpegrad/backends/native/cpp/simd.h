@@ -1,0 +1,244 @@
+// Fixed arrays of lanes: 16-bit vectors of LANES elements, 32-bit vectors of half as many.
+// LANES is 8 (SSE2, NEON, anything) or 16 (AVX2).
+#pragma once
+#include "target.h"
+
+namespace NAMESPACE {
+
+typedef int16_t I16 __attribute__((vector_size(2 * LANES)));
+typedef uint16_t U16 __attribute__((vector_size(2 * LANES)));
+typedef int32_t I32 __attribute__((vector_size(2 * LANES)));
+typedef uint32_t U32 __attribute__((vector_size(2 * LANES)));
+typedef int64_t I64 __attribute__((vector_size(2 * LANES)));
+typedef float F32 __attribute__((vector_size(2 * LANES)));
+typedef double F64 __attribute__((vector_size(2 * LANES)));
+typedef float HalfF32 __attribute__((vector_size(LANES)));
+typedef uint8_t U8 __attribute__((vector_size(LANES)));
+typedef uint8_t HalfU8 __attribute__((vector_size(LANES / 2)));
+constexpr int HALF = LANES / 2;
+
+constexpr float MAGIC = 12582912.0f;               // 1.5 * 2^23: adding it rounds to an integer
+constexpr double MAGIC_WIDE = 6755399441055744.0;  // 1.5 * 2^52
+
+#define INLINE static inline __attribute__((always_inline))
+#define INLINE_MEMBER inline __attribute__((always_inline))
+
+template <class V, class T> INLINE V load(const T* p) {
+    V v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+template <class V, class T> INLINE void store(T* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
+
+INLINE I16 splat16(int x) { return I16{} + (int16_t)x; }
+INLINE I32 splat32(int x) { return I32{} + x; }
+INLINE F32 splatf(float x) { return F32{} + x; }
+
+#if defined(__clang__)
+#define SHUFFLE(V, a, b, ...) ((V)__builtin_shufflevector(a, b, __VA_ARGS__))
+#else
+template <class V> struct Index;
+template <> struct Index<I16> { typedef I16 type; };
+template <> struct Index<I32> { typedef I32 type; };
+template <> struct Index<I64> { typedef I64 type; };
+#define SHUFFLE(V, a, b, ...) ((V)__builtin_shuffle((V)(a), (V)(b), typename Index<V>::type{__VA_ARGS__}))
+#endif
+
+// Two 32-bit halves of a 16-bit vector. "Paired" order is whatever the instruction set unpacks to; only pack() undoes it.
+struct Pair {
+    I32 lo, hi;
+};
+
+#if X86
+#if LANES == 16
+#define MM(name) _mm256_##name
+#define AS_INT(x) ((__m256i)(x))
+#else
+#define MM(name) _mm_##name
+#define AS_INT(x) ((__m128i)(x))
+#endif
+INLINE I16 unpack_lo16(I16 a, I16 b) { return (I16)MM(unpacklo_epi16)(AS_INT(a), AS_INT(b)); }
+INLINE I16 unpack_hi16(I16 a, I16 b) { return (I16)MM(unpackhi_epi16)(AS_INT(a), AS_INT(b)); }
+INLINE I16 unpack_lo32(I16 a, I16 b) { return (I16)MM(unpacklo_epi32)(AS_INT(a), AS_INT(b)); }
+INLINE I16 unpack_hi32(I16 a, I16 b) { return (I16)MM(unpackhi_epi32)(AS_INT(a), AS_INT(b)); }
+INLINE I16 unpack_lo64(I16 a, I16 b) { return (I16)MM(unpacklo_epi64)(AS_INT(a), AS_INT(b)); }
+INLINE I16 unpack_hi64(I16 a, I16 b) { return (I16)MM(unpackhi_epi64)(AS_INT(a), AS_INT(b)); }
+INLINE I16 min16(I16 a, I16 b) { return (I16)MM(min_epi16)(AS_INT(a), AS_INT(b)); }
+INLINE I16 max16(I16 a, I16 b) { return (I16)MM(max_epi16)(AS_INT(a), AS_INT(b)); }
+INLINE U16 mulhi(U16 a, U16 b) { return (U16)MM(mulhi_epu16)(AS_INT(a), AS_INT(b)); }
+INLINE I16 mulhi(I16 a, I16 b) { return (I16)MM(mulhi_epi16)(AS_INT(a), AS_INT(b)); }
+// The second operand where the first is NaN.
+INLINE F32 maxf(F32 a, F32 b) { return MM(max_ps)(a, b); }
+INLINE F32 minf(F32 a, F32 b) { return MM(min_ps)(a, b); }
+INLINE I32 to_int(F32 a) { return (I32)MM(cvttps_epi32)(a); }
+// a * ca + b * cb, exact, in paired order.
+INLINE Pair rotate(I16 a, I16 b, int ca, int cb) {
+    auto k = MM(set1_epi32)((int)((uint32_t)cb << 16 | (uint16_t)ca));
+    return {(I32)MM(madd_epi16)(AS_INT(unpack_lo16(a, b)), k), (I32)MM(madd_epi16)(AS_INT(unpack_hi16(a, b)), k)};
+}
+INLINE I16 pack(Pair p) { return (I16)MM(packs_epi32)(AS_INT(p.lo), AS_INT(p.hi)); }
+#else
+INLINE I16 unpack_lo16(I16 a, I16 b) { return SHUFFLE(I16, a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+INLINE I16 unpack_hi16(I16 a, I16 b) { return SHUFFLE(I16, a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+INLINE I16 unpack_lo32(I16 a, I16 b) { return (I16)SHUFFLE(I32, (I32)a, (I32)b, 0, 4, 1, 5); }
+INLINE I16 unpack_hi32(I16 a, I16 b) { return (I16)SHUFFLE(I32, (I32)a, (I32)b, 2, 6, 3, 7); }
+INLINE I16 unpack_lo64(I16 a, I16 b) { return (I16)SHUFFLE(I64, (I64)a, (I64)b, 0, 2); }
+INLINE I16 unpack_hi64(I16 a, I16 b) { return (I16)SHUFFLE(I64, (I64)a, (I64)b, 1, 3); }
+INLINE I16 min16(I16 a, I16 b) { return a < b ? a : b; }
+INLINE I16 max16(I16 a, I16 b) { return a > b ? a : b; }
+INLINE F32 maxf(F32 a, F32 b) { return a > b ? a : b; }
+INLINE F32 minf(F32 a, F32 b) { return a < b ? a : b; }
+INLINE I32 to_int(F32 a) { return __builtin_convertvector(a, I32); }
+INLINE I32 lower(I16 a) { return (I32)unpack_lo16(a, a) >> 16; }
+INLINE I32 upper(I16 a) { return (I32)unpack_hi16(a, a) >> 16; }
+INLINE Pair rotate(I16 a, I16 b, int ca, int cb) {
+    return {lower(a) * ca + lower(b) * cb, upper(a) * ca + upper(b) * cb};
+}
+INLINE I16 pack(Pair p) {
+    I32 low = splat32(-32768), high = splat32(32767);
+    p.lo = p.lo < low ? low : p.lo > high ? high : p.lo;
+    p.hi = p.hi < low ? low : p.hi > high ? high : p.hi;
+    return SHUFFLE(I16, (I16)p.lo, (I16)p.hi, 0, 2, 4, 6, 8, 10, 12, 14);
+}
+INLINE U16 mulhi(U16 a, U16 b) {
+    U32 lo = ((U32)lower((I16)a) & 0xffff) * ((U32)lower((I16)b) & 0xffff);
+    U32 hi = ((U32)upper((I16)a) & 0xffff) * ((U32)upper((I16)b) & 0xffff);
+    return (U16)SHUFFLE(I16, (I16)lo, (I16)hi, 1, 3, 5, 7, 9, 11, 13, 15);
+}
+INLINE I16 mulhi(I16 a, I16 b) {
+    return SHUFFLE(I16, (I16)(lower(a) * lower(b)), (I16)(upper(a) * upper(b)), 1, 3, 5, 7, 9, 11, 13, 15);
+}
+#endif
+
+INLINE Pair operator+(Pair a, Pair b) { return {a.lo + b.lo, a.hi + b.hi}; }
+INLINE Pair operator-(Pair a, Pair b) { return {a.lo - b.lo, a.hi - b.hi}; }
+INLINE Pair operator+(Pair a, int b) { return {a.lo + b, a.hi + b}; }
+INLINE Pair operator>>(Pair a, int n) { return {a.lo >> n, a.hi >> n}; }
+
+// a * b + c; one rounding where the instruction set fuses, so only for sums that are exact or need no exactness.
+#if X86 && LANES == 16
+INLINE F32 mul_add(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
+constexpr bool FUSED = true;
+#elif defined(__aarch64__)
+INLINE F32 mul_add(F32 a, F32 b, F32 c) { return vfmaq_f32(c, a, b); }
+constexpr bool FUSED = true;
+#else
+INLINE F32 mul_add(F32 a, F32 b, F32 c) { return a * b + c; }
+constexpr bool FUSED = false;
+#endif
+
+INLINE F32 to_float(I32 a) { return __builtin_convertvector(a, F32); }
+
+#if X86 && LANES == 16
+INLINE bool any(I32 mask) { return !_mm256_testz_si256((__m256i)mask, (__m256i)mask); }
+#elif X86
+INLINE bool any(I32 mask) { return _mm_movemask_epi8(_mm_cmpeq_epi32((__m128i)mask, _mm_setzero_si128())) != 0xFFFF; }
+#else
+INLINE bool any(I32 mask) { return (mask[0] | mask[1] | mask[2] | mask[3]) != 0; }
+#endif
+
+// Raster order: the element of index i stays at index i.
+struct Halves {
+    I32 lo, hi;
+};
+#if X86 && LANES == 16
+INLINE Halves widen(I16 a) {
+    return {(I32)_mm256_cvtepi16_epi32(_mm256_castsi256_si128((__m256i)a)),
+            (I32)_mm256_cvtepi16_epi32(_mm256_extracti128_si256((__m256i)a, 1))};
+}
+INLINE I16 narrow(I32 lo, I32 hi) {
+    return (I16)_mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)lo, (__m256i)hi), 0xD8);
+}
+INLINE U8 to_bytes(I16 a) {
+    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16((__m256i)a, (__m256i)a), 0xD8);
+    return (U8)_mm256_castsi256_si128(packed);
+}
+INLINE I16 from_bytes(U8 a) { return (I16)_mm256_cvtepu8_epi16((__m128i)a); }
+// Alternately one of a, one of b.
+INLINE void interleave(I16 a, I16 b, int16_t* out) {
+    __m256i lo = (__m256i)unpack_lo16(a, b), hi = (__m256i)unpack_hi16(a, b);
+    store(out, _mm256_permute2x128_si256(lo, hi, 0x20));
+    store(out + LANES, _mm256_permute2x128_si256(lo, hi, 0x31));
+}
+#else
+#if X86
+INLINE Halves widen(I16 a) { return {(I32)unpack_lo16(a, a) >> 16, (I32)unpack_hi16(a, a) >> 16}; }
+#else
+INLINE Halves widen(I16 a) { return {lower(a), upper(a)}; }
+#endif
+INLINE I16 narrow(I32 lo, I32 hi) { return pack({lo, hi}); }
+INLINE U8 to_bytes(I16 a) { return __builtin_convertvector(a, U8); }
+INLINE I16 from_bytes(U8 a) { return __builtin_convertvector(a, I16); }
+INLINE void interleave(I16 a, I16 b, int16_t* out) {
+    store(out, unpack_lo16(a, b));
+    store(out + LANES, unpack_hi16(a, b));
+}
+#endif
+
+// Transpose 8x8 tiles of 16-bit elements, one in each 128-bit part of the vectors.
+INLINE void transpose(I16 a[8]) {
+    I16 b[8], c[8];
+    for (int i = 0; i < 4; i++) {
+        b[2 * i] = unpack_lo16(a[2 * i], a[2 * i + 1]);
+        b[2 * i + 1] = unpack_hi16(a[2 * i], a[2 * i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            c[i + 2 * j] = unpack_lo32(b[i + j], b[i + j + 2]);
+            c[i + 2 * j + 1] = unpack_hi32(b[i + j], b[i + j + 2]);
+        }
+    for (int i = 0; i < 4; i++) {
+        a[2 * i] = unpack_lo64(c[i], c[i + 4]);
+        a[2 * i + 1] = unpack_hi64(c[i], c[i + 4]);
+    }
+}
+
+INLINE F32 unpack_lo(F32 a, F32 b) { return (F32)unpack_lo32((I16)a, (I16)b); }
+INLINE F32 unpack_hi(F32 a, F32 b) { return (F32)unpack_hi32((I16)a, (I16)b); }
+
+// In each 128-bit part, turn four vectors of four floats by 90 degrees.
+INLINE void transpose4(F32 x[4]) {
+    F32 a = unpack_lo(x[0], x[1]), b = unpack_hi(x[0], x[1]), c = unpack_lo(x[2], x[3]), d = unpack_hi(x[2], x[3]);
+    x[0] = (F32)unpack_lo64((I16)a, (I16)c);
+    x[1] = (F32)unpack_hi64((I16)a, (I16)c);
+    x[2] = (F32)unpack_lo64((I16)b, (I16)d);
+    x[3] = (F32)unpack_hi64((I16)b, (I16)d);
+}
+
+// Elements 0, 2, 4... and 1, 3, 5... of 2 * HALF floats; and back.
+#if X86 && LANES == 16
+INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
+    auto turn = [](__m256 x) { return (F32)_mm256_permute4x64_pd((__m256d)x, 0xD8); };
+    even = turn(_mm256_shuffle_ps(a, b, 0x88));
+    odd = turn(_mm256_shuffle_ps(a, b, 0xDD));
+}
+// Each element one place on: the last of `before` comes in first; and one place back: the first of `after` comes in last.
+INLINE F32 shifted_right(F32 before, F32 a) {
+    __m256i middle = _mm256_permute2x128_si256((__m256i)before, (__m256i)a, 0x21);
+    return (F32)_mm256_alignr_epi8((__m256i)a, middle, 12);
+}
+INLINE F32 shifted_left(F32 a, F32 after) {
+    __m256i middle = _mm256_permute2x128_si256((__m256i)a, (__m256i)after, 0x21);
+    return (F32)_mm256_alignr_epi8(middle, (__m256i)a, 4);
+}
+INLINE void interleave(F32 a, F32 b, float* out) {
+    F32 lo = unpack_lo(a, b), hi = unpack_hi(a, b);
+    store(out, _mm256_permute2f128_ps(lo, hi, 0x20));
+    store(out + HALF, _mm256_permute2f128_ps(lo, hi, 0x31));
+}
+INLINE I32 load_bytes(const uint8_t* p) { return (I32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+#else
+INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
+    even = (F32)SHUFFLE(I32, (I32)a, (I32)b, 0, 2, 4, 6);
+    odd = (F32)SHUFFLE(I32, (I32)a, (I32)b, 1, 3, 5, 7);
+}
+INLINE F32 shifted_right(F32 before, F32 a) { return (F32)SHUFFLE(I32, (I32)before, (I32)a, 3, 4, 5, 6); }
+INLINE F32 shifted_left(F32 a, F32 after) { return (F32)SHUFFLE(I32, (I32)a, (I32)after, 1, 2, 3, 4); }
+INLINE void interleave(F32 a, F32 b, float* out) {
+    store(out, unpack_lo(a, b));
+    store(out + HALF, unpack_hi(a, b));
+}
+INLINE I32 load_bytes(const uint8_t* p) { return __builtin_convertvector(load<HalfU8>(p), I32); }
+#endif
+
+}  // namespace NAMESPACE

@@ -1,0 +1,279 @@
+// The soft forward, strip by strip: the real-valued pipeline with a smooth function in place of the rounding. Samples are
+// kept around 0, so that float32 resolves them finely.
+#pragma once
+#include "backward_rows.h"
+#include "exact.h"
+#include "float_dct.h"
+#include "soft_functions.h"
+#include "strips.h"
+
+namespace NAMESPACE {
+
+constexpr float MIDDLE = 128;
+
+// Numbers in value_range to grey levels, clamped with a leak, NaN to 0; `outside` collects where the clamp acts.
+INLINE F32 read_soft(const float* p, F32 low, F32 scale, float leak, I32& outside) {
+    F32 x = (load<F32>(p) - low) * scale, clamped = minf(maxf(x, F32{}), splatf(255));
+    I32 acts = (I32)(clamped != x);
+    outside |= acts;
+    // An infinite number does not leak.
+    I32 leaks = acts & (I32)(x - x == 0);
+    return leak == 0 ? clamped : clamped + leak * (F32)((I32)(x - clamped) & leaks);
+}
+
+INLINE F32 leaky_clamp(F32 x, float leak, I32& acts) {
+    F32 clamped = minf(maxf(x, F32{}), splatf(255));
+    acts = (I32)(clamped != x);
+    return leak == 0 ? clamped : clamped + leak * (x - clamped);
+}
+
+// `in`: v rows; the box filter's mean, and of libjpeg's rounding what is left on average: it alternates along a row.
+static void downsample_soft(const float* const in[2], int h, int v, int64_t n, float* out) {
+    const float weight = 1.0f / (float)(h * v);
+    F32 bias = splatf(0.5f * weight);
+    for (int i = 0; i < HALF && h == 2; i += 2) bias[i] = -bias[i];
+    auto read = [&](int64_t i) { return v == 2 ? load<F32>(in[0] + i) + load<F32>(in[1] + i) : load<F32>(in[0] + i); };
+    auto pairs = [&](int64_t i) {
+        F32 even, odd;
+        split_pairs(read(i), read(i + HALF), even, odd);
+        return even + odd;
+    };
+    for (int64_t i = 0; i < n; i += HALF) {
+        F32 sum;
+        if (h == 1) {
+            sum = read(i);
+        } else if (h == 2) {
+            sum = pairs(2 * i);
+        } else {
+            F32 even, odd;
+            split_pairs(pairs(4 * i), pairs(4 * i + 2 * HALF), even, odd);
+            sum = even + odd;
+        }
+        store(out + i, mul_add(sum, splatf(weight), bias));
+    }
+}
+
+// As upsample_row in chroma.h, without its roundings.
+static void upsample_soft(const float* near, const float* far, int h, int v, int64_t n, float* work, float* out) {
+    if (!triangle_applies(h, n)) {
+        for (int64_t i = 0; i < n; i++)
+            for (int k = 0; k < h; k++) out[h * i + k] = near[i];
+        return;
+    }
+    float* s = h == 1 ? out : work + LANES;
+    for (int64_t i = 0; i < n; i += HALF) {
+        F32 p = load<F32>(near + i);
+        store(s + i, v == 2 ? 0.75f * p + 0.25f * load<F32>(far + i) : p);
+    }
+    if (h == 1) return;
+    s[-1] = s[0];
+    s[n] = s[n - 1];
+    for (int64_t i = 0; i < n; i += HALF) {
+        F32 p = 0.75f * load<F32>(s + i);
+        interleave(p + 0.25f * load<F32>(s + i - 1), p + 0.25f * load<F32>(s + i + 1), out + 2 * i);
+    }
+}
+
+// Between coefficients and steps, the transforms' own factors included; and what the rounding of each needs.
+struct Steps {
+    float to[64], from[64];
+    SlopeTable slopes;
+
+    void set(Slope kind, float parameter, const double* table) {
+        for (int i = 0; i < 64; i++) {
+            double factor = (double)FACTOR[i / 8] * (double)FACTOR[i % 8];
+            to[i] = (float)(1 / (8 * factor * table[i]));
+            from[i] = (float)(table[i] * factor / 8);
+        }
+        slopes.set(kind, parameter, table);
+        for (int i = 0; i < 64 && kind == SOFT_ROUND; i++) slopes.at[i].width = (float)(0.5 / tanh((double)parameter / 2));
+    }
+};
+
+class SoftCoder : Strips<float> {
+  public:
+    SoftCoder(const Codec& codec, const Call& call, const Layout& layout)
+        : Strips(codec, call, layout),
+          watch(codec),
+          scale((float)(255 / (codec.high - codec.low))),
+          leak(codec.clip_slope),
+          forward(codec.forward_real),
+          inverse(codec.inverse_real) {
+        for (F32& m : forward.at) m *= 1 / scale;
+        for (F32& m : inverse.at) m *= scale;
+    }
+    ~SoftCoder() { report(watch.far); }
+
+    bool reserve(Arena& arena) {
+        if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)))) return false;
+        steps = arena.take<Steps>(3);
+        for (int c = 0; c < layout.count; c++) clear_lanes_without_block(layout.component[c], samples[c]);
+        return true;
+    }
+
+    void jpeg(int64_t b, int64_t begin, int64_t end) {
+        if (next_tables(b))
+            for (int c = 0; c < layout.count; c++) steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c));
+        auto produce = [&](int64_t s, bool own) {
+            read_strip(b, s, own);
+            for (int c = own ? 0 : 1; c < layout.count; c++) {
+                code(b, s, c, own);
+                clamp_strip(b, s, c, own && call.flags);
+            }
+        };
+        run(begin, end, produce, [&](int64_t s, int64_t y) { write_row(b, s, y); });
+    }
+
+  private:
+    Watch watch;
+    const float scale, leak;
+    Matrix forward, inverse;
+    Steps* steps;
+
+    void read_strip(int64_t b, int64_t s, bool own) {
+        auto convert = [&](int64_t y, float* const out[3]) {
+            const float* pixels[3];
+            for (int c = 0; c < layout.count; c++) pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
+            for (int64_t x = 0; x < layout.width; x += HALF) read_pixels(pixels, x, out, own ? flag_row(b, y) : nullptr);
+        };
+        auto downsample = [&](float* const in[2], int64_t n, float* out) { downsample_soft(in, layout.h, layout.v, n, out); };
+        read_rows(s, convert, downsample);
+    }
+
+    // HALF pixels from column x on, fewer at the end of a row.
+    void read_pixels(const float* const pixels[3], int64_t x, float* const out[3], uint8_t* flags) {
+        const int64_t n = layout.width - x < HALF ? layout.width - x : HALF;
+        const F32 low = splatf((float)codec.low), factor = splatf(scale);
+        F32 levels[3];
+        I32 outside[3] = {};
+        for (int c = 0; c < layout.count; c++) {
+            float tail[HALF];
+            for (float& x : tail) x = (float)codec.low;
+            const float* p = pixels[c] + x;
+            if (n < HALF) p = (const float*)__builtin_memcpy(tail, p, (size_t)n * 4);
+            levels[c] = read_soft(p, low, factor, leak, outside[c]);
+            if (__builtin_expect(any(outside[c]), 0)) watch.note(p);
+        }
+        if (layout.count == 1) {
+            store(out[0] + x, levels[0] - MIDDLE);
+        } else {
+            for (int i = 0; i < 3; i++) {
+                F32 sum = splatf(codec.forward_offset[i] - MIDDLE);
+                for (int j = 0; j < 3; j++) sum = mul_add(levels[j], forward.at[3 * i + j], sum);
+                store(out[i] + x, sum);
+            }
+        }
+        if (!flags) return;
+        for (int i = 0; i < n; i++) flags[x + i] = 0;
+        for (int c = 0; c < layout.count; c++)
+            for (int i = 0; i < n && any(outside[c]); i++)
+                if (outside[c][i]) flags[x + i] |= clip_flag_of(pixels[c][x + i], c);
+        for (int c = 0; c < layout.count && watch.undefined; c++)
+            for (int i = 0; i < n; i++)
+                if (pixels[c][x + i] != pixels[c][x + i]) flags[x + i] = UNDEFINED;
+    }
+
+    // A number that is not finite lets no gradient through, not even the leak's.
+    static uint8_t clip_flag_of(float number, int c) {
+        return (uint8_t)(IN_R << c | (number - number == 0 ? 0 : UNDEFINED));
+    }
+
+    void code(int64_t b, int64_t s, int c, bool own) {
+        for_kind(codec.slope, [&](auto kind) { code<kind>(b, s, c, own); });
+    }
+
+    template <int KIND> void code(int64_t b, int64_t s, int c, bool own) {
+        const Component& k = layout.component[c];
+        const int64_t first = layout.saved(b, s, c);
+        for (int64_t g = 0; g < k.groups; g++) {
+            float* p = samples[c] + g * 8 * LANES;
+            const int64_t at = first + g * 64 * LANES;
+            float* slopes = own && call.slopes ? call.slopes + at : nullptr;
+            if (slopes && call.factors)
+                code_group<KIND, true>(p, k.stride, steps[c], slopes, call.factors + at);
+            else
+                code_group<KIND, false>(p, k.stride, steps[c], slopes, nullptr);
+        }
+    }
+
+    template <int KIND, bool TABLES>
+    static void code_group(float* samples, int64_t stride, const Steps& steps, float* slopes, float* factors) {
+        F32 r[64];
+        for (int part = 0; part < 2; part++) {
+            forward_rows(samples, stride, part, r);
+            for (int column = 0; column < 8; column++) {
+                F32 x[8];
+                load_column(r, column, x);
+                scaled_dct(x);
+                for (int v = 0; v < 8; v++) {
+                    const int i = 8 * v + column;
+                    F32 u = x[v] * steps.to[i];
+                    Soft soft = soft_of<KIND, TABLES>(u, steps.slopes.at[i]);
+                    if (slopes) store(slopes + i * LANES + part * HALF, soft.slope);
+                    if (TABLES) store(factors + i * LANES + part * HALF, soft.value - soft.slope * u - soft.widening);
+                    x[v] = soft.value * steps.from[i];
+                }
+                scaled_idct(x);
+                store_column(r, column, x);
+            }
+            inverse_rows(r, samples, stride, part);
+        }
+    }
+
+    // Clamp decoded samples; with `save`, flags say where the clamp acts.
+    void clamp_strip(int64_t b, int64_t s, int c, bool save) {
+        const Component& k = layout.component[c];
+        for (int64_t y = 0; y < 8 * k.block_rows; y++) {
+            const int64_t in_image = s * 8 * k.block_rows + y;
+            float* p = row(c, y);
+            uint8_t* flags = nullptr;
+            if (save && in_image < k.height) flags = c ? chroma_flag_row(b, c, in_image) : flag_row(b, in_image);
+            if (flags && c) __builtin_memset(flags, 0, (size_t)k.width);
+            for (int64_t x = 0; x < k.width; x += HALF) {
+                I32 acts;
+                store(p + x, leaky_clamp(load<F32>(p + x) + MIDDLE, leak, acts) - MIDDLE);
+                if (!flags || !any(acts)) continue;
+                for (int i = 0; i < HALF && x + i < k.width; i++)
+                    if (acts[i]) flags[x + i] |= SAMPLE;
+            }
+        }
+    }
+
+    void write_row(int64_t b, int64_t s, int64_t y) {
+        const int64_t width = layout.width, plane = layout.height * width;
+        const float* rows[3];
+        pixel_rows(s, y, rows, [&](const float* near, const float* far, bool, int64_t n, float* up) {
+            upsample_soft(near, far, layout.h, layout.v, n, work, up);
+        });
+        float* out = (float*)call.output.data + b * layout.count * plane + y * width;
+        for (int64_t x = 0; x < width; x += HALF) write_pixels(rows, x, out, plane, flag_row(b, y));
+        if (watch.undefined) restore_undefined(call, layout, b, y, gathered, out);
+    }
+
+    void write_pixels(const float* const rows[3], int64_t x, float* out, int64_t plane, uint8_t* flags) {
+        const int64_t n = layout.width - x < HALF ? layout.width - x : HALF;
+        const F32 low = splatf((float)codec.low), factor = splatf((float)((codec.high - codec.low) / 255));
+        for (int j = 0; j < layout.count; j++) {
+            I32 acts = {};
+            F32 levels = load<F32>(rows[0] + x) + MIDDLE;
+            if (layout.count == 3) {
+                levels = splatf(0);
+                for (int i = 0; i < 3; i++) {
+                    F32 sample = load<F32>(rows[i] + x) + (MIDDLE - codec.inverse_offset[i]);
+                    levels = mul_add(sample, inverse.at[3 * j + i], levels);
+                }
+                levels = leaky_clamp(levels, leak, acts);
+            }
+            F32 numbers = mul_add(levels, factor, low);
+            if (n == HALF)
+                store(out + j * plane + x, numbers);
+            else
+                __builtin_memcpy(out + j * plane + x, &numbers, (size_t)n * 4);
+            if (!flags || !any(acts)) continue;
+            for (int i = 0; i < n; i++)
+                if (acts[i]) flags[x + i] |= OUT_R << j;
+        }
+    }
+};
+
+}  // namespace NAMESPACE

@@ -1,0 +1,188 @@
+// The memory of the work, and the order in which strips become pixels.
+#pragma once
+#include "api.h"
+#include "geometry.h"
+
+namespace NAMESPACE {
+
+// Bump allocator over one block of memory that a thread keeps.
+struct Arena {
+    char* memory = nullptr;
+    size_t size = 0, used = 0;
+
+    ~Arena() { free(memory); }
+    bool reserve(size_t bytes) {
+        used = 0;
+        if (bytes <= size) return true;
+        free(memory);
+        memory = nullptr;
+        size = 0;
+        void* p = nullptr;
+        if (posix_memalign(&p, 64, bytes)) return false;
+        memory = (char*)p;
+        size = bytes;
+        __builtin_memset(memory, 0, size);
+        return true;
+    }
+    template <class T> T* take(int64_t count) {
+        T* p = (T*)(memory + used);
+        used += ((size_t)count * sizeof(T) + 63) / 64 * 64;
+        return p;
+    }
+    static int64_t cost(int64_t count, int64_t element) { return (count * element + 63) / 64 * 64; }
+};
+
+// Lanes without a block must hold numbers: they are transformed too, and what comes out meets gradients of 0.
+static inline void clear_lanes_without_block(const Component& k, float* samples) {
+    const int64_t used = k.block_rows * k.blocks_x * 8;
+    for (int y = 0; y < 8; y++) __builtin_memset(samples + y * k.stride + used, 0, (size_t)(k.stride - used) * 4);
+}
+
+INLINE const double* table_of(const Codec& codec, const Call& call, int64_t b, int c) {
+    int index = c < codec.table_count ? c : codec.table_count - 1;
+    return call.tables + b * call.table_stride + 64 * index;
+}
+
+// The rows of a coder's samples, of type S, and the order in which strips become pixels.
+template <class S> class Strips {
+  protected:
+    Strips(const Codec& codec, const Call& call, const Layout& layout) : codec(codec), call(call), layout(layout) {}
+
+    const Codec& codec;
+    const Call& call;
+    const Layout& layout;
+    S *samples[3], *full[2][2], *carried[3], *work, *up[2];
+    float* gathered[3];
+    int64_t tables_of = -1;
+
+    bool reserve(Arena& arena, int64_t more = 0) {
+        int64_t row = round_up(layout.width, LANES) + 80 * 4 + 4 * LANES, bytes = more;
+        for (int c = 0; c < layout.count; c++) bytes += Arena::cost(8 * layout.component[c].stride + LANES, sizeof(S));
+        bytes += Arena::cost(row, sizeof(S)) * (4 + 3 + 1 + 2) + Arena::cost(row, 4) * 3;
+        if (!arena.reserve((size_t)bytes)) return false;
+        for (int c = 0; c < layout.count; c++) samples[c] = arena.take<S>(8 * layout.component[c].stride + LANES);
+        for (int c = 0; c < 2; c++)
+            for (int j = 0; j < 2; j++) full[c][j] = arena.take<S>(row);
+        for (int c = 0; c < 3; c++) carried[c] = arena.take<S>(row);
+        work = arena.take<S>(row);
+        for (int c = 0; c < 2; c++) up[c] = arena.take<S>(row);
+        for (int c = 0; c < 3; c++) gathered[c] = arena.take<float>(row);
+        return true;
+    }
+
+    // Samples far outside the value range, of one thread.
+    void report(int64_t far) {
+        if (call.far && far) __atomic_fetch_add(call.far, far, __ATOMIC_RELAXED);
+    }
+
+    const double* table(int64_t b, int c) const { return table_of(codec, call, b, c); }
+
+    // Whether image b has other tables than the image before.
+    bool next_tables(int64_t b) {
+        if (tables_of >= 0 && (b == tables_of || call.table_stride == 0)) return false;
+        tables_of = b;
+        return true;
+    }
+
+    S* row(int c, int64_t y) { return samples[c] + layout.row(c, y); }
+
+    uint8_t* flag_row(int64_t b, int64_t y) {
+        return call.flags ? call.flags + (b * layout.height + y) * layout.width : nullptr;
+    }
+
+    uint8_t* chroma_flag_row(int64_t b, int c, int64_t y) {
+        const Component& k = layout.component[c];
+        return call.chroma_flags + ((b * 2 + c - 1) * k.height + y) * k.width;
+    }
+
+    static void extend(S* row, int64_t from, int64_t to) {
+        for (int64_t x = from; x < to; x++) row[x] = row[from - 1];
+    }
+
+    // Reads the pixel rows of a strip into component samples: `convert` fills one row of luma and of chroma at full
+    // resolution, `downsample` averages chroma rows; replicated beyond the image as libjpeg does.
+    template <class Convert, class Downsample> void read_rows(int64_t s, const Convert& convert, const Downsample& downsample) {
+        const int v = layout.v, h = layout.h;
+        const int64_t width = layout.width, luma_width = layout.component[0].blocks_x * 8;
+        const bool direct = layout.count == 3 && h == 1 && v == 1;
+        for (int64_t y = 0; y < 8; y++) {
+            S* rows[2][2] = {{full[0][0], full[0][1]}, {full[1][0], full[1][1]}};
+            for (int j = 0; j < v; j++) {
+                int64_t in_strip = y * v + j, in_image = s * layout.rows() + in_strip;
+                S* luma = row(0, in_strip);
+                if (in_image >= layout.height) {
+                    __builtin_memcpy(luma, row(0, in_strip - 1), (size_t)luma_width * sizeof(S));
+                    for (int c = 0; c < 2; c++) rows[c][j] = rows[c][0];
+                    continue;
+                }
+                S* out[3] = {luma, direct ? row(1, y) : rows[0][j], direct ? row(2, y) : rows[1][j]};
+                convert(in_image, out);
+                extend(luma, width, luma_width);
+                for (int c = 1; c < layout.count; c++) extend(out[c], width, layout.component[c].blocks_x * 8 * h);
+            }
+            for (int c = 1; c < layout.count; c++) {
+                int64_t columns = layout.component[c].blocks_x * 8;
+                if ((8 * s + y) * v >= layout.height)
+                    __builtin_memcpy(row(c, y), row(c, y - 1), (size_t)columns * sizeof(S));
+                else if (!direct)
+                    downsample(rows[c - 1], columns, row(c, y));
+            }
+        }
+    }
+
+    // Produces strips in order and writes every pixel row as soon as its chroma neighbours are there. At the ends of a range
+    // inside an image, the chroma of the strip beyond is computed too, not owned.
+    template <class Produce, class Write> void run(int64_t begin, int64_t end, const Produce& produce, const Write& write) {
+        const bool halo = layout.chroma_needs_neighbours();
+        const int64_t rows = layout.rows();
+        if (halo && begin > 0) {
+            produce(begin - 1, false);
+            carry();
+        }
+        for (int64_t s = begin; s < end; s++) {
+            produce(s, true);
+            int64_t first = halo && s > begin ? s * rows - 1 : s * rows;
+            int64_t last = halo && s + 1 < layout.strips ? (s + 1) * rows - 1 : (s + 1) * rows;
+            for (int64_t y = first; y < last && y < layout.height; y++) write(s, y);
+            if (halo) carry();
+        }
+        if (halo && end < layout.strips) {
+            produce(end, false);
+            write(end, end * rows - 1);
+        }
+    }
+
+    void carry() {
+        for (int c = 0; c < 3; c++) {
+            const Component& k = layout.component[c];
+            __builtin_memcpy(carried[c], row(c, 8 * k.block_rows - 1), (size_t)k.width * sizeof(S));
+        }
+    }
+
+    // Row of a component's samples, which may be the last one of the strip before.
+    const S* sample_row(int c, int64_t s, int64_t y) {
+        int64_t in_strip = y - s * 8 * layout.component[c].block_rows;
+        return in_strip < 0 ? carried[c] : row(c, in_strip);
+    }
+
+    // The samples of all components at the place of pixel row y; `upsample(near, far, lower, n, out)` where chroma is coarser.
+    template <class Upsample> void pixel_rows(int64_t s, int64_t y, const S* rows[3], const Upsample& upsample) {
+        const int v = layout.v, h = layout.h;
+        const bool lower = v == 2 && y % 2 == 1;
+        rows[0] = sample_row(0, s, y);
+        for (int c = 1; c < layout.count; c++) {
+            const Component& k = layout.component[c];
+            int64_t near = y / v, far = near;
+            if (layout.chroma_needs_neighbours()) {
+                far += lower ? 1 : -1;
+                far = far < 0 ? 0 : far >= k.height ? k.height - 1 : far;
+            }
+            rows[c] = sample_row(c, s, near);
+            if (h == 1 && v == 1) continue;
+            upsample(rows[c], sample_row(c, s, far), lower, k.width, up[c - 1]);
+            rows[c] = up[c - 1];
+        }
+    }
+};
+
+}  // namespace NAMESPACE
