@@ -34,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "backends": {*GROUND, "backends.reference", "backends.native", "backends.triton"},
     "codec": {*GROUND, "coefficients", "backends"},
     "rate": {*GROUND, "coefficients", "backends"},
-    "jfif": {*GROUND, "coefficients", "rate"},
+    "jfif": {*GROUND, "coefficients", "backends", "rate"},
     "io": {*CODEC, "files", "rate", "jfif"},
     "pictures": FILES,
     "nn": FILES,

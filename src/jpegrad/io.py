@@ -78,7 +78,7 @@ def read(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> Coefficients
         raise JPEGError("corrupt: no frame header")
     return Coefficients(
         levels=tuple(
-            torch.from_numpy(component.levels()).to(torch.float32) for component in frame.components
+            component.levels.to(torch.float32) for component in frame.components
         ),
         tables=_tables_of(frame.components),
         size=frame.size,

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from jpegrad.coefficients import NO_DENSITY, Density
-from jpegrad.jfif import progressive, segments
+from jpegrad.jfif import segments
+from jpegrad.jfif.entropy import Scan, decode_scan
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, block_offsets, check_size, new_frame
-from jpegrad.jfif.lookup import NO_CODES, Lookup, lookup
-from jpegrad.jfif.scan import Part, bits, decode_sequential
+from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, check_size, new_frame
+from jpegrad.jfif.lookup import check_prefix_code
 from jpegrad.jfif.segments import ScanHeader, Segment
 from jpegrad.rate.codes import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
 
@@ -76,22 +76,18 @@ class Decoder:
             if component.table is None:
                 component.table = self.table(component.header.table)
         advance(components, header)
-        intervals, end = segments.entropy_coded_intervals(self.data, segment.end)
-        offsets = block_offsets(components)
-        self.visited += offsets.size
+        scan = Scan(header, components, self.frame.progressive, self.restart_interval)
+        for selected in header.components:
+            if header.first == 0 and header.high == 0:
+                scan.dc[selected.dc] = self.huffman_table(0, selected.dc)
+            if header.last > 0:
+                scan.ac[selected.ac] = self.huffman_table(1, selected.ac)
+        self.visited += scan.mcus() * sum(scan.blocks_in_mcu())
         if self.visited > BLOCKS_PER_BYTE * len(self.data):
             raise JPEGError(
                 f"decompression bomb: the scans visit more than {BLOCKS_PER_BYTE} blocks per byte of the file"
             )
-        mcu = self.parts(components, header)
-        step = self.restart_interval or len(offsets)
-        starts = range(0, len(offsets), step)
-        if len(intervals) < len(starts):
-            raise JPEGError(f"truncated: {len(intervals)} restart intervals, expected {len(starts)}")
-        for start, interval in zip(starts, intervals, strict=False):
-            blocks = offsets[start : start + step].ravel().tolist()
-            decode_interval(interval, blocks, mcu, header, sequential=not self.frame.progressive)
-        return end
+        return decode_scan(self.data, segment.end, scan)
 
     def table(self, slot: int) -> tuple[int, ...]:
         if slot not in self.quantization:
@@ -100,23 +96,14 @@ class Decoder:
             raise JPEGError(f"corrupt: quantization table {slot} has an entry 0")
         return self.quantization[slot]
 
-    def lookup(self, kind: int, slot: int) -> Lookup:
+    def huffman_table(self, kind: int, slot: int) -> HuffmanTable:
         table = self.huffman.get((kind, slot))
         if table is None:
             raise JPEGError(f"corrupt: {('DC', 'AC')[kind]} Huffman table {slot} is missing")
         if kind == 0 and any(symbol > 15 for symbol in table.symbols):
             raise JPEGError("corrupt: a DC Huffman table with a symbol above 15")
-        return lookup(table)
-
-    def parts(self, components: list[Component], header: ScanHeader) -> list[Part]:
-        """The blocks of one MCU, each with the Huffman tables that its scan needs."""
-        mcu = []
-        for index, (component, selected) in enumerate(zip(components, header.components, strict=True)):
-            dc = self.lookup(0, selected.dc) if header.first == 0 and header.high == 0 else NO_CODES
-            ac = self.lookup(1, selected.ac) if header.last > 0 else NO_CODES
-            blocks = component.header.h * component.header.v if len(components) > 1 else 1
-            mcu += [Part(index, component.coefficients, dc, ac)] * blocks
-        return mcu
+        check_prefix_code(table)
+        return table
 
     def keep_marker(self, segment: Segment) -> None:
         """Two kinds of application segments decide the colour space, before the first scan; others are metadata."""
@@ -130,20 +117,6 @@ class Decoder:
         elif not (marker == segments.APP2 and payload.startswith(b"MPF\0")):
             # A multi-picture index holds offsets into this very file: it would be wrong in any other.
             self.metadata.append((marker, payload))
-
-
-def decode_interval(
-    interval: bytes, offsets: list[int], mcu: list[Part], header: ScanHeader, sequential: bool
-) -> None:
-    data, (_, first, last, high, low) = bits(interval), header
-    if sequential:
-        decode_sequential(data, offsets, mcu)
-    elif first == 0:
-        decode_dc = progressive.decode_dc_refine if high else progressive.decode_dc_first
-        decode_dc(data, offsets, mcu, low)
-    else:
-        decode_ac = progressive.decode_ac_refine if high else progressive.decode_ac_first
-        decode_ac(data, offsets, mcu[0], first, last, low)
 
 
 def select(frame: Frame, header: ScanHeader) -> list[Component]:

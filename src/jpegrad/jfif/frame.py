@@ -4,12 +4,12 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.segments import FrameComponent, FrameHeader
 from jpegrad.spec import SUBSAMPLING, ceil_div
-from jpegrad.tables import ZIGZAG
 
 NEVER_SENT = -1
 MAX_BLOCKS_IN_MCU = 10
@@ -23,26 +23,19 @@ class Component:
         header: what SOF says.
         blocks: real blocks, rows and columns.
         padded: the same, filled up to whole MCUs.
-        coefficients: levels of the padded blocks in zigzag order.
+        levels: ``[blocks_y, blocks_x, 8, 8]``, int16, natural order, of which a decoder fills in what scans send.
         table: quantization table in zigzag order, taken when the component's first scan begins (None before).
         pending: per coefficient, how many low bits are still to come (-1 before the first).
+        zigzag: where the decoder in Python works: padded blocks in zigzag order.
     """
 
     header: FrameComponent
     blocks: tuple[int, int]
     padded: tuple[int, int]
-    coefficients: "array[int]"
+    levels: Tensor
     table: tuple[int, ...] | None = None
     pending: list[int] = field(default_factory=lambda: [NEVER_SENT] * 64)
-
-    def levels(self) -> np.ndarray:
-        """``[blocks_y, blocks_x, 8, 8]``, int16, natural order."""
-        rows, columns = self.blocks
-        count = self.padded[0] * self.padded[1] * 64
-        zigzag = np.frombuffer(self.coefficients, np.int16, count).reshape(*self.padded, 64)[:rows, :columns]
-        natural = np.empty_like(zigzag, order="C")
-        natural[..., list(ZIGZAG)] = zigzag
-        return natural.reshape(rows, columns, 8, 8)
+    zigzag: "array[int] | None" = None
 
 
 @dataclass
@@ -106,28 +99,18 @@ def new_frame(header: FrameHeader, progressive: bool, data_length: int) -> Frame
     components = []
     for c, blocks in zip(header.components, real, strict=True):
         padded = mcus[0] * c.v, mcus[1] * c.h
-        # A corrupt run may step up to 15 coefficients past the last block before it is noticed.
-        coefficients = array("h", bytes(2 * (padded[0] * padded[1] * 64 + 16)))
-        components.append(Component(c, blocks, padded, coefficients))
+        components.append(Component(c, blocks, padded, torch.zeros(*blocks, 8, 8, dtype=torch.int16)))
     return Frame((header.height, header.width), subsampling, progressive, components)
 
 
-def block_offsets(components: Sequence[Component]) -> np.ndarray:
-    """Where each block of a scan begins in its component's coefficients, in scan order, ``[MCUs, blocks per MCU]``.
+def mcu_grid(components: Sequence[Component]) -> tuple[int, int]:
+    """Rows and columns of MCUs in a scan.
 
     A scan of one component is not interleaved: its MCU is one block, and there are no dummy blocks (T.81 A.2.2).
     """
+    component = components[0]
     if len(components) == 1:
-        (component,) = components
-        rows, columns = component.blocks
-        grid = np.arange(rows)[:, None] * component.padded[1] + np.arange(columns)
-        return 64 * grid.reshape(-1, 1)
+        return component.blocks
     if sum(c.header.h * c.header.v for c in components) > MAX_BLOCKS_IN_MCU:
         raise JPEGError(f"corrupt: more than {MAX_BLOCKS_IN_MCU} blocks in an MCU")
-    parts = []
-    for component in components:
-        rows, columns = component.padded
-        h, v = component.header.h, component.header.v
-        grid = np.arange(rows * columns).reshape(rows // v, v, columns // h, h)
-        parts.append(grid.transpose(0, 2, 1, 3).reshape(-1, v * h))
-    return 64 * np.concatenate(parts, axis=1)
+    return component.padded[0] // component.header.v, component.padded[1] // component.header.h

@@ -20,6 +20,7 @@ END_OF_DATA = "truncated: the entropy-coded data ends before the picture is comp
 NO_CODE = "corrupt: no Huffman code fits the entropy-coded data"
 BAD_RUN = "corrupt: a run of coefficients leaves its block"
 BAD_DC = "corrupt: a DC level leaves 16 bits"
+BAD_AC = "corrupt: an AC level leaves 16 bits"
 BAD_SYMBOL = "corrupt: a Huffman symbol that has no meaning here"
 
 

@@ -1,0 +1,174 @@
+"""The entropy-coded data of one scan: decoded by the native kernel where there is one, else here."""
+
+from array import array
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from jpegrad import backends
+from jpegrad.jfif import progressive, segments
+from jpegrad.jfif.errors import JPEGError
+from jpegrad.jfif.frame import Component, mcu_grid
+from jpegrad.jfif.lookup import NO_CODES, lookup
+from jpegrad.jfif.scan import BAD_AC, BAD_DC, BAD_RUN, BAD_SYMBOL, END_OF_DATA, NO_CODE, Part, bits, decode_sequential
+from jpegrad.jfif.segments import ScanHeader
+from jpegrad.rate.codes import HuffmanTable
+from jpegrad.tables import ZIGZAG
+
+NO_TABLE = HuffmanTable((0,) * 16, ())
+WORDS = {
+    "ends early": END_OF_DATA,
+    "no code": NO_CODE,
+    "bad run": BAD_RUN,
+    "bad DC": BAD_DC,
+    "bad AC": BAD_AC,
+    "bad symbol": BAD_SYMBOL,
+}
+"""What the kernel's damages are called."""
+
+
+@dataclass
+class Scan:
+    """A scan whose headers are checked.
+
+    Args:
+        header: what it sends of which components.
+        components: these.
+        progressive: whether its frame is.
+        restart_interval: in MCUs, or 0.
+        dc, ac: the Huffman tables that it needs, by slot.
+    """
+
+    header: ScanHeader
+    components: list[Component]
+    progressive: bool
+    restart_interval: int
+    dc: dict[int, HuffmanTable] = field(default_factory=dict)
+    ac: dict[int, HuffmanTable] = field(default_factory=dict)
+
+    def mcus(self) -> int:
+        return prod(mcu_grid(self.components))
+
+    def blocks_in_mcu(self) -> list[int]:
+        """Of each component."""
+        one = len(self.components) == 1
+        return [1 if one else c.header.h * c.header.v for c in self.components]
+
+
+def decode_scan(data: bytes, start: int, scan: Scan) -> int:
+    """Decode the data that begins at ``start`` into the components' levels, and return where it ends.
+
+    Raises:
+        JPEGError: truncated or corrupt data.
+    """
+    kernel = backends.kernel("decode_scan", scan.components[0].levels)
+    if kernel is None:
+        return _decode_scan(data, start, scan)
+    one = len(scan.components) == 1
+    grids = [
+        (c.levels, *((1, 1) if one else (c.header.h, c.header.v)), selected.dc, selected.ac)
+        for c, selected in zip(scan.components, scan.header.components, strict=True)
+    ]
+    book = b"".join(_packed(tables.get(slot, NO_TABLE)) for tables in (scan.dc, scan.ac) for slot in range(4))
+    process = "progressive" if scan.progressive else "sequential"
+    mcus = mcu_grid(scan.components)
+    damage, end, intervals = kernel(
+        data, start, grids, mcus, scan.restart_interval, process, scan.header[1:], book
+    )
+    if damage == "restart order":
+        raise JPEGError(_out_of_order(intervals - 1))
+    if damage == "restarts missing":
+        raise JPEGError(_missing(intervals, scan))
+    if damage is not None:
+        raise JPEGError(WORDS[damage])
+    return end
+
+
+def _out_of_order(restart: int) -> str:
+    return f"corrupt: restart marker {restart} is out of order"
+
+
+def _missing(intervals: int, scan: Scan) -> str:
+    expected = -(-scan.mcus() // scan.restart_interval)
+    return f"truncated: {intervals} restart intervals, expected {expected}"
+
+
+@lru_cache(maxsize=32)
+def _packed(table: HuffmanTable) -> bytes:
+    return bytes(table.counts) + bytes(table.symbols).ljust(256, b"\0")
+
+
+def _decode_scan(data: bytes, start: int, scan: Scan) -> int:
+    """The same in Python, on levels in zigzag order of blocks that fill whole MCUs."""
+    intervals, end = segments.entropy_coded_intervals(data, start)
+    offsets = _block_offsets(scan)
+    mcu = _parts(scan)
+    step = scan.restart_interval or len(offsets)
+    starts = range(0, len(offsets), step)
+    if len(intervals) < len(starts):
+        raise JPEGError(_missing(len(intervals), scan))
+    for first, interval in zip(starts, intervals, strict=False):
+        _decode_interval(interval, offsets[first : first + step].ravel().tolist(), mcu, scan)
+    for component in scan.components:
+        _show(component)
+    return end
+
+
+def _decode_interval(interval: bytes, offsets: list[int], mcu: list[Part], scan: Scan) -> None:
+    data, (_, first, last, high, low) = bits(interval), scan.header
+    if not scan.progressive:
+        decode_sequential(data, offsets, mcu)
+    elif first == 0:
+        decode_dc = progressive.decode_dc_refine if high else progressive.decode_dc_first
+        decode_dc(data, offsets, mcu, low)
+    else:
+        decode_ac = progressive.decode_ac_refine if high else progressive.decode_ac_first
+        try:
+            decode_ac(data, offsets, mcu[0], first, last, low)
+        except OverflowError:
+            raise JPEGError(BAD_AC) from None
+
+
+def _parts(scan: Scan) -> list[Part]:
+    """The blocks of one MCU, each with the Huffman tables that its scan needs."""
+    mcu = []
+    for index, (component, selected, blocks) in enumerate(
+        zip(scan.components, scan.header.components, scan.blocks_in_mcu(), strict=True)
+    ):
+        dc, ac = scan.dc.get(selected.dc), scan.ac.get(selected.ac)
+        tables = [NO_CODES if table is None else lookup(table) for table in (dc, ac)]
+        mcu += [Part(index, _zigzag(component), *tables)] * blocks
+    return mcu
+
+
+def _zigzag(component: Component) -> "array[int]":
+    if component.zigzag is None:
+        # A corrupt run may step up to 15 coefficients past the last block before it is noticed.
+        component.zigzag = array("h", bytes(2 * (prod(component.padded) * 64 + 16)))
+    return component.zigzag
+
+
+def _show(component: Component) -> None:
+    """Bring the decoded levels into the result."""
+    rows, columns = component.blocks
+    zigzag = np.frombuffer(_zigzag(component), np.int16, prod(component.padded) * 64)
+    levels = component.levels.numpy().reshape(rows, columns, 64)
+    levels[..., list(ZIGZAG)] = zigzag.reshape(*component.padded, 64)[:rows, :columns]
+
+
+def _block_offsets(scan: Scan) -> np.ndarray:
+    """Where each block begins in its component's coefficients, in scan order, ``[MCUs, blocks per MCU]``."""
+    if len(scan.components) == 1:
+        (component,) = scan.components
+        rows, columns = component.blocks
+        grid = np.arange(rows)[:, None] * component.padded[1] + np.arange(columns)
+        return 64 * grid.reshape(-1, 1)
+    parts = []
+    for component in scan.components:
+        rows, columns = component.padded
+        h, v = component.header.h, component.header.v
+        grid = np.arange(rows * columns).reshape(rows // v, v, columns // h, h)
+        parts.append(grid.transpose(0, 2, 1, 3).reshape(-1, v * h))
+    return 64 * np.concatenate(parts, axis=1)
