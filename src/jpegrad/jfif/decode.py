@@ -1,6 +1,7 @@
 """The bytes of a .jpg file → its frame with every coefficient, and what its markers say (T.81 Annexes B and E)."""
 
 from dataclasses import dataclass, field
+from math import prod
 
 from jpegrad.coefficients import NO_DENSITY, Density
 from jpegrad.jfif import segments
@@ -14,6 +15,9 @@ from jpegrad.rate.codes import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTa
 BLOCKS_PER_BYTE = 128
 """Limit on work: all scans together may visit this many blocks per byte of the file. Real files stay far below, since
 each block costs at least one bit in one of their scans, and they have about ten."""
+
+SCANS = 64
+"""How many more times arithmetic-coded files may visit each block, which can cost almost nothing there."""
 
 MOTION_JPEG = {(0, 0): DC_LUMA, (1, 0): AC_LUMA, (0, 1): DC_CHROMA, (1, 1): AC_CHROMA}
 """The tables of T.81 Annex K.3, which a sequential file may leave out, as the frames of a Motion JPEG do."""
@@ -30,7 +34,9 @@ class Decoder:
     frame: Frame | None = None
     quantization: dict[int, tuple[int, ...]] = field(default_factory=dict)
     huffman: dict[tuple[int, int], HuffmanTable] = field(default_factory=dict)
+    conditioning: dict[tuple[int, int], int] = field(default_factory=dict)
     restart_interval: int = 0
+    arithmetic: bool = False
     visited: int = 0
     jfif: bool = False
     density: Density = NO_DENSITY
@@ -47,17 +53,17 @@ class Decoder:
 
     def start_frame(self, segment: Segment) -> None:
         kind = segments.FRAMES[segment.marker]
-        if segment.marker not in (segments.SOF0, segments.SOF1, segments.SOF2):
-            raise JPEGError(
-                f"not supported: {kind} JPEG; expected baseline or progressive with Huffman coding"
-            )
+        if kind in ("lossless", "hierarchical"):
+            raise JPEGError(f"not supported: {kind} JPEG; expected baseline, extended sequential or progressive")
         if self.frame is not None:
             raise JPEGError("corrupt: more than one frame header")
         header = segments.parse_sof(segment.payload)
         if header.precision != 8:
             raise JPEGError(f"not supported: {header.precision} bits per sample; expected 8")
         check_size(header, self.max_pixels)
-        self.frame = new_frame(header, segment.marker == segments.SOF2, len(self.data))
+        progressive = segment.marker in (segments.SOF2, segments.SOF10)
+        self.arithmetic = segment.marker in (segments.SOF9, segments.SOF10)
+        self.frame = new_frame(header, progressive, None if self.arithmetic else len(self.data))
         if not self.frame.progressive:
             self.huffman = MOTION_JPEG | self.huffman
 
@@ -77,17 +83,29 @@ class Decoder:
                 component.table = self.table(component.header.table)
         advance(components, header)
         scan = Scan(header, components, self.frame.progressive, self.restart_interval)
-        for selected in header.components:
-            if header.first == 0 and header.high == 0:
-                scan.dc[selected.dc] = self.huffman_table(0, selected.dc)
-            if header.last > 0:
-                scan.ac[selected.ac] = self.huffman_table(1, selected.ac)
+        self.take_tables(scan)
         self.visited += scan.mcus() * sum(scan.blocks_in_mcu())
-        if self.visited > BLOCKS_PER_BYTE * len(self.data):
-            raise JPEGError(
-                f"decompression bomb: the scans visit more than {BLOCKS_PER_BYTE} blocks per byte of the file"
-            )
+        limit = BLOCKS_PER_BYTE * len(self.data)
+        if self.arithmetic:
+            limit += SCANS * sum(prod(component.padded) for component in self.frame.components)
+        if self.visited > limit:
+            raise JPEGError(f"decompression bomb: {len(self.data)} bytes, whose scans visit more than {limit} blocks")
         return decode_scan(self.data, segment.end, scan)
+
+    def take_tables(self, scan: Scan) -> None:
+        """The tables with which a scan is coded."""
+        if self.arithmetic:
+            if any(max(selected.dc, selected.ac) > 3 for selected in scan.header.components):
+                raise JPEGError("corrupt: a conditioning table above 3")
+            bounds = [self.conditioning.get((0, slot), 0x10) for slot in range(4)]
+            knees = [self.conditioning.get((1, slot), 5) for slot in range(4)]
+            scan.conditioning = bytes([*(x & 15 for x in bounds), *(x >> 4 for x in bounds), *knees])
+            return
+        for selected in scan.header.components:
+            if scan.header.first == 0 and scan.header.high == 0:
+                scan.dc[selected.dc] = self.huffman_table(0, selected.dc)
+            if scan.header.last > 0:
+                scan.ac[selected.ac] = self.huffman_table(1, selected.ac)
 
     def table(self, slot: int) -> tuple[int, ...]:
         if slot not in self.quantization:
@@ -171,11 +189,13 @@ def decode(data: bytes, max_pixels: int | None) -> Decoder:
             decoder.quantization |= segments.parse_dqt(segment.payload)
         elif marker == segments.DHT:
             decoder.huffman |= segments.parse_dht(segment.payload)
+        elif marker == segments.DAC:
+            decoder.conditioning |= segments.parse_dac(segment.payload)
         elif marker == segments.DRI:
             decoder.restart_interval = segments.parse_dri(segment.payload)
         elif marker in segments.APPLICATION or marker == segments.COM:
             decoder.keep_marker(segment)
-        elif marker not in (*segments.STANDALONE, segments.DAC, segments.DNL):
+        elif marker not in (*segments.STANDALONE, segments.DNL):
             raise JPEGError(f"corrupt: unexpected marker 0xFF{marker:02X}")
     if decoder.frame is None:
         raise JPEGError("corrupt: no frame header")

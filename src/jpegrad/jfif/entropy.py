@@ -39,6 +39,7 @@ class Scan:
         progressive: whether its frame is.
         restart_interval: in MCUs, or 0.
         dc, ac: the Huffman tables that it needs, by slot.
+        conditioning: of arithmetic coding, 4 lower and 4 upper bounds of DC, 4 Kx of AC; else None.
     """
 
     header: ScanHeader
@@ -47,6 +48,7 @@ class Scan:
     restart_interval: int
     dc: dict[int, HuffmanTable] = field(default_factory=dict)
     ac: dict[int, HuffmanTable] = field(default_factory=dict)
+    conditioning: bytes | None = None
 
     def mcus(self) -> int:
         return prod(mcu_grid(self.components))
@@ -64,6 +66,10 @@ def decode_scan(data: bytes, start: int, scan: Scan) -> int:
         JPEGError: truncated or corrupt data.
     """
     kernel = backends.kernel("decode_scan", scan.components[0].levels)
+    if kernel is None and scan.conditioning is not None:
+        raise JPEGError(
+            "not supported: arithmetic coding without the native kernel; `jpegrad backends` says why it is missing"
+        )
     if kernel is None:
         return _decode_scan(data, start, scan)
     one = len(scan.components) == 1
@@ -71,11 +77,19 @@ def decode_scan(data: bytes, start: int, scan: Scan) -> int:
         (c.levels, *((1, 1) if one else (c.header.h, c.header.v)), selected.dc, selected.ac)
         for c, selected in zip(scan.components, scan.header.components, strict=True)
     ]
-    book = b"".join(_packed(tables.get(slot, NO_TABLE)) for tables in (scan.dc, scan.ac) for slot in range(4))
-    process = "progressive" if scan.progressive else "sequential"
-    mcus = mcu_grid(scan.components)
+    tables = scan.conditioning or b"".join(
+        _packed(tables.get(slot, NO_TABLE)) for tables in (scan.dc, scan.ac) for slot in range(4)
+    )
     damage, end, intervals = kernel(
-        data, start, grids, mcus, scan.restart_interval, process, scan.header[1:], book
+        data,
+        start,
+        grids,
+        mcu_grid(scan.components),
+        scan.restart_interval,
+        "progressive" if scan.progressive else "sequential",
+        scan.header[1:],
+        tables,
+        arithmetic=scan.conditioning is not None,
     )
     if damage == "restart order":
         raise JPEGError(_out_of_order(intervals - 1))

@@ -77,12 +77,12 @@ def find_subsampling(components: Sequence[FrameComponent]) -> str:
     raise JPEGError(f"not supported: sampling factors {factors}; expected one of {', '.join(SUBSAMPLING)}")
 
 
-def new_frame(header: FrameHeader, progressive: bool, data_length: int) -> Frame:
+def new_frame(header: FrameHeader, progressive: bool, data_length: int | None) -> Frame:
     """An empty frame.
 
     Raises:
         JPEGError: sampling that is not supported, or more blocks than ``data_length`` bytes can hold: a complete file
-            spends at least one bit on each block. This bounds memory in proportion to the file.
+            with Huffman codes spends at least one bit on each block. This bounds memory in proportion to the file.
     """
     subsampling = find_subsampling(header.components)
     h_max = max(c.h for c in header.components)
@@ -92,7 +92,7 @@ def new_frame(header: FrameHeader, progressive: bool, data_length: int) -> Frame
         (ceil_div(header.height * c.v, 8 * v_max), ceil_div(header.width * c.h, 8 * h_max))
         for c in header.components
     ]
-    if sum(rows * columns for rows, columns in real) > 8 * data_length:
+    if data_length is not None and sum(rows * columns for rows, columns in real) > 8 * data_length:
         raise JPEGError(
             f"truncated: {data_length} bytes cannot hold a picture of {header.height} x {header.width} pixels"
         )

@@ -11,7 +11,7 @@ from jpegrad.rate.codes import HuffmanTable
 from jpegrad.tables import ZIGZAG
 
 SOI, EOI, SOS, DQT, DHT, DRI, DAC, DNL, COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC, 0xDC, 0xFE
-SOF0, SOF1, SOF2 = 0xC0, 0xC1, 0xC2
+SOF0, SOF1, SOF2, SOF9, SOF10 = 0xC0, 0xC1, 0xC2, 0xC9, 0xCA
 APP0, APP2, APP14 = 0xE0, 0xE2, 0xEE
 APPLICATION = range(0xE0, 0xF0)
 RESTARTS = range(0xD0, 0xD8)
@@ -24,8 +24,8 @@ FRAMES = {
     0xC5: "hierarchical",
     0xC6: "hierarchical",
     0xC7: "hierarchical",
-    0xC9: "arithmetic-coded",
-    0xCA: "arithmetic-coded",
+    SOF9: "sequential, arithmetic-coded",
+    SOF10: "progressive, arithmetic-coded",
     0xCB: "lossless",
     0xCD: "hierarchical",
     0xCE: "hierarchical",
@@ -157,6 +157,20 @@ def parse_dht(payload: bytes) -> dict[tuple[int, int], HuffmanTable]:
             raise JPEGError("corrupt: malformed Huffman table segment (DHT)")
         found[kind, slot] = HuffmanTable(tuple(counts), tuple(payload[17:length]))
         payload = payload[length:]
+    return found
+
+
+def parse_dac(payload: bytes) -> dict[tuple[int, int], int]:
+    """(class, slot) → conditioning of arithmetic coding; of DC, upper bound · 16 + lower bound; of AC, Kx."""
+    if len(payload) % 2:
+        raise JPEGError("corrupt: malformed conditioning segment (DAC)")
+    found = {}
+    for where, value in zip(payload[::2], payload[1::2], strict=True):
+        kind, slot = where >> 4, where & 15
+        legal = value & 15 <= value >> 4 if kind == 0 else 1 <= value <= 63
+        if kind > 1 or slot > 3 or not legal:
+            raise JPEGError("corrupt: malformed conditioning segment (DAC)")
+        found[kind, slot] = value
     return found
 
 

@@ -24,6 +24,7 @@ FUNCTIONS = (
     "trellis",
     "crossing",
     "decode_scan",
+    "decode_arithmetic_scan",
 )
 Filled = TypeVar("Filled", bound=ctypes.Structure)
 PIXELS_PER_THREAD = 1 << 16
@@ -148,7 +149,7 @@ class Scan(ctypes.Structure):
         ("high", c_int32),
         ("low", c_int32),
         ("components", ScanComponent * 4),
-        ("huffman", c_char_p),
+        ("tables", c_char_p),
     ]
 
 

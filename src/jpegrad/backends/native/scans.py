@@ -30,7 +30,9 @@ def decode_scan(
     restart_interval: int,
     process: str,
     sent: tuple[int, int, int, int],
-    huffman: bytes,
+    tables: bytes,
+    *,
+    arithmetic: bool = False,
 ) -> tuple[str | None, int, int]:
     """Decode into the levels of ``grids``.
 
@@ -43,7 +45,9 @@ def decode_scan(
         restart_interval: in MCUs, or 0.
         process: one of :data:`PROCESSES`.
         sent: first and last place of the coefficients, high and low bit.
-        huffman: DC tables 0 to 3, AC tables 0 to 3: of each 16 counts of code lengths and 256 symbols, a prefix code.
+        tables: of Huffman codes DC tables 0 to 3, AC tables 0 to 3: of each 16 counts of code lengths and 256 symbols, a
+            prefix code; of arithmetic coding 4 lower and 4 upper bounds of DC, 4 Kx of AC, 0 to 15, 0 to 15, 1 to 63.
+        arithmetic: which of the two.
 
     Returns:
         The damage, one of :data:`DAMAGES`; where the data ends; how many restart intervals were found.
@@ -69,7 +73,9 @@ def decode_scan(
         high=high,
         low=low,
         components=components,
-        huffman=huffman,
+        tables=tables,
     )
-    damage = abi.library().jpegrad_decode_scan(None, byref(scan))
+    library = abi.library()
+    run = library.jpegrad_decode_arithmetic_scan if arithmetic else library.jpegrad_decode_scan
+    damage = run(None, byref(scan))
     return DAMAGES[damage], scan.position, scan.intervals

@@ -102,7 +102,8 @@ struct Scan {
     int32_t process;                   // a Process
     int32_t first, last, high, low;    // coefficients and bits that the scan sends
     ScanComponent components[4];
-    const uint8_t* huffman;            // [8, 272]: counts of lengths and symbols of DC tables 0 to 3, AC tables 0 to 3
+    const uint8_t* tables;             // Huffman [8, 272]: counts of lengths and symbols of DC tables 0 to 3, AC tables 0 to 3;
+                                       // arithmetic [3, 4]: lower and upper bounds of DC, Kx of AC (T.81 F.1.4.4)
 };
 
 enum Process : int32_t { SEQUENTIAL, PROGRESSIVE };

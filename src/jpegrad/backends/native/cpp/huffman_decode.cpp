@@ -64,19 +64,9 @@ struct Bits {
     // By value, so that the caller's own stays in registers.
     static __attribute__((noinline)) Bits filled(Bits b) {
         while (b.count <= 56) {
-            uint64_t byte = 0;
-            const uint8_t* next = b.at;
-            if (next < b.end && *next != 0xFF) {
-                byte = *next++;
-            } else {
-                while (next < b.end && *next == 0xFF) next++;
-                if (next < b.end && *next == 0)
-                    byte = 0xFF, next++;
-                else
-                    next = b.at, b.zeros += 8;
-            }
-            b.at = next;
-            b.buffer |= byte << (56 - b.count);
+            uint8_t byte = 0;
+            if (!next_byte(b.at, b.end, byte)) b.zeros += 8;
+            b.buffer |= (uint64_t)byte << (56 - b.count);
             b.count += 8;
         }
         return b;
@@ -167,7 +157,7 @@ struct Huffman {
     const uint8_t* position() const { return bits.at; }
 
   private:
-    void build(Table& table, int index) { table.build(s.huffman + 272 * index, s.huffman + 272 * index + 16); }
+    void build(Table& table, int index) { table.build(s.tables + 272 * index, s.tables + 272 * index + 16); }
 };
 
 struct Sequential : Huffman {

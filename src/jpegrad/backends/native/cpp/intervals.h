@@ -13,6 +13,23 @@ inline const uint8_t* find_marker(const uint8_t* at, const uint8_t* end) {
     return end;
 }
 
+// The next data byte of an interval; false, and `at` stays at the marker or end, if there is none.
+inline bool next_byte(const uint8_t*& at, const uint8_t* end, uint8_t& byte) {
+    if (at < end && *at != 0xFF) {
+        byte = *at++;
+        return true;
+    }
+    while (at < end && *at == 0xFF) at++;
+    if (at == end) return false;
+    if (*at != 0) {
+        at--;
+        return false;
+    }
+    at++;
+    byte = 0xFF;
+    return true;
+}
+
 inline bool is_restart(const uint8_t* marker, const uint8_t* end) {
     return marker < end && marker[1] >= 0xD0 && marker[1] <= 0xD7;
 }
