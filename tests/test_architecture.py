@@ -61,6 +61,7 @@ PUBLIC = {
     "nn",
     "rate",
     "read",
+    "read_header",
     "surrogates",
     "tables",
     "to_bytes",

@@ -7,7 +7,7 @@ from jpegrad.coefficients import NO_DENSITY, Density
 from jpegrad.jfif import segments
 from jpegrad.jfif.entropy import Scan, decode_scan
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, check_size, new_frame
+from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, check_size, color_space, new_frame
 from jpegrad.jfif.lookup import check_prefix_code
 from jpegrad.jfif.segments import ScanHeader, Segment
 from jpegrad.rate.codes import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
@@ -21,8 +21,6 @@ SCANS = 64
 
 MOTION_JPEG = {(0, 0): DC_LUMA, (1, 0): AC_LUMA, (0, 1): DC_CHROMA, (1, 1): AC_CHROMA}
 """The tables of T.81 Annex K.3, which a sequential file may leave out, as the frames of a Motion JPEG do."""
-
-_RGB = tuple(b"RGB")
 
 
 @dataclass
@@ -44,12 +42,11 @@ class Decoder:
     metadata: list[tuple[int, bytes]] = field(default_factory=list)
 
     def rgb(self) -> bool:
-        """Whether the components are R, G and B, by libjpeg's rules (``jdapimin.c``, ``default_decompress_parms``)."""
-        if self.frame is None or len(self.frame.components) != 3 or self.jfif:
+        """Whether the components are R, G and B."""
+        if self.frame is None:
             return False
-        if self.adobe_transform is not None:
-            return self.adobe_transform == 0
-        return tuple(c.header.identifier for c in self.frame.components) == _RGB
+        identifiers = [component.header.identifier for component in self.frame.components]
+        return color_space(identifiers, self.jfif, self.adobe_transform) == "RGB"
 
     def start_frame(self, segment: Segment) -> None:
         kind = segments.FRAMES[segment.marker]

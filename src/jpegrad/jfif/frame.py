@@ -10,6 +10,7 @@ from torch import Tensor
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.segments import FrameComponent, FrameHeader
 from jpegrad.spec import SUBSAMPLING, ceil_div
+from jpegrad.tables import ZIGZAG
 
 NEVER_SENT = -1
 MAX_BLOCKS_IN_MCU = 10
@@ -60,19 +61,53 @@ def check_size(header: FrameHeader, max_pixels: int | None) -> None:
         raise JPEGError(f"picture of {height} x {width} pixels exceeds max_pixels={max_pixels}")
 
 
+def subsampling_of(components: Sequence[FrameComponent]) -> str | None:
+    """The library's name of the sampling factors, of which only the ratios count; None if it has none."""
+    if len(components) == 1:
+        return "4:4:4"
+    if len(components) != 3:
+        return None
+    luma, first, second = components
+    for name, (h, v) in SUBSAMPLING.items():
+        if all((c.h * h, c.v * v) == (luma.h, luma.v) for c in (first, second)):
+            return name
+    return None
+
+
+_RGB = tuple(b"RGB")
+
+
+def color_space(identifiers: Sequence[int], jfif: bool, adobe_transform: int | None) -> str:
+    """What the components are, by libjpeg's rules (``jdapimin.c``, ``default_decompress_parms``)."""
+    if len(identifiers) == 4:
+        return "YCCK" if adobe_transform else "CMYK"
+    if len(identifiers) != 3:
+        return "gray" if len(identifiers) == 1 else "unknown"
+    if jfif:
+        return "YCbCr"
+    if adobe_transform is not None:
+        return "YCbCr" if adobe_transform else "RGB"
+    return "RGB" if tuple(identifiers) == _RGB else "YCbCr"
+
+
+def natural_tables(used: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:
+    """``[n, 8, 8]``, float32: of (slot, entries in zigzag order) per component; two if both chroma components share."""
+    if len(used) == 3 and used[1] == used[2]:
+        used = used[:2]
+    tables = torch.empty(len(used), 64)
+    tables[:, list(ZIGZAG)] = torch.tensor([entries for _, entries in used], dtype=torch.float32)
+    return tables.view(-1, 8, 8)
+
+
 def find_subsampling(components: Sequence[FrameComponent]) -> str:
-    """The library's name of the sampling factors; only their ratios count."""
+    """The library's name of the sampling factors, or an error."""
     if len(components) not in (1, 3):
         kind = {2: "two components", 4: "CMYK or YCCK"}.get(len(components), f"{len(components)} components")
         raise JPEGError(f"not supported: {kind}; expected gray or three components")
     if any(not (1 <= c.h <= 4 and 1 <= c.v <= 4) for c in components):
         raise JPEGError("corrupt: sampling factors outside 1 to 4")
-    if len(components) == 1:
-        return "4:4:4"
-    luma, first, second = components
-    for name, (h, v) in SUBSAMPLING.items():
-        if all((c.h * h, c.v * v) == (luma.h, luma.v) for c in (first, second)):
-            return name
+    if name := subsampling_of(components):
+        return name
     factors = ", ".join(f"{c.h}x{c.v}" for c in components)
     raise JPEGError(f"not supported: sampling factors {factors}; expected one of {', '.join(SUBSAMPLING)}")
 

@@ -33,10 +33,28 @@ FRAMES = {
 }
 
 # FF 00 is a stuffed byte of entropy-coded data; any number of fill bytes FF may stand before a marker.
-_MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
+MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _STUFFED = re.compile(rb"\xff+\x00")
+
+
+NAMES = {
+    b"Exif\0": "Exif",
+    b"http://ns.adobe.com/xap/1.0/\0": "XMP",
+    b"http://ns.adobe.com/xmp/extension/\0": "XMP extension",
+    b"ICC_PROFILE\0": "ICC profile",
+    b"Photoshop 3.0\0": "Photoshop",
+    b"MPF\0": "multi-picture index",
+}
+"""What a metadata payload begins with, and what it is."""
+
+
+def kind(marker: int, payload: bytes) -> str:
+    """What an application or comment segment holds."""
+    if marker == COM:
+        return "comment"
+    return next((name for start, name in NAMES.items() if payload.startswith(start)), f"APP{marker & 15}")
 
 
 class Segment(NamedTuple):
@@ -48,7 +66,7 @@ class Segment(NamedTuple):
 
 def next_segment(data: bytes, position: int) -> Segment:
     """The first marker segment at or after ``position``; like libjpeg, bytes that are no marker are skipped."""
-    found = _MARKER.search(data, position)
+    found = MARKER.search(data, position)
     if found is None:
         raise JPEGError("truncated: the file ends before its EOI marker")
     marker, start = data[found.end() - 1], found.end()
