@@ -8,11 +8,15 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import pytest
+import torch
 
+from jpegrad.backends import native
 from jpegrad.jfif import JPEGError
-from tests.fuzz import fuzz_read
+from tests.fuzz import decoders, fuzz_read
 from tests.fuzz.fuzz_read import attempt, fuzz
 from tests.fuzz.mutate import mutant, seeds
+
+needs_native = pytest.mark.skipif(not native.level_kernels(torch.empty(0)), reason="no native kernel here")
 
 
 def test_a_slice_of_damaged_files() -> None:
@@ -23,6 +27,14 @@ def test_a_slice_of_damaged_files() -> None:
     assert report.outcomes["read"] > 20
     assert report.outcomes["JPEGError: corrupt"] > 20
     assert report.outcomes["JPEGError: truncated"] > 20
+
+
+@needs_native
+def test_both_decoders_agree_on_damaged_files() -> None:
+    outcomes = decoders.fuzz(400, seed=2)
+    assert outcomes.total() == 400
+    assert outcomes["equal"] > 30
+    assert outcomes["both refuse"] > 200
 
 
 def test_mutants_are_reproducible_and_differ() -> None:
@@ -38,7 +50,7 @@ def test_seeds_are_read_equal_to_pillow() -> None:
 
 @pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), RecursionError(), SystemExit()])
 def test_other_exceptions_are_failures(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(data: bytes) -> None:
+    def broken(data: bytes, **options: object) -> None:
         raise error
 
     monkeypatch.setattr(fuzz_read, "read", broken)

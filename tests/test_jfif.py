@@ -30,6 +30,7 @@ from corpus import (
     with_16_bit_tables,
     without,
 )
+from jpegrad.backends import native
 from jpegrad.io import read, to_bytes
 from jpegrad.jfif import JPEGError, segments
 from jpegrad.jfif.decode import BLOCKS_PER_BYTE
@@ -37,6 +38,14 @@ from jpegrad.jfif.lookup import lookup
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.rate.codes import AC_LUMA, HuffmanTable
 from jpegrad.spec import RGB, SUBSAMPLING
+
+
+@pytest.fixture(autouse=True, params=("native", "reference"))
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test reads with the native decoder and with the one in Python."""
+    if request.param == "native" and not native.level_kernels(torch.empty(0)):
+        pytest.skip("no native kernel here")
+    monkeypatch.setenv("JPEGRAD_BACKEND", request.param)
 
 
 def pixels(coefficients: jpegrad.Coefficients) -> np.ndarray:
@@ -100,10 +109,15 @@ def test_levels_of_all_entropy_codings_are_those_of_the_encoder(mode: str) -> No
 
 def test_levels_equal_those_that_libjpeg_gives_out(tmp_path: object) -> None:
     path = f"{tmp_path}/picture.jpg"
-    for version, factors in {"mozjpeg403": [(2, 2), (1, 1), (1, 1)], "9f": [(1, 1)] * 3}.items():
+    coded = {"mozjpeg403": [()], "9f": [(), ("+ARITH_CODE",), ("+ARITH_CODE", "+PROGRESSIVE_MODE")]}
+    for version, flags in [(version, flags) for version, several in coded.items() for flags in several]:
+        factors = [(2, 2), (1, 1), (1, 1)] if version == "mozjpeg403" else [(1, 1)] * 3
         with open(path, "wb") as file:
-            file.write(libjpeg(noise(33, 50), version, factors))
-        theirs, ours = jpeglib.read_dct(path), read(path)
+            file.write(libjpeg(noise(33, 50), version, factors, *flags))
+        with jpeglib.version(version):
+            theirs = jpeglib.read_dct(path)
+            theirs.load()
+        ours = read(path)
         for component, level in zip((theirs.Y, theirs.Cb, theirs.Cr), ours.levels, strict=True):
             assert np.array_equal(component, level.numpy())
         assert np.array_equal(theirs.qt, ours.tables.numpy())
@@ -132,9 +146,9 @@ def test_metadata() -> None:
     assert read(data[:2] + index + data[2:]).metadata == read(data).metadata
 
 
-@pytest.mark.parametrize("marker", [m for m in segments.FRAMES if m not in (0xC0, 0xC1, 0xC2)])
+@pytest.mark.parametrize("marker", [m for m in segments.FRAMES if m not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)])
 def test_other_processes_are_not_supported(plain: bytes, marker: int) -> None:
-    kind = {3: "lossless", 11: "lossless", 9: "arithmetic", 10: "arithmetic"}.get(marker & 15, "hierarchical")
+    kind = {3: "lossless", 11: "lossless"}.get(marker & 15, "hierarchical")
     with pytest.raises(JPEGError, match=f"not supported: {kind}"):
         read(plain.replace(b"\xff\xc0", bytes((0xFF, marker)), 1))
 
@@ -316,6 +330,73 @@ def test_dc_levels_that_run_away_raise() -> None:
     assert read(entropy_file(bit_bytes(block * 2), 2)).levels[0][0, 1, 0, 0] == 2 * 16383
     with pytest.raises(JPEGError, match="DC level leaves 16 bits"):
         read(entropy_file(bit_bytes(block * 3), 3))
+
+
+def test_ac_levels_that_refinement_drives_out_of_16_bits_raise() -> None:
+    # -2^14 at bit 1 is -2^15 as a level; one bit more of it leaves 16 bits.
+    ones = segments.emit_dqt(0, [1] * 64)
+    frame = segments.emit_sof0((8, 8), [FrameComponent(1, 1, 1, 0)]).replace(b"\xff\xc0", b"\xff\xc2")
+    tables = segments.emit_dht(0, 0, (1, *[0] * 15), (0,)) + segments.emit_dht(1, 0, (1, 1, *[0] * 14), (0x0F, 0x00))
+
+    def scan(first: int, last: int, bits: int, data: str) -> bytes:
+        header = segments.emit_sos([ScanComponent(1, 0, 0)])
+        return header[:-3] + bytes((first, last, bits)) + bit_bytes(data)
+
+    start = [b"\xff\xd8", ones, frame, tables, scan(0, 0, 0x00, "0")]
+    level = f"{(1 << 15) - 1 - (1 << 14):015b}"
+    first = scan(1, 63, 0x01, "0" + level + "10")
+    again = {bit: scan(1, 63, 0x10, "10" + bit) for bit in "01"}
+    data = b"".join([*start, first, again["0"], b"\xff\xd9"])
+    assert read(data).levels[0][0, 0, 0, 1] == -(1 << 15)
+    with pytest.raises(JPEGError, match="an AC level leaves 16 bits"):
+        read(data.replace(again["0"], again["1"]))
+
+
+def test_conditioning_of_arithmetic_coding(tmp_path: object) -> None:
+    path, read_alike = f"{tmp_path}/picture.jpg", 0
+    for seed in range(12):
+        plain = libjpeg(noise(8, 8, seed), "turbo210", [(1, 1)] * 3, "+ARITH_CODE")
+        begin = plain.index(b"\xff\xc9")
+
+        def conditioned(payload: bytes, plain: bytes = plain, begin: int = begin) -> bytes:
+            return plain[:begin] + segments.segment(segments.DAC, payload) + without(plain, segments.DAC)[begin:]
+
+        default = read(conditioned(bytes((0x00, 0x10, 0x01, 0x10, 0x10, 5, 0x11, 5)))).levels
+        assert all(map(torch.equal, default, read(plain).levels))
+        # Read with other conditioning the data mean something else, if anything.
+        other = conditioned(bytes((0x00, 0x43, 0x01, 0x52, 0x10, 60, 0x11, 1)))
+        with open(path, "wb") as file:
+            file.write(other)
+        try:
+            ours = read(path).levels
+        except JPEGError:
+            continue
+        with jpeglib.version("turbo210"):
+            theirs = jpeglib.read_dct(path)
+            theirs.load()
+        for component, level in zip((theirs.Y, theirs.Cb, theirs.Cr), ours, strict=True):
+            assert np.array_equal(component, level.numpy())
+        read_alike += not all(map(torch.equal, ours, default))
+    assert read_alike > 3
+    for wrong in (b"\0", b"\x04\x10", b"\x20\x10", b"\x00\x01", b"\x10\x00", b"\x10\x40"):
+        with pytest.raises(JPEGError, match="DAC"):
+            read(conditioned(wrong))
+
+
+def test_damage_in_arithmetic_coded_data() -> None:
+    for flags in (("+ARITH_CODE",), ("+ARITH_CODE", "+PROGRESSIVE_MODE")):
+        data = libjpeg(picture(59, 83), "turbo210", [(2, 2), (1, 1), (1, 1)], *flags)
+        with pytest.raises(JPEGError, match="truncated"):
+            read(data[:-300])
+        start, rng, refused = data.index(b"\xff\xda") + 14, np.random.default_rng(0), 0
+        for _ in range(60):
+            changed = bytearray(data)
+            changed[int(rng.integers(start, len(data) - 2))] ^= 1 << int(rng.integers(8))
+            try:
+                read(bytes(changed))
+            except JPEGError:
+                refused += 1
+        assert refused
 
 
 def test_huffman_tables_that_are_no_prefix_code() -> None:

@@ -68,7 +68,7 @@ def read(
 
     Raises:
         JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: CMYK, YCCK,
-            12 bits, lossless, hierarchical, other sampling factors; and without the native kernel arithmetic coding.
+            12 bits, lossless, hierarchical, other sampling factors.
         TypeError: ``source`` or ``level_dtype`` is none of the above.
         OSError: the file cannot be opened.
 

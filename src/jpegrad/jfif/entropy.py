@@ -4,11 +4,12 @@ from array import array
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from jpegrad import backends
-from jpegrad.jfif import progressive, segments
+from jpegrad.jfif import arithmetic, progressive, segments
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import Component, mcu_grid
 from jpegrad.jfif.lookup import NO_CODES, lookup
@@ -66,10 +67,6 @@ def decode_scan(data: bytes, start: int, scan: Scan) -> int:
         JPEGError: truncated or corrupt data.
     """
     kernel = backends.kernel("decode_scan", scan.components[0].levels)
-    if kernel is None and scan.conditioning is not None:
-        raise JPEGError(
-            "not supported: arithmetic coding without the native kernel; `jpegrad backends` says why it is missing"
-        )
     if kernel is None:
         return _decode_scan(data, start, scan)
     one = len(scan.components) == 1
@@ -118,7 +115,7 @@ def _decode_scan(data: bytes, start: int, scan: Scan) -> int:
     """The same in Python, on levels in zigzag order of blocks that fill whole MCUs."""
     intervals, end = segments.entropy_coded_intervals(data, start)
     offsets = _block_offsets(scan)
-    mcu = _parts(scan)
+    mcu = _parts(scan) if scan.conditioning is None else _arithmetic_parts(scan)
     step = scan.restart_interval or len(offsets)
     starts = range(0, len(offsets), step)
     if len(intervals) < len(starts):
@@ -130,8 +127,13 @@ def _decode_scan(data: bytes, start: int, scan: Scan) -> int:
     return end
 
 
-def _decode_interval(interval: bytes, offsets: list[int], mcu: list[Part], scan: Scan) -> None:
-    data, (_, first, last, high, low) = bits(interval), scan.header
+def _decode_interval(interval: bytes, offsets: list[int], mcu: list[Any], scan: Scan) -> None:
+    _, first, last, high, low = scan.header
+    if scan.conditioning is not None:
+        coder = arithmetic.Decoder(interval, mcu, scan.conditioning)
+        coder.decode(offsets, first, last, high, low, scan.progressive)
+        return
+    data = bits(interval)
     if not scan.progressive:
         decode_sequential(data, offsets, mcu)
     elif first == 0:
@@ -154,6 +156,15 @@ def _parts(scan: Scan) -> list[Part]:
         dc, ac = scan.dc.get(selected.dc), scan.ac.get(selected.ac)
         tables = [NO_CODES if table is None else lookup(table) for table in (dc, ac)]
         mcu += [Part(index, _zigzag(component), *tables)] * blocks
+    return mcu
+
+
+def _arithmetic_parts(scan: Scan) -> list[arithmetic.Part]:
+    mcu = []
+    for index, (component, selected, blocks) in enumerate(
+        zip(scan.components, scan.header.components, scan.blocks_in_mcu(), strict=True)
+    ):
+        mcu += [arithmetic.Part(index, _zigzag(component), selected.dc, selected.ac)] * blocks
     return mcu
 
 

@@ -117,34 +117,29 @@ class _File:
         return self.file.read(count)
 
 
-class _Found(NamedTuple):
-    marker: int
-    start: bytes
-    offset: int
-    length: int
+_Source = _Bytes | _File
+_Found = tuple[int, bytes, int, int]
+"""Marker; the bytes with which the payload begins; its offset and length."""
 
 
 def parse(source: memoryview | BinaryIO) -> Header:
     """The header of a file: bytes, or an open file that can seek."""
-    file: _Bytes | _File = _Bytes(source) if isinstance(source, memoryview) else _File(source)
+    file: _Source = _Bytes(source) if isinstance(source, memoryview) else _File(source)
     frame: tuple[int, FrameHeader] | None = None
     quantization: dict[int, tuple[int, ...]] = {}
     metadata: list[Carried] = []
     density, jfif, adobe = NO_DENSITY, False, None
     restart_interval, orientation = 0, None
-    for marker, start, offset, length in _segments(file):
-
-        def payload(start: bytes = start, offset: int = offset, length: int = length) -> bytes:
-            return start[:length] if length <= len(start) else file.get(offset, length)
-
+    for found in _segments(file):
+        marker, start, offset, length = found
         if marker in segments.FRAMES:
             if frame is not None:
                 raise JPEGError("corrupt: more than one frame header")
-            frame = marker, segments.parse_sof(payload())
+            frame = marker, segments.parse_sof(_payload(file, found))
         elif marker == segments.DQT:
-            quantization |= segments.parse_dqt(payload())
+            quantization |= segments.parse_dqt(_payload(file, found))
         elif marker == segments.DRI:
-            restart_interval = segments.parse_dri(payload())
+            restart_interval = segments.parse_dri(_payload(file, found))
         elif marker == segments.APP0 and length >= 14 and start.startswith(b"JFIF\0"):
             jfif, density = True, segments.parse_jfif(start)
         elif marker == segments.APP14 and length >= 12 and start.startswith(b"Adobe"):
@@ -152,7 +147,7 @@ def parse(source: memoryview | BinaryIO) -> Header:
         elif marker in segments.APPLICATION or marker == segments.COM:
             metadata.append(Carried(marker, segments.kind(marker, start), offset, length))
             if orientation is None and metadata[-1].kind == "Exif":
-                orientation = orientation_of(payload())
+                orientation = orientation_of(_payload(file, found))
     if frame is None:
         raise JPEGError("corrupt: no frame header")
     marker, header = frame
@@ -175,7 +170,7 @@ def parse(source: memoryview | BinaryIO) -> Header:
     )
 
 
-def _segments(file: _Bytes | _File) -> Iterator[_Found]:
+def _segments(file: _Source) -> Iterator[_Found]:
     """The segments up to the first scan, with the bytes with which their payload begins."""
     if file.get(0, 2) != segments.marker(segments.SOI):
         raise JPEGError("not a JPEG file: it does not begin with FF D8")
@@ -196,11 +191,16 @@ def _segments(file: _Bytes | _File) -> Iterator[_Found]:
             raise JPEGError(f"truncated: inside the segment of marker 0xFF{marker:02X}")
         if length < 2:
             raise JPEGError(f"corrupt: length {length} of the segment of marker 0xFF{marker:02X}")
-        yield _Found(marker, head[4 : 2 + length], position + 2, length - 2)
+        yield (marker, head[4 : 2 + length], position + 2, length - 2)
         position += length
 
 
-def _next_marker(file: _Bytes | _File, position: int) -> int:
+def _payload(file: _Source, found: _Found) -> bytes:
+    _, start, offset, length = found
+    return start if length == len(start) else file.get(offset, length)
+
+
+def _next_marker(file: _Source, position: int) -> int:
     """Where the next marker's FF stands; like libjpeg, bytes that are no marker are skipped."""
     while position < file.size:
         chunk = file.get(position, CHUNK)

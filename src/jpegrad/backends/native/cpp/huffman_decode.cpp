@@ -272,11 +272,11 @@ typedef uint8_t U8 __attribute__((vector_size(8)));
 
 // Bit 8 · column + row of every level that is not 0.
 ALWAYS uint64_t nonzero_columns(const int16_t* levels) {
-    I16 found = {};
-    for (int row = 0; row < 8; row++) {
+    I16 found = {}, bit = {1, 1, 1, 1, 1, 1, 1, 1};
+    for (int row = 0; row < 8; row++, bit += bit) {
         I16 x;
         std::memcpy(&x, levels + 8 * row, sizeof x);
-        found |= (I16)(x != 0) & (int16_t)(1 << row);
+        found |= (I16)(x != 0) & bit;
     }
     const U8 narrow = __builtin_convertvector(found, U8);
     uint64_t columns;
