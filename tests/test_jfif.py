@@ -336,7 +336,9 @@ def test_ac_levels_that_refinement_drives_out_of_16_bits_raise() -> None:
     # -2^14 at bit 1 is -2^15 as a level; one bit more of it leaves 16 bits.
     ones = segments.emit_dqt(0, [1] * 64)
     frame = segments.emit_sof0((8, 8), [FrameComponent(1, 1, 1, 0)]).replace(b"\xff\xc0", b"\xff\xc2")
-    tables = segments.emit_dht(0, 0, (1, *[0] * 15), (0,)) + segments.emit_dht(1, 0, (1, 1, *[0] * 14), (0x0F, 0x00))
+    tables = segments.emit_dht(0, 0, (1, *[0] * 15), (0,)) + segments.emit_dht(
+        1, 0, (1, 1, *[0] * 14), (0x0F, 0x00)
+    )
 
     def scan(first: int, last: int, bits: int, data: str) -> bytes:
         header = segments.emit_sos([ScanComponent(1, 0, 0)])
@@ -359,7 +361,9 @@ def test_conditioning_of_arithmetic_coding(tmp_path: object) -> None:
         begin = plain.index(b"\xff\xc9")
 
         def conditioned(payload: bytes, plain: bytes = plain, begin: int = begin) -> bytes:
-            return plain[:begin] + segments.segment(segments.DAC, payload) + without(plain, segments.DAC)[begin:]
+            return (
+                plain[:begin] + segments.segment(segments.DAC, payload) + without(plain, segments.DAC)[begin:]
+            )
 
         default = read(conditioned(bytes((0x00, 0x10, 0x01, 0x10, 0x10, 5, 0x11, 5)))).levels
         assert all(map(torch.equal, default, read(plain).levels))

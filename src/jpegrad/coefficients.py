@@ -124,9 +124,13 @@ class Coefficients:
             try:
                 index = operator.index(index)
             except TypeError:
-                raise TypeError(f"index: expected an integer or a slice, got {type(index).__name__}") from None
+                raise TypeError(
+                    f"index: expected an integer or a slice, got {type(index).__name__}"
+                ) from None
             if not -count <= index < count:
-                raise IndexError(f"index: expected {-count} to {count - 1} for a batch of {count}, got {index}")
+                raise IndexError(
+                    f"index: expected {-count} to {count - 1} for a batch of {count}, got {index}"
+                )
         tables = self.tables
         if tables.ndim - 3 == len(self.batch_shape):
             tables = tables.expand(count, *tables.shape[1:])[index]
@@ -166,7 +170,9 @@ class Coefficients:
         most = max(item.tables.shape[-3] for item in items)
         unrounded = None
         if all(item.unrounded is not None for item in items):
-            unrounded = tuple(torch.stack(x) for x in zip(*(item.unrounded or () for item in items), strict=True))
+            unrounded = tuple(
+                torch.stack(x) for x in zip(*(item.unrounded or () for item in items), strict=True)
+            )
         stacked = replace(
             first,
             levels=tuple(torch.stack(x) for x in zip(*(item.levels for item in items), strict=True)),
@@ -197,7 +203,9 @@ class Coefficients:
 
     def _leading(self) -> int:
         if not self.batch_shape:
-            raise TypeError("Coefficients of a single image have no length and no items; those of a batch have")
+            raise TypeError(
+                "Coefficients of a single image have no length and no items; those of a batch have"
+            )
         return self.batch_shape[0]
 
     def _with(
@@ -213,7 +221,16 @@ class Coefficients:
 def _check_alike(first: Coefficients, item: Coefficients, i: int) -> None:
     if not isinstance(item, Coefficients):
         raise TypeError(f"items[{i}]: expected Coefficients, got {type(item).__name__}")
-    names = ("size", "channels", "subsampling", "batch_shape", "dtype", "value_range", "forward", "clip_slope")
+    names = (
+        "size",
+        "channels",
+        "subsampling",
+        "batch_shape",
+        "dtype",
+        "value_range",
+        "forward",
+        "clip_slope",
+    )
     for name in names:
         one, other = getattr(first, name), getattr(item, name)
         if one != other:
@@ -227,7 +244,9 @@ def _same_color(a: Color | None, b: Color | None) -> bool:
         return a is b
     return all(
         x is y
-        or (x is not None and y is not None and torch.as_tensor(x).double().equal(torch.as_tensor(y).double()))
+        or (
+            x is not None and y is not None and torch.as_tensor(x).double().equal(torch.as_tensor(y).double())
+        )
         for x, y in zip(a, b, strict=True)
     )
 

@@ -20,7 +20,6 @@ from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.rate.huffman import check_huffman, entropy_coded
 from jpegrad.spec import JFIF, RGB, SUBSAMPLING, decodes_alike, is_rgb
-from jpegrad.tables import ZIGZAG
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
@@ -33,7 +32,15 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 LEVEL_TYPES = (torch.float32, torch.float64, torch.int16)
 
 Source = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | mmap.mmap | BinaryIO | np.ndarray[Any, Any] | Tensor
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | mmap.mmap
+    | BinaryIO
+    | np.ndarray[Any, Any]
+    | Tensor
 )
 
 
@@ -86,15 +93,15 @@ def read(
     ):
         raise ValueError(f"max_pixels: expected a positive integer or None, got {max_pixels!r}")
     if level_dtype not in LEVEL_TYPES:
-        raise TypeError(f"level_dtype: expected one of {', '.join(map(str, LEVEL_TYPES))}; got {level_dtype!r}")
+        raise TypeError(
+            f"level_dtype: expected one of {', '.join(map(str, LEVEL_TYPES))}; got {level_dtype!r}"
+        )
     decoder = decode(_bytes_of(source), max_pixels)
     frame = decoder.frame
     if frame is None:
         raise JPEGError("corrupt: no frame header")
     return Coefficients(
-        levels=tuple(
-            component.levels.to(level_dtype) for component in frame.components
-        ),
+        levels=tuple(component.levels.to(level_dtype) for component in frame.components),
         tables=natural_tables([(c.header.table, c.table or ()) for c in frame.components]),
         size=frame.size,
         subsampling=frame.subsampling,
@@ -271,17 +278,16 @@ def _bytes_of(source: Source) -> bytes:
 
 def _view_of(source: Any) -> memoryview | None:
     """The bytes of an object in memory; None of one that is not."""
-    given = source
-    if isinstance(source, Tensor):
-        given = source.detach().cpu().numpy() if source.dtype is torch.uint8 else source
+    array = source.detach().cpu().numpy() if isinstance(source, Tensor) else source
     try:
-        view = memoryview(given)
+        view = memoryview(array)
     except TypeError:
-        view = None
-    if isinstance(source, Tensor) or view is not None:
-        if view is None or view.ndim != 1 or view.format not in ("B", "c"):
-            shape = f"{source.dtype} {list(source.shape)}" if hasattr(source, "dtype") else "other items"
-            raise TypeError(f"source: expected bytes, or uint8 with one dimension, got {type(source).__name__} of {shape}")
+        return None
+    if view.ndim != 1 or view.format not in ("B", "c"):
+        kind = f"{source.dtype} {list(view.shape)}" if hasattr(source, "dtype") else f"items {view.format!r}"
+        raise TypeError(
+            f"source: expected bytes, or uint8 with one dimension, got {type(source).__name__} of {kind}"
+        )
     return view
 
 

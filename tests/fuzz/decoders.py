@@ -73,4 +73,7 @@ if __name__ == "__main__":
     parser.add_argument("--alone", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{chosen.count} files, seed {chosen.seed}:", dict(fuzz(chosen.count, chosen.seed, alone=chosen.alone)))
+    print(
+        f"{chosen.count} files, seed {chosen.seed}:",
+        dict(fuzz(chosen.count, chosen.seed, alone=chosen.alone)),
+    )

@@ -51,7 +51,9 @@ class Decoder:
     def start_frame(self, segment: Segment) -> None:
         kind = segments.FRAMES[segment.marker]
         if kind in ("lossless", "hierarchical"):
-            raise JPEGError(f"not supported: {kind} JPEG; expected baseline, extended sequential or progressive")
+            raise JPEGError(
+                f"not supported: {kind} JPEG; expected baseline, extended sequential or progressive"
+            )
         if self.frame is not None:
             raise JPEGError("corrupt: more than one frame header")
         header = segments.parse_sof(segment.payload)
@@ -86,7 +88,9 @@ class Decoder:
         if self.arithmetic:
             limit += SCANS * sum(prod(component.padded) for component in self.frame.components)
         if self.visited > limit:
-            raise JPEGError(f"decompression bomb: {len(self.data)} bytes, whose scans visit more than {limit} blocks")
+            raise JPEGError(
+                f"decompression bomb: {len(self.data)} bytes, whose scans visit more than {limit} blocks"
+            )
         return decode_scan(self.data, segment.end, scan)
 
     def take_tables(self, scan: Scan) -> None:

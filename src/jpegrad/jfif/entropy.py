@@ -13,7 +13,17 @@ from jpegrad.jfif import arithmetic, progressive, segments
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import Component, mcu_grid
 from jpegrad.jfif.lookup import NO_CODES, lookup
-from jpegrad.jfif.scan import BAD_AC, BAD_DC, BAD_RUN, BAD_SYMBOL, END_OF_DATA, NO_CODE, Part, bits, decode_sequential
+from jpegrad.jfif.scan import (
+    BAD_AC,
+    BAD_DC,
+    BAD_RUN,
+    BAD_SYMBOL,
+    END_OF_DATA,
+    NO_CODE,
+    Part,
+    bits,
+    decode_sequential,
+)
 from jpegrad.jfif.segments import ScanHeader
 from jpegrad.rate.codes import HuffmanTable
 from jpegrad.tables import ZIGZAG

@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeGuard
 
 from torch import Tensor
 
@@ -212,5 +212,6 @@ def _next_marker(file: _Source, position: int) -> int:
     raise JPEGError("truncated: the file ends before its first scan")
 
 
-def is_seekable(file: object) -> bool:
+def is_seekable(file: object) -> TypeGuard[BinaryIO]:
+    """Whether it is a binary file object that can seek."""
     return isinstance(file, io.IOBase) and not isinstance(file, io.TextIOBase) and file.seekable()

@@ -45,18 +45,15 @@ def decode_scan(
         restart_interval: in MCUs, or 0.
         process: one of :data:`PROCESSES`.
         sent: first and last place of the coefficients, high and low bit.
-        tables: of Huffman codes DC tables 0 to 3, AC tables 0 to 3: of each 16 counts of code lengths and 256 symbols, a
-            prefix code; of arithmetic coding 4 lower and 4 upper bounds of DC, 4 Kx of AC, 0 to 15, 0 to 15, 1 to 63.
+        tables: of Huffman codes DC tables 0 to 3, AC tables 0 to 3: of each 16 counts of code lengths and 256 symbols,
+            a prefix code; of arithmetic coding 4 lower and 4 upper bounds of DC, 4 Kx of AC, 0 to 15, 0 to 15, 1 to 63.
         arithmetic: which of the two.
 
     Returns:
         The damage, one of :data:`DAMAGES`; where the data ends; how many restart intervals were found.
     """
     components = (abi.ScanComponent * 4)(
-        *(
-            abi.ScanComponent(levels.data_ptr(), *levels.shape[:2], *rest)
-            for levels, *rest in grids
-        )
+        *(abi.ScanComponent(levels.data_ptr(), *levels.shape[:2], *rest) for levels, *rest in grids)
     )
     first, last, high, low = sent
     scan = abi.Scan(
