@@ -1,4 +1,4 @@
-"""What read_header says: what read says, for files that read refuses too, and without touching what it does not need."""
+"""What read_header says: what read says, of files that read refuses too, and from as few bytes as it needs."""
 
 import array
 import io

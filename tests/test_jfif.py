@@ -332,26 +332,64 @@ def test_dc_levels_that_run_away_raise() -> None:
         read(entropy_file(bit_bytes(block * 3), 3))
 
 
-def test_ac_levels_that_refinement_drives_out_of_16_bits_raise() -> None:
-    # -2^14 at bit 1 is -2^15 as a level; one bit more of it leaves 16 bits.
+def progressive_file(*scans: tuple[int, int, int, str]) -> bytes:
+    """A progressive gray file of one block: scans of (first, last, high and low bit, data).
+
+    Code 0 is DC size 0; of AC codes, 0 is a level of 15 bits, 10 the end of the block, 110 the end of 2 or 3 blocks,
+    1110 a level of 2 bits.
+    """
     ones = segments.emit_dqt(0, [1] * 64)
     frame = segments.emit_sof0((8, 8), [FrameComponent(1, 1, 1, 0)]).replace(b"\xff\xc0", b"\xff\xc2")
-    tables = segments.emit_dht(0, 0, (1, *[0] * 15), (0,)) + segments.emit_dht(
-        1, 0, (1, 1, *[0] * 14), (0x0F, 0x00)
-    )
+    tables = segments.emit_dht(0, 0, (1, *[0] * 15), (0,))
+    tables += segments.emit_dht(1, 0, (1, 1, 1, 1, *[0] * 12), (0x0F, 0x00, 0x10, 0x02))
+    parts = [b"\xff\xd8", ones, frame, tables]
+    for first, last, bits, data in scans:
+        parts += [segments.emit_sos([ScanComponent(1, 0, 0)])[:-3], bytes((first, last, bits)), bit_bytes(data)]
+    return b"".join([*parts, bytes(0), b"\xff\xd9"])
 
-    def scan(first: int, last: int, bits: int, data: str) -> bytes:
-        header = segments.emit_sos([ScanComponent(1, 0, 0)])
-        return header[:-3] + bytes((first, last, bits)) + bit_bytes(data)
 
-    start = [b"\xff\xd8", ones, frame, tables, scan(0, 0, 0x00, "0")]
-    level = f"{(1 << 15) - 1 - (1 << 14):015b}"
-    first = scan(1, 63, 0x01, "0" + level + "10")
-    again = {bit: scan(1, 63, 0x10, "10" + bit) for bit in "01"}
-    data = b"".join([*start, first, again["0"], b"\xff\xd9"])
-    assert read(data).levels[0][0, 0, 0, 1] == -(1 << 15)
-    with pytest.raises(JPEGError, match="an AC level leaves 16 bits"):
-        read(data.replace(again["0"], again["1"]))
+def test_ac_levels_that_leave_16_bits_raise() -> None:
+    dc, first = (0, 0, 0x00, "0"), (1, 63, 0x01, "0" + f"{(1 << 15) - 1 - (1 << 14):015b}" + "10")
+    # -2^14 at bit 1 is -2^15 as a level; one bit more of it leaves 16 bits, and so does bit 2 at once.
+    assert read(progressive_file(dc, first, (1, 63, 0x10, "100"))).levels[0][0, 0, 0, 1] == -(1 << 15)
+    for wrong in ([first, (1, 63, 0x10, "101")], [(1, 63, 0x02, first[3])]):
+        with pytest.raises(JPEGError, match="an AC level leaves 16 bits"):
+            read(progressive_file(dc, *wrong))
+
+
+def test_corrupt_progressive_data() -> None:
+    dc, ended = (0, 0, 0x00, "0"), "10"
+    read(progressive_file(dc, (1, 63, 0x01, ended), (1, 63, 0x10, ended)))
+    for message, scans in {
+        "leaves its block": [
+            [(1, 63, 0x00, "1100")],
+            [(1, 63, 0x01, ended), (1, 63, 0x10, "1100")],
+        ],
+        "no meaning": [[(1, 63, 0x01, ended), (1, 63, 0x10, "1110" + "11" + ended)]],
+        "no Huffman code": [[(1, 63, 0x00, "1111")], [(1, 63, 0x01, ended), (1, 63, 0x10, "1111")]],
+        "truncated": [[(1, 63, 0x00, "")], [(1, 63, 0x01, ended), (1, 63, 0x10, "")]],
+    }.items():
+        for several in scans:
+            with pytest.raises(JPEGError, match=message):
+                read(progressive_file(dc, *several))
+
+
+def test_one_bit_that_is_missing() -> None:
+    whole = "00" + "001" + "1010"
+    assert read(entropy_file(bit_bytes(whole))).levels[0].flatten()[1] == 1
+    with pytest.raises(JPEGError, match="truncated"):
+        read(entropy_file(bit_bytes(whole[:8])))
+
+
+def test_restart_markers_behind_the_last_interval() -> None:
+    plain = pillow(picture(24, 40), restart_marker_blocks=1)
+    for added, right in (((5,), True), ((5, 6, 7), True), ((4,), False), ((5, 7), False)):
+        data = plain[:-2] + b"".join(bytes((0xFF, 0xD0 + i)) for i in added) + plain[-2:]
+        if right:
+            assert np.array_equal(pixels(read(data)), pillow_pixels(plain))
+        else:
+            with pytest.raises(JPEGError, match="out of order"):
+                read(data)
 
 
 def test_conditioning_of_arithmetic_coding(tmp_path: object) -> None:

@@ -228,7 +228,11 @@ MUTANTS = {
         "skipped = (1 << run) + (run ? b.take(run) : 0);\n                    break;",
         "skipped = (1 << run) + 1 + (run ? b.take(run) : 0);\n                    break;",
     ),
-    "huffman: levels outside the band": ("huffman_decode.cpp", "known &= band;", ""),
+    "huffman: levels outside the band": (
+        "huffman_decode.cpp",
+        "uint64_t open = band;",
+        "uint64_t open = ~(uint64_t)0 << s.first;",
+    ),
     "huffman: correction of negative levels": (
         "huffman_decode.cpp",
         "(level < 0 ? -bit : bit)",
