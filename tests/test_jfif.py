@@ -1,10 +1,13 @@
 """Files read: equal to Pillow's decoding over the whole corpus, and the documented error for everything else."""
 
+import contextlib
 import dataclasses
 import io
 import struct
 import time
 import tracemalloc
+from array import array
+from collections.abc import Sequence
 
 import jpeglib
 import numpy as np
@@ -32,7 +35,7 @@ from corpus import (
 )
 from jpegrad.backends import native
 from jpegrad.io import read, to_bytes
-from jpegrad.jfif import JPEGError, segments
+from jpegrad.jfif import JPEGError, arithmetic, segments
 from jpegrad.jfif.decode import BLOCKS_PER_BYTE
 from jpegrad.jfif.lookup import lookup
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
@@ -344,7 +347,11 @@ def progressive_file(*scans: tuple[int, int, int, str]) -> bytes:
     tables += segments.emit_dht(1, 0, (1, 1, 1, 1, *[0] * 12), (0x0F, 0x00, 0x10, 0x02))
     parts = [b"\xff\xd8", ones, frame, tables]
     for first, last, bits, data in scans:
-        parts += [segments.emit_sos([ScanComponent(1, 0, 0)])[:-3], bytes((first, last, bits)), bit_bytes(data)]
+        parts += [
+            segments.emit_sos([ScanComponent(1, 0, 0)])[:-3],
+            bytes((first, last, bits)),
+            bit_bytes(data),
+        ]
     return b"".join([*parts, bytes(0), b"\xff\xd9"])
 
 
@@ -423,6 +430,73 @@ def test_conditioning_of_arithmetic_coding(tmp_path: object) -> None:
     for wrong in (b"\0", b"\x04\x10", b"\x20\x10", b"\x00\x01", b"\x10\x00", b"\x10\x40"):
         with pytest.raises(JPEGError, match="DAC"):
             read(conditioned(wrong))
+
+
+class Forger(arithmetic.Decoder):
+    """Codes the decisions that a decoder is to find (T.81 D.1, in integers of any length)."""
+
+    def __init__(self, decisions: Sequence[int]) -> None:
+        super().__init__(b"", [], bytes((0, 0, 0, 0, 1, 1, 1, 1, 5, 5, 5, 5)))
+        self.decisions, self.bottom, self.bits = iter(decisions), 0, 16
+
+    def decide(self, bins: bytearray, at: int) -> int:
+        symbol = next(self.decisions)
+        part, after_less, after_more = arithmetic.STATES[bins[at] & 0x7F]
+        less, lower = symbol != bins[at] >> 7, self.interval - part
+        upper = less != (lower < part)
+        self.bottom, self.interval = (self.bottom + lower, part) if upper else (self.bottom, lower)
+        if self.interval < 0x8000:
+            bins[at] = bins[at] & 0x80 ^ (after_less if less else after_more)
+        while self.interval < 0x8000:
+            self.interval, self.bottom, self.bits = 2 * self.interval, 2 * self.bottom, self.bits + 1
+        return symbol
+
+    def data(self) -> bytes:
+        padding = -self.bits % 8
+        return (
+            (self.bottom << padding).to_bytes((self.bits + padding) // 8, "big").replace(b"\xff", b"\xff\0")
+        )
+
+
+def forged(*blocks: tuple[list[int], list[int]], first: int = 0, last: int = 63) -> bytes:
+    """A file of blocks with these decisions for DC and for AC; or of the AC of a progressive scan."""
+    forger = Forger([decision for block in blocks for decisions in block for decision in decisions])
+    part = arithmetic.Part(0, array("h", bytes(2 * 80 * len(blocks))), 0, 0)
+    for i in range(len(blocks)):
+        with contextlib.suppress(JPEGError, StopIteration, OverflowError):
+            if not first:
+                forger.read_dc(part)
+            forger.read_ac(part, 64 * i, max(first, 1), last, 0)
+    marker = segments.SOF10 if first else segments.SOF9
+    whole = entropy_file(forger.data(), len(blocks), marker, first=first, last=last)
+    if first:
+        dc = segments.emit_sos([ScanComponent(1, 0, 0)])[:-3] + bytes(3)
+        at = whole.index(b"\xff\xda")
+        whole = whole[:at] + dc + bytes(8) + whole[at:]
+    return whole
+
+
+def test_impossible_levels_in_arithmetic_coded_data() -> None:
+    # A difference of 16385: nonzero, positive, not 1, 14 steps of size, 14 bits below the highest.
+    large = [1, 0, 1, *[1] * 14, 0, *[0] * 14]
+    assert read(forged((large, [1]))).levels[0][0, 0, 0, 0] == 16385
+    level = [0, 1, 0, 1, 1, 1, 0, 0, 1]  # 6 or 7: size 4, bits 0 and 1
+    assert read(forged(([0], [*level, 1]))).levels[0][0, 0, 0, 1] == 6
+    for message, files in {
+        "DC level leaves 16 bits": [
+            forged((large, [1]), (large, [1])),
+            forged(([1, 0, 1, *[1] * 15], [])),
+        ],
+        "AC level leaves 16 bits": [forged(([0], [0, 1, 0, 1, 1, *[1] * 14]))],
+        "leaves its block": [
+            forged(([0], [0, *[0] * 63])),
+            forged(([], [0, *[0] * 5]), first=1, last=5),
+            forged(([], [0, *[0] * 5, 1, 0, 0, 1]), first=1, last=5),
+        ],
+    }.items():
+        for data in files:
+            with pytest.raises(JPEGError, match=message):
+                read(data)
 
 
 def test_damage_in_arithmetic_coded_data() -> None:

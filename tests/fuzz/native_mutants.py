@@ -17,7 +17,7 @@ CODEC = (
     "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has or number_of_threads"
     " or up_to_the_border or narrow"
 )
-READER = (["tests/test_jfif.py", "tests/test_fuzz.py"], "native or decoders_agree")
+READER = (["tests/test_jfif.py", "tests/test_fuzz.py"], "native or decoders_agree or any_arithmetic")
 # Test files and what to take of them, for mutants of a source of its own; else those of the codec.
 TESTS = {
     "scan.cpp": (["tests/test_rate_native.py"], "every_mode or no_file or between"),
