@@ -3,15 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGE := $(BIN)/.installed
 EVERYTHING := $(BIN)/.installed-all
+CODEC_TESTS := $(addprefix tests/test_,$(addsuffix .py, \
+	exact gradients kinks native native_soft pytorch rate_models surrogates tables triton_gradients))
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/jpegrad/backends/native/cpp/*)
 
-.PHONY: demo test test-slow test-gpu fuzz bench paper lint format docs wheel clean
+.PHONY: demo test test-newest test-oldest test-slow test-gpu fuzz bench paper lint format docs wheel clean
 
 demo: $(PACKAGE)  ## the main job on real photographs, as an HTML report
 	$(BIN)/jpegrad demo
 
 test: $(EVERYTHING)  ## the fast tier
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2
+
+# Values and gradients on the newest PyTorch, and on the oldest versions that pyproject.toml accepts (Python 3.11).
+test-newest test-oldest: test-%: .venv-%/bin/.installed
+	.venv-$*/bin/python -m pytest -m "not slow and not gpu" -n 2 $(CODEC_TESTS)
 
 test-slow: $(EVERYTHING)  ## the exhaustive tier
 	$(BIN)/python -m pytest -m "slow and not gpu" -n 2
@@ -25,10 +31,10 @@ fuzz: $(EVERYTHING)  ## 20,000 damaged files in both entropy decoders, and the k
 	$(BIN)/python -m tests.fuzz.decoders
 
 bench: $(EVERYTHING)  ## how fast, beside the peers
-	$(BIN)/python -m bench.speed
+	$(BIN)/python -m jpegrad_studies.speed
 
 paper: $(EVERYTHING)  ## a small version of every study, in minutes; goes on where it was interrupted
-	$(BIN)/python -m bench
+	$(BIN)/python -m jpegrad_studies
 
 lint: $(EVERYTHING)
 	$(BIN)/ruff check .
@@ -47,13 +53,18 @@ wheel: $(PACKAGE)
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv build dist site src/*.egg-info src/jpegrad/backends/native/_kernel.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest .venv-oldest build dist site src/*.egg-info src/jpegrad/backends/native/_kernel.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
+.venv-newest/bin/.installed .venv-oldest/bin/.installed: .venv-%/bin/.installed: constraints-%.txt $(BUILT_FROM)
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --constraint $< --editable ".[test]"
+	touch $@
+
 $(PACKAGE): $(BUILT_FROM) | $(BIN)/python
-	$(BIN)/python -m pip install --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[cli]"
 	touch $@
 
 $(EVERYTHING): $(BUILT_FROM) | $(BIN)/python

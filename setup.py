@@ -1,11 +1,10 @@
-"""Builds the optional native kernel and ships the studies; all else stands in pyproject.toml."""
+"""Builds the optional native kernel; all else stands in pyproject.toml."""
 
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 NATIVE = Path("src", "jpegrad", "backends", "native", "cpp")
@@ -14,6 +13,8 @@ FLAGS = (
     if sys.platform == "win32"
     else [
         "-O3",
+        # Python's own flags ask for debug information, eight times the size of the code.
+        "-g0",
         "-std=c++17",
         "-fvisibility=hidden",
         "-ffp-contract=off",
@@ -42,18 +43,6 @@ class OptionalBuild(build_ext):
         return extension.export_symbols
 
 
-class StudiesToo(build_py):
-    """Puts the studies of the top-level folders inside the package, where `jpegrad bench` finds them."""
-
-    def run(self) -> None:
-        super().run()
-        if not self.editable_mode:
-            for source in sorted([*ROOT.glob("bench/*.py"), *ROOT.glob("baselines/*.py")]):
-                target = Path(self.build_lib, "jpegrad", "studies", source.relative_to(ROOT))
-                self.mkpath(str(target.parent))
-                self.copy_file(str(source), str(target))
-
-
 def native_extensions() -> list[Extension]:
     sources = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / NATIVE).glob("*.cpp"))
     headers = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / NATIVE).glob("*.h"))
@@ -76,6 +65,6 @@ def native_extensions() -> list[Extension]:
 extensions = native_extensions()
 setup(
     ext_modules=extensions,
-    cmdclass={"build_ext": OptionalBuild, "build_py": StudiesToo},
+    cmdclass={"build_ext": OptionalBuild},
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions else {},
 )

@@ -2,11 +2,19 @@
 
 import sys
 
+EXTRA = ("matplotlib", "rich", "typer")
+
 
 def main() -> None:
-    """Run :func:`jpegrad.cli.main`."""
+    """Run :func:`jpegrad.cli.main`, or say what to install for it."""
     try:
         from jpegrad.cli import main as run
+
+        run()
     except KeyboardInterrupt:
         sys.exit(130)
-    run()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA:
+            raise
+        sys.exit(f"error: the command line needs the package {package}: pip install 'jpegrad[cli]'")

@@ -27,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("whole_graph") and torch.__version__ < "2.13":
+        pytest.skip("PyTorch before 2.13 breaks the graph")
     if item.get_closest_marker("gpu") is None or torch.cuda.is_available():
         return
     if os.environ.get("REQUIRE_GPU") == "1":

@@ -14,9 +14,9 @@ from PIL import Image
 
 import jpegrad
 from jpegrad.data import photograph_path
+from jpegrad.entropy.scan import entropy_coded
 from jpegrad.jfif import segments
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.rate.huffman import entropy_coded
 from jpegrad.spec import SUBSAMPLING
 
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"

@@ -10,10 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from baselines import ALL
-from baselines.common import ANNEX_K, TRANSPOSED, expand_quality, factor, libjpeg_tables, pad_symmetric
-from baselines.hidden import zigzag_rank
-from baselines.rounding import noise
+from jpegrad_studies.baselines import ALL
+from jpegrad_studies.baselines.common import (
+    ANNEX_K,
+    TRANSPOSED,
+    expand_quality,
+    factor,
+    libjpeg_tables,
+    pad_symmetric,
+)
+from jpegrad_studies.baselines.hidden import zigzag_rank
+from jpegrad_studies.baselines.rounding import noise
 from oracles.published import (
     CHROMA,
     FORMULAS,

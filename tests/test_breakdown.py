@@ -7,8 +7,8 @@ import torch
 
 import jpegrad
 from corpus import COMMENT, noise, picture, tensor
+from jpegrad.entropy.huffman import DEFAULT
 from jpegrad.rate import Breakdown, breakdown
-from jpegrad.rate.codes import DEFAULT
 from jpegrad.spec import SUBSAMPLING
 from jpegrad.tables import ZIGZAG
 

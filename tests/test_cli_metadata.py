@@ -199,7 +199,7 @@ def test_pixels_that_would_be_changed_are_refused(run: Run, tmp_path: Path) -> N
     # Learning from a folder has the same rule.
     image.save(tmp_path / "good.png")
     with pytest.warns(UserWarning, match=r"left out: ") as caught:
-        jpegrad.tune.learn_tables(jpegrad.tune.Folder(tmp_path), steps=0)
+        jpegrad.tune.learn_image_tables(jpegrad.tune.Folder(tmp_path), steps=0)
     learnable = [name for name in names if not name.endswith("webp")]
     assert len(caught) == len(learnable) + 1
     opaque = image.copy()

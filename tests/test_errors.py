@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import jpegrad
 from jpegrad import surrogates, tables
-from jpegrad.rate import proxy
+from jpegrad.rate import models
 
 IMAGE = torch.rand(2, 3, 16, 16)
 COEFFICIENTS = jpegrad.encode(torch.rand(3, 16, 16), 50)
@@ -20,7 +21,21 @@ TYPE, VALUE = TypeError, ValueError
 # What came into jpeg and encode, over a legal call; the error; words that the message must have.
 CALLS: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
     "image: list": ({"image": [[0.0]]}, TYPE, ("image", "torch.Tensor", "list")),
-    "image: array": ({"image": np.zeros((3, 8, 8))}, TYPE, ("image", "torch.Tensor", "ndarray")),
+    "image: array": (
+        {"image": np.zeros((3, 8, 8))},
+        TYPE,
+        ("image", "torch.Tensor", "ndarray", "torch.from_numpy(image) makes"),
+    ),
+    "image: array, channels last": (
+        {"image": np.zeros((8, 8, 3))},
+        TYPE,
+        ("image", "ndarray", "torch.from_numpy(image).movedim(-1, -3)"),
+    ),
+    "image: Pillow's": (
+        {"image": Image.new("RGB", (8, 8))},
+        TYPE,
+        ("image", "torch.from_numpy(numpy.array("),
+    ),
     "image: int64": (
         {"image": torch.zeros(3, 8, 8, dtype=torch.int64)},
         TYPE,
@@ -36,13 +51,17 @@ CALLS: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
         TYPE,
         ("image", "torch.complex64"),
     ),
-    "image: two channels": ({"image": torch.zeros(2, 8, 8)}, VALUE, ("image", "1 or 3", "[2, 8, 8]")),
+    "image: two channels": (
+        {"image": torch.zeros(2, 8, 8)},
+        VALUE,
+        ("image", "1 or 3", "[2, 8, 8]", 'channels="alpha"', 'channels="planes"'),
+    ),
     "image: channels last": (
         {"image": torch.zeros(8, 8, 3)},
         VALUE,
-        ("image", "[..., 1 or 3, H, W]", "[8, 8, 3]"),
+        ("image", "[..., 1 or 3, H, W]", "[8, 8, 3]", "image.movedim(-1, -3)"),
     ),
-    "image: no channel": ({"image": torch.zeros(8, 8)}, VALUE, ("image", "1 or 3", "[8, 8]")),
+    "image: no channel": ({"image": torch.zeros(8, 8)}, VALUE, ("image", "1 or 3", "[8, 8]", "image[None]")),
     "image: scalar": ({"image": torch.zeros(())}, VALUE, ("image", "[]")),
     "image: no rows": ({"image": torch.zeros(3, 0, 8)}, VALUE, ("image", "H, W >= 1", "[3, 0, 8]")),
     "image: no columns": ({"image": torch.zeros(3, 8, 0)}, VALUE, ("image", "H, W >= 1", "[3, 8, 0]")),
@@ -53,17 +72,28 @@ CALLS: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
     "quality: infinity": ({"quality": float("inf")}, VALUE, ("quality", "1 to 100", "inf")),
     "quality: text": ({"quality": "75"}, TYPE, ("quality", "number", "str")),
     "quality: bool": ({"quality": True}, TYPE, ("quality", "number", "bool")),
-    "quality: list": ({"quality": [10, 20]}, TYPE, ("quality", "number or a tensor", "list")),
+    "quality: list of texts": ({"quality": ["10", "20"]}, TYPE, ("quality", "list of numbers", "list")),
+    "quality: list with bool": ({"quality": [True, 20]}, TYPE, ("quality", "list of numbers", "list")),
+    "quality: list beyond": ({"quality": [10, 200]}, VALUE, ("quality", "1 to 100", "200")),
+    "quality: NaN in a list": ({"quality": [10, float("nan")]}, VALUE, ("quality", "1 to 100", "nan")),
+    "quality: bools of NumPy": ({"quality": np.array([True, True])}, TYPE, ("quality", "real", "torch.bool")),
+    "quality: bool of NumPy": ({"quality": np.True_}, TYPE, ("quality", "number", "bool")),
+    "quality: array of a wrong batch": ({"quality": np.ones(3)}, VALUE, ("quality", "[2]", "[3]")),
     "quality: bool tensor": ({"quality": torch.tensor(True)}, TYPE, ("quality", "real", "torch.bool")),
     "quality: complex": ({"quality": torch.tensor(1j)}, TYPE, ("quality", "real", "torch.complex64")),
     "quality: wrong batch": ({"quality": torch.ones(3)}, VALUE, ("quality", "[2]", "[3]")),
     "quality: too deep": ({"quality": torch.ones(2, 1)}, VALUE, ("quality", "[2]", "[2, 1]")),
     "quality: missing": ({"quality": None}, VALUE, ("quality", "tables", "None")),
-    "tables: list": ({"quality": None, "tables": [[1]]}, TYPE, ("tables", "torch.Tensor", "list")),
+    "tables: text": ({"quality": None, "tables": "mse"}, TYPE, ("tables", "torch.Tensor", "str")),
+    "tables: ragged": ({"quality": None, "tables": [[1], [2, 3]]}, TYPE, ("tables", "torch.Tensor", "list")),
+    "tables: list": ({"quality": None, "tables": [[1]]}, VALUE, ("tables", "8, 8]", "[1, 1]")),
     "tables: bool": ({"quality": None, "tables": ANNEX > 9}, TYPE, ("tables", "real", "torch.bool")),
     "tables: complex": ({"quality": None, "tables": ANNEX + 0j}, TYPE, ("tables", "real", "torch.complex64")),
-    "tables: one": ({"quality": None, "tables": ANNEX[:1]}, VALUE, ("tables", "2 or 3", "[1, 8, 8]")),
-    "tables: two-dimensional": ({"quality": None, "tables": ANNEX[0]}, VALUE, ("tables", "2 or 3", "[8, 8]")),
+    "tables: four": (
+        {"quality": None, "tables": ANNEX.repeat(2, 1, 1)},
+        VALUE,
+        ("tables", "2 or 3", "[4, 8, 8]"),
+    ),
     "tables: flat": ({"quality": None, "tables": ANNEX.flatten(1)}, VALUE, ("tables", "8, 8]", "[2, 64]")),
     "tables: wrong batch": (
         {"quality": None, "tables": ANNEX.expand(3, 2, 8, 8)},
@@ -73,6 +103,7 @@ CALLS: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
     "tables: and quality": ({"tables": ANNEX}, VALUE, ("tables", "quality", "both", "jpegrad.tables.scale")),
     "subsampling": ({"subsampling": "4:2:1"}, VALUE, ("subsampling", "4:2:0", "'4:2:1'")),
     "subsampling: number": ({"subsampling": 420}, VALUE, ("subsampling", "4:2:0", "420")),
+    "subsampling: unhashable": ({"subsampling": ["4:2:0"]}, VALUE, ("subsampling", "4:2:0")),
     "forward": ({"forward": "ste"}, VALUE, ("forward", "exact, soft", "'ste'")),
     "surrogate": ({"surrogate": "sigmoid"}, VALUE, ("surrogate", "gaussian", "'sigmoid'")),
     "surrogate: function": ({"surrogate": torch.round}, TYPE, ("surrogate", "name or a Surrogate")),
@@ -120,6 +151,28 @@ CALLS: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
     "value_range: NaN": ({"value_range": (float("nan"), 1)}, VALUE, ("value_range", "finite", "nan")),
     "value_range: number": ({"value_range": 255}, TYPE, ("value_range", "two numbers", "255")),
     "value_range: three": ({"value_range": (0, 1, 2)}, TYPE, ("value_range", "two numbers", "(0, 1, 2)")),
+    "value_range: two channels of three": (
+        {"value_range": ((0, 1), (2, 3))},
+        VALUE,
+        ("value_range", "3 channels", "2"),
+    ),
+    "value_range: as many lows as highs": (
+        {"value_range": ((0, 1), (2, 3, 4))},
+        TYPE,
+        ("value_range", "one per channel", "(2, 3, 4)"),
+    ),
+    "value_range: one channel upside down": (
+        {"value_range": ((0, 0, 1), (1, 1, 0))},
+        VALUE,
+        ("value_range", "low < high"),
+    ),
+    "value_range: texts": ({"value_range": "01"}, TYPE, ("value_range", "two numbers", "'01'")),
+    "rounding": ({"rounding": "floor"}, VALUE, ("rounding", "nearest, truncate", "'floor'")),
+    "rounding: of the soft forward": (
+        {"rounding": "truncate", "forward": "soft"},
+        VALUE,
+        ("rounding", "nearest", "soft"),
+    ),
     "backend": ({"backend": "cuda"}, VALUE, ("backend", "auto", "reference", "'cuda'")),
     "like: and quality": ({"like": COEFFICIENTS}, VALUE, ("like", "quality")),
     "like: tensor": ({"quality": None, "like": ANNEX}, TYPE, ("like", "Coefficients", "Tensor")),
@@ -141,6 +194,24 @@ def test_calls(case: str, function: Callable[..., object]) -> None:
     arguments = {"image": IMAGE, "quality": 75, **wrong}
     image, quality = arguments.pop("image"), arguments.pop("quality")
     check(lambda: function(image, quality, **arguments), error, words)
+
+
+CHANNELS: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
+    "other": ({"channels": "gray"}, VALUE, ("channels", "alpha", "planes", "'gray'")),
+    "alpha of RGB": ({"channels": "alpha"}, VALUE, ("image", "2 or 4", "[2, 3, 16, 16]")),
+    "planes: quality": ({"channels": "planes", "quality": torch.ones(3)}, VALUE, ("quality", "[3")),
+    "planes: range": (
+        {"channels": "planes", "value_range": ((0, 1), (2, 3))},
+        VALUE,
+        ("value_range", "3 channels", "2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANNELS)
+def test_channels(case: str) -> None:
+    wrong, error, words = CHANNELS[case]
+    check(lambda: jpegrad.jpeg(IMAGE, **{"quality": 75, **wrong}), error, words)
 
 
 # Without the first argument these name the one left out; every other misspelling is Python's own error.
@@ -205,7 +276,6 @@ def test_coefficients(case: str) -> None:
 
 Module = Callable[..., object]
 MODULES: dict[str, tuple[Module, dict[str, Any], type[Exception], tuple[str, ...]]] = {
-    "JPEG: nothing": (jpegrad.nn.JPEG, {}, VALUE, ("quality", "tables", "one of them")),
     "JPEG: both": (
         jpegrad.nn.JPEG,
         {"quality": 5, "tables": ANNEX},
@@ -215,19 +285,44 @@ MODULES: dict[str, tuple[Module, dict[str, Any], type[Exception], tuple[str, ...
     "JPEG: quality": (jpegrad.nn.JPEG, {"quality": 0}, VALUE, ("quality", "1 to 100", "0")),
     "JPEG: tables": (jpegrad.nn.JPEG, {"tables": ANNEX[0]}, VALUE, ("tables", "8, 8]", "[8, 8]")),
     "JPEG: subsampling": (jpegrad.nn.JPEG, {"quality": 5, "subsampling": "x"}, VALUE, ("subsampling", "'x'")),
-    "JPEG: option": (jpegrad.nn.JPEG, {"quality": 5, "sampling": "4:2:0"}, TYPE, ("sampling",)),
-    "JPEG: backend": (jpegrad.nn.JPEG, {"quality": 5, "backend": "x"}, VALUE, ("backend", "auto", "'x'")),
-    "RandomJPEG: one quality": (
-        jpegrad.nn.RandomJPEG,
-        {"quality": 50},
+    "JPEG: option": (
+        jpegrad.nn.JPEG,
+        {"quality": 5, "sampling": "4:2:0"},
         TYPE,
-        ("quality", "two integers", "50"),
+        ("nn.JPEG", "'sampling'", "'subsampling'"),
     ),
-    "RandomJPEG: floats": (
+    "JPEG: backend": (jpegrad.nn.JPEG, {"quality": 5, "backend": "x"}, VALUE, ("backend", "auto", "'x'")),
+    "JPEG: list": (jpegrad.nn.JPEG, {"quality": [5, "x"]}, TYPE, ("quality", "numbers", "'x'")),
+    "JPEG: bool": (jpegrad.nn.JPEG, {"quality": True}, TYPE, ("quality", "number", "bool")),
+    "RandomJPEG: option": (
         jpegrad.nn.RandomJPEG,
-        {"quality": (5.5, 9.0)},
+        {"jpeg_quality": (5, 50)},
         TYPE,
-        ("quality", "two integers", "5.5"),
+        ("nn.RandomJPEG", "'jpeg_quality'", "'quality'"),
+    ),
+    "RandomJPEG: backend": (jpegrad.nn.RandomJPEG, {"backend": "x"}, VALUE, ("backend", "auto", "'x'")),
+    "RandomJPEG: per": (jpegrad.nn.RandomJPEG, {"per": "frame"}, VALUE, ("per", "clip", "'frame'")),
+    "RandomJPEG: three": (
+        jpegrad.nn.RandomJPEG,
+        {"quality": (5, 6, 7)},
+        TYPE,
+        ("quality", "two", "(5, 6, 7)"),
+    ),
+    "RandomJPEG: bool": (jpegrad.nn.RandomJPEG, {"quality": (True, 90)}, TYPE, ("quality", "two", "True")),
+    "RandomJPEG: one bool": (jpegrad.nn.RandomJPEG, {"quality": True}, TYPE, ("quality", "two", "True")),
+    "RandomJPEG: tensor": (
+        jpegrad.nn.RandomJPEG,
+        {"quality": torch.tensor([5, 90])},
+        TYPE,
+        ("quality", "two", "tensor"),
+    ),
+    "RandomJPEG: text": (jpegrad.nn.RandomJPEG, {"quality": "90"}, TYPE, ("quality", "two", "'90'")),
+    "RandomJPEG: NaN": (jpegrad.nn.RandomJPEG, {"quality": (5, float("nan"))}, VALUE, ("quality", "nan")),
+    "RandomJPEG: one out of range": (
+        jpegrad.nn.RandomJPEG,
+        {"quality": 101},
+        VALUE,
+        ("quality", "100", "101"),
     ),
     "RandomJPEG: upside down": (jpegrad.nn.RandomJPEG, {"quality": (90, 10)}, VALUE, ("quality", "(90, 10)")),
     "RandomJPEG: 0": (jpegrad.nn.RandomJPEG, {"quality": (0, 10)}, VALUE, ("quality", "(0, 10)")),
@@ -248,16 +343,16 @@ MODULES: dict[str, tuple[Module, dict[str, Any], type[Exception], tuple[str, ...
     ),
     "soft_round": (surrogates.soft_round, {"a": 0}, VALUE, ("a", "positive", "0")),
     "gaussian": (surrogates.gaussian, {"sigma": -2}, VALUE, ("sigma", "positive", "-2")),
-    "marginal": (proxy.marginal, {"width": 0}, VALUE, ("width", "positive", "0")),
-    "marginal_costs: subsampling": (
+    "marginal": (models.marginal, {"width": 0}, VALUE, ("width", "positive", "0")),
+    "marginal_costs: levels": (
         jpegrad.rate.marginal_costs,
-        {"levels": [LEVELS[0]], "size": (16, 16), "subsampling": "4:2:1"},
-        VALUE,
-        ("subsampling", "4:2:0", "'4:2:1'"),
+        {"coefficients": LEVELS},
+        TYPE,
+        ("coefficients", "Coefficients", "tuple"),
     ),
     "marginal_costs: huffman": (
         jpegrad.rate.marginal_costs,
-        {"levels": [LEVELS[0]], "size": (16, 16), "subsampling": "4:4:4", "huffman": "best"},
+        {"coefficients": COEFFICIENTS, "huffman": "best"},
         VALUE,
         ("huffman", "default", "'best'"),
     ),

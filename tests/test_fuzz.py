@@ -14,8 +14,8 @@ import torch
 import jpegrad
 from jpegrad.backends import native
 from jpegrad.jfif import JPEGError, segments
-from jpegrad.jfif.scan import BAD_DC, BAD_RUN
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
+from jpegrad.jfif.sequential import BAD_DC, BAD_RUN
 from tests.fuzz import decoders, fuzz_read
 from tests.fuzz.fuzz_read import attempt, fuzz
 from tests.fuzz.mutate import mutant, seeds

@@ -276,9 +276,8 @@ def test_soft_forward_is_its_own_gradient(name: str, mode: str) -> None:
     channels = 1 if mode == "gray" else 3
     image = torch.rand(channels, 5, 6, dtype=torch.float64) * 0.5 + 0.25
     options = {"forward": "soft", "surrogate": name, "subsampling": subsampling(mode)}
-    quality = torch.tensor(37.3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda x, q: jpegrad.jpeg(x, q, **options), (image.requires_grad_(), quality), fast_mode=True
+        lambda x: jpegrad.jpeg(x, 37.3, **options), image.requires_grad_(), fast_mode=True
     )
     tables = (torch.rand(2, 8, 8, dtype=torch.float64) * 60 + 20).requires_grad_()
     assert torch.autograd.gradcheck(
@@ -296,7 +295,36 @@ def test_soft_forward_is_its_own_gradient(name: str, mode: str) -> None:
 
 def test_soft_forward_at_every_element() -> None:
     image = torch.rand(3, 3, 3, dtype=torch.float64) * 0.5 + 0.25
-    quality = torch.tensor(62.5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda x, q: jpegrad.jpeg(x, q, forward="soft"), (image.requires_grad_(), quality)
-    )
+    assert torch.autograd.gradcheck(lambda x: jpegrad.jpeg(x, 62.5, forward="soft"), image.requires_grad_())
+
+
+def test_the_papers_soft_variant_is_its_own_gradient_to_the_quality() -> None:
+    image = torch.rand(3, 5, 6, dtype=torch.float64) * 0.5 + 0.25
+    for start in (37.3, 62.6, 98.7):
+        quality = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda q: jpegrad.jpeg(image, q, surrogate="reich2024"), quality)
+
+
+@pytest.mark.parametrize("start", [0.5, 1.0, 30.0, 62.5, 100.0, 101.0])
+def test_soft_forward_sees_the_quality_through_the_tables_of_the_file(start: float) -> None:
+    """Its value is that of integer tables; to the quality it passes their gradient times their slope."""
+    image = torch.rand(2, 3, 24, 24, dtype=torch.float64)
+    weights = torch.randn_like(image)
+    quality = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    entries = jpegrad.tables.annex_k(quality)
+    given = entries.detach().requires_grad_()
+    out, same = (jpegrad.jpeg(image, forward="soft", **x) for x in ({"quality": quality}, {"tables": given}))
+    assert torch.equal(out, same)
+    (to_tables,) = torch.autograd.grad((same * weights).sum(), given)
+    (expected,) = torch.autograd.grad((entries * to_tables).sum(), quality)
+    (found,) = torch.autograd.grad((out * weights).sum(), quality)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_flat_picture_has_next_to_no_gradient_in_the_soft_forward() -> None:
+    # 76.5 is -51.5 from the middle, a coefficient of -412: -15.26 steps of 27, far from a threshold for a noise of 2.
+    image = torch.full((1, 16, 16), 76.5, requires_grad=True)
+    for quality in (30, torch.tensor(30.0)):
+        out = jpegrad.jpeg(image, quality, value_range=(0, 255), forward="soft")
+        (slope,) = torch.autograd.grad(out.sum(), image)
+        assert slope.abs().max() < 0.1

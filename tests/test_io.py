@@ -252,6 +252,7 @@ def test_like_a_file_whose_tables_exceed_8_bits() -> None:
     assert jpegrad.jpeg(image, like=legal).shape == image.shape
 
 
+@pytest.mark.whole_graph
 def test_like_a_file_whose_tables_exceed_8_bits_in_a_compiled_function() -> None:
     like = jpegrad.encode(tensor(picture(20, 30)), quality=10)
     compiled = torch.compile(

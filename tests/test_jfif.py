@@ -34,12 +34,12 @@ from corpus import (
     without,
 )
 from jpegrad.backends import native
+from jpegrad.entropy.huffman import AC_LUMA, HuffmanTable
 from jpegrad.io import read, to_bytes
 from jpegrad.jfif import JPEGError, arithmetic, segments
 from jpegrad.jfif.decode import BLOCKS_PER_BYTE
 from jpegrad.jfif.lookup import lookup
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.rate.codes import AC_LUMA, HuffmanTable
 from jpegrad.spec import RGB, SUBSAMPLING
 
 
@@ -339,12 +339,12 @@ def progressive_file(*scans: tuple[int, int, int, str]) -> bytes:
     """A progressive gray file of one block: scans of (first, last, high and low bit, data).
 
     Code 0 is DC size 0; of AC codes, 0 is a level of 15 bits, 10 the end of the block, 110 the end of 2 or 3 blocks,
-    1110 a level of 2 bits.
+    1110 a level of 2 bits, 11110 of 1 bit.
     """
     ones = segments.emit_dqt(0, [1] * 64)
     frame = segments.emit_sof0((8, 8), [FrameComponent(1, 1, 1, 0)]).replace(b"\xff\xc0", b"\xff\xc2")
     tables = segments.emit_dht(0, 0, (1, *[0] * 15), (0,))
-    tables += segments.emit_dht(1, 0, (1, 1, 1, 1, *[0] * 12), (0x0F, 0x00, 0x10, 0x02))
+    tables += segments.emit_dht(1, 0, (1, 1, 1, 1, 1, *[0] * 11), (0x0F, 0x00, 0x10, 0x02, 0x01))
     parts = [b"\xff\xd8", ones, frame, tables]
     for first, last, bits, data in scans:
         parts += [
@@ -367,6 +367,14 @@ def test_ac_levels_that_leave_16_bits_raise() -> None:
 def test_corrupt_progressive_data() -> None:
     dc, ended = (0, 0, 0x00, "0"), "10"
     read(progressive_file(dc, (1, 63, 0x01, ended), (1, 63, 0x10, ended)))
+    # A band that its last level fills has no end.
+    bands = [
+        (1, 2, 0x01, ended),
+        (3, 63, 0x01, ended),
+        (1, 2, 0x10, "111101" + "111100"),
+        (3, 63, 0x10, ended),
+    ]
+    assert read(progressive_file(dc, *bands)).levels[0].flatten()[[1, 8]].tolist() == [1, -1]
     for message, scans in {
         "leaves its block": [
             [(1, 63, 0x00, "1100")],

@@ -1,19 +1,21 @@
 """The default gradients against what real files do, measured with their encoders, never with the code's own slopes."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 import jpegrad
+from jpegrad import testing
 from jpegrad.spec import components
 from oracles import libjpeg
 from oracles.libjpeg import MODES
 
-BATCH = 500
-
 Photographs = dict[str, np.ndarray]
+Error = Callable[[np.ndarray, int], float]
 
 
 def planar(pixels: np.ndarray) -> np.ndarray:
@@ -30,35 +32,72 @@ def squared_error(picture: np.ndarray, quality: int | None = None, tables: np.nd
     return float(((libjpeg.pillow(picture, quality, tables=rows).astype(np.int32) - picture) ** 2).sum())
 
 
-def quality_slopes(picture: np.ndarray, qualities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def soft_error(picture: np.ndarray, quality: int, **options: object) -> float:
+    image = torch.tensor(picture, dtype=torch.float32)
+    coded = jpegrad.jpeg(image, quality, value_range=(0, 255), **options)
+    return float((coded - image).double().square().sum())
+
+
+def quality_slopes(
+    picture: np.ndarray, qualities: np.ndarray, error: Error = squared_error, **options: object
+) -> tuple[np.ndarray, np.ndarray]:
     """d(squared error)/d(quality): by autograd at the quality, and of real files over ± 2."""
     quality = torch.tensor(qualities, dtype=torch.float32, requires_grad=True)
     image = torch.tensor(picture, dtype=torch.float32)
     for chunk in quality.split(8):
-        decoded = jpegrad.jpeg(image.expand(len(chunk), -1, -1, -1), chunk, value_range=(0, 255))
+        decoded = jpegrad.jpeg(image.expand(len(chunk), -1, -1, -1), chunk, value_range=(0, 255), **options)
         (decoded - image).square().sum().backward()
     low, high = (qualities - 2).clip(1, 100), (qualities + 2).clip(1, 100)
-    errors = {q: squared_error(picture, q) for q in {*low.tolist(), *high.tolist()}}
+    errors = {q: error(picture, q) for q in {*low.tolist(), *high.tolist()}}
     measured = [(errors[b] - errors[a]) / (b - a) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
     assert quality.grad is not None
     return quality.grad.numpy(), np.array(measured)
 
 
-def check_quality_slopes(crops: list[np.ndarray], qualities: np.ndarray) -> None:
+def agreement(
+    crops: list[np.ndarray], qualities: np.ndarray, error: Error = squared_error, **options: object
+) -> tuple[float, float]:
+    """Shares of the pairs of picture and quality where the slope has the right sign, and its size within ×1.5."""
     ratios = []
     for picture in crops:
-        predicted, measured = quality_slopes(picture, qualities)
+        predicted, measured = quality_slopes(picture, qualities, error, **options)
         assert (predicted != 0).all()
         ratios.append(predicted / measured)
     ratio = np.concatenate(ratios)
     sign, close = (ratio > 0).mean(), (abs(np.log(np.where(ratio > 0, ratio, 1e9))) < np.log(1.5)).mean()
-    print(f"d/dquality on {len(ratio)} pairs: right sign {sign:.1%}, within ×1.5 {close:.1%}")
+    print(f"d/dquality on {len(ratio)} pairs: right sign {sign:.1%}, within ×1.5 {close:.1%}, {options}")
+    return sign, close
+
+
+def check_quality_slopes(crops: list[np.ndarray], qualities: np.ndarray) -> None:
+    sign, close = agreement(crops, qualities)
     assert sign >= 0.98
     assert close >= 0.90
 
 
 def test_quality_slope_on_crops(photographs: Photographs) -> None:
     check_quality_slopes([centre(pixels, 128) for pixels in photographs.values()], np.arange(1, 100, 4))
+
+
+# What the soft forward passes to the quality is the derivative of its own value, and a narrow staircase is no straight
+# line over ± 2 qualities; one as wide as a share of the level is.
+SOFT = {
+    "gaussian": ({"sigma": 2.0}, (0.92, 0.6), (0.92, 0.5)),
+    "soft_round": ({"surrogate": "soft_round"}, (0.95, 0.7), (0.95, 0.25)),
+    "table_relative": ({"surrogate": "table_relative"}, (0.98, 0.95), (0.98, 0.5)),
+    "distortion": ({"surrogate": "distortion"}, (0.98, 0.95), (0.98, 0.9)),
+}
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_quality_slope_of_the_soft_forward(name: str, photographs: Photographs) -> None:
+    options, own, files = SOFT[name]
+    crops = [centre(pixels, 128) for pixels in photographs.values()]
+    soft = {"forward": "soft", **options}
+    for error, least in ((partial(soft_error, **soft), own), (squared_error, files)):
+        sign, close = agreement(crops, np.arange(1, 100, 4), error, **soft)
+        assert sign >= least[0]
+        assert close >= least[1]
 
 
 @pytest.mark.slow
@@ -122,27 +161,6 @@ def test_single_table_entries_on_whole_photographs(quality: int, photographs: Ph
     check_entries(crops, quality, (-2, -1, 1, 2))
 
 
-def smoothed_derivative(
-    picture: np.ndarray, quality: int, mode: str, sigma: float, losses: np.ndarray, pairs: int
-) -> np.ndarray:
-    """Gradients of E[⟨loss, file(round(picture + σ·noise))⟩] for each loss, from ten independent samples of noise."""
-    generator = torch.Generator().manual_seed(11)
-    weights = torch.tensor(losses, dtype=torch.float32).reshape(len(losses), -1)
-    estimates = []
-    for _ in range(10):
-        estimate = torch.zeros(len(losses), picture.size)
-        for _ in range(pairs // 10 // BATCH):
-            steps = torch.randn(BATCH, *picture.shape, generator=generator)
-            noisy = torch.from_numpy(picture) + sigma * torch.stack([steps, -steps])
-            # The files themselves would say the same twenty times slower: test_exact.py.
-            above, below = jpegrad.jpeg(
-                noisy.round().clamp(0, 255).to(torch.uint8), quality, subsampling=mode
-            ).float()
-            estimate += weights @ (above - below).reshape(BATCH, -1).T @ steps.reshape(BATCH, -1)
-        estimates.append((estimate / (2 * sigma * pairs / 10)).double().numpy())
-    return np.array(estimates)
-
-
 def check_gaussian(
     crops: list[np.ndarray],
     quality: int,
@@ -153,10 +171,22 @@ def check_gaussian(
     forward: str = "exact",
 ) -> None:
     losses = np.random.default_rng(12).standard_normal((64, *crops[0].shape))
+    weights = torch.tensor(losses, dtype=torch.float32).flatten(1)
     subsampling = "4:2:0" if mode == "gray" else mode
     agreement = measured_norm = predicted_norm = 0.0
     for picture in crops:
-        estimates = smoothed_derivative(picture, quality, subsampling, sigma, losses, pairs)
+        # The files themselves would say the same twenty times slower: test_exact.py.
+        sampled = testing.real_gradient(
+            torch.tensor(picture, dtype=torch.float32),
+            quality,
+            sigma,
+            lambda decoded: decoded.flatten(1) @ weights.T,
+            subsampling=subsampling,
+            value_range=(0, 255),
+            pairs=pairs,
+            seed=11,
+        )
+        estimates = sampled.parts.flatten(2).numpy()
         image = torch.tensor(picture, dtype=torch.float32).expand(losses.shape).clone().requires_grad_()
         options = {"subsampling": subsampling, "value_range": (0, 255), "forward": forward}
         out = jpegrad.jpeg(image, quality, surrogate="gaussian", sigma=sigma, **options)

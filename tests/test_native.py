@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
 import jpegrad
@@ -102,8 +103,15 @@ def test_values_that_are_no_numbers() -> None:
     for value_range in ((0.0, 1.0), (-1.0, 1.0)):
         chosen = spec("4:2:0", value_range=value_range)
         found, expected = (gradients(backend, image, tables(50), chosen) for backend in (native, reference))
-        assert torch.equal(found[0], expected[0])
-        close(found[1], expected[1])
+        same_numbers(found[0], expected[0])
+        undefined = image.isnan().any(1, keepdim=True).expand_as(image)
+        for gradient in (found[1], expected[1]):
+            assert torch.equal(gradient.isnan(), undefined)
+        close(found[1].nan_to_num(0), expected[1].nan_to_num(0))
+
+
+def same_numbers(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def strided() -> Iterator[tuple[str, Tensor]]:
@@ -233,7 +241,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 RECORDS = {
     **surrogates.ALL,
-    "narrow": surrogates.gaussian(0.25),
+    "narrow": surrogates.gaussian(0.3),
     "medium": surrogates.gaussian(5.0),
     "wide": surrogates.gaussian(20.0),
     "soft": surrogates.soft_round(2.0),
@@ -288,7 +296,7 @@ def test_chroma_clamped_up_to_the_border(width: int) -> None:
     close(found[1], expected[1])
 
 
-@pytest.mark.parametrize("sigma", [0.25, 1.0, 2.0])
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
 @pytest.mark.parametrize("horizontal", [True, False])
 def test_few_columns_up_to_the_border_have_a_slope(sigma: float, horizontal: bool) -> None:
     """Without a gradient to tables, columns of coefficients far from every threshold are left out."""
@@ -347,6 +355,7 @@ def test_checkpoint() -> None:
 
 # The compiler instantiates the function that it traces.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.whole_graph
 def test_compiles_without_graph_breaks() -> None:
     def loss(image: Tensor, quality: Tensor) -> Tensor:
         return jpegrad.jpeg(image, quality, backend="native").square().sum()

@@ -12,7 +12,7 @@ import jpegrad
 from jpegrad.backends import native
 from jpegrad.backends.native import abi
 from jpegrad.backends.native import levels as native_levels
-from jpegrad.rate import codes, huffman
+from jpegrad.entropy import huffman, scan
 from jpegrad.spec import SUBSAMPLING, Spec
 from tests.fuzz.native import fuzz
 
@@ -135,14 +135,12 @@ def test_scans_have_the_length_that_rate_counts(mode: str, monkeypatch: pytest.M
             scaled = [x * scale for x in levels]
             scaled[0][:, :, ::2, 4:] = 0
             counts = native_levels.scan_counts(scaled, height, width, sampling)
-            assert torch.equal(counts, huffman.scan_counts(scaled, height, width, subsampling))
+            assert torch.equal(counts, scan.scan_counts(scaled, height, width, subsampling))
             books = {
-                "default": [codes.DEFAULT[: counts.shape[1]]] * 3,
-                "optimized": [[codes.optimal_table(row) for row in each] for each in counts.tolist()],
+                "default": [huffman.DEFAULT[: counts.shape[1]]] * 3,
+                "optimized": [[huffman.optimal_table(row) for row in each] for each in counts.tolist()],
             }
             for kind, each in books.items():
-                book = torch.stack([codes.code_book(found) for found in each])
+                book = torch.stack([huffman.code_book(found) for found in each])
                 found = native_levels.scan_bytes(scaled, book, height, width, sampling)
-                assert torch.equal(
-                    found, huffman.scan_bytes(scaled, height, width, subsampling, kind)[..., 0]
-                )
+                assert torch.equal(found, scan.scan_bytes(scaled, height, width, subsampling, kind)[..., 0])

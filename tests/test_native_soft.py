@@ -48,10 +48,12 @@ def outcome(backend: object, image: Tensor, entries: Tensor, chosen: Spec) -> li
 def check(image: Tensor, entries: Tensor, chosen: Spec) -> None:
     found = outcome(native, image, entries, chosen)
     expected = outcome(reference, image.double(), entries, chosen)
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape and torch.equal(a.isnan(), b.isnan())
+    found, expected = ([x.double().nan_to_num(0) for x in each] for each in (found, expected))
     assert (found[0] - expected[0]).abs().max() < VALUES
     for a, b in zip(found[1:], expected[1:], strict=True):
-        assert a.shape == b.shape
-        error = (a.double() - b).norm() / b.norm().clamp(min=1e-3)
+        error = (a - b).norm() / b.norm().clamp(min=1e-3)
         assert error < GRADIENTS, f"relative error {error:.2e}"
 
 
@@ -165,6 +167,7 @@ def test_without_gradients_it_keeps_nothing_and_says_the_same() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:value_range")
 def test_numbers_of_an_earlier_call_do_not_reach_the_tables() -> None:
     strange = 1e36 * torch.randn(1, 3, 16, 600).sign()
     for width in (8, 17, 40, 130):

@@ -59,12 +59,14 @@ def check_compiled(compiler: str, backend: str, forward: str = "exact") -> None:
 
 
 @every_backend
+@pytest.mark.whole_graph
 def test_compile_one_whole_graph_for_every_shape(backend: str) -> None:
     check_compiled("aot_eager" if backend == "native" else "eager", backend)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("forward", ["exact", "soft"])
+@pytest.mark.whole_graph
 def test_compile_the_reference_forward_and_backward(forward: str) -> None:
     check_compiled("aot_eager", "reference", forward)
 
@@ -72,11 +74,13 @@ def test_compile_the_reference_forward_and_backward(forward: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs a C++ compiler")
 @every_backend
+@pytest.mark.whole_graph
 def test_compile_with_inductor(backend: str) -> None:
     check_compiled("inductor", backend)
 
 
 @every_backend
+@pytest.mark.whole_graph
 def test_compile_encode_and_decode(backend: str) -> None:
     def coded(image: Tensor) -> Tensor:
         return jpegrad.decode(jpegrad.encode(image, 60, backend=backend), backend=backend)
@@ -89,6 +93,7 @@ def test_compile_encode_and_decode(backend: str) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.whole_graph
 def test_compile_modules() -> None:
     image = torch.rand(2, 3, 16, 20)
     layer = jpegrad.nn.JPEG(torch.tensor(30.0))
@@ -166,9 +171,10 @@ def test_forward_mode_is_the_transpose_of_backward() -> None:
 
 def test_second_derivatives_of_the_soft_forward() -> None:
     image = torch.rand(1, 4, 5, dtype=torch.float64) * 0.5 + 0.25
-    quality = torch.tensor(41.3, dtype=torch.float64, requires_grad=True)
+    tables = (jpegrad.tables.annex_k(41, dtype=torch.float64) + 0.3).requires_grad_()
+    inputs = (image.requires_grad_(), tables)
     assert torch.autograd.gradgradcheck(
-        lambda x, q: jpegrad.jpeg(x, q, forward="soft"), (image.requires_grad_(), quality), fast_mode=True
+        lambda x, t: jpegrad.jpeg(x, tables=t, forward="soft"), inputs, fast_mode=True
     )
 
 
@@ -244,6 +250,7 @@ class Coded(nn.Module):
 
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.whole_graph
 def test_export_with_static_shapes(backend: str) -> None:
     image = torch.rand(2, 3, 17, 23)
     program = torch.export.export(Coded(backend=backend), (image,))
@@ -253,6 +260,7 @@ def test_export_with_static_shapes(backend: str) -> None:
 @pytest.mark.parametrize(
     "mode", [mode if mode == "4:2:0" else pytest.param(mode, marks=pytest.mark.slow) for mode in MODES]
 )
+@pytest.mark.whole_graph
 def test_export_with_dynamic_batch_height_and_width(mode: str) -> None:
     dynamic = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     model = Coded(subsampling=mode, backend="reference")
@@ -264,6 +272,7 @@ def test_export_with_dynamic_batch_height_and_width(mode: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.whole_graph
 def test_an_exported_program_is_saved_and_loaded() -> None:
     image = torch.rand(1, 3, 16, 16)
     file = io.BytesIO()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import jpegrad
 from corpus import COMMENT, EXIF, opencv, pillow, tensor
-from jpegrad.rate import bits, codes, huffman, symbols
+from jpegrad.entropy import huffman, scan, symbols
+from jpegrad.rate import bits
 from jpegrad.spec import RGB, SUBSAMPLING
 from oracles import huffman as oracle
 from oracles.pictures import KINDS
@@ -56,8 +57,8 @@ def check(picture: np.ndarray, qualities: tuple[int, ...], mode: str) -> None:
             for data in files(picture, quality, mode, optimize):
                 assert sizes[i] == 8 * len(data)
                 levels = [level[i] for level in coefficients.levels]
-                _, scan = huffman.entropy_coded(levels, coefficients.size, coefficients.subsampling, kind)
-                assert scan == scan_of(data)
+                _, coded = scan.entropy_coded(levels, coefficients.size, coefficients.subsampling, kind)
+                assert coded == scan_of(data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,8 +95,8 @@ def test_sizes_where_the_scan_ends_on_any_bit_of_a_word() -> None:
         picture = np.full((1, 8, 8 * blocks), 77, np.uint8)
         check(picture, (50,), "gray")
         levels = jpegrad.encode(torch.from_numpy(picture), quality=50).levels
-        _, scan = huffman.entropy_coded(levels, (8, 8 * blocks), "4:4:4")
-        ends.add(len(scan) % 4)
+        _, coded = scan.entropy_coded(levels, (8, 8 * blocks), "4:4:4")
+        ends.add(len(coded) % 4)
     assert ends == {0, 1, 2, 3}
 
 
@@ -151,7 +152,7 @@ def test_batches_are_counted_in_parts_alike(photograph, monkeypatch: pytest.Monk
         photograph("coast")[:, :32, :48].expand(5, 3, 32, 48), torch.arange(10, 60, 10)
     )
     whole = bits(coefficients, huffman="optimized")
-    monkeypatch.setattr(huffman, "COEFFICIENTS_AT_ONCE", 5000)
+    monkeypatch.setattr(scan, "COEFFICIENTS_AT_ONCE", 5000)
     assert torch.equal(bits(coefficients, huffman="optimized"), whole)
 
 
@@ -182,13 +183,13 @@ def test_any_levels_as_a_sequential_coder(seed: int, mode: str, height: int, wid
     levels = random_levels(np.random.default_rng(seed), (height, width), mode)
     subsampling = "4:4:4" if mode == "gray" else mode
     for kind in HUFFMAN:
-        tables, scan = huffman.entropy_coded(levels, (height, width), subsampling, kind)
+        tables, coded = scan.entropy_coded(levels, (height, width), subsampling, kind)
         code = [oracle.codes(counts, listed) for _, _, counts, listed in tables]
         assert [(a, b) for a, b, _, _ in tables] == [(0, 0), (1, 0), (0, 1), (1, 1)][: len(tables)]
         expected = oracle.scan_bits([x.int().numpy() for x in levels], code, *SUBSAMPLING[subsampling])
-        assert scan == oracle.stuffed(expected)
-        size, listed = huffman.scan_bytes(levels, height, width, subsampling, kind).tolist()
-        assert size == len(scan)
+        assert coded == oracle.stuffed(expected)
+        size, listed = scan.scan_bytes(levels, height, width, subsampling, kind).tolist()
+        assert size == len(coded)
         assert listed == sum(len(table) for table in code)
 
 
@@ -216,14 +217,14 @@ def test_codes_longer_than_16_bits_are_shortened_as_by_libjpeg(count: int) -> No
         jpeglib.read_dct(source).write_dct(target, flags=["+OPTIMIZE_CODING"])
         with open(target, "rb") as file:
             expected = file.read()
-    tables, scan = huffman.entropy_coded([levels], size, "4:4:4", "optimized")
-    assert scan == scan_of(expected)
+    tables, coded = scan.entropy_coded([levels], size, "4:4:4", "optimized")
+    assert coded == scan_of(expected)
     assert tables[1][2][15] > 0
 
 
 def test_annex_k_is_the_default_of_pillow() -> None:
     data = pillow(np.zeros((8, 8, 3), np.uint8))
-    for table, kind in zip(codes.DEFAULT, (0x00, 0x10, 0x01, 0x11), strict=True):
+    for table, kind in zip(huffman.DEFAULT, (0x00, 0x10, 0x01, 0x11), strict=True):
         assert (
             b"\xff\xc4"
             + (19 + len(table.symbols)).to_bytes(2, "big")
@@ -234,7 +235,7 @@ def test_annex_k_is_the_default_of_pillow() -> None:
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=256).filter(any))
 def test_optimal_tables_are_prefix_codes_that_leave_ones_free(frequencies: list[int]) -> None:
-    table = codes.optimal_table(frequencies)
+    table = huffman.optimal_table(frequencies)
     assert sorted(table.symbols) == [symbol for symbol, f in enumerate(frequencies) if f]
     assert sum(table.counts) == len(table.symbols)
     assert sum(count / 2**length for length, count in enumerate(table.counts, 1)) <= 1 - 2**-16
@@ -251,7 +252,7 @@ def test_levels_beyond_baseline_are_refused_and_counted_as_clamped(
     level = torch.zeros(1, 2, 8, 8)
     level[..., 0, place[0], place[1]] = value
     with pytest.raises(ValueError, match=r"levels\[0\]: expected"):
-        huffman.entropy_coded([level], (8, 16), "4:4:4")
+        scan.entropy_coded([level], (8, 16), "4:4:4")
     sizes = []
     for legal in (level, level.clamp(-1023, 1023) if place != (0, 0) else level.clamp(-2047, 2047)):
         sizes.append(bits(jpegrad.Coefficients((legal,), torch.ones(1, 8, 8), (8, 16), "4:4:4")))
@@ -262,7 +263,7 @@ def test_dc_levels_too_far_apart_are_refused() -> None:
     level = torch.zeros(1, 2, 8, 8)
     level[0, :, 0, 0] = torch.tensor([-1024.0, 1024.0])
     with pytest.raises(ValueError, match="at most 2047 apart"):
-        huffman.entropy_coded([level], (8, 16), "4:4:4")
+        scan.entropy_coded([level], (8, 16), "4:4:4")
 
 
 def test_wrong_arguments() -> None:

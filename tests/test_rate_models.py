@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import jpegrad
-from jpegrad.rate import ALL, RateModel, Scan, bits, codes, marginal_costs, proxy
+from jpegrad.entropy import huffman
+from jpegrad.rate import ALL, RateModel, Scan, bits, marginal_costs, models
 from jpegrad.rate.marginal import CENTERS, symbol_costs
 from oracles import huffman as oracle
 
-DEFAULT = [oracle.codes(*table) for table in codes.DEFAULT]
+DEFAULT = [oracle.codes(*table) for table in huffman.DEFAULT]
 Photograph = Callable[[str], torch.Tensor]
 
 
@@ -38,9 +39,14 @@ def dense_and_sparse_levels() -> list[torch.Tensor]:
     return blocks
 
 
+def gray(level: torch.Tensor) -> jpegrad.Coefficients:
+    """One block."""
+    return jpegrad.Coefficients((level,), torch.ones(1, 8, 8), (8, 8), "4:4:4")
+
+
 def test_marginal_costs_equal_recounts() -> None:
     for level in dense_and_sparse_levels():
-        ((up, down),) = marginal_costs([level], (8, 8), "4:4:4")
+        ((up, down),) = marginal_costs(gray(level))
         before = gray_scan_bits(level)
         for i in range(1, 64):
             value = level.flatten()[i].item()
@@ -53,7 +59,7 @@ def test_marginal_costs_equal_recounts() -> None:
 
 def test_marginal_costs_of_colour_follow_each_component_and_image() -> None:
     coefficients = jpegrad.encode(torch.rand(2, 3, 24, 40), quality=torch.tensor([5.0, 60.0]))
-    costs = marginal_costs(coefficients.levels, coefficients.size, "4:2:0")
+    costs = marginal_costs(coefficients)
     for component, (up, down) in enumerate(costs):
         table = DEFAULT[2 * min(component, 1) :][:2]
         level = coefficients.levels[component][1, 0, 0]
@@ -69,7 +75,7 @@ def test_optimized_costs_are_entropies_of_the_present_symbols() -> None:
     coefficients = jpegrad.encode(torch.rand(2, 3, 24, 40), quality=40)
     luma, *_ = symbol_costs(coefficients.levels, coefficients.size, "4:2:0", "optimized")
     symbols = {0x01: (0, 1), 0x12: (1, 2), 0xF1: (15, 1)}
-    counts = jpegrad.rate.huffman.scan_counts(list(coefficients.levels), 24, 40, "4:2:0")[:, 1].double()
+    counts = jpegrad.entropy.scan.scan_counts(list(coefficients.levels), 24, 40, "4:2:0")[:, 1].double()
     for symbol, (run, size) in symbols.items():
         expected = -torch.log2(counts[:, symbol].clamp(min=0.5) / counts.sum(-1)) + size
         assert torch.allclose(luma.ac[:, run, size].double(), expected, rtol=1e-6)
@@ -79,7 +85,7 @@ def test_places_not_asked_for_are_zero() -> None:
     level = dense_and_sparse_levels()[10]
     (cost,) = symbol_costs([level], (8, 8), "4:4:4", "default")
     where = torch.rand(level.shape) < 0.3
-    ((up, _),) = marginal_costs([level], (8, 8), "4:4:4")
+    ((up, _),) = marginal_costs(gray(level))
     found = jpegrad.rate.marginal.crossing_costs(level, level.abs(), where, cost)
     assert torch.equal(found, torch.where(where, up, 0.0))
     torch.library.opcheck(torch.ops.jpegrad.crossing_costs.default, (level, level.abs(), where, cost.ac))
@@ -177,7 +183,7 @@ def test_levels_as_parameters_get_the_central_difference(photograph: Photograph)
     coefficients = jpegrad.encode(crop(photograph)[:1], quality=50).detach()
     level = coefficients.levels[0].requires_grad_()
     (slope,) = torch.autograd.grad(bits(coefficients), level)
-    ((up, down),) = marginal_costs([level], coefficients.size, "4:4:4")
+    ((up, down),) = marginal_costs(coefficients)
     expected = torch.where(level != 0, level.sign() * (up - down) / 2, 0.0)
     assert torch.equal(slope[..., 1:, :], expected[..., 1:, :])
     assert slope[..., 0, 0].abs().sum() > 0
@@ -328,6 +334,6 @@ def test_laplace_entropy_is_that_of_the_rounded_variable() -> None:
             for x in (k + 0.5, k - 0.5)
         )
         expected = -torch.special.xlogy(upper - lower, upper - lower).sum().item() / math.log(2)
-        assert proxy.laplace_entropy(torch.tensor(scale, dtype=torch.float64)).item() == pytest.approx(
+        assert models.laplace_entropy(torch.tensor(scale, dtype=torch.float64)).item() == pytest.approx(
             expected, rel=1e-6
         )

@@ -14,7 +14,8 @@ from jpegrad import backends
 from jpegrad.backends.native import abi
 from jpegrad.backends.native import levels as native_levels
 from jpegrad.backends.triton import levels as triton_levels
-from jpegrad.rate import breakdown, huffman, marginal
+from jpegrad.entropy import scan
+from jpegrad.rate import breakdown, marginal
 from jpegrad.spec import SUBSAMPLING, blocks, ratios
 
 MISSING = abi.load() if isinstance(abi.load(), str) else ""
@@ -38,8 +39,8 @@ def some_levels(size: tuple[int, int], mode: str, *batch: int, spread: float = 1
 
 def counted(levels: list[Tensor], size: tuple[int, int], mode: str) -> list[Tensor]:
     subsampling = "4:4:4" if mode == "gray" else mode
-    found = [huffman.scan_bytes(levels, *size, subsampling, kind) for kind in huffman.HUFFMAN]
-    return [*found, huffman.scan_counts(levels, *size, subsampling)]
+    found = [scan.scan_bytes(levels, *size, subsampling, kind) for kind in scan.HUFFMAN]
+    return [*found, scan.scan_counts(levels, *size, subsampling)]
 
 
 def check(levels: list[Tensor], size: tuple[int, int], mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +101,7 @@ def test_other_layouts_and_integer_types(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_a_step_of_a_level_costs(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    for batch, kind in itertools.product([(), (3,), (2, 2), (0,)], huffman.HUFFMAN):
+    for batch, kind in itertools.product([(), (3,), (2, 2), (0,)], scan.HUFFMAN):
         levels = [plane.to(dtype) for plane in some_levels((24, 40), "4:2:0", *batch, spread=3)]
         for plane in levels:
             plane[torch.rand(plane.shape) < 0.01] = 1500
@@ -118,7 +119,7 @@ def test_what_a_step_of_a_level_costs(dtype: torch.dtype, monkeypatch: pytest.Mo
             assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[3])
 
 
-@pytest.mark.parametrize("kind", huffman.HUFFMAN)
+@pytest.mark.parametrize("kind", scan.HUFFMAN)
 def test_slopes_of_the_size(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     image, quality = torch.rand(2, 3, 40, 30), torch.tensor([40.0, 80.0])
     found = []
@@ -142,7 +143,7 @@ def files() -> Iterator[tuple[str, jpegrad.Coefficients]]:
 
 def test_bits_are_those_of_real_files() -> None:
     for mode, coefficients in files():
-        for kind in huffman.HUFFMAN:
+        for kind in scan.HUFFMAN:
             expected = [8 * len(jpegrad.to_bytes(coefficients, i, huffman=kind)) for i in range(2)]
             assert jpegrad.bits(coefficients, huffman=kind).tolist() == expected, mode
 
@@ -152,7 +153,7 @@ def test_breakdown_takes_the_same_liberties() -> None:
     levels[0][0, 0, 0, 0, 3], levels[1][1, 0, 0, 2, 0], levels[2][0, 0, 1, 0, 0] = torch.nan, 3e5, -1e9
     levels[0] = levels[0] + 0.3
     coefficients = jpegrad.Coefficients(tuple(levels), torch.ones(2, 8, 8), (24, 40), "4:2:0")
-    for kind in huffman.HUFFMAN:
+    for kind in scan.HUFFMAN:
         total = breakdown(coefficients, huffman=kind).total
         assert torch.equal(total.double(), jpegrad.bits(coefficients, huffman=kind))
 
@@ -190,7 +191,7 @@ def test_bits_counted_by_triton(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(backends, "kernel", lambda name, tensor: triton_levels.LEVELS.get(name))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     coefficients = jpegrad.encode(torch.rand(2, 3, 17, 30), quality=75)
-    for kind in huffman.HUFFMAN:
+    for kind in scan.HUFFMAN:
         expected = [8 * len(jpegrad.to_bytes(coefficients, i, huffman=kind)) for i in range(2)]
         assert jpegrad.bits(coefficients.to(device), huffman=kind).tolist() == expected
 

@@ -204,7 +204,7 @@ def test_inference_mode() -> None:
 @pytest.mark.parametrize("mode", [*MODES, "gray"])
 def test_the_image_may_hold_anything(mode: str) -> None:
     channels, subsampling = (1, "4:2:0") if mode == "gray" else (3, mode)
-    image = torch.rand(channels, 17, 23)
+    image = torch.rand(channels, 17, 31)
     clean = image.clone()
     for i, (value, becomes) in enumerate(
         [(NAN, 0.0), (INF, 1.0), (-INF, 0.0), (1e30, 1.0), (-7.0, 0.0), (1.01, 1.0)]
@@ -212,19 +212,21 @@ def test_the_image_may_hold_anything(mode: str) -> None:
         image[:, 2 * i, 3] = value
         clean[:, 2 * i, 3] = becomes
     image.requires_grad_()
-    out = jpegrad.jpeg(image, 50, subsampling=subsampling)
-    assert torch.equal(out, jpegrad.jpeg(clean, 50, subsampling=subsampling))
-    out.square().sum().backward()
-    assert image.grad is not None and image.grad.isfinite().all()
-    soft = jpegrad.jpeg(image.detach(), 50, subsampling=subsampling, forward="soft")
-    assert torch.equal(soft, jpegrad.jpeg(clean, 50, subsampling=subsampling, forward="soft"))
+    undefined = image.detach().isnan()
+    for forward in ("exact", "soft"):
+        out = jpegrad.jpeg(image, 50, subsampling=subsampling, forward=forward)
+        expected = jpegrad.jpeg(clean, 50, subsampling=subsampling, forward=forward)
+        assert torch.equal(out.isnan(), undefined)
+        assert torch.equal(out[~undefined], expected[~undefined])
+        (gradient,) = torch.autograd.grad(out[~undefined].square().sum(), image)
+        assert torch.equal(gradient.isnan(), undefined)
 
 
 @pytest.mark.parametrize("forward", ["exact", "soft"])
 def test_quality_tensors_may_hold_anything(forward: str) -> None:
-    quality = torch.tensor([NAN, INF, -INF, -3.0, 0.0, 250.0], requires_grad=True)
-    legal = torch.tensor([1.0, 100.0, 1.0, 1.0, 1.0, 100.0])
-    image = torch.rand(6, 3, 16, 16)
+    quality = torch.tensor([INF, -INF, -3.0, 0.0, 250.0], requires_grad=True)
+    legal = torch.tensor([100.0, 1.0, 1.0, 1.0, 100.0])
+    image = torch.rand(5, 3, 16, 16)
     out = jpegrad.jpeg(image, quality, forward=forward)
     assert torch.equal(out, jpegrad.jpeg(image, legal, forward=forward))
     out.square().sum().backward()
@@ -234,9 +236,9 @@ def test_quality_tensors_may_hold_anything(forward: str) -> None:
 @pytest.mark.parametrize("forward", ["exact", "soft"])
 def test_tables_may_hold_anything(forward: str) -> None:
     tables = jpegrad.tables.annex_k(50)
-    tables[0, 0, :6] = torch.tensor([NAN, INF, -INF, 0.0, -9.0, 1e9])
+    tables[0, 0, :5] = torch.tensor([INF, -INF, 0.0, -9.0, 1e9])
     legal = tables.clone()
-    legal[0, 0, :6] = torch.tensor([1.0, 255.0, 1.0, 1.0, 1.0, 255.0])
+    legal[0, 0, :5] = torch.tensor([255.0, 1.0, 1.0, 1.0, 255.0])
     image = torch.rand(3, 16, 16)
     tables.requires_grad_()
     out = jpegrad.jpeg(image, tables=tables, forward=forward)

@@ -23,7 +23,7 @@ def test_samples_that_differ_is_zero_and_can_be_otherwise(monkeypatch: pytest.Mo
     image = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
     assert testing.samples_that_differ(image, 75) == 0
     monkeypatch.setattr(
-        testing, "jpeg", lambda *arguments, **options: 255 - jpegrad.jpeg(*arguments, **options)
+        testing.assertions, "jpeg", lambda *arguments, **options: 255 - jpegrad.jpeg(*arguments, **options)
     )
     assert testing.samples_that_differ(image, 75) > 1000
 

@@ -4,6 +4,8 @@ import dataclasses
 import io
 import itertools
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,11 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad.backends.native import abi
+from jpegrad.entropy.huffman import code_book
+from jpegrad.entropy.scan import HUFFMAN, optimal_tables, scan_counts
 from jpegrad.rate import breakdown
-from jpegrad.rate.codes import code_book
-from jpegrad.rate.huffman import HUFFMAN, optimal_tables, scan_counts
 from jpegrad.spec import JFIF, RGB, SUBSAMPLING, blocks, ratios
-from jpegrad.tune.trellis import rgb_weights, trellis
+from jpegrad.tune import rgb_weights, trellis
 
 MISSING = abi.load() if isinstance(abi.load(), str) else ""
 needs_native = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
@@ -52,6 +54,19 @@ def some_values(size: tuple[int, int], mode: str, *batch: int, spread: float = 1
     return values
 
 
+def choose(
+    values: Sequence[Tensor],
+    tables: Tensor,
+    size: tuple[int, int],
+    subsampling: str,
+    multiplier: float | Tensor,
+    **options: Any,
+) -> tuple[Tensor, ...]:
+    """The levels that the trellis chooses for coefficients in steps."""
+    exact = jpegrad.Coefficients(tuple(values), tables, size, subsampling)
+    return trellis(exact, multiplier, **options).levels
+
+
 def distortion(u: Tensor, levels: Tensor, table: Tensor, weight: Tensor | float = 1.0) -> Tensor:
     """Weighed squared error of one component, ``[...]``."""
     error = (u.double() - levels.double()) * table.double()[..., None, None, :, :]
@@ -66,7 +81,7 @@ def coded_bits(levels: list[Tensor], size: tuple[int, int], mode: str) -> Tensor
 
 
 def check_least(
-    u: Tensor, choices: dict[tuple[int, ...], list[int]], size: tuple[int, int], lam: float
+    u: Tensor, choices: dict[tuple[int, ...], list[int]], size: tuple[int, int], multiplier: float
 ) -> None:
     """No choice of levels at some places of a gray image, 0 elsewhere, costs less than the trellis's."""
     table = some_tables(count=1)
@@ -76,9 +91,9 @@ def check_least(
         options[(slice(None), *place)] = torch.tensor(values, dtype=torch.float32)
 
     def cost(levels: Tensor) -> Tensor:
-        return distortion(u, levels, table[0], weight) + lam * coded_bits([levels], size, "gray")
+        return distortion(u, levels, table[0], weight) + multiplier * coded_bits([levels], size, "gray")
 
-    levels = trellis([u], table, size, "4:4:4", lam, weights=[weight], huffman="default")[0]
+    levels = choose([u], table, size, "4:4:4", multiplier, weights=[weight], huffman="default")[0]
     least = cost(options).min()
     assert abs(cost(levels) - least) <= 1e-12 * (least + distortion(u, 0 * u, table[0], weight))
     assert (options == levels).flatten(1).all(1).any()
@@ -98,7 +113,7 @@ def test_no_choice_of_ac_levels_is_cheaper(seed: int, backend: str) -> None:
         [16, 32, 48, 63],
         [5, 6, 7, 8, 40, 41],
     ][seed]
-    for lam in (0.0, 2.0, 20.0, 100.0, 1000.0):
+    for multiplier in (0.0, 2.0, 20.0, 100.0, 1000.0):
         u = torch.zeros(1, 1, 8, 8)
         choices = {}
         for k in places:
@@ -106,11 +121,11 @@ def test_no_choice_of_ac_levels_is_cheaper(seed: int, backend: str) -> None:
             u[at] = torch.randn(()) * 10 ** float(torch.rand(()) * 1.5)
             nearest = int(u[at].abs() + 0.5)
             choices[at] = sorted({n * int(u[at].sign()) for n in (0, max(0, nearest - 1), nearest)})
-        check_least(u, choices, (8, 8), lam)
+        check_least(u, choices, (8, 8), multiplier)
 
 
-@pytest.mark.parametrize("lam", [0.5, 10.0, 300.0])
-def test_no_choice_of_dc_levels_is_cheaper(lam: float, backend: str) -> None:
+@pytest.mark.parametrize("multiplier", [0.5, 10.0, 300.0])
+def test_no_choice_of_dc_levels_is_cheaper(multiplier: float, backend: str) -> None:
     for _ in range(5):
         u = torch.zeros(2, 3, 8, 8)
         u[..., 0, 0] = 4 * torch.randn(2, 3)
@@ -118,7 +133,7 @@ def test_no_choice_of_dc_levels_is_cheaper(lam: float, backend: str) -> None:
         near = {
             (y, x, 0, 0): int((u[y, x, 0, 0].abs() + 0.5).floor() * u[y, x, 0, 0].sign()) for y, x in places
         }
-        check_least(u, {place: [n - 1, n, n + 1] for place, n in near.items()}, (16, 24), lam)
+        check_least(u, {place: [n - 1, n, n + 1] for place, n in near.items()}, (16, 24), multiplier)
 
 
 # Sizes with dummy blocks at the right, below, and at both borders.
@@ -139,7 +154,7 @@ def test_no_choice_of_dc_levels_is_cheaper_in_interleaved_scans(
     values = [torch.zeros(*blocks(size, ratio), 8, 8) for ratio in ratios(3, mode)]
     values[0][..., 0, 0] = 6 * torch.randn(values[0].shape[:2])
     tables = some_tables()
-    chosen = trellis(values, tables, size, mode, 40.0, huffman="default")
+    chosen = choose(values, tables, size, mode, 40.0, huffman="default")
     assert not any(x.any() for x in chosen[1:])
     nearest = values[0][..., 0, 0].round().flatten()
     moves = torch.tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=len(nearest))))
@@ -167,27 +182,27 @@ def test_never_dearer_than_rounding(mode: str, backend: str) -> None:
     count = 1 if mode == "gray" else 2
     tables = some_tables(3, count=count)
     amplitude = torch.stack([torch.arange(256), torch.arange(256) & 15] * count)
-    rounded = trellis(values, tables, size, subsampling, 0.0)
+    rounded = choose(values, tables, size, subsampling, 0.0)
     lengths = lengths_of(list(rounded), size, subsampling)
-    for lam in (1.0, 15.0, 200.0):
+    for multiplier in (1.0, 15.0, 200.0):
 
-        def cost(levels: tuple[Tensor, ...], lam: float = lam) -> Tensor:
+        def cost(levels: tuple[Tensor, ...], multiplier: float = multiplier) -> Tensor:
             used = scan_counts(levels, *size, subsampling)
             bits = (used * (lengths + amplitude)).sum((1, 2))
             planes = zip(values, levels, strict=True)
             errors = [distortion(u, x, tables[:, min(i, count - 1)]) for i, (u, x) in enumerate(planes)]
-            return sum(errors) + lam * bits
+            return sum(errors) + multiplier * bits
 
-        chosen = trellis(values, tables, size, subsampling, lam, passes=1)
+        chosen = choose(values, tables, size, subsampling, multiplier, passes=1)
         assert (cost(chosen) < cost(rounded)).all()
 
 
-def test_a_higher_price_buys_fewer_bits(backend: str) -> None:
+def test_a_higher_multiplier_buys_fewer_bits(backend: str) -> None:
     size, tables = (40, 56), some_tables()
     values = some_values(size, "4:2:0")
     found = []
-    for lam in (0.0, 1.0, 5.0, 25.0, 125.0, 1e4, 1e9):
-        levels = trellis(values, tables, size, "4:2:0", lam, huffman="default")
+    for multiplier in (0.0, 1.0, 5.0, 25.0, 125.0, 1e4, 1e9):
+        levels = choose(values, tables, size, "4:2:0", multiplier, huffman="default")
         planes = enumerate(zip(values, levels, strict=True))
         error = sum(distortion(u, x, tables[min(i, 1)]) for i, (u, x) in planes)
         found.append((-int(coded_bits(list(levels), size, "4:2:0")), float(error)))
@@ -209,18 +224,18 @@ def test_the_kernel_chooses_what_pytorch_chooses(mode: str, monkeypatch: pytest.
         grids = [u.shape[-4:-2] for u in values]
         shapes = [(8, 8), (), (1, 8, 1)] if i % 4 == 1 else [(*batch, *grid, 1, 8) for grid in grids]
         weights = [torch.rand(shape) for shape in shapes[: len(values)]] if i % 2 else None
-        lam: float | Tensor = torch.rand(batch) * 40 if i % 3 else 7.0
+        multiplier: float | Tensor = torch.rand(batch) * 40 if i % 3 else 7.0
         tables = some_tables(*(batch if i % 2 else ()), count=max(1, count - i % 2))
         found = []
         for backend in ("native", "reference"):
             monkeypatch.setenv("JPEGRAD_BACKEND", backend)
             found.append(
-                trellis(
+                choose(
                     values,
                     tables,
                     size,
                     subsampling_of(mode),
-                    lam,
+                    multiplier,
                     weights=weights,
                     huffman=HUFFMAN[i % 3 > 0],
                     passes=1 + i % 3,
@@ -239,7 +254,7 @@ def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
-            found.append(trellis(values, tables, (200, 170), "4:2:0", 20.0))
+            found.append(choose(values, tables, (200, 170), "4:2:0", 20.0))
     finally:
         torch.set_num_threads(1)
     for other in found[1:]:
@@ -247,16 +262,16 @@ def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_without_a_price_it_rounds_as_the_encoder(mode: str, backend: str) -> None:
+def test_with_multiplier_0_it_rounds_as_the_encoder(mode: str, backend: str) -> None:
     image = torch.rand(2, 1 if mode == "gray" else 3, 35, 50)
     for quality in (5, 50, 96):
         c = jpegrad.encode(image, quality=quality, subsampling=subsampling_of(mode))
         assert c.unrounded is not None
-        for lam in (0, torch.tensor([0.0, 3000.0])):
-            levels = trellis(c.unrounded, c.tables, c.size, c.subsampling, lam)
+        for multiplier in (0, torch.tensor([0.0, 3000.0])):
+            levels = trellis(c, multiplier).levels
             pairs = list(zip(levels, c.levels, strict=True))
             assert all(torch.equal(ours[:1], theirs[:1]) for ours, theirs in pairs)
-            assert all(torch.equal(*pair) for pair in pairs) == (not isinstance(lam, Tensor))
+            assert all(torch.equal(*pair) for pair in pairs) == (not isinstance(multiplier, Tensor))
             assert not any(ours.requires_grad for ours in levels)
 
 
@@ -278,13 +293,11 @@ def test_files_get_smaller_at_equal_quality(quality: int, backend: str, photogra
     (more, less), (fewer, greater) = (
         measured(jpegrad.encode(image, quality=quality + step)) for step in (5, -5)
     )
-    lam = (greater - less) / (8 * (more - fewer))
-    unrounded = [u.detach() for u in plain.unrounded or ()]
+    multiplier = (greater - less) / (8 * (more - fewer))
     weights = rgb_weights("4:2:0")
-    levels = trellis(unrounded, plain.tables, plain.size, "4:2:0", lam, weights=weights)
-    smaller, error = measured(dataclasses.replace(plain, levels=levels))
+    smaller, error = measured(trellis(plain, multiplier, weights=weights))
     assert smaller < 0.95 * bytes_plain
-    assert error + 8 * lam * smaller < 0.985 * (error_plain + 8 * lam * bytes_plain)
+    assert error + 8 * multiplier * smaller < 0.985 * (error_plain + 8 * multiplier * bytes_plain)
 
 
 def test_passes_make_lengths_and_levels_agree(backend: str, photograph) -> None:
@@ -292,10 +305,9 @@ def test_passes_make_lengths_and_levels_agree(backend: str, photograph) -> None:
     unrounded = [u.detach() for u in coefficients.unrounded or ()]
     costs = []
     for passes in (1, 2, 3):
-        levels = trellis(unrounded, coefficients.tables, (200, 200), "4:2:0", 60.0, passes=passes)
-        planes = enumerate(zip(unrounded, levels, strict=True))
+        coded = trellis(coefficients, 60.0, passes=passes)
+        planes = enumerate(zip(unrounded, coded.levels, strict=True))
         error = sum(distortion(u, x, coefficients.tables[min(i, 1)]) for i, (u, x) in planes)
-        coded = dataclasses.replace(coefficients, levels=levels)
         costs.append(float(error + 60 * jpegrad.bits(coded, huffman="optimized")))
     assert costs[2] < costs[0] and costs[1] < costs[0]
 
@@ -303,8 +315,8 @@ def test_passes_make_lengths_and_levels_agree(backend: str, photograph) -> None:
 def test_levels_stay_in_a_file_s_range(backend: str) -> None:
     for value in (1023.4, 1024.6, 3e4, 1e9, 1e30):
         values = [torch.full((2, 3, 8, 8), value) * torch.tensor([1.0, -1.0]).repeat(4)]
-        for lam in (0.0, 1.0):
-            levels = trellis(values, torch.ones(1, 8, 8), (16, 24), "4:4:4", lam)
+        for multiplier in (0.0, 1.0):
+            levels = choose(values, torch.ones(1, 8, 8), (16, 24), "4:4:4", multiplier)
             coefficients = jpegrad.Coefficients(levels, torch.ones(1, 8, 8), (16, 24), "4:4:4")
             assert jpegrad.read(jpegrad.to_bytes(coefficients)).levels[0].equal(levels[0])
             assert levels[0].max() == 1023 and levels[0].min() == -1023
@@ -312,7 +324,7 @@ def test_levels_stay_in_a_file_s_range(backend: str) -> None:
 
 def test_no_images(backend: str) -> None:
     values = some_values((8, 24), "4:2:2", 0)
-    assert [x.shape for x in trellis(values, some_tables(), (8, 24), "4:2:2", 3.0)] == [
+    assert [x.shape for x in choose(values, some_tables(), (8, 24), "4:2:2", 3.0)] == [
         u.shape for u in values
     ]
 
@@ -321,8 +333,8 @@ def test_weights_choose_where_errors_go(backend: str) -> None:
     size, tables = (32, 32), some_tables()
     values = some_values(size, "4:4:4")
     free = torch.zeros(8, 8)
-    levels = trellis(values, tables, size, "4:4:4", 5.0, weights=[torch.tensor(1e6), free, free])
-    assert torch.equal(levels[0], trellis(values, tables, size, "4:4:4", 0.0)[0])
+    levels = choose(values, tables, size, "4:4:4", 5.0, weights=[torch.tensor(1e6), free, free])
+    assert torch.equal(levels[0], choose(values, tables, size, "4:4:4", 0.0)[0])
     assert not any(x.flatten(-2)[..., 1:].any() for x in levels[1:])
 
 
@@ -338,43 +350,60 @@ def test_rgb_weights_are_the_error_in_rgb(mode: str) -> None:
             assert torch.isclose(rgb.square().sum(), weight * error.square().sum())
 
 
+def test_what_a_file_holds_can_be_thinned_out(backend: str) -> None:
+    coefficients = jpegrad.encode(torch.rand(2, 3, 33, 40), quality=80)
+    file = jpegrad.read(jpegrad.to_bytes(coefficients, 0))
+    fewer = trellis(file, 500.0)
+    assert (fewer.size, fewer.subsampling, fewer.color) == (file.size, file.subsampling, file.color)
+    assert torch.equal(fewer.tables, file.tables)
+    assert jpegrad.bits(fewer) < 0.9 * jpegrad.bits(file)
+    assert all(torch.equal(*pair) for pair in zip(trellis(file, 0.0).levels, file.levels, strict=True))
+    whole = dataclasses.replace(file, levels=tuple(x.int() for x in file.levels))
+    assert all(torch.equal(*pair) for pair in zip(trellis(whole, 500.0).levels, fewer.levels, strict=True))
+
+
+def test_the_error_is_that_to_the_unrounded_coefficients(backend: str) -> None:
+    coefficients = jpegrad.encode(torch.rand(3, 33, 40), quality=80)
+    assert coefficients.unrounded is not None
+    exact = dataclasses.replace(coefficients, levels=tuple(u.detach() for u in coefficients.unrounded))
+    found = zip(trellis(coefficients, 90.0).levels, trellis(exact, 90.0).levels, strict=True)
+    assert all(torch.equal(*pair) for pair in found)
+
+
 def test_wrong_arguments() -> None:
     values, tables = some_values((16, 16), "4:2:0", 2), some_tables()
-
-    def call(*arguments: object, **options: object) -> object:
-        given = [values, tables, (16, 16), "4:2:0", 1.0]
-        return trellis(*arguments, *given[len(arguments) :], **options)  # type: ignore[arg-type]
-
+    coefficients = jpegrad.Coefficients(tuple(values), tables, (16, 16), "4:2:0")
     undefined = [values[0].clone(), *values[1:]]
     undefined[0][0, 0, 0, 0, 0] = torch.nan
+
+    def edited(**fields: object) -> jpegrad.Coefficients:
+        return dataclasses.replace(coefficients, **fields)  # type: ignore[arg-type]
+
     for error, message, arguments, options in [
-        (TypeError, "unrounded: expected a sequence of 1 or 3 tensors.* got Tensor", (values[0],), {}),
-        (TypeError, "unrounded: expected a sequence of 1 or 3 tensors.* got NoneType", (None,), {}),
-        (ValueError, "unrounded: expected a sequence of 1 or 3 tensors", (values[:2],), {}),
-        (TypeError, r"unrounded\[0\]: .*float32 or float64, got torch.int32", ([values[0].int()],), {}),
-        (ValueError, r"unrounded\[1\]: expected shape \[2, 1, 1, 8, 8\]", ([values[0]] * 3,), {}),
-        (ValueError, r"unrounded\[2\]: .* type of the others", ([*values[:2], values[2].double()],), {}),
-        (ValueError, r"unrounded\[0\]: expected finite", (undefined,), {}),
-        (TypeError, "tables: expected a torch.Tensor, got list", (values, [1]), {}),
-        (TypeError, "tables: expected a real tensor, got dtype torch.complex64", (values, tables + 0j), {}),
-        (ValueError, "tables: expected shape", (values, torch.ones(1, 8, 8)), {}),
-        (ValueError, "tables: expected leading dimensions", (values, torch.ones(3, 2, 8, 8)), {}),
-        (ValueError, "tables: expected finite entries > 0", (values, 0 * tables), {}),
-        (TypeError, r"size: expected \(height, width\), .* got None", (values, tables, None), {}),
-        (TypeError, r"size: expected .* got \(16.0, 16\)", (values, tables, (16.0, 16)), {}),
-        (ValueError, r"size: expected .* got \(0, 16\)", (values, tables, (0, 16)), {}),
-        (ValueError, r"size: expected .* got \(16, 16, 3\)", (values, tables, (16, 16, 3)), {}),
-        (ValueError, "subsampling: expected one of", (values, tables, (16, 16), "4:2:1"), {}),
+        (TypeError, "coefficients: expected Coefficients, got list", (values, 1.0), {}),
         (
-            TypeError,
-            "lam: expected a number or a tensor, got str",
-            (values, tables, (16, 16), "4:2:0", "1"),
+            ValueError,
+            r"coefficients.levels\[0\]: expected finite",
+            (edited(levels=tuple(undefined)), 1.0),
             {},
         ),
-        (ValueError, "lam: expected finite numbers ≥ 0", (values, tables, (16, 16), "4:2:0", -1.0), {}),
-        (ValueError, "lam: expected finite numbers ≥ 0", (values, tables, (16, 16), "4:2:0", np.nan), {}),
-        (TypeError, "lam: expected a real tensor", (values, tables, (16, 16), "4:2:0", torch.tensor(1j)), {}),
-        (ValueError, "lam: expected leading", (values, tables, (16, 16), "4:2:0", torch.ones(3)), {}),
+        (
+            ValueError,
+            "coefficients.tables: expected leading dimensions",
+            (edited(tables=torch.ones(3, 2, 8, 8)), 1.0),
+            {},
+        ),
+        (
+            ValueError,
+            "coefficients.tables: expected finite entries > 0",
+            (edited(tables=0 * tables), 1.0),
+            {},
+        ),
+        (TypeError, "multiplier: expected a number or a tensor, got str", (coefficients, "1"), {}),
+        (ValueError, "multiplier: expected finite numbers ≥ 0", (coefficients, -1.0), {}),
+        (ValueError, "multiplier: expected finite numbers ≥ 0", (coefficients, np.nan), {}),
+        (TypeError, "multiplier: expected a real tensor", (coefficients, torch.tensor(1j)), {}),
+        (ValueError, "multiplier: expected leading", (coefficients, torch.ones(3)), {}),
         (ValueError, "huffman: expected one of", (), {"huffman": "best"}),
         (ValueError, "passes: expected a positive integer, got 0", (), {"passes": 0}),
         (ValueError, "weights: expected a sequence of 3", (), {"weights": [tables]}),
@@ -385,6 +414,6 @@ def test_wrong_arguments() -> None:
         (ValueError, r"weights\[0\]: expected finite numbers ≥ 0", (), {"weights": [-torch.ones(())] * 3}),
     ]:
         with pytest.raises(error, match=message):
-            call(*arguments, **options)
+            trellis(*(arguments or (coefficients, 1.0)), **options)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="color: expected None, a Color or a tuple"):
         rgb_weights("4:2:0", "jfif")  # type: ignore[arg-type]

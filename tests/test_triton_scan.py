@@ -6,7 +6,7 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad.backends.triton import levels as triton_levels
-from jpegrad.rate import codes, huffman
+from jpegrad.entropy import huffman, scan
 from jpegrad.spec import SUBSAMPLING
 from triton_cases import DEVICE, MARKS, interpreted
 
@@ -22,17 +22,17 @@ def _without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 def compare(levels: list[Tensor], size: tuple[int, int], mode: str) -> None:
     sampling = list(SUBSAMPLING[mode]) if len(levels) == 3 else [1, 1]
     counts = triton_levels.scan_counts(levels, *size, sampling)
-    assert torch.equal(counts, huffman.scan_counts(levels, *size, mode))
-    tables = [list(codes.DEFAULT[: counts.shape[1]])]
-    books = [torch.stack([codes.code_book(tables[0])]), codes_of(counts)]
-    for kind, book in zip(huffman.HUFFMAN, books, strict=True):
+    assert torch.equal(counts, scan.scan_counts(levels, *size, mode))
+    tables = [list(huffman.DEFAULT[: counts.shape[1]])]
+    books = [torch.stack([huffman.code_book(tables[0])]), codes_of(counts)]
+    for kind, book in zip(scan.HUFFMAN, books, strict=True):
         found = triton_levels.scan_bytes(levels, book, *size, sampling)
-        expected = huffman.scan_bytes(levels, *size, mode, kind)[:, 0]
+        expected = scan.scan_bytes(levels, *size, mode, kind)[:, 0]
         assert found.tolist() == expected.tolist(), kind
 
 
 def codes_of(counts: Tensor) -> Tensor:
-    return torch.stack([codes.code_book(tables) for tables in huffman.optimal_tables(counts)])
+    return torch.stack([huffman.code_book(tables) for tables in scan.optimal_tables(counts)])
 
 
 @pytest.mark.parametrize("mode", [*SUBSAMPLING, "gray"])
@@ -71,7 +71,7 @@ def test_bytes_of_ones_at_every_place() -> None:
 def test_no_image() -> None:
     levels = [torch.zeros(0, 1, 1, 8, 8, device=DEVICE)]
     assert triton_levels.scan_counts(levels, 8, 8, [1, 1]).shape == (0, 2, 256)
-    book = torch.stack([codes.code_book(list(codes.DEFAULT[:2]))])
+    book = torch.stack([huffman.code_book(list(huffman.DEFAULT[:2]))])
     assert triton_levels.scan_bytes(levels, book, 8, 8, [1, 1]).shape == (0,)
 
 

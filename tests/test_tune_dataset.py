@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,25 +23,26 @@ import jpegrad
 from jpegrad import tune
 from jpegrad.cli import app
 from jpegrad.cli import main as cli
-from jpegrad.tune.__main__ import main
+from jpegrad.commands.dataset import learn_folder
 from jpegrad.tune.dataset import _Learner
-from jpegrad.tune.run import learn_folder
 
 torch.set_num_threads(1)
 
 
-SETTINGS = tune.Settings(steps=4, batch=3, qualities=(40, 75), crop=48, seed=5)
-ARGUMENTS = ["--steps", "4", "--batch", "3", "--qualities", "40", "75", "--crop", "48", "--seed", "5"]
+SETTINGS = tune.DatasetSettings(steps=4, batch=3, qualities=(40, 75), crop=48, seed=5)
+ARGUMENTS = ["--steps", "4", "--batch", "3", "-q", "40", "-q", "75", "--crop", "48", "--seed", "5"]
 
 
 def test_base_tables_are_learned_and_resumed(folder: Path, tmp_path: Path) -> None:
     costs: list[float] = []
-    whole = tune.learn_base(folder, settings=SETTINGS, progress=lambda step, cost: costs.append(cost))
+    whole = tune.learn_dataset_tables(
+        folder, settings=SETTINGS, progress=lambda step, cost: costs.append(cost)
+    )
     # Annex K itself, but for entries that the logarithm moves across a tie of the scaling.
     assert costs[0] == pytest.approx(1, abs=0.02)
     assert not torch.equal(whole, torch.tensor(jpegrad.tables.ANNEX_K).float())
     images = [tune.Folder(folder)[i] for i in range(5)]
-    assert torch.equal(whole, tune.learn_base(images, settings=SETTINGS))
+    assert torch.equal(whole, tune.learn_dataset_tables(images, settings=SETTINGS))
 
     class Interrupted(Exception):
         pass
@@ -53,12 +53,12 @@ def test_base_tables_are_learned_and_resumed(folder: Path, tmp_path: Path) -> No
 
     checkpoint = tmp_path / "state"
     with pytest.raises(Interrupted):
-        tune.learn_base(folder, settings=SETTINGS, checkpoint=checkpoint, progress=interrupt)
+        tune.learn_dataset_tables(folder, settings=SETTINGS, checkpoint=checkpoint, progress=interrupt)
     assert checkpoint.exists()
     with pytest.raises(ValueError, match="checkpoint: expected one of these images, settings and metric"):
-        tune.learn_base(folder, settings=replace(SETTINGS, seed=6), checkpoint=checkpoint)
+        tune.learn_dataset_tables(folder, settings=replace(SETTINGS, seed=6), checkpoint=checkpoint)
     steps: list[int] = []
-    resumed = tune.learn_base(
+    resumed = tune.learn_dataset_tables(
         folder, settings=SETTINGS, checkpoint=checkpoint, progress=lambda step, cost: steps.append(step)
     )
     assert steps == [3, 4]
@@ -66,20 +66,20 @@ def test_base_tables_are_learned_and_resumed(folder: Path, tmp_path: Path) -> No
     # The caller has yet to save the result.
     assert checkpoint.exists()
     checkpoint.write_text("{}")
-    with pytest.raises(ValueError, match="checkpoint: expected a file that learn_base saved"):
-        tune.learn_base(folder, settings=SETTINGS, checkpoint=checkpoint)
+    with pytest.raises(ValueError, match="checkpoint: expected a file that learn_dataset_tables saved"):
+        tune.learn_dataset_tables(folder, settings=SETTINGS, checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("flat", [torch.full((3, 32, 32), 0.37), torch.ones(3, 32, 32)])
 def test_images_without_detail_among_others(photo: Tensor, flat: Tensor) -> None:
-    settings = tune.Settings(steps=2, batch=2, qualities=(50,))
+    settings = tune.DatasetSettings(steps=2, batch=2, qualities=(50,))
     costs: list[float] = []
-    tables = tune.learn_base(
+    tables = tune.learn_dataset_tables(
         [photo[:, :32, :32], flat], settings=settings, progress=lambda step, cost: costs.append(cost)
     )
     assert np.isfinite(costs).all()
     assert not torch.equal(tables, torch.tensor(jpegrad.tables.ANNEX_K).float())
-    alone = tune.learn_base([torch.ones(3, 32, 32)], settings=settings)
+    alone = tune.learn_dataset_tables([torch.ones(3, 32, 32)], settings=settings)
     assert torch.equal(alone, torch.tensor(jpegrad.tables.ANNEX_K).float())
 
 
@@ -95,57 +95,51 @@ def mixed(folder: Path, tmp_path: Path) -> Path:
 
 def test_pictures_that_cannot_be_used_are_left_out(mixed: Path) -> None:
     with pytest.warns(UserWarning, match="left out: ") as caught:
-        tables = tune.learn_base(mixed, settings=SETTINGS)
+        tables = tune.learn_dataset_tables(mixed, settings=SETTINGS)
     messages = [str(each.message) for each in caught]
     assert len(messages) == 3 and messages[-1] == "left out: 2 of 7 pictures"
     for name in ("broken.png", "cut.png"):
         assert sum(f"{mixed}" in line and f"{name}: " in line for line in messages) == 1
     assert not torch.equal(tables, torch.tensor(jpegrad.tables.ANNEX_K).float())
     with pytest.warns(UserWarning):
-        shared = tune.learn_tables(tune.Folder(mixed), steps=1)
+        shared = tune.learn_image_tables(tune.Folder(mixed), steps=1)
     left = tune.Folder(mixed)
     left.paths = [path for path in left.paths if path.name not in ("broken.png", "cut.png")]
-    assert torch.equal(shared, tune.learn_tables(left, steps=1))
+    assert torch.equal(shared, tune.learn_image_tables(left, steps=1))
 
 
 def test_pictures_too_small_for_the_metric(tmp_path: Path, photo: Tensor) -> None:
     whole = Image.fromarray(photo.permute(1, 2, 0).numpy())
     whole.save(tmp_path / "whole.png")
     whole.crop((0, 0, 176, 175)).save(tmp_path / "small.png")
-    settings = tune.Settings(steps=1, batch=3, crop=0)
+    settings = tune.DatasetSettings(steps=1, batch=3, crop=0)
     with pytest.warns(UserWarning) as caught:
-        tables = tune.learn_base(tmp_path, metric="ms-ssim", settings=settings)
+        tables = tune.learn_dataset_tables(tmp_path, metric="ms-ssim", settings=settings)
     assert [str(each.message) for each in caught] == [
         f"left out: {tmp_path / 'small.png'}: images: expected sides of at least 176 for MS-SSIM, got [175, 176]",
         "left out: 1 of 2 pictures",
     ]
     # The other one takes its place, at the quality of the place.
     stream = [photo] * 2
-    assert torch.equal(tables, tune.learn_base(stream, metric="ms-ssim", settings=settings))
+    assert torch.equal(tables, tune.learn_dataset_tables(stream, metric="ms-ssim", settings=settings))
     with pytest.raises(ValueError, match="crop: expected pieces that suit the metric, got 64"):
-        tune.learn_base(tmp_path, metric="ms-ssim", settings=replace(settings, crop=64))
+        tune.learn_dataset_tables(tmp_path, metric="ms-ssim", settings=replace(settings, crop=64))
     with pytest.raises(ValueError, match="images: expected sides of at least 176"):
-        tune.learn_base([photo, photo[:, :9]], metric="ms-ssim", settings=settings)
+        tune.learn_dataset_tables([photo, photo[:, :9]], metric="ms-ssim", settings=settings)
     (tmp_path / "whole.png").unlink()
     with (
         pytest.warns(UserWarning, match=r"small\.png"),
         pytest.raises(ValueError, match="expected a picture that can be used, got none among 1"),
     ):
-        tune.learn_base(tmp_path, metric="ms-ssim", settings=settings)
+        tune.learn_dataset_tables(tmp_path, metric="ms-ssim", settings=settings)
 
 
 @pytest.mark.filterwarnings("default:left out")
-@pytest.mark.parametrize("program", [cli, main])
 def test_interrupted_with_the_keyboard(
-    mixed: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    program: Callable[[], None],
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "tables.json"
-    command = ["tune-dataset"] if program is cli else []
-    command += [str(mixed), "-o", str(output), "--steps", "4", "--batch", "3", "--crop", "48"]
+    command = ["tune-dataset", str(mixed), "-o", str(output), "--steps", "4", "--batch", "3", "--crop", "48"]
     monkeypatch.setattr(sys, "argv", ["jpegrad", *command])
     save = _Learner.save
 
@@ -157,7 +151,7 @@ def test_interrupted_with_the_keyboard(
     with monkeypatch.context() as patched:
         patched.setattr(_Learner, "save", interrupt)
         with pytest.raises(SystemExit) as left:
-            program()
+            cli()
     assert left.value.code == 130
     lines = capfd.readouterr().err.splitlines()
     assert (
@@ -166,35 +160,41 @@ def test_interrupted_with_the_keyboard(
     )
     assert any(line.startswith("warning: left out: ") and "cut.png" in line for line in lines)
     with contextlib.suppress(SystemExit):
-        program()
+        cli()
     assert "warning: left out: 2 of 7 pictures" in capfd.readouterr().err.splitlines()
     with pytest.warns(UserWarning):
-        whole = tune.learn_base(mixed, settings=tune.Settings(steps=4, batch=3, crop=48))
+        whole = tune.learn_dataset_tables(mixed, settings=tune.DatasetSettings(steps=4, batch=3, crop=48))
     assert torch.equal(jpegrad.tables.load(output), whole)
 
 
 def test_a_checkpoint_belongs_to_its_metric_and_images(tmp_path: Path) -> None:
     images = [torch.rand(3, 176, 176, generator=torch.Generator().manual_seed(0))]
-    settings = tune.Settings(steps=1, batch=1)
+    settings = tune.DatasetSettings(steps=1, batch=1)
     checkpoint = tmp_path / "state"
-    first = tune.learn_base(images, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
-    again = tune.learn_base(images, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
+    first = tune.learn_dataset_tables(images, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
+    again = tune.learn_dataset_tables(images, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
     assert torch.equal(first, again)
     with pytest.raises(ValueError, match="checkpoint"):
-        tune.learn_base(images, metric=tune.mix(0.9), settings=settings, checkpoint=checkpoint)
+        tune.learn_dataset_tables(images, metric=tune.mix(0.9), settings=settings, checkpoint=checkpoint)
     with pytest.raises(ValueError, match="checkpoint"):
         other = [torch.rand(3, 180, 176)]
-        tune.learn_base(other, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
+        tune.learn_dataset_tables(other, metric=tune.mix(0.35), settings=settings, checkpoint=checkpoint)
 
 
 def test_in_inference_mode(photo: Tensor) -> None:
-    settings = tune.Settings(steps=1, batch=1)
+    settings = tune.DatasetSettings(steps=1, batch=1)
     image = photo[:, :32, :32] / 255
     base = torch.tensor(jpegrad.tables.ANNEX_K, dtype=torch.float32)
 
     def call(image: Tensor, base: Tensor) -> list[Tensor]:
-        tuned = [tune.compress(image, base=base, rdo=rdo, steps=1).tables for rdo in (True, False)]
-        return [*tuned, tune.learn_tables(image, steps=1), tune.learn_base([image], settings=settings)]
+        tuned = [
+            tune.compress(image, base=base, choose_levels=choose, steps=1).tables for choose in (True, False)
+        ]
+        return [
+            *tuned,
+            tune.learn_image_tables(image, steps=1),
+            tune.learn_dataset_tables([image], settings=settings),
+        ]
 
     expected = call(image, base)
     with torch.inference_mode():
@@ -224,7 +224,7 @@ def test_outputs_are_checked_before_the_work(
     def work(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("jpegrad.tune.run.learn_base", work)
+    monkeypatch.setattr("jpegrad.commands.dataset.learn_dataset_tables", work)
     monkeypatch.setattr("jpegrad.commands.tune.compress", work)
     for output in (tmp_path, tmp_path / "missing" / "x.json"):
         with pytest.raises(ValueError, match="output: expected the name of a file in an existing folder"):
@@ -238,19 +238,19 @@ def test_outputs_are_checked_before_the_work(
 def test_devices_that_are_not_there(folder: Path, tmp_path: Path, device: str) -> None:
     with pytest.raises(ValueError, match="device: expected"):
         learn_folder(folder, tmp_path / "x.json", device=device)
-    with pytest.raises(SystemExit, match="error: device: expected"):
-        main([str(folder), "-o", str(tmp_path / "x.json"), "--device", device])
+    command = ["tune-dataset", str(folder), "-o", str(tmp_path / "x.json"), "--device", device]
+    assert str(CliRunner().invoke(app, command).exception).startswith("device: expected")
 
 
 def test_settings_are_checked(folder: Path, tmp_path: Path) -> None:
-    for wrong in ({"batch": 2.0}, {"steps": 1.5}, {"crop": 64.0}, {"seed": True}, {"rate": "fast"}):
+    for wrong in ({"batch": 2.0}, {"steps": 1.5}, {"crop": 64.0}, {"seed": True}, {"learning_rate": "fast"}):
         with pytest.raises(TypeError, match=next(iter(wrong))):
-            tune.Settings(**wrong)  # type: ignore[arg-type]
-    for wrong in ({"rate": float("nan")}, {"subsampling": "4:2:1"}):
+            tune.DatasetSettings(**wrong)  # type: ignore[arg-type]
+    for wrong in ({"learning_rate": float("nan")}, {"subsampling": "4:2:1"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            tune.Settings(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(SystemExit, match="error: steps: expected at least 1"):
-        main([str(folder), "-o", str(tmp_path / "x.json"), "--steps", "0"])
+            tune.DatasetSettings(**wrong)  # type: ignore[arg-type]
+    command = ["tune-dataset", str(folder), "-o", str(tmp_path / "x.json"), "--steps", "0"]
+    assert str(CliRunner().invoke(app, command).exception).startswith("steps: expected at least 1")
 
 
 def test_folders_hold_more_than_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +263,29 @@ def test_folders_hold_more_than_pictures(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match=r"seen\.png"):
         pictures[0]
+
+
+def test_nothing_of_a_picture_is_lost_without_a_word(tmp_path: Path, photo: Tensor) -> None:
+    image = photo[:, :40, :40].permute(1, 2, 0).numpy()
+    see_through = Image.fromarray(np.dstack([image, np.full((40, 40), 9, np.uint8)]))
+    Image.fromarray(image).convert("RGBA").save(tmp_path / "0_opaque.png")
+    Image.fromarray(image[..., 0]).save(tmp_path / "1_gray.png")
+    see_through.save(tmp_path / "2_alpha.png")
+    Image.fromarray(image[..., 0].astype(np.uint16) * 257).save(tmp_path / "3_deep.png")
+    Image.fromarray(image).convert("CMYK").save(tmp_path / "4_cmyk.tif")
+    Image.fromarray(image[..., 0].astype(np.float32)).save(tmp_path / "5_float.tif")
+    pictures = tune.Folder(tmp_path)
+    assert torch.equal(pictures[0], photo[:, :40, :40])
+    assert torch.equal(pictures[np.int64(1)], photo[:1, :40, :40].expand(3, 40, 40))
+    for index, reason in ((2, "transparency"), (3, "16 bits"), (4, "CMYK"), (5, "mode F")):
+        with pytest.raises(ValueError, match=rf"{index}_\w+\.\w+: expected .*{reason}"):
+            pictures[index]
+    with pytest.raises(TypeError, match="slice"):
+        pictures[:2]
+    settings = tune.DatasetSettings(steps=1, batch=6)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        tune.learn_dataset_tables(pictures, settings=settings)
+    assert str(caught[-1].message) == "left out: 4 of 6 pictures"
 
 
 def test_shipped_tables_go_by_the_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,9 +321,9 @@ def launch(*arguments: str) -> None:
 
 def test_two_processes_equal_one(mixed: Path, tmp_path: Path) -> None:
     output = tmp_path / "two.json"
-    launch("-m", "jpegrad.tune", str(mixed), "-o", str(output), *ARGUMENTS)
+    launch("-m", "jpegrad", "tune-dataset", str(mixed), "-o", str(output), *ARGUMENTS)
     with pytest.warns(UserWarning, match="left out"):
-        alone = tune.learn_base(mixed, settings=SETTINGS)
+        alone = tune.learn_dataset_tables(mixed, settings=SETTINGS)
     assert torch.equal(jpegrad.tables.load(output), alone)
 
 
@@ -315,9 +338,9 @@ folder, work = map(Path, sys.argv[1:])
 distributed.init_process_group("gloo")
 here = work / str(distributed.get_rank())
 here.mkdir(exist_ok=True)
-settings = tune.Settings(steps=4, batch=3, qualities=(40, 75), crop=48, seed=5)
+settings = tune.DatasetSettings(steps=4, batch=3, qualities=(40, 75), crop=48, seed=5)
 steps = []
-learned = tune.learn_base(
+learned = tune.learn_dataset_tables(
     folder, settings=settings, checkpoint=here / "state", progress=lambda step, cost: steps.append(step)
 )
 assert steps == [3, 4], steps
@@ -336,10 +359,12 @@ def test_the_checkpoint_of_the_first_node_is_for_all(folder: Path, tmp_path: Pat
 
     (tmp_path / "0").mkdir()
     with pytest.raises(Interrupted):
-        tune.learn_base(folder, settings=SETTINGS, checkpoint=tmp_path / "0" / "state", progress=interrupt)
+        tune.learn_dataset_tables(
+            folder, settings=SETTINGS, checkpoint=tmp_path / "0" / "state", progress=interrupt
+        )
     (tmp_path / "node.py").write_text(NODE)
     launch(str(tmp_path / "node.py"), str(folder), str(tmp_path))
-    whole = tune.learn_base(folder, settings=SETTINGS)
+    whole = tune.learn_dataset_tables(folder, settings=SETTINGS)
     for node in "01":
         assert torch.equal(jpegrad.tables.load(tmp_path / node / "tables.json"), whole)
 
@@ -347,9 +372,9 @@ def test_the_checkpoint_of_the_first_node_is_for_all(folder: Path, tmp_path: Pat
 def test_killed_and_started_again(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "tables.json"
     checkpoint = tmp_path / "tables.json.checkpoint"
-    arguments = [str(folder), "-o", str(output), *ARGUMENTS, "--steps", "12"]
+    arguments = ["tune-dataset", str(folder), "-o", str(output), *ARGUMENTS, "--steps", "12"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "jpegrad.tune", *arguments], env=environment(), stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "jpegrad", *arguments], env=environment(), stderr=subprocess.DEVNULL
     )
     until = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < until:
@@ -360,8 +385,8 @@ def test_killed_and_started_again(folder: Path, tmp_path: Path) -> None:
     process.wait()
     assert not output.exists()
     assert json.loads(checkpoint.read_text())["step"] < 12
-    main(arguments)
+    assert CliRunner().invoke(app, arguments).exit_code == 0
     assert not checkpoint.exists()
-    expected = tune.learn_base(folder, settings=replace(SETTINGS, steps=12))
+    expected = tune.learn_dataset_tables(folder, settings=replace(SETTINGS, steps=12))
     assert torch.equal(jpegrad.tables.load(output), expected)
     assert json.loads(output.read_text())["metric"] == "mse"

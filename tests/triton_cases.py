@@ -65,7 +65,7 @@ def as_bytes(image: Tensor) -> Tensor:
 def same(image: Tensor, entries: Tensor, chosen: Spec) -> None:
     found, expected = (backend.jpeg(image, entries, chosen) for backend in (triton, reference))
     assert found.dtype is expected.dtype and found.shape == expected.shape
-    differing = int((found != expected).sum())
+    differing = int(((found != expected) & ~(found.isnan() & expected.isnan())).sum())
     assert differing == 0, f"{differing} of {found.numel()} samples differ at {list(image.shape)}"
 
 
@@ -87,14 +87,16 @@ def compare_gradients(
         out = run(backend, x, t, chosen, split)
         results.append((out.detach(), *torch.autograd.grad((out * weight).sum(), (x, t)[: 1 + to_tables])))
     (out, *found), (expected_out, *expected) = results
-    assert torch.equal(out, expected_out)
+    torch.testing.assert_close(out, expected_out, rtol=0, atol=0, equal_nan=True)
     for a, b in zip(found, expected, strict=True):
         close(a, b)
 
 
 def close(found: Tensor, expected: Tensor) -> None:
     assert found.shape == expected.shape and found.dtype == expected.dtype
-    error = (found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-6)
+    assert torch.equal(found.isnan(), expected.isnan())
+    found, expected = found.double().nan_to_num(0), expected.double().nan_to_num(0)
+    error = (found - expected).norm() / expected.norm().clamp(min=1e-6)
     assert error < TOLERANCE, f"relative error {error:.2e}"
 
 
@@ -103,7 +105,7 @@ OWN = Surrogate(
 )
 RECORDS = {
     **surrogates.ALL,
-    **{f"gaussian {sigma}": surrogates.gaussian(sigma) for sigma in (0.25, 3.5, 5.0, 20.0)},
+    **{f"gaussian {sigma}": surrogates.gaussian(sigma) for sigma in (0.3, 3.5, 5.0, 20.0)},
     "soft": surrogates.soft_round(2.0),
     "hard": surrogates.soft_round(800.0),
     "narrow tables": surrogates.table_gaussian(0.05),

@@ -26,7 +26,7 @@ TARGET = GPUTarget("cuda", 90, 32)
 POINTERS = {
     "image": "fp32", "out": "fp32", "gradient": "fp32", "tables": "i32", "reciprocals": "fp32", "sums": "fp32",
     "levels": "fp32", "zigzag": "i32", "counts": "i64", "book": "i32", "lengths": "i64", "words": "i32",
-    "luma": "u8", "chroma": "u8", "flags": "u8", "chroma_flags": "u8",
+    "luma": "u8", "chroma": "u8", "seen": "i32", "flags": "u8", "chroma_flags": "u8",
     **{f"coefficients_{c}": "i16" for c in ("y", "cb", "cr")},
     **{f"{name}_{c}": "fp32" for name in ("levels", "ratios", "gradient", "out") for c in ("y", "cb", "cr")},
 }  # fmt: skip
@@ -34,6 +34,14 @@ POINTERS = {
 
 def settings(spec: Spec, channels: int) -> Settings:
     return parse(settings_of(spec, channels, kernels))
+
+
+def to_planes_of(s: Settings) -> tuple[int, ...]:
+    return launch.fixed_rows(s.forward_matrix, s.forward_bias)
+
+
+def to_image_of(s: Settings) -> tuple[int, ...]:
+    return launch.fixed_rows(s.inverse_matrix, s.inverse_bias)
 
 
 def without(*names: str) -> dict[str, None]:
@@ -77,9 +85,22 @@ def measured(subsampling: str = "4:2:0", record: str = "gaussian") -> dict[str, 
     s = settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3)
     g = launch.Grid(1, 3, 512, 512, s.h, s.v)
     shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "stride_x": 1}
-    to_planes = {**shape, "COLOR": launch.fixed_rows(s.forward_matrix, s.forward_bias), "RANGE": "unit", "LOW": 0.0, "SCALE": 255.0}
+    to_planes = {
+        **shape,
+        "COLOR": to_planes_of(s),
+        "RANGE": "unit",
+        "LOW": 0.0,
+        "SCALE": 255.0,
+    }
     pixels = {"ROWS": g.tile()[1], "COLUMNS": g.tile()[2]}
-    to_image = {**shape, **pixels, "INVERSE": launch.fixed_rows(s.inverse_matrix, s.inverse_bias), "RANGE": "unit", "LOW": 0.0, "SPAN": 1.0}
+    to_image = {
+        **shape,
+        **pixels,
+        "INVERSE": to_image_of(s),
+        "RANGE": "unit",
+        "LOW": 0.0,
+        "SPAN": 1.0,
+    }
     samples = {"ROWS": g.tile(s.h, s.v)[1], "COLUMNS": g.tile(s.h, s.v)[2]}
     slopes = {
         "RECORD": s.slope, "P": s.slope_parameter, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameter,
@@ -97,6 +118,7 @@ def measured(subsampling: str = "4:2:0", record: str = "gaussian") -> dict[str, 
         "decode": compiled(forward.decode_kernel, {**shape, **no_flags}),
         "image": compiled(image, {**to_image, **no_flags}),
         "image, saving": compiled(image, to_image),
+        "image of levels": compiled(image, {**to_image, **no_flags, "image": None, "seen": None}),
         "gradient": compiled(gradient, {**real, "TABLES": False}),
         "gradient, tables": compiled(gradient, {**real, "TABLES": True}),
         "gradient, odd": compiled(gradient, {**odd, "TABLES": True}),
@@ -117,18 +139,20 @@ def gray(record: str, value_range: tuple[float, float], image: str) -> dict[str,
     low, span = value_range[0], value_range[1] - value_range[0]
     shape = {
         "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "ROWS": 2, "COLUMNS": 512,
-        "COLOR": launch.fixed_rows(s.forward_matrix, s.forward_bias), "INVERSE": launch.fixed_rows(s.inverse_matrix, s.inverse_bias), "RANGE": name, "LOW": low, "SCALE": 255 / span, "SPAN": span,
+        "COLOR": to_planes_of(s), "INVERSE": to_image_of(s),
+        "RANGE": name, "LOW": low, "SCALE": 255 / span, "SPAN": span,
     }  # fmt: skip
     real = {
         **shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.1, "TABLES": True,
         "RECORD": s.slope, "P": s.slope_parameter, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameter,
     }  # fmt: skip
     as_image = {**POINTERS, "image": image, "out": image}
+    seen = {"seen": None} if image == "u8" else {}
     return {
         f"encode, {name}": compiled(
-            forward.encode_kernel, {**shape, **without("levels", "ratios")}, as_image
+            forward.encode_kernel, {**shape, **seen, **without("levels", "ratios")}, as_image
         ),
-        f"image, {name}": compiled(forward.image_kernel, {**shape, "flags": None}, as_image),
+        f"image, {name}": compiled(forward.image_kernel, {**shape, **seen, "flags": None}, as_image),
         f"gradient, {record}": compiled(backward.gradient_kernel, real),
     }
 

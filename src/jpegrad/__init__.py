@@ -17,4 +17,7 @@ from jpegrad import nn as nn
 from jpegrad import rate as rate
 from jpegrad import surrogates as surrogates
 from jpegrad import tables as tables
+from jpegrad import testing as testing
 from jpegrad import tune as tune
+
+__version__ = "0.1.0"

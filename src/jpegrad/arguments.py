@@ -38,6 +38,8 @@ def quality_for(value: Any, lead: Sequence[int]) -> Any:
     Besides that form: ``[1]`` for one picture, ``[..., 1, 1, 1]`` as it multiplies an image, and one quality for each
     picture of all leading dimensions in a row.
     """
+    if isinstance(value, (int, float)):
+        return value
     if not isinstance(value, Tensor) and (isinstance(value, (list, tuple)) or getattr(value, "ndim", None)):
         # These lie with the host: as a number, they are right or an error.
         value = numbers("quality", value)
@@ -73,6 +75,8 @@ def bound(value: Any) -> tuple[float, ...]:
     Raises:
         TypeError, ValueError: it is something else.
     """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return (float(value),)
     if hasattr(value, "tolist"):
         if len(value.shape) > 1 and tuple(value.shape[1:]) != (1, 1):
             raise ValueError("a bound is one number per channel")

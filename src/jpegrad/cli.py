@@ -3,14 +3,14 @@
 import os
 import sys
 import warnings
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from jpegrad.commands import bench, code, files, listing, tune
+from jpegrad import __version__
+from jpegrad.commands import bench, code, dataset, demo, files, listing, tune
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,19 +19,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-app.command("demo")(listing.demo)
+app.command("demo")(demo.demo)
 app.command("jpeg")(code.jpeg)
 app.command("size")(code.size)
 app.command("inspect")(files.inspect)
 app.command("tune")(tune.tune)
-app.command("tune-dataset")(tune.tune_dataset)
+app.command("tune-dataset")(dataset.tune_dataset)
 app.command("surrogates")(listing.surrogates)
 app.command("backends")(listing.backends)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"jpegrad {version('jpegrad')}")
+        typer.echo(f"jpegrad {__version__}")
         raise typer.Exit
 
 

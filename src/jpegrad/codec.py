@@ -15,8 +15,14 @@ from jpegrad.coefficients import check_8_bit_tables
 from jpegrad.spec import (
     FLOATS,
     FORWARDS,
+    Backend,
+    Channels,
     Color,
+    Forward,
+    Rounding,
     Spec,
+    Subsampling,
+    SurrogateName,
     check_broadcast,
     check_channels,
     check_choice,
@@ -26,7 +32,7 @@ from jpegrad.spec import (
     resolve,
     resolve_tables,
 )
-from jpegrad.surrogates import Surrogate, identity, straight_through
+from jpegrad.surrogates import Surrogate, finite, identity, straight_through
 
 
 def jpeg(
@@ -35,17 +41,17 @@ def jpeg(
     *,
     tables: Tensor | None = None,
     like: Coefficients | None = None,
-    subsampling: str | None = None,
-    forward: str | None = None,
-    surrogate: str | Surrogate = "gaussian",
-    sigma: float = 2.0,
-    table_surrogate: str | Surrogate | None = None,
+    subsampling: Subsampling | None = None,
+    forward: Forward | None = None,
+    surrogate: SurrogateName | Surrogate = "gaussian",
+    sigma: float | None = None,
+    table_surrogate: SurrogateName | Surrogate | None = None,
     clip_slope: float | None = None,
     color: Color | tuple[Any, ...] | None = None,
     value_range: tuple[Any, Any] = (0.0, 1.0),
-    rounding: str = "nearest",
-    channels: str | None = None,
-    backend: str = "auto",
+    rounding: Rounding = "nearest",
+    channels: Channels | None = None,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Encode and decode images as libjpeg-turbo does, with gradients to image, quality, tables and colour conversion.
 
@@ -55,24 +61,26 @@ def jpeg(
             and if much of the image lies far outside, a warning says so. A pixel with a NaN is NaN in a floating-point
             result and in its gradient; its neighbours see it as ``low``.
         quality: 1…100, fractions allowed; a number, or a tensor, array or list that broadcasts to the leading
-            dimensions (``[]``, ``[B]``); a tensor may require grad, and its values are clamped to 1…100. NaN makes its
-            image NaN.
+            dimensions (``[]``, ``[B]``); a tensor may require grad, and its values are clamped to 1…100, with slope 1
+            outside. NaN makes its image NaN.
         tables: ``[2, 8, 8]`` (luma, chroma), ``[3, 8, 8]`` or ``[B, 2 or 3, 8, 8]``, in place of ``quality``; one table
             ``[8, 8]`` or ``[1, 8, 8]`` serves all components. Natural order, used as they are, rounded and clamped to
-            1…255; NaN makes its image NaN.
+            1…255, with slope 1; the soft forward does not round them. NaN makes its image NaN.
         like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
             Table entries above 255, which some files have, are an error.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; None is 4:2:0, or that of
             ``like``; gray images ignore it.
         forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued
-            pipeline with the surrogate's soft function in place of rounding. ``surrogate="reich2024"`` alone selects
-            ``"soft"``.
+            pipeline with the surrogate's soft function in place of rounding, and the file's tables for a quality.
+            ``surrogate="reich2024"`` alone selects ``"soft"``.
         surrogate: how the quantiser looks to the image's gradient; a name of ``jpegrad.surrogates.ALL`` or a record.
-        sigma: width of ``"gaussian"`` in grey levels, > 0.
-        table_surrogate: how it looks to tables and quality (exact forward only); None is ``"distortion"``, measured
-            for distortion to the original; ``"table_gaussian"`` suits other losses.
-        clip_slope: slope outside the clamps, 0…1; None is 0 (10⁻³ in the paper's presets).
-        color: :class:`~jpegrad.spec.Color` or (matrix, offset), which may require grad; None is JFIF.
+        sigma: width of ``surrogate="gaussian"`` in grey levels of 0…255, > 0; None is 2. Not for other surrogates.
+        table_surrogate: how it looks to tables and quality; None is ``"distortion"`` (the cubic in the paper's
+            presets), measured for distortion to the original; ``"table_gaussian"`` suits other losses. Not with
+            ``forward="soft"``, whose one soft function serves both.
+        clip_slope: slope outside the clamps of samples, 0…1; None is 0 (10⁻³ in the paper's presets).
+        color: :class:`~jpegrad.spec.Color` or (matrix, offset), which may require grad; None is JFIF. Not for gray
+            images.
         value_range: (low, high) of a floating-point image; each a number, or a sequence of one number per channel, as
             :func:`jpegrad.inputs.normalized` gives them for an image normalised by mean and deviation.
         rounding: how the exact forward makes 8 bits of a floating-point image: ``"nearest"``, or ``"truncate"`` as
@@ -97,7 +105,8 @@ def jpeg(
         torch.Size([2, 3, 37, 53])
     """
     counts = {None: (1, 3), "alpha": (2, 4), "planes": None}
-    check_choice("channels", channels, tuple(counts))
+    if channels is not None:
+        check_choice("channels", channels, ("planes", "alpha"))
     check_image(image, counts[channels])
     plain, alpha = inputs.bare(image), None
     if channels == "alpha":
@@ -135,16 +144,16 @@ def encode(
     *,
     tables: Tensor | None = None,
     like: Coefficients | None = None,
-    subsampling: str | None = None,
-    forward: str | None = None,
-    surrogate: str | Surrogate = "gaussian",
-    sigma: float = 2.0,
-    table_surrogate: str | Surrogate | None = None,
+    subsampling: Subsampling | None = None,
+    forward: Forward | None = None,
+    surrogate: SurrogateName | Surrogate = "gaussian",
+    sigma: float | None = None,
+    table_surrogate: SurrogateName | Surrogate | None = None,
     clip_slope: float | None = None,
     color: Color | tuple[Any, ...] | None = None,
     value_range: tuple[Any, Any] = (0.0, 1.0),
-    rounding: str = "nearest",
-    backend: str = "auto",
+    rounding: Rounding = "nearest",
+    backend: Backend = "auto",
 ) -> Coefficients:
     """Quantized levels of images, as libjpeg-turbo computes them, with gradients.
 
@@ -226,6 +235,8 @@ def _prepare(
         check_8_bit_tables("like", like)
         tables, subsampling, color = like.tables, like.subsampling, like.color
     spec = resolve(subsampling=subsampling, color=color, **options)
+    if spec.color is not None and count == 1:
+        raise ValueError("color: expected None for a gray image, which is not converted; got a conversion")
     check_channels(spec.value_range, image.shape[-3])
     quality = arguments.quality_for(quality, image.shape[:-3])
     tables = None if tables is None else arguments.tables_for(tables, count)
@@ -259,17 +270,17 @@ def decode(
     *,
     dtype: torch.dtype | None = None,
     value_range: tuple[Any, Any] | None = None,
-    forward: str | None = None,
+    forward: Forward | None = None,
     clip_slope: float | None = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Tensor:
     """The image that every viewer shows for these levels, with gradients to levels and tables.
 
     Args:
         coefficients: from :func:`encode`, from a file, or your own.
         dtype: floating point, or ``torch.uint8`` for 0…255; None is the encoded image's (float32 from a file).
-        value_range: (low, high) of a floating-point result, as in :func:`jpeg`; None is the encoded image's ((0, 1) from
-            a file).
+        value_range: (low, high) of a floating-point result, as in :func:`jpeg`; None is the encoded image's ((0, 1)
+            from a file).
         forward: ``"exact"`` or ``"soft"``; None is the encoder's.
         clip_slope: slope outside the clamps; None is the encoder's.
         backend: as in :func:`jpeg`.
@@ -293,11 +304,11 @@ def decode(
     dtype = c.dtype if dtype is None else dtype
     if dtype is not torch.uint8 and dtype not in FLOATS:
         raise TypeError(f"dtype: expected a floating-point type or torch.uint8, got {dtype}")
-    forward = c.forward if forward is None else forward
-    check_choice("forward", forward, FORWARDS)
+    chosen = c.forward if forward is None else forward
+    check_choice("forward", chosen, FORWARDS)
     spec = Spec(
         subsampling=c.subsampling,
-        forward=forward,
+        forward=chosen,
         # The decoder rounds no coefficient; torch.compile cannot read these from the defaults.
         surrogate=identity,
         table_surrogate=identity,
@@ -309,8 +320,8 @@ def decode(
     check_channels(spec.value_range, c.channels)
     inner = inputs.for_backends(spec)
     tables = c.tables.to(c.levels[0].device, torch.float64)
-    tables = torch.nan_to_num(tables, nan=1.0, posinf=65535.0, neginf=1.0)
-    if forward == "exact":
+    tables = finite(tables, 1.0, 1.0, 65535.0)
+    if chosen == "exact":
         tables = straight_through(tables.round().clamp(1, 65535), tables)
     run = backends.select(backend, "decode", c.levels[0], inner).decode
     if inner is spec or dtype is torch.uint8:

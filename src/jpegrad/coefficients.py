@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from jpegrad.spec import SUBSAMPLING, Color, blocks, check_choice, ratios
+from jpegrad.spec import SUBSAMPLING, Color, Range, blocks, check_choice, ratios
 
 Segment = tuple[int, bytes]
 Density = tuple[int, int, str]
@@ -28,7 +28,7 @@ class Coefficients:
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; gray images have ``"4:4:4"``.
         color: colour conversion; None is JFIF.
         dtype: of the decoded image, unless ``decode`` is told another.
-        value_range: (low, high) of the decoded image, likewise.
+        value_range: (low, high) of the decoded image, likewise; each a number or one number per channel.
         forward: ``"exact"`` or ``"soft"``, likewise.
         clip_slope: slope outside the decoder's clamps, likewise.
         metadata: marker segments to carry along, (marker, payload).
@@ -59,7 +59,7 @@ class Coefficients:
     subsampling: str = "4:2:0"
     color: Color | None = None
     dtype: torch.dtype = torch.float32
-    value_range: tuple[float, float] = (0.0, 1.0)
+    value_range: Range = (0.0, 1.0)
     forward: str = "exact"
     clip_slope: float = 0.0
     metadata: tuple[Segment, ...] = ()

@@ -1,4 +1,4 @@
-"""The functions of the surrogates: stand-ins for the rounding, their slopes, stand-ins for the floors.
+"""The functions of the surrogates: stand-ins for the rounding, their slopes, a stand-in for the floors.
 
 What stands in for the rounding takes ``u``, the coefficient in steps; ``step``, the table entry; and ``component``. A
 function with parameters takes them first.
@@ -75,8 +75,41 @@ class Formula:
         return self.function, len(self.parameters)
 
 
-def mean_floor(x: Tensor) -> Tensor:
-    return x - 0.5
+# PyTorch's own slopes at bounds and kinks change between versions: at the bounds of a clamp it was 1, and is 0
+# since 2.14. So wherever a gradient passes, the slope is written out.
+
+
+def leaky_clamp(
+    x: Tensor,
+    low: float = -math.inf,
+    high: float = math.inf,
+    slope: float = 0.0,
+    nan: float | None = None,
+) -> Tensor:
+    """Clamp to ``[low, high]`` that keeps ``slope`` outside; inside and at the bounds the slope is 1.
+
+    An infinity becomes the bound, with slope 0. So does NaN become ``nan``; without it NaN passes.
+    """
+    bound = x.detach().clamp(low, high)
+    if nan is None:
+        outside = (x < low) | (x > high)
+    else:
+        # NaN differs from everything.
+        bound = bound.nan_to_num(nan)
+        outside = x != bound
+    if slope != 0:
+        bound = bound + slope * finite(x - bound, 0.0, 0.0, 0.0)
+    return torch.where(outside, bound, x)
+
+
+def magnitude(x: Tensor) -> Tensor:
+    """\\|x\\|, with slope sign(x): 0 at 0."""
+    return x.detach().sign() * x
+
+
+def finite(x: Tensor, nan: float, low: float, high: float) -> Tensor:
+    """``nan`` in place of NaN, ``low`` and ``high`` in place of the infinities; slope 1 at numbers, 0 elsewhere."""
+    return torch.where(x.isfinite(), x, x.detach().nan_to_num(nan, high, low))
 
 
 def _residual(x: Tensor) -> Tensor:
@@ -104,20 +137,12 @@ def cubic_floor(x: Tensor) -> Tensor:
     return cubic(x - 0.5)
 
 
-def cubic_floor_slope(x: Tensor) -> Tensor:
-    return cubic_slope(x - 0.5)
-
-
 def sin(u: Tensor, *_: object) -> Tensor:
     return u - torch.sin(2 * math.pi * u) / (2 * math.pi)
 
 
 def sin_slope(u: Tensor, *_: object) -> Tensor:
     return 1 - torch.cos(2 * math.pi * u)
-
-
-def sin_floor(x: Tensor) -> Tensor:
-    return sin(x - 0.5)
 
 
 _HARMONICS = range(1, 10)
@@ -132,10 +157,6 @@ def fourier_slope(u: Tensor, *_: object) -> Tensor:
     return 1 - 2 * sum((-1) ** (n + 1) * torch.cos(2 * math.pi * n * u) for n in _HARMONICS)
 
 
-def fourier_floor(x: Tensor) -> Tensor:
-    return fourier(x - 0.5)
-
-
 def soft_round(a: float, u: Tensor, *_: object) -> Tensor:
     middle = u.detach().floor() + 0.5
     return middle + torch.tanh(a * (u - middle)) / (2 * math.tanh(a / 2))
@@ -146,10 +167,6 @@ def soft_round_slope(a: float, u: Tensor, *_: object) -> Tensor:
     return a * (1 - torch.tanh(a * (u - middle)) ** 2) / (2 * math.tanh(a / 2))
 
 
-def soft_round_floor(a: float, x: Tensor) -> Tensor:
-    return soft_round(a, x - 0.5)
-
-
 # Thresholds within six standard deviations matter; at s = 1 the staircase is straight to 5e-9, so no wider is needed.
 _NEAR = range(-6, 6)
 _NARROWEST, _WIDEST = 1e-3, 1.0
@@ -157,12 +174,13 @@ _NARROWEST, _WIDEST = 1e-3, 1.0
 
 def _deviations(x: Tensor, s: Tensor) -> Tensor:
     # Beyond nine, the normal distribution is 0 or 1 in float64, and its density costs denormal numbers.
+    # The slope there is below its resolution, whatever PyTorch makes of it.
     return (x / s).clamp(-9.0, 9.0)
 
 
 def smoothed_round(u: Tensor, s: Tensor) -> Tensor:
     """E[round(u + s·noise)], noise standard normal: Σ Φ((u − m − ½)/s), a smooth staircase; s in steps."""
-    s = s.clamp(_NARROWEST, _WIDEST)
+    s = leaky_clamp(s, _NARROWEST, _WIDEST)
     nearest = u.detach().round()
     r = u - nearest
     steps = sum(torch.special.ndtr(_deviations(r - m - 0.5, s)) for m in _NEAR)
@@ -209,7 +227,7 @@ _CUT = 1 + 1 / math.sqrt(12)
 
 
 def dead_zone(u: Tensor, *_: object) -> Tensor:
-    return u.detach().sign() * (u.abs() - _CUT).clamp(min=0)
+    return torch.where(u.detach().abs() > _CUT, u - u.detach().sign() * _CUT, 0.0)
 
 
 def dead_zone_slope(u: Tensor, *_: object) -> Tensor:

@@ -1,29 +1,24 @@
 """What users bring: numbers in other ranges, NaN, other types and layouts; and what they are told about it."""
 
-import math
-import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from jpegrad.arguments import bound
-from jpegrad.spec import Bound, Range, Spec, check_value_range
+from jpegrad.notice import call_site, warn_once
+from jpegrad.spec import Range, Spec, check_value_range
 from jpegrad.surrogates import straight_through
 
 SHARE = 0.01
-"""A warning is due when more than this part of an image's samples lies far outside its range: a quarter of its width."""
+"""A warning is due when more than this part of the samples lies outside the range by a quarter of its width."""
 FIRST_CALLS = 3
 """How many calls from one place are looked at on devices that must not be waited for."""
 
 _LIKELY = ((0.0, 1.0), (-0.5, 0.5), (-1.0, 1.0), (0.0, 255.0), (-128.0, 127.0), (0.0, 65535.0))
-_INNER = tuple(str(Path(file).parent) for file in (__file__, torch.__file__))
 _calls: dict[tuple[str, int], int] = {}
-_told: set[object] = set()
 
 
 def bounds(value_range: Range, like: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Any, Any]:
@@ -31,7 +26,8 @@ def bounds(value_range: Range, like: Tensor, dtype: torch.dtype = torch.float64)
     low, high = value_range
     if not isinstance(low, tuple):
         return low, high
-    return tuple(torch.tensor(x, dtype=dtype, device=like.device)[:, None, None] for x in (low, high))
+    low, high = (torch.tensor(x, dtype=dtype, device=like.device)[:, None, None] for x in value_range)
+    return low, high
 
 
 def normalized(mean: Sequence[float], std: Sequence[float]) -> Range:
@@ -67,21 +63,6 @@ def for_backends(spec: Spec) -> Spec:
     return spec
 
 
-def warn_once(key: object, message: str) -> None:
-    """Say something once per ``key``; the warning points to the caller's line, outside this package and PyTorch."""
-    if key not in _told:
-        _told.add(key)
-        warnings.warn(message, UserWarning, stacklevel=_call_site()[1])
-
-
-def _call_site() -> tuple[tuple[str, int], int]:
-    """The place (file, line) from which the library was called, and how many frames above the caller it stands."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INNER):
-        frame, level = frame.f_back, level + 1
-    return (frame.f_code.co_filename, frame.f_lineno), level
-
-
 def report_range(image: Tensor, far: int, value_range: Range) -> None:
     """Warn if too many samples, ``far`` of them, lie far outside."""
     if far <= SHARE * image.numel():
@@ -91,25 +72,29 @@ def report_range(image: Tensor, far: int, value_range: Range) -> None:
     if not numbers.numel():
         return
     lowest, highest = numbers.min().item(), numbers.max().item()
-    likely = [each for each in _LIKELY if each[0] <= lowest and highest <= each[1] and each != value_range]
+    span = 8 * (highest - lowest)
+    likely = [
+        (a, b) for a, b in _LIKELY if a <= lowest and highest <= b and b - a < span and (a, b) != value_range
+    ]
     hint = (
         f"for an image in {likely[0]} say value_range={likely[0]}"
         if likely
-        else "say value_range=(low, high); jpegrad.spec.normalized(mean, std) gives that of a normalised image"
+        else "say value_range=(low, high); jpegrad.inputs.normalized(mean, std) gives that of a normalised image"
     )
     warn_once(
-        ("value_range", _call_site()[0]),
+        ("value_range", call_site()[0]),
         f"value_range: the image has numbers from {lowest:.4g} to {highest:.4g}, {far / image.numel():.0%} of them "
-        f"far outside the range {_show(value_range)}, to which they are clamped; {hint}",
+        f"far outside the range {shown(value_range)}, to which they are clamped; {hint}",
     )
 
 
-def _show(value_range: Range) -> str:
+def shown(value_range: Range) -> str:
+    """A range as messages name it."""
     low, high = value_range
     return f"({_brief(low)}, {_brief(high)})"
 
 
-def _brief(value: Bound) -> str:
+def _brief(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"({', '.join(f'{x:.4g}' for x in value)})"
 
 
@@ -117,10 +102,10 @@ def watch_range(image: Tensor, value_range: Range) -> None:
     """Look for numbers far outside where no kernel does: on the CPU always, elsewhere in the first calls of a place."""
     if image.dtype is torch.uint8 or not is_eager(image) or image.device.type == "meta":
         return
-    if image.device.type != "cpu":
+    if not _waits_for_nothing(image):
         if image.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             return
-        place = _call_site()[0]
+        place = call_site()[0]
         _calls[place] = _calls.get(place, 0) + 1
         if _calls[place] > FIRST_CALLS:
             return
@@ -128,6 +113,10 @@ def watch_range(image: Tensor, value_range: Range) -> None:
     x, margin = image.detach(), (high - low) / 4
     far = ((x < low - margin) | (x > high + margin)).sum()
     report_range(image, int(far.tolist()), value_range)
+
+
+def _waits_for_nothing(image: Tensor) -> bool:
+    return image.device.type == "cpu"
 
 
 def is_eager(tensor: Tensor) -> bool:
@@ -147,8 +136,8 @@ def poisoned(image: Tensor, quality: object, tables: object) -> Tensor:
     for value, inner in ((quality, 0), (tables, 3)):
         if not isinstance(value, Tensor) or not value.is_floating_point() or image.dtype is torch.uint8:
             continue
-        # Of infinite numbers the sum may be NaN too, which costs the time only.
-        if value.device.type == "cpu" and is_eager(value) and not math.isnan(value.detach().sum().tolist()):
+        # An infinite sum costs time only.
+        if value.device.type == "cpu" and is_eager(value) and value.detach().sum().isfinite().tolist():
             continue
         undefined = torch.where(value.isnan(), value, torch.zeros_like(value))
         if inner:

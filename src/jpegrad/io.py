@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.coefficients import NO_DENSITY, Coefficients
+from jpegrad.entropy.scan import check_huffman, entropy_coded
 from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
@@ -18,7 +19,6 @@ from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import natural_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.rate.huffman import check_huffman, entropy_coded
 from jpegrad.spec import JFIF, RGB, SUBSAMPLING, decodes_alike, is_rgb
 
 MAX_PIXELS = 178_956_970

@@ -25,6 +25,9 @@ SUBSAMPLING: dict[str, tuple[int, int]] = {
 FORWARDS = ("exact", "soft")
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"]
 Forward = Literal["exact", "soft"]
+ROUNDINGS = ("nearest", "truncate")
+Rounding = Literal["nearest", "truncate"]
+Channels = Literal["planes", "alpha"]
 Backend = Literal["auto", "triton", "native", "reference"]
 SurrogateName = Literal[
     "identity",
@@ -41,16 +44,14 @@ SurrogateName = Literal[
     "reich2024",
     "reich2024_ste",
 ]
-ROUNDINGS = ("nearest", "truncate")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Matrix = Tensor | Sequence[Sequence[float]]
 Vector = Tensor | Sequence[float]
 Number = TypeVar("Number", int, float)
 Call = TypeVar("Call", bound=Callable[..., Any])
-Bound = float | tuple[float, ...]
-"""Of a value range: one number, or one per channel."""
-Range = tuple[Bound, Bound]
+Range = tuple[Any, Any]
+"""(low, high) of an image: two numbers, or two tuples of one number per channel."""
 
 
 class Color(NamedTuple):
@@ -113,7 +114,7 @@ class Spec:
         surrogate: the quantiser's rounding as the image sees it.
         table_surrogate: the same rounding as tables and quality see it (exact forward only).
         clip_slope: slope outside the clamps.
-        value_range: (low, high) of a floating-point image; backends take numbers, ``inputs.for_backends`` makes them so.
+        value_range: (low, high) of a floating-point image; ``inputs.for_backends`` makes numbers of bounds per channel.
         rounding: of a floating-point image to 8 bits: ``"nearest"`` or ``"truncate"`` (exact forward only).
         color: colour conversion, or None for JFIF.
     """
@@ -185,7 +186,9 @@ def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:
 def check_image(image: Tensor, counts: tuple[int, ...] | None = (1, 3)) -> None:
     """Raise unless this is an image with one of these counts of channels (None: any)."""
     if not isinstance(image, Tensor):
-        raise TypeError(f"image: expected a torch.Tensor, got {type(image).__name__}{arguments.conversion(image)}")
+        raise TypeError(
+            f"image: expected a torch.Tensor, got {type(image).__name__}{arguments.conversion(image)}"
+        )
     if image.dtype is not torch.uint8 and image.dtype not in FLOATS:
         raise TypeError(f"image: expected a floating-point or uint8 tensor, got dtype {image.dtype}")
     shape = image.shape
@@ -199,11 +202,15 @@ def check_image(image: Tensor, counts: tuple[int, ...] | None = (1, 3)) -> None:
 
 
 def check_value_range(value_range: Any) -> Range:
-    """(low, high), each a number or one number per channel; bounds that are the same for all channels become numbers."""
+    """(low, high), each a number or a tuple of one per channel; what is the same for all channels is a number."""
+    if type(value_range) is tuple and [*map(type, value_range)] == [float, float]:
+        first, last = map(constant, value_range)
+        if -math.inf < first < last < math.inf:
+            return first, last
     try:
         low, high = (tuple(map(constant, arguments.bound(x))) for x in value_range)
         count = max(len(low), len(high))
-        if not 1 <= min(len(low), len(high)) or {len(low), len(high)} - {1, count}:
+        if {len(low), len(high)} - {1, count} or not (low and high):
             raise ValueError("bounds of different lengths")
     except (TypeError, ValueError):
         raise TypeError(
@@ -287,12 +294,33 @@ def _finite(value: Any) -> bool:
     return all(_finite(x) for x in value) if hasattr(value, "__iter__") else math.isfinite(value)
 
 
-def resolve_surrogate(argument: str, value: str | Surrogate, sigma: float = 2.0) -> Surrogate:
+def resolve_surrogate(argument: str, value: str | Surrogate, gaussian: Surrogate) -> Surrogate:
+    """A record as it is, or by its name; ``gaussian`` is the one of that name."""
     if isinstance(value, Surrogate):
         return value
     if not isinstance(value, str):
         raise TypeError(f"{argument}: expected a name or a Surrogate, got {type(value).__name__}")
-    return surrogates.get(value, sigma=sigma, argument=argument)
+    return gaussian if value == "gaussian" else surrogates.get(value, argument=argument)
+
+
+def resolve_sigma(
+    sigma: float | None, surrogate: str | Surrogate, table_surrogate: str | Surrogate | None
+) -> Surrogate:
+    """What ``"gaussian"`` is in a call."""
+    if sigma is None:
+        return surrogates.ALL["gaussian"]
+    surrogates.check_positive("sigma", sigma)
+    seen = {"surrogate": surrogate, "table_surrogate": table_surrogate}
+    if not any(isinstance(value, str) and value == "gaussian" for value in seen.values()):
+        names = ", ".join(f"{name}={_named(value)}" for name, value in seen.items() if value is not None)
+        raise ValueError(
+            f'sigma: expected with surrogate="gaussian" by that name, whose width it is; got {sigma} with {names}'
+        )
+    return surrogates.gaussian(constant(sigma))
+
+
+def _named(value: object) -> str:
+    return f"the record {value.name!r}" if isinstance(value, Surrogate) else repr(value)
 
 
 def resolve(
@@ -300,7 +328,7 @@ def resolve(
     subsampling: str | None = None,
     forward: str | None = None,
     surrogate: str | Surrogate = "gaussian",
-    sigma: float = 2.0,
+    sigma: float | None = None,
     table_surrogate: str | Surrogate | None = None,
     clip_slope: float | None = None,
     color: Color | tuple[Any, ...] | None = None,
@@ -309,26 +337,32 @@ def resolve(
 ) -> Spec:
     """Check every argument that is not a tensor and put them into a :class:`Spec`.
 
-    A preset of the paper fills in what the caller left at None: its forward, its clip slope, its cubic for the tables.
+    The surrogate fills in what the caller left at None: its forward, its clip slope, what tables see.
     """
     if subsampling is None:
         subsampling = "4:2:0"
     check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
-    surrogates.check_positive("sigma", sigma)
-    sigma = constant(sigma)
-    record = resolve_surrogate("surrogate", surrogate, sigma)
+    gaussian = resolve_sigma(sigma, surrogate, table_surrogate)
+    record = resolve_surrogate("surrogate", surrogate, gaussian)
     if forward is None:
         forward = record.forward or "exact"
     check_choice("forward", forward, FORWARDS)
     check_choice("rounding", rounding, ROUNDINGS)
     if rounding != "nearest" and forward == "soft":
-        raise ValueError(f'rounding: expected "nearest" with forward="soft", which rounds no pixel; got {rounding!r}')
+        raise ValueError(
+            f'rounding: expected "nearest" with forward="soft", which rounds no pixel; got {rounding!r}'
+        )
     if clip_slope is None:
         clip_slope = record.clip_slope or 0.0
     if table_surrogate is None:
         tables = record.table or surrogates.distortion
     else:
-        tables = resolve_surrogate("table_surrogate", table_surrogate, sigma)
+        tables = resolve_surrogate("table_surrogate", table_surrogate, gaussian)
+        if forward == "soft":
+            raise ValueError(
+                'table_surrogate: expected None with forward="soft", which is differentiated as it is, '
+                f"tables included; got {_named(table_surrogate)}"
+            )
     return Spec(
         subsampling=subsampling,
         forward=forward,
@@ -341,18 +375,36 @@ def resolve(
     )
 
 
-class Options(TypedDict, total=False):
-    """What ``nn.JPEG``, ``nn.RandomJPEG`` and ``backends.explain`` hand on to :func:`jpegrad.jpeg`."""
+class CommonOptions(TypedDict, total=False):
+    """:class:`Options` without the subsampling, of which ``nn.RandomJPEG`` has one of its own."""
 
-    subsampling: Subsampling | None
     forward: Forward | None
     surrogate: SurrogateName | Surrogate
-    sigma: float
+    sigma: float | None
     table_surrogate: SurrogateName | Surrogate | None
     clip_slope: float | None
     color: Color | tuple[Any, ...] | None
-    value_range: tuple[float, float]
+    value_range: tuple[Any, Any]
+    rounding: Rounding
+    channels: Channels | None
     backend: Backend
+
+
+class Options(CommonOptions, total=False):
+    """What ``nn.JPEG`` and ``backends.explain`` hand on to :func:`jpegrad.jpeg`."""
+
+    subsampling: Subsampling | None
+
+
+def check_names(caller: str, options: Mapping[str, object]) -> None:
+    """Raise a TypeError unless every name is one of :class:`Options`; the message has the nearest one that is."""
+    known = tuple(Options.__annotations__)
+    for name in options:
+        if name not in known:
+            # The tables and the quality are the caller's own.
+            near = difflib.get_close_matches(name, {*known, "quality", "tables"} - {name}, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}"
+            raise TypeError(f"{caller}: unexpected keyword argument {name!r}; {hint}")
 
 
 def check_options(caller: str, options: Mapping[str, object]) -> None:
@@ -362,15 +414,11 @@ def check_options(caller: str, options: Mapping[str, object]) -> None:
         TypeError: a name that is none of them; the message has the nearest one that is.
         TypeError, ValueError: a value is not as described.
     """
-    known = tuple(Options.__annotations__)
-    for name in options:
-        if name not in known:
-            # The tables and the quality are the caller's own.
-            near = difflib.get_close_matches(name, {*known, "quality", "tables"} - {name}, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}"
-            raise TypeError(f"{caller}: unexpected keyword argument {name!r}; {hint}")
+    check_names(caller, options)
     values: dict[str, Any] = dict(options)
     check_choice("backend", values.pop("backend", "auto"), get_args(Backend))
+    if (channels := values.pop("channels", None)) is not None:
+        check_choice("channels", channels, get_args(Channels))
     resolve(**values)
 
 
@@ -391,16 +439,19 @@ def resolve_tables(
             )
         check_tables(tables, image.shape[-3], lead)
         tables = tables.to(image.device, torch.float64)
-        return quantization.legal(tables, forward=spec.forward, clip_slope=spec.clip_slope)
+        return quantization.legal(tables, forward=spec.forward, surrogate=spec.surrogate)
     if quality is None:
         raise ValueError("quality: expected a number or a tensor (or tables instead), got None")
     quantization.check_quality(quality)
+    # The paper's soft forward alone codes with tables that no file has.
+    soft = spec.forward == "soft" and spec.surrogate.floor is not None
     if isinstance(quality, Tensor):
         check_broadcast("quality", quality.shape, lead)
+        if not soft and quantization.is_whole(quality):
+            return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
         quality = quality.to(image.device)
-    elif spec.forward == "exact":
+    elif not soft:
         return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
     base = torch.tensor(quantization.ANNEX_K, dtype=torch.float64, device=image.device)
-    return quantization.scale(
-        base, quality, forward=spec.forward, surrogate=spec.surrogate, clip_slope=spec.clip_slope
-    )
+    entries = quantization.scale(base, quality, forward=spec.forward, surrogate=spec.surrogate)
+    return quantization.legal(entries, forward=spec.forward, surrogate=spec.surrogate) if soft else entries

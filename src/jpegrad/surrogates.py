@@ -16,13 +16,17 @@ The functions of these records are :class:`Formula`, so that kernels know each b
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from jpegrad import formulas
+from jpegrad import formulas, notice
 from jpegrad.formulas import Component as Component
 from jpegrad.formulas import Elementwise as Elementwise
 from jpegrad.formulas import Formula as Formula
 from jpegrad.formulas import Rounding as Rounding
+from jpegrad.formulas import finite as finite
+from jpegrad.formulas import leaky_clamp as leaky_clamp
+from jpegrad.formulas import magnitude as magnitude
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,14 @@ class Surrogate:
         soft: smooth stand-in for ``round(u)``, called as ``soft(u, step, component)``.
         slope: derivative of ``soft`` with respect to ``u``, same arguments.
         source: where it comes from.
-        floor: smooth stand-in for the floors of the quality scaling, used by the soft forward.
-        floor_slope: slope of those floors behind an exact forward; None is slope 1.
+        floor: smooth stand-in for both floors of the quality scaling, in the soft forward's value, behind the exact one
+            as their slope; None is the file's own tables in both, whose floors have slope 1.
         clip_slope: slope outside the clamps that the record asks for; None leaves it to the caller.
         forward: the forward that the record is meant for, where the caller names none.
         table: what tables and quality see where the caller names nothing; None is ``distortion``.
+
+    Raises:
+        TypeError: ``soft`` or ``slope`` is no function, or ``table`` no record.
 
     Example:
         >>> import jpegrad, torch
@@ -52,11 +59,37 @@ class Surrogate:
     soft: Rounding
     slope: Rounding
     source: str
-    floor: Elementwise = formulas.mean_floor
-    floor_slope: Elementwise | None = None
+    floor: Elementwise | None = None
     clip_slope: float | None = None
     forward: str | None = None
     table: "Surrogate | None" = None
+
+    def __post_init__(self) -> None:
+        for name in ("soft", "slope"):
+            if not callable(getattr(self, name)):
+                raise TypeError(
+                    f"{name}: expected a function (u, step, component), got {getattr(self, name)!r}"
+                )
+        if self.table is not None and not isinstance(self.table, Surrogate):
+            raise TypeError(f"table: expected a Surrogate or None, got {type(self.table).__name__}")
+
+
+def evaluate(record: Surrogate, which: str, u: Tensor, step: Tensor, component: Component) -> Tensor:
+    """``record.soft`` or ``record.slope``, held to the shape of ``u``.
+
+    Raises:
+        TypeError, ValueError: what came back is no tensor, or has another shape.
+    """
+    found: object = getattr(record, which)(u, step, component)
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f"surrogate {record.name!r}: expected a tensor from {which}, got {type(found).__name__}"
+        )
+    if found.shape != u.shape:
+        raise ValueError(
+            f"surrogate {record.name!r}: expected {which} of the shape of u, {list(u.shape)}, got {list(found.shape)}"
+        )
+    return found
 
 
 def straight_through(value: Tensor, carrier: Tensor) -> Tensor:
@@ -72,12 +105,6 @@ def check_positive(argument: str, value: float) -> None:
         raise ValueError(f"{argument}: expected a positive number, got {value!r}")
 
 
-def leaky_clamp(x: Tensor, low: float, high: float, slope: float) -> Tensor:
-    """Clamp to ``[low, high]`` that keeps ``slope`` outside."""
-    clamped = x.clamp(low, high)
-    return clamped if slope == 0 else clamped + slope * (x - clamped)
-
-
 identity = Surrogate(
     "identity",
     Formula(formulas.identity),
@@ -91,7 +118,6 @@ cubic = Surrogate(
     Formula(formulas.cubic),
     Formula(formulas.cubic_slope),
     "Shin & Song 2017; Reich et al. WACV 2024",
-    floor=formulas.cubic_floor,
 )
 
 
@@ -100,7 +126,6 @@ sin = Surrogate(
     Formula(formulas.sin),
     Formula(formulas.sin_slope),
     "Korus & Memon, CVPR 2019",
-    floor=formulas.sin_floor,
 )
 
 fourier = Surrogate(
@@ -108,7 +133,6 @@ fourier = Surrogate(
     Formula(formulas.fourier),
     Formula(formulas.fourier_slope),
     "Xing, Qian, Chen, InvISP, CVPR 2021 (9 harmonics)",
-    floor=formulas.fourier_floor,
 )
 
 
@@ -125,27 +149,35 @@ def soft_round(a: float = 7.0) -> Surrogate:
         Formula(formulas.soft_round, own),
         Formula(formulas.soft_round_slope, own),
         "Agustsson & Theis, NeurIPS 2020",
-        floor=Formula(formulas.soft_round_floor, own),
     )
+
+
+FINEST = 1 / math.sqrt(12)
+"""Standard deviation of the rounding to 8 bits, in grey levels: what ``gaussian`` smooths is never finer."""
 
 
 def gaussian(sigma: float = 2.0) -> Surrogate:
     """Staircase smoothed by pixel noise of ``sigma`` > 0 grey levels, its width per frequency that of the noise there.
 
     Behind the exact forward it is the derivative of the real JPEG averaged over that noise; its soft function is
-    E[round(u + noise)].
+    E[round(u + noise)]. The unit is that of 0…255 in every ``value_range``; a width below :data:`FINEST`, as of a noise
+    in 0…1, gives a warning.
 
     Raises:
         TypeError, ValueError: ``sigma`` is not a positive number.
     """
     check_positive("sigma", sigma)
+    if sigma < FINEST and not torch.compiler.is_compiling():
+        notice.warn(
+            f"sigma: {sigma:.3g} grey levels, of 0 to 255, smooth less than the rounding to 8 bits does by itself "
+            f"({FINEST:.2f}); noise of {sigma:.3g} on an image in 0 to 1 is sigma={255 * sigma:.3g}"
+        )
     own = (float(sigma),)
     return Surrogate(
         "gaussian",
         Formula(formulas.gaussian, own),
         Formula(formulas.gaussian_slope, own),
         "derivative of the noise-smoothed JPEG, closed form",
-        floor=formulas.sin_floor,
     )
 
 
@@ -188,7 +220,6 @@ def table_gaussian(delta: float = 0.5) -> Surrogate:
         Formula(formulas.table_gaussian, own),
         Formula(formulas.table_gaussian_slope, own),
         "for tables: derivative of the staircase averaged over the table entry, closed form",
-        floor=formulas.sin_floor,
     )
 
 
@@ -208,7 +239,6 @@ def table_relative(rho: float = 0.15) -> Surrogate:
         Formula(formulas.table_relative, own),
         Formula(formulas.table_relative_slope, own),
         "for tables: derivative of the staircase averaged over the logarithm of the table entry, closed form",
-        floor=formulas.sin_floor,
     )
 
 
@@ -241,7 +271,7 @@ def narrowing(budget: float, progress: float) -> float:
 reich2024 = replace(
     cubic,
     name="reich2024",
-    floor_slope=formulas.cubic_floor_slope,
+    floor=formulas.cubic_floor,
     clip_slope=1e-3,
     forward="soft",
     table=cubic,
@@ -256,14 +286,12 @@ reich2024_ste = replace(
 )
 
 
-def get(name: str, *, sigma: float = 2.0, argument: str = "surrogate") -> Surrogate:
-    """The record called ``name``; ``sigma`` is the width of ``"gaussian"`` in grey levels.
+def get(name: str, *, argument: str = "surrogate") -> Surrogate:
+    """The record called ``name``.
 
     Raises:
         ValueError: no record has that name.
     """
-    if name == "gaussian":
-        return gaussian(sigma)
     if name not in ALL:
         raise ValueError(f"{argument}: expected a Surrogate or one of {', '.join(ALL)}; got {name!r}")
     return ALL[name]

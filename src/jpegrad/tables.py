@@ -17,7 +17,7 @@ from torch import Tensor
 
 from jpegrad.data import table_names, table_path
 from jpegrad.files import write_atomically
-from jpegrad.surrogates import Elementwise, Surrogate, identity, leaky_clamp, straight_through
+from jpegrad.surrogates import Elementwise, Surrogate, finite, identity, leaky_clamp, straight_through
 
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -72,6 +72,24 @@ def check_quality(quality: float | Tensor) -> None:
         raise ValueError(f"quality: expected 1 to 100, got {quality}")
 
 
+def known(values: Tensor) -> bool:
+    """Whether values may be read: at once, for this call alone, and with no gradient that would be lost."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(values) in (Tensor, torch.nn.Parameter)
+        and values.device.type == "cpu"
+        and not values.requires_grad
+        and not torch._C._functorch.is_functorch_wrapped_tensor(values)
+        and torch.autograd.forward_ad._current_level < 0
+        and not torch._C._is_tracing()
+    )
+
+
+def is_whole(quality: Tensor) -> bool:
+    """Whether all values are known integers 1…100, whose tables are looked up and not computed."""
+    return known(quality) and all(1 <= q <= 100 and q % 1 == 0 for q in quality.reshape(-1).tolist())
+
+
 def check_real(argument: str, value: Tensor) -> None:
     """Raise unless ``value`` is a tensor of real numbers."""
     if not isinstance(value, Tensor):
@@ -80,13 +98,17 @@ def check_real(argument: str, value: Tensor) -> None:
         raise TypeError(f"{argument}: expected a real tensor, got dtype {value.dtype}")
 
 
-def legal(tables: Tensor, *, forward: str = "exact", clip_slope: float = 0.0) -> Tensor:
+def legal(tables: Tensor, *, forward: str = "exact", surrogate: Surrogate = identity) -> Tensor:
     """Table entries as a file holds them: integers 1…255 (NaN becomes 1).
+
+    The slope is 1 everywhere: an entry outside 1…255 has the gradient of the nearest legal one, so that a learned entry
+    which a step carries outside comes back when the loss wants it to. Nothing holds it near the range: where an
+    optimiser goes on pushing outwards, clamp the parameter itself after its step.
 
     Args:
         tables: real numbers of any shape.
-        forward: ``"exact"`` rounds and clamps (slope 1 inside); ``"soft"`` only clamps.
-        clip_slope: slope outside 1…255.
+        forward: ``"exact"`` rounds and clamps; ``"soft"`` only clamps.
+        surrogate: whose clip to use; with ``"soft"`` the presets of the paper have one that leaks, in the value too.
 
     Returns:
         A tensor of the same shape and dtype.
@@ -99,33 +121,32 @@ def legal(tables: Tensor, *, forward: str = "exact", clip_slope: float = 0.0) ->
         tensor([  1.,  16., 255.])
     """
     check_real("tables", tables)
-    tables = torch.nan_to_num(tables, nan=1.0, posinf=255.0, neginf=1.0)
-    real = leaky_clamp(tables, 1.0, 255.0, clip_slope)
-    if forward == "soft":
-        return real
-    return straight_through(tables.round().clamp(1.0, 255.0), real)
+    tables = finite(tables, 1.0, 1.0, 255.0)
+    if forward == "soft" and surrogate.floor is not None:
+        real = leaky_clamp(tables, 1.0, 255.0, _leak(surrogate))
+        # The paper's own tables end at 0.999; a divisor far below 1 is none.
+        return straight_through(real.clamp(min=0.5), real)
+    real = tables if forward == "soft" else tables.round()
+    return straight_through(real.clamp(1.0, 255.0), tables)
 
 
 def scale(
-    base: Tensor,
-    quality: float | Tensor,
-    *,
-    forward: str = "exact",
-    surrogate: Surrogate = identity,
-    clip_slope: float = 0.0,
+    base: Tensor, quality: float | Tensor, *, forward: str = "exact", surrogate: Surrogate = identity
 ) -> Tensor:
     """Scale base tables to a quality as libjpeg does.
 
     s = 5000//q below 50, 200 − 2q above; entry = (base·s + 50)//100, clipped to 1…255.
-    Behind the exact forward the floors have slope 1. An entry that is clipped within ±2 of the quality has the slope of
-    the chord over that interval, in place of a derivative that is 0 or soon will be: at quality 1 all are clipped.
+    The floors have slope 1. To the quality, an entry that is clipped within ±2 of it has the slope of the chord over
+    that interval, in place of a derivative that is 0 or soon will be: at quality 1 all are clipped. To the base, a
+    clipped entry has slope 0, as one quality of several must not move what it cannot see; only a base outside 1…255 has
+    the slope s/100 there too. A quality outside 1…100 has the gradient of the nearest of these.
 
     Args:
         base: tables at quality 50, ``[..., 8, 8]`` or ``[n, 8, 8]``, entries 1…255; may require grad.
         quality: 1…100, a number or a tensor ``[...]`` of any shape; values of a tensor are clamped to 1…100 (NaN to 1).
-        forward: ``"exact"`` floors and clamps; ``"soft"`` uses the surrogate's soft floor.
+        forward: ``"soft"`` matters to the presets of the paper alone: their soft floors then make the value, for
+            ``jpegrad.jpeg`` of the same preset, which clips it.
         surrogate: whose floors to use; only the presets of the paper have slopes other than the above.
-        clip_slope: slope outside 1…255 where the surrogate's own floors are used.
 
     Returns:
         ``quality.shape + base.shape``, in the dtype of ``base`` (float32 for integers, so that gradients pass).
@@ -144,33 +165,44 @@ def scale(
     dtype, device = base.dtype if base.is_floating_point() else torch.float32, base.device
     base = base.to(torch.float64)
     q = torch.as_tensor(quality, dtype=torch.float64, device=device)
-    q = torch.nan_to_num(q, nan=1.0).clamp(1.0, 100.0).reshape(q.shape + (1,) * base.ndim)
-    if forward == "soft":
-        percent = _percent(q, surrogate.floor)
-        return leaky_clamp(surrogate.floor((base * percent + 50) / 100), 1.0, 255.0, clip_slope).to(dtype)
-    percent = _percent(q, torch.floor)
+    q = finite(q, 1.0, 1.0, 100.0).reshape(q.shape + (1,) * base.ndim)
+    q = straight_through(q.clamp(1.0, 100.0), q)
+    soft = surrogate.floor
+    if soft is not None and forward == "soft":
+        return _floors(base, q, soft).to(dtype)
+    percent = _percent(q.detach(), torch.floor)
     entries = ((base * percent + 50) / 100).floor().clamp(1.0, 255.0)
-    if surrogate.floor_slope is None:
-        carrier = _chord(base.detach(), q.detach()) * q + leaky_clamp(
-            base * percent.detach() / 100, 1.0, 255.0, 0.0
-        )
+    if soft is not None:
+        carrier = leaky_clamp(_floors(base, q, _straight(soft)), 1.0, 255.0, _leak(surrogate))
     else:
-        carrier = leaky_clamp(_floors(base, q, surrogate.floor_slope), 1.0, 255.0, clip_slope)
+        real = base * percent / 100
+        moves = (real >= 1) & (real <= 255) | (base < 1) | (base > 255)
+        carrier = _chord(base.detach(), q.detach()) * q + moves * real
     return straight_through(entries, carrier).to(dtype)
 
 
 def _percent(q: Tensor, floor: Elementwise) -> Tensor:
+    return torch.where(q < 50, floor(_coarse(q)), 200 - 2 * q)
+
+
+def _coarse(q: Tensor) -> Tensor:
     # Not 5000 / q: torch multiplies by the reciprocal, which rounds twice.
-    return torch.where(q < 50, floor(torch.full_like(q, 5000.0) / q), 200 - 2 * q)
+    return torch.full_like(q, 5000.0) / q
 
 
-def _floors(base: Tensor, q: Tensor, slope: Elementwise) -> Tensor:
-    """Both floors of the scaling, each exact with the given slope."""
+def _floors(base: Tensor, q: Tensor, floor: Elementwise) -> Tensor:
+    """The scaling as the paper writes it, with a floor above 50 too."""
+    percent = floor(torch.where(q < 50, _coarse(q), 200 - 2 * q))
+    return floor((base * percent + 50) / 100)
 
-    def floor(x: Tensor) -> Tensor:
-        return straight_through(x.floor(), slope(x.detach()) * x)
 
-    return floor((base * _percent(q, floor) + 50) / 100)
+def _straight(soft: Elementwise) -> Elementwise:
+    """The floor itself with the slope of a soft one."""
+    return lambda x: straight_through(x.floor(), soft(x))
+
+
+def _leak(surrogate: Surrogate) -> float:
+    return 1.0 if surrogate.clip_slope is None else surrogate.clip_slope
 
 
 def _chord(base: Tensor, q: Tensor) -> Tensor:
@@ -218,6 +250,10 @@ def annex_k(
     dtype = dtype or torch.float32
     if not isinstance(quality, Tensor) and not torch.compiler.is_compiling():
         return torch.tensor(list(_entries(quality)), dtype=dtype, device=device).view(2, 8, 8)
+    if isinstance(quality, Tensor) and quality.numel() and is_whole(quality):
+        entries = b"".join(_entries(q) for q in quality.reshape(-1).tolist())
+        found = torch.frombuffer(bytearray(entries), dtype=torch.uint8).view(*quality.shape, 2, 8, 8)
+        return found.to(device, non_blocking=True).to(dtype)
     base = torch.tensor(ANNEX_K, dtype=torch.float64, device=device)
     return scale(base, quality).to(dtype)
 

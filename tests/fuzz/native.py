@@ -17,7 +17,7 @@ import jpegrad
 from jpegrad.backends.fused.settings import parse, settings_of
 from jpegrad.backends.native import abi, kernels
 from jpegrad.backends.native import levels as native_levels
-from jpegrad.rate import codes
+from jpegrad.entropy import huffman
 from jpegrad.spec import SUBSAMPLING, Spec, blocks, ratios
 
 POISON = 0xA5
@@ -122,9 +122,7 @@ def one_round() -> None:
         each.check("encode")
         if not torch.equal(each.tensor, plain):
             raise RuntimeError("encode: another result in another place")
-    abi.invoke(
-        "decode", k, batch, output=abi.describe(out.tensor), planes=pointers[0], **fields
-    )
+    abi.invoke("decode", k, batch, output=abi.describe(out.tensor), planes=pointers[0], **fields)
     out.check("decode")
     if not torch.equal(out.tensor, expected):
         raise RuntimeError("decode: not what jpeg gives")
@@ -149,9 +147,7 @@ def soft_round(
         if each is not slopes and not torch.equal(each.tensor, plain):
             raise RuntimeError("soft: another result in another place")
 
-    wanted, sums = torch.ops.jpegrad.native_jpeg_backward(
-        gradient, tables, kept, settings, with_tables
-    )
+    wanted, sums = torch.ops.jpegrad.native_jpeg_backward(gradient, tables, kept, settings, with_tables)
     partial = kernels.table_sums(image.shape, parse(settings), image)
     to_image, to_tables = Guarded(image.shape, torch.float32, 4), Guarded(tuple(partial.shape), torch.float64)
     described = {
@@ -197,13 +193,11 @@ def one_round_of_levels() -> None:
     expected = native_levels.scan_counts(planes, *size, sampling)
     floats = [plane.round().float() for plane in planes]
     counts = Guarded(tuple(expected.shape), torch.int64)
-    abi.invoke(
-        "scan_counts", k, batch, planes=abi.pointers(floats), counts=counts.tensor.data_ptr()
-    )
+    abi.invoke("scan_counts", k, batch, planes=abi.pointers(floats), counts=counts.tensor.data_ptr())
     counts.check("scan_counts")
     if not torch.equal(counts.tensor, expected):
         raise RuntimeError("scan_counts: another result in another place")
-    book = codes.code_book(codes.DEFAULT[: counts.tensor.shape[1]])[None]
+    book = huffman.code_book(huffman.DEFAULT[: counts.tensor.shape[1]])[None]
     expected = native_levels.scan_bytes(planes, book, *size, sampling)
     found = Guarded((batch,), torch.int64)
     fields = {"counts": found.tensor.data_ptr(), "book": book.data_ptr(), "book_stride": 0}

@@ -34,7 +34,15 @@ TESTS = {
 MUTANTS = {
     "soft: mean of the downsampling's rounding": ("soft.h", "bias[i] = -bias[i]", "bias[i] = 0"),
     "soft: an infinite number leaks": ("soft.h", "acts & (I32)(x - x == 0)", "acts"),
-    "soft: NaN has a gradient": ("soft.h", "number - number == 0 ? 0 : UNDEFINED", "0"),
+    "soft: an infinite number has a gradient": ("soft.h", "number - number == 0 ? 0 : UNDEFINED", "0"),
+    "soft: NaN has a gradient": ("soft.h", "flags[x + i] = UNDEFINED;", ";"),
+    "soft: NaN becomes a number": (
+        "soft.h",
+        "if (watch.undefined) restore_undefined",
+        "if (false) restore_undefined",
+    ),
+    "NaN becomes a number": ("color.h", "undefined |= any((I32)(x != x));", ""),
+    "NaN has a gradient": ("color.h", "if (x[c][i] != x[c][i]) flags[i] = UNDEFINED;", ""),
     "soft: right border of the upsampling": ("soft.h", "s[n] = s[n - 1];", "s[n] = 0;"),
     "soft: flags of chroma samples are not cleared": (
         "soft.h",
@@ -48,8 +56,8 @@ MUTANTS = {
     "soft: last harmonic": ("soft_functions.h", "n <= 9", "n <= 8"),
     "chroma rounds with 32768": (
         "exact.h",
-        "levels(codec), values(codec), color(codec)",
-        "levels(codec), values(codec), color(rounded(codec))",
+        "values(codec), color(codec)",
+        "values(codec), color(rounded(codec))",
     ),
     "downsampling bias does not alternate": (
         "chroma.h",

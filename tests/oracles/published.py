@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.fft import dctn, idctn
 
-from baselines.common import ANNEX_K
+from jpegrad_studies.baselines.common import ANNEX_K
 
 JFIF = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 JFIF_INVERSE = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])
@@ -166,6 +166,44 @@ def reich(floor: Step, clip: Clip) -> TableRule:
     return lambda q: tuple(
         clip(floor((t * floor(np.array(percent(q))) + 50) / 100), 1, 255) for t in (LUMA, CHROMA)
     )
+
+
+def cubic_slope(x: np.ndarray) -> np.ndarray:
+    return 3 * (x - np.round(x)) ** 2
+
+
+def leak(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.where((x < low) | (x > high), 1e-3, 1.0)
+
+
+def reich_table(q: float, base: np.ndarray, straight: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The paper's table of a quality, and its derivatives to quality and base."""
+    floor = np.floor if straight else soft_floor
+    raw = np.array(percent(q))
+    entry = (base * floor(raw) + 50) / 100
+    slope = leak(floor(entry), 1, 255) * cubic_slope(entry - 0.5) / 100
+    to_quality = slope * base * cubic_slope(raw - 0.5) * (-5000 / q**2 if q < 50 else -2.0)
+    clip = hard_clip if straight else soft_clip
+    return clip(floor(entry), 1, 255), to_quality, slope * floor(raw)
+
+
+def reich_gray(
+    plane: np.ndarray, q: float, base: np.ndarray, cotangent: np.ndarray, straight: bool = False
+) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """The paper's coding of a gray plane, and what a cotangent is at image, quality and base table."""
+    table, to_quality, to_base = reich_table(q, base, straight)
+    rounding, clip = (np.round, hard_clip) if straight else (cubic, soft_clip)
+    out, image, entries = np.empty_like(plane), np.empty_like(plane), np.zeros((8, 8))
+    for y in range(0, plane.shape[0], 8):
+        for x in range(0, plane.shape[1], 8):
+            at = np.s_[y : y + 8, x : x + 8]
+            u = dctn(plane[at] - 128, norm="ortho") / table
+            decoded = idctn(rounding(u) * table, norm="ortho") + 128
+            out[at] = clip(decoded, 0, 255)
+            back = dctn(cotangent[at] * leak(decoded, 0, 255), norm="ortho")
+            image[at] = idctn(back * cubic_slope(u), norm="ortho")
+            entries += back * (rounding(u) - cubic_slope(u) * u)
+    return out, image, float((entries * to_quality).sum()), entries * to_base
 
 
 MBRS_COLOR = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]])

@@ -8,12 +8,17 @@ only ``"auto"`` chooses.
 import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from jpegrad.spec import Spec, check_choice, check_image, check_options, resolve
+from jpegrad.inputs import for_backends
+from jpegrad.notice import warn_once
+from jpegrad.spec import Options, Spec, check_choice, check_image, check_names, resolve
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 ORDER = ("triton", "native", "reference")
 """From fastest to slowest; ``"auto"`` takes the first that supports the call."""
@@ -29,6 +34,9 @@ class Backend(Protocol):
     @property
     def watches_range(self) -> bool:
         """Whether it tells the user itself that an image lies far outside its range."""
+
+    def missing(self) -> str:
+        """What is not installed or built, so that it runs nowhere; empty if all is there."""
 
     def unsupported(self, operation: str, image: Tensor, spec: Spec) -> list[str]:
         """Reasons why it cannot run ``"jpeg"``, ``"encode"`` or ``"decode"``; none if it can.
@@ -85,10 +93,26 @@ def select(backend: str, operation: str, image: Tensor, spec: Spec) -> Backend:
         if found:
             raise ValueError(f"backend: {name!r} cannot run this call: {'; '.join(found)}")
         return BACKENDS[name]
+    lost = ""
     for each in BACKENDS:
-        if not reasons(each, operation, image, spec):
+        found = reasons(each, operation, image, spec)
+        if not found:
+            if lost:
+                _say_missing(lost)
             return BACKENDS[each]
+        missing = BACKENDS[each].missing()
+        if found == [missing]:
+            lost = missing
     raise AssertionError("the reference backend supports every call")
+
+
+def _say_missing(missing: str) -> None:
+    """Once, where a kernel would have run were it there."""
+    warn_once(
+        "slow",
+        f"jpegrad runs without its compiled kernel, on the CPU up to 140 times slower: {missing}. "
+        "Reinstall it where that can be had, or say backend='reference' (JPEGRAD_BACKEND=reference) to choose this",
+    )
 
 
 def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
@@ -100,6 +124,8 @@ def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
     for each in BACKENDS if chosen == "auto" else (chosen,):
         if found := BACKENDS[each].level_kernels(tensor).get(name):
             return found
+    if chosen == "auto" and tensor.device.type == "cpu" and (missing := BACKENDS["native"].missing()):
+        _say_missing(missing)
     return None
 
 
@@ -109,7 +135,9 @@ def _chosen(backend: str) -> str:
     return check(os.environ.get("JPEGRAD_BACKEND", "auto")) if backend == "auto" else backend
 
 
-def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str, list[str]]:
+def explain(
+    image: Tensor, operation: Literal["jpeg", "encode"] = "jpeg", **options: "Unpack[Options]"
+) -> dict[str, list[str]]:
     """Why each backend could or could not run a call, in the order in which ``"auto"`` tries them.
 
     Args:
@@ -131,8 +159,10 @@ def explain(image: Tensor, operation: str = "jpeg", **options: Any) -> dict[str,
     """
     check_image(image)
     check_choice("operation", operation, ("jpeg", "encode"))
-    check_options("explain", options)
-    asked = {name: value for name, value in options.items() if name != "backend"}
-    spec, backend = resolve(**asked), options.get("backend", "auto")
+    check_names("explain", options)
+    asked: dict[str, Any] = {**options}
+    backend = check(asked.pop("backend", "auto"))
+    asked.pop("channels", None)
+    spec = for_backends(resolve(**asked))
     names = BACKENDS if backend == "auto" else (backend,)
     return {name: reasons(name, operation, image, spec) for name in names}

@@ -11,9 +11,14 @@ from torch import Tensor
 
 from jpegrad.spec import Spec, ceil_div, components, conversion, ratios, table_index
 from jpegrad.stages import blocks, chroma, color, dct, quant
-from jpegrad.surrogates import leaky_clamp, straight_through
+from jpegrad.surrogates import finite, leaky_clamp, straight_through
 
 watches_range = False
+
+
+def missing() -> str:
+    """Nothing: it is plain PyTorch."""
+    return ""
 
 
 def unsupported(operation: str, image: Tensor, spec: Spec) -> list[str]:
@@ -44,7 +49,7 @@ def decode(
 ) -> Tensor:
     """An image ``[..., C, H, W]`` of ``dtype`` from levels per component: 16 bits as in a file, NaN is 0."""
     working = _working(dtype, tables.device, spec)
-    levels_ = [torch.nan_to_num(x.to(working), nan=0.0).clamp(-32768, 32767) for x in levels]
+    levels_ = [leaky_clamp(x.to(working), -32768, 32767, nan=0.0) for x in levels]
     return _decode(levels_, tables, size, dtype, spec)
 
 
@@ -85,7 +90,7 @@ def _samples(image: Tensor, spec: Spec) -> Tensor:
     x = image.to(_working(image.dtype, image.device, spec))
     if image.dtype is not torch.uint8:
         low, high = spec.value_range
-        x = torch.nan_to_num((x - low) * (255 / (high - low)), nan=0.0, posinf=255.0, neginf=0.0)
+        x = finite((x - low) * (255 / (high - low)), 0.0, 0.0, 255.0)
     x = _clamp(x, spec)
     x = x if spec.forward == "soft" else straight_through(x.round(), x)
     if image.dtype is torch.uint8 or not torch.is_grad_enabled():

@@ -1,16 +1,10 @@
-"""``jpegrad surrogates``, ``jpegrad backends``, ``jpegrad demo``."""
-
-from pathlib import Path
-from typing import Annotated
+"""``jpegrad surrogates`` and ``jpegrad backends``."""
 
 import torch
-import typer
 from rich.console import Console
 from rich.table import Table
 
 from jpegrad import backends as available
-from jpegrad.commands.code import Force
-from jpegrad.files import begins_with, check_output
 from jpegrad.spec import Spec
 from jpegrad.surrogates import ALL, Component
 
@@ -47,18 +41,3 @@ def backends() -> None:
     reader = "the native entropy decoder" if native else "the entropy decoder in Python, which is far slower"
     console.print(f"Files are read by {reader}.", highlight=False)
     console.print("JPEGRAD_BACKEND=reference turns acceleration off.", highlight=False)
-
-
-def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The report to write.")] = Path(
-        "jpegrad-demo.html"
-    ),
-    seed: Annotated[int, typer.Option(help="Draws the secret quality and the secret tables.")] = 0,
-    force: Force = False,
-) -> None:
-    """Show the codec and its gradients on real photographs, as an HTML report."""
-    from jpegrad.demo import run
-
-    check_output("--output", output, begins_with(b"<!doctype html"), force=force)
-
-    run(output, seed, console)

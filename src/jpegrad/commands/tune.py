@@ -1,4 +1,4 @@
-"""``jpegrad tune`` and ``jpegrad tune-dataset``."""
+"""``jpegrad tune``."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 import typer
@@ -22,15 +22,13 @@ from jpegrad.files import check_output
 from jpegrad.io import write
 from jpegrad.pictures import Picture
 from jpegrad.rate import bits
-from jpegrad.spec import SUBSAMPLING, check_choice
+from jpegrad.spec import SUBSAMPLING, Subsampling, check_choice
 from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
 from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress, report
-from jpegrad.tune.dataset import Settings, as_device
 from jpegrad.tune.descent import Unreachable
 from jpegrad.tune.image import STEPS
 from jpegrad.tune.metrics import ALL
-from jpegrad.tune.run import holds_tables, learn_folder
 from jpegrad.tune.targets import Target
 
 COLUMNS = {"psnr": "PSNR", "psnr_y": "PSNR Y", "ms_ssim": "MS-SSIM", "ssim": "SSIM Y"}
@@ -54,7 +52,9 @@ def tune(
     target_loss: Annotated[
         float | None, typer.Option(help="The smallest file whose loss, as the metric gives it, is no higher.")
     ] = None,
-    rdo: Annotated[bool, typer.Option(help="Choose levels too, not tables alone.")] = True,
+    choose_levels: Annotated[
+        bool, typer.Option("--choose-levels/--round-levels", help="Choose levels too, not tables alone.")
+    ] = True,
     subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = "4:2:0",
     base: Annotated[
         str | None, typer.Option(help="Tables to start from: a JSON file, or mse, ms-ssim, mix (shipped).")
@@ -91,8 +91,8 @@ def tune(
                 image,
                 metric=metric,
                 target=own,
-                rdo=rdo,
-                subsampling=subsampling,
+                choose_levels=choose_levels,
+                subsampling=cast(Subsampling, subsampling),
                 base=None if base is None else load_tables(base),
                 steps=steps,
                 progress=lambda: progress.advance(task),
@@ -106,7 +106,7 @@ def tune(
     write(output, coefficients, huffman="optimized")
     if save is not None:
         save_tables(save, tuned.tables, metric=metric, picture=picture.name)
-    rows = _compared(source, tuned, target, metric, subsampling)
+    rows = _compared(source, tuned, target, metric, cast(Subsampling, subsampling))
     bits_per_pixel = 8 * tuned.size / (image.shape[-2] * image.shape[-1])
     if as_json:
         about = {"file": str(output), "metric": metric, "loss": tuned.loss, "bits_per_pixel": bits_per_pixel}
@@ -118,32 +118,13 @@ def tune(
     say(f"{output}: {tuned.size:,} bytes ({bits_per_pixel:.3f} bits per pixel)")
 
 
-def tune_dataset(
-    folder: Annotated[Path, typer.Argument(help="Pictures, and folders of them.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file of tables.")],
-    metric: Metric = "mse",
-    steps: Annotated[int, typer.Option(help="Of gradient descent.")] = Settings.steps,
-    batch: Annotated[int, typer.Option(help="Pictures of a step.")] = Settings.batch,
-    crop: Annotated[
-        int, typer.Option(help="Longest side of a piece of a picture; 0 for all of it.")
-    ] = Settings.crop,
-    seed: Annotated[int, typer.Option(help="Of order and pieces.")] = Settings.seed,
-    subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = Settings.subsampling,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    force: Force = False,
-) -> None:
-    """Learn one table set for all qualities over a folder of pictures, read one at a time.
-
-    Interrupted, the same call goes on where it stopped. For several processes or GPUs:
-    torchrun --nproc-per-node N -m jpegrad.tune FOLDER -o tables.json.
-    """
-    with options():
-        check_choice("--metric", metric, tuple(ALL))
-        check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
-        settings = Settings(steps=steps, batch=batch, crop=crop, seed=seed, subsampling=subsampling)
-        as_device(device)
-    learn_folder(folder, output, metric=metric, settings=settings, device=device, force=force)
-    say(f"{output}: tables for quality 50; jpegrad jpeg --tables {output} --quality Q scales them")
+def holds_tables(path: Path) -> bool:
+    """Whether a file is one of tables, which new tables may replace."""
+    try:
+        load_tables(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _target(
@@ -198,7 +179,7 @@ def _without_metadata(option: str, target: Target, source: Picture) -> Target:
 
 @torch.no_grad()
 def _compared(
-    source: Picture, tuned: Tuned, target: Target, metric: str, subsampling: str
+    source: Picture, tuned: Tuned, target: Target, metric: str, subsampling: Subsampling
 ) -> list[dict[str, Any]]:
     """The tuned file beside those of the default tables, at equal size or quality, and at equal metric."""
     image = source.pixels

@@ -10,7 +10,7 @@ from itertools import cycle
 from typing import NamedTuple
 
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.scan import BAD_AC, BAD_DC, BAD_RUN
+from jpegrad.jfif.sequential import BAD_AC, BAD_DC, BAD_RUN
 
 # Table D.3, and behind it a state that stays at even chances: the less probable symbol's part of the interval, the next
 # states, and the states after which the symbols change places.

@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 from math import prod
 
 from jpegrad.coefficients import NO_DENSITY, Density
+from jpegrad.entropy.huffman import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
 from jpegrad.jfif import segments
-from jpegrad.jfif.entropy import Scan, decode_scan
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, check_size, color_space, new_frame
 from jpegrad.jfif.lookup import check_prefix_code
+from jpegrad.jfif.scan import Scan, decode_scan
 from jpegrad.jfif.segments import ScanHeader, Segment
-from jpegrad.rate.codes import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
 
 BLOCKS_PER_BYTE = 128
 """Limit on work: all scans together may visit this many blocks per byte of the file. Real files stay far below, since

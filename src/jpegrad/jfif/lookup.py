@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jpegrad.entropy.huffman import HuffmanTable
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.rate.codes import HuffmanTable
 
 
 class Lookup(NamedTuple):

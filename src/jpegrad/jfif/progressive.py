@@ -10,7 +10,7 @@ from itertools import cycle
 import numpy as np
 
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.scan import BAD_DC, BAD_RUN, BAD_SYMBOL, END_OF_DATA, NO_CODE, Bits, Part
+from jpegrad.jfif.sequential import BAD_DC, BAD_RUN, BAD_SYMBOL, END_OF_DATA, NO_CODE, Bits, Part
 
 
 def decode_dc_first(data: Bits, offsets: Sequence[int], mcu: Sequence[Part], low: int) -> None:

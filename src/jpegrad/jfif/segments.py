@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jpegrad.coefficients import UNITS, Density
+from jpegrad.entropy.huffman import HuffmanTable
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.rate.codes import HuffmanTable
 from jpegrad.tables import ZIGZAG
 
 SOI, EOI, SOS, DQT, DHT, DRI, DAC, DNL, COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC, 0xDC, 0xFE

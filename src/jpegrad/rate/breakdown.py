@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from jpegrad.coefficients import Coefficients, check_8_bit_tables
-from jpegrad.rate.codes import code_book
-from jpegrad.rate.huffman import check_huffman, huffman_tables, packed, stuffed_zeros
+from jpegrad.entropy.huffman import code_book
+from jpegrad.entropy.scan import check_huffman, huffman_tables, packed, stuffed_zeros
+from jpegrad.entropy.symbols import EOB, ZRL, Symbols, mcu_grid, scan_symbols, whole
 from jpegrad.rate.size import header_bytes
-from jpegrad.rate.symbols import EOB, ZRL, Symbols, mcu_grid, scan_symbols, whole
 from jpegrad.tables import ZIGZAG
 
 
@@ -25,6 +25,12 @@ class Breakdown:
         stuffing: ``[...]``, the zero bytes after each byte 0xFF of the scan.
         headers: ``[...]``, marker segments from SOI to EOI, Huffman tables included.
         metadata: ``[...]``, the carried marker segments.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> parts = jpegrad.rate.breakdown(jpegrad.encode(torch.zeros(1, 8, 8), quality=75))
+        >>> int(parts.coefficients.sum()), int(parts.end_of_block.sum()), int(parts.padding)
+        (14, 4, 6)
     """
 
     coefficients: Tensor

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from jpegrad import backends
-from jpegrad.rate import codes
-from jpegrad.rate.huffman import LIBRARY, check_huffman, scan_counts
-from jpegrad.rate.symbols import EOB, MAX_AC, ZRL, size_category
-from jpegrad.spec import SUBSAMPLING, check_choice
+from jpegrad.coefficients import Coefficients
+from jpegrad.entropy.huffman import DEFAULT, code_book
+from jpegrad.entropy.scan import LIBRARY, check_huffman, scan_counts
+from jpegrad.entropy.symbols import EOB, MAX_AC, ZRL, size_category, whole
 from jpegrad.tables import ZIGZAG
 
 CENTERS = (0.0, *(0.75 * 2**size - 0.5 for size in range(1, 12)))
@@ -44,7 +44,7 @@ def symbol_costs(
         frequencies = scan_counts([x.detach() for x in levels], *size, subsampling)
         length = torch.log2(frequencies.sum(-1, keepdim=True) / frequencies.clamp(min=0.5)).float()
     else:
-        length = codes.code_book(codes.DEFAULT)[..., 1].float().to(levels[0].device)
+        length = code_book(DEFAULT)[..., 1].float().to(levels[0].device)
     return costs_of(length)[: len(levels)]
 
 
@@ -175,38 +175,42 @@ torch.library.register_fake("jpegrad::crossing_costs", _fake_crossing_costs, lib
 torch.library.register_vmap("jpegrad::crossing_costs", _mapped_crossing_costs, lib=LIBRARY)
 
 
-def marginal_costs(
-    levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, huffman: str = "default"
-) -> list[tuple[Tensor, Tensor]]:
+def marginal_costs(coefficients: Coefficients, *, huffman: str = "default") -> list[tuple[Tensor, Tensor]]:
     """Exact changes of the scan's length in bits when one AC level moves by one, all others fixed.
 
     ZRL, the run of the next symbol and EOB are counted; stuffed zeros and padding are not. Under ``"optimized"`` the
     code lengths stay those of the present frequencies, log2(F / f) bits.
 
     Args:
-        levels: one or three tensors ``[..., blocks_y, blocks_x, 8, 8]`` of integers.
-        size: height and width in pixels.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
+        coefficients: as in :func:`~jpegrad.bits`.
         huffman: ``"default"`` or ``"optimized"``.
 
     Returns:
-        (up, down) for each component, shaped like its levels, float32: the change for |level| + 1, and for |level| − 1
-        where the level is not 0. Both are 0 at the DC.
+        (up, down) for each component, shaped like its levels, float32: the change for |level| + 1, and for
+        |level| − 1 where the level is not 0. Both are 0 at the DC.
 
     Raises:
-        ValueError: ``subsampling`` or ``huffman`` is none of these.
+        TypeError, ValueError: an argument is not as described.
+
+    Source: ITU-T T.81 F.1.2.2.
 
     Example:
-        >>> up, down = marginal_costs([torch.zeros(1, 1, 8, 8)], (8, 8), "4:4:4")[0]
+        >>> import jpegrad, torch
+        >>> coefficients = jpegrad.encode(torch.full((1, 8, 8), 0.5), quality=75)
+        >>> up, down = marginal_costs(coefficients)[0]
         >>> up[0, 0, 0, 1]
         tensor(3.)
     """
-    check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
+    if not isinstance(coefficients, Coefficients):
+        raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
-    costs = []
-    for component, cost in zip(levels, symbol_costs(levels, size, subsampling, huffman), strict=True):
-        magnitudes = component.detach().abs()
-        up = crossing_costs(component, magnitudes, torch.ones_like(magnitudes, dtype=torch.bool), cost)
-        down = -crossing_costs(component, magnitudes - 1, magnitudes > 0, cost)
-        costs.append((up, down))
-    return costs
+    levels = [whole(level) for level in coefficients.levels]
+    found = []
+    for level, cost in zip(
+        levels, symbol_costs(levels, coefficients.size, coefficients.subsampling, huffman), strict=True
+    ):
+        magnitude = level.abs()
+        up = crossing_costs(level, magnitude, torch.ones_like(magnitude, dtype=torch.bool), cost)
+        down = -crossing_costs(level, magnitude - 1, magnitude > 0, cost)
+        found.append((up, down))
+    return found

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from jpegrad.coefficients import Coefficients, check_8_bit_tables
-from jpegrad.rate.huffman import check_huffman, scan_bytes
-from jpegrad.rate.proxy import ALL, RateModel, Scan
+from jpegrad.entropy.scan import check_huffman, scan_bytes
+from jpegrad.rate.models import ALL, RateModel, Scan
 from jpegrad.spec import is_rgb
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from jpegrad.surrogates import Component, Surrogate, straight_through
+from jpegrad.surrogates import Component, Surrogate, evaluate, straight_through
 
 
 def quantize_exact(coefficients: Tensor, table: Tensor) -> Tensor:
@@ -22,13 +22,13 @@ def quantize(
     u = (coefficients / table).detach()
     through_image = coefficients / table.detach()
     through_table = coefficients.detach() / table
-    slope = surrogate.slope(u, table.detach(), component)
-    table_slope = table_surrogate.slope(u, table.detach(), component)
+    slope = evaluate(surrogate, "slope", u, table.detach(), component)
+    table_slope = evaluate(table_surrogate, "slope", u, table.detach(), component)
     return straight_through(level, slope.detach() * through_image + table_slope.detach() * through_table)
 
 
 def quantize_soft(coefficients: Tensor, table: Tensor, component: Component, surrogate: Surrogate) -> Tensor:
-    return surrogate.soft(coefficients / table, table, component)
+    return evaluate(surrogate, "soft", coefficients / table, table, component)
 
 
 def dequantize(levels: Tensor, table: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """Smaller real .jpg files by gradient: learned quantization tables, and levels chosen by rate and distortion."""
 
-from jpegrad.tune.dataset import Settings as Settings
-from jpegrad.tune.dataset import learn_base as learn_base
+from jpegrad.tune.dataset import DatasetSettings as DatasetSettings
+from jpegrad.tune.dataset import learn_dataset_tables as learn_dataset_tables
 from jpegrad.tune.folder import Folder as Folder
 from jpegrad.tune.image import Tuned as Tuned
 from jpegrad.tune.image import compress as compress
-from jpegrad.tune.image import learn_tables as learn_tables
+from jpegrad.tune.image import learn_image_tables as learn_image_tables
+from jpegrad.tune.levels import rgb_weights as rgb_weights
+from jpegrad.tune.levels import trellis as trellis
 from jpegrad.tune.metrics import Metric as Metric
 from jpegrad.tune.metrics import mix as mix
 from jpegrad.tune.metrics import report as report

@@ -4,22 +4,23 @@ import functools
 import hashlib
 import json
 import math
+import numbers
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
 from jpegrad.files import write_atomically
-from jpegrad.spec import SUBSAMPLING, check_choice
+from jpegrad.spec import SUBSAMPLING, Range, Subsampling, check_choice, check_value_range
 from jpegrad.tune import metrics
 from jpegrad.tune.folder import Folder, count_left_out, none_left, usable
 from jpegrad.tune.metrics import Metric, Unusable
-from jpegrad.tune.subject import Rounded, Subject
+from jpegrad.tune.objective import ImageObjective, SharedObjective
+from jpegrad.tune.samples import UNIT, check_one_image
 
 BETAS = (0.9, 0.98)
 
@@ -28,15 +29,15 @@ Progress = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a base table set is learned.
+class DatasetSettings:
+    """How a base table set is learned over a data set.
 
     Args:
         steps: of Adam on the logarithm of the entries.
         batch: images of a step, over all processes together.
         qualities: at which the base is used; the images of a step take them in turn.
         crop: longest side of the piece that is taken of an image, at random; 0 takes all of it.
-        rate: step at the start, in the logarithm; it falls to 0 along a cosine.
+        learning_rate: first step, in the logarithm; it falls to 0 along a cosine.
         subsampling: of the chroma.
         seed: of order and pieces.
 
@@ -44,7 +45,7 @@ class Settings:
         TypeError, ValueError: a setting is not as described.
 
     Example:
-        >>> Settings(steps=100, qualities=(50, 75, 90)).batch
+        >>> DatasetSettings(steps=100, qualities=(50, 75, 90)).batch
         8
     """
 
@@ -52,25 +53,28 @@ class Settings:
     batch: int = 8
     qualities: tuple[int, ...] = (20, 35, 50, 65, 80, 90)
     crop: int = 384
-    rate: float = 0.06
-    subsampling: str = "4:2:0"
+    learning_rate: float = 0.06
+    subsampling: Subsampling = "4:2:0"
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "crop", "seed"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
                 raise TypeError(f"{name}: expected an integer, got {value!r}")
+            object.__setattr__(self, name, int(value))
         for name in ("steps", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.crop < 0:
             raise ValueError(f"crop: expected 0 or more, got {self.crop}")
-        if isinstance(self.rate, bool) or not isinstance(self.rate, (int, float)):
-            raise TypeError(f"rate: expected a number, got {self.rate!r}")
-        if not 0 < self.rate < math.inf:
-            raise ValueError(f"rate: expected a finite number above 0, got {self.rate}")
+        if isinstance(self.learning_rate, bool) or not isinstance(self.learning_rate, (int, float)):
+            raise TypeError(f"learning_rate: expected a number, got {self.learning_rate!r}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate: expected a finite number above 0, got {self.learning_rate}")
         check_choice("subsampling", self.subsampling, tuple(SUBSAMPLING))
+        if not isinstance(self.qualities, (tuple, list)):
+            raise TypeError(f"qualities: expected a tuple of numbers, got {self.qualities!r}")
         if not self.qualities:
             raise ValueError("qualities: expected at least one, got none")
         for quality in self.qualities:
@@ -78,20 +82,21 @@ class Settings:
 
 
 @torch.inference_mode(False)
-def learn_base(
+def learn_dataset_tables(
     images: Sequence[Tensor] | str | os.PathLike[str],
     *,
     metric: str | Metric | Callable[[Tensor, Tensor], Tensor] = "mse",
-    settings: Settings | None = None,
+    settings: DatasetSettings | None = None,
+    value_range: Range = UNIT,
     checkpoint: str | os.PathLike[str] | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Tensor:
     """One base table set to be scaled to all qualities, learned over a data set.
 
-    Each step codes a few images at a few qualities and takes the gradient of distortion / price + bits, relative to
-    the bits under Annex K, with the price that Annex K's own scale has for that image at that quality. Quality q with
-    the learned base so trades distortion for bits as quality q does with Annex K.
+    Each step codes a few images at a few qualities and takes the gradient of loss / multiplier + bits, relative to
+    the bits under Annex K. The Lagrange multiplier is the one that Annex K's own scale has for that image at that
+    quality, so quality q with the learned base trades distortion for bits as quality q does with Annex K.
 
     Images without detail have nothing to trade and leave the tables as they are. Pictures of a folder that cannot be
     opened, or are too small for the metric, are left out with a warning; the next one in the epoch's order takes their
@@ -101,10 +106,11 @@ def learn_base(
     one process, if all have as many threads. If ``torch.distributed`` is not initialised, one process does all.
 
     Args:
-        images: a sequence of ``[C, H, W]`` images, C = 3 or 1, uint8 or floating point in [0, 1] (clipped to it), read
-            one at a time, or a folder.
-        metric: a name of ``jpegrad.tune.metrics.ALL``, a record, or a function (reconstruction, original) → loss.
-        settings: None takes the defaults of :class:`Settings`.
+        images: a sequence of ``[C, H, W]`` images, C = 3 or 1, uint8 or floating point in ``value_range``
+            (clipped to it), read one at a time, or a folder.
+        metric: as in :func:`compress`.
+        settings: None takes the defaults of :class:`DatasetSettings`.
+        value_range: (low, high) of floating-point images.
         checkpoint: file to save the state to after every step and to go on from; of several processes the first reads
             and writes it. It stays, so that nothing is lost before the tables are saved; remove it then.
         device: where images are coded: ``"cpu"`` or ``"cuda"``.
@@ -119,15 +125,23 @@ def learn_base(
 
     Example:
         >>> images = [torch.rand(3, 32, 32) for _ in range(2)]
-        >>> learn_base(images, settings=Settings(steps=1, batch=2)).shape
+        >>> learn_dataset_tables(images, settings=DatasetSettings(steps=1, batch=2)).shape
         torch.Size([2, 8, 8])
     """
     chosen = metrics.get(metric)
-    settings = settings or Settings()
+    settings = DatasetSettings() if settings is None else settings
+    if not isinstance(settings, DatasetSettings):
+        raise TypeError(f"settings: expected DatasetSettings, got {type(settings).__name__}")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress: expected a function, got {progress!r}")
+    if checkpoint is not None and Path(checkpoint).is_dir():
+        raise ValueError(f"checkpoint: expected the name of a file, got the folder {checkpoint}")
     source = Folder(images) if isinstance(images, (str, os.PathLike)) else images
+    if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
+        raise TypeError(f"images: expected a sequence of images or a folder, got {type(images).__name__}")
     if len(source) == 0:
         raise ValueError("images: expected at least one, got none")
-    learner = _Learner(source, chosen, settings, as_device(device))
+    learner = _Learner(source, chosen, settings, as_device(device), check_value_range(value_range))
     if checkpoint is not None and rank() == 0:
         learner.resume(Path(checkpoint))
     learner.share()
@@ -144,14 +158,29 @@ def learn_base(
 
 class _Learner:
     def __init__(
-        self, images: Sequence[Tensor], metric: Metric, settings: Settings, device: torch.device
+        self,
+        images: Sequence[Tensor],
+        metric: Metric,
+        settings: DatasetSettings,
+        device: torch.device,
+        value_range: Range = UNIT,
     ) -> None:
         self.images, self.metric, self.settings, self.device = images, metric, settings, device
-        self.step = 0
+        self.value_range = value_range
         self.left_out: set[int] = set()
         self.logarithm = torch.tensor(quantization.ANNEX_K, dtype=torch.float64).log()
-        self.mean = torch.zeros_like(self.logarithm)
-        self.square = torch.zeros_like(self.logarithm)
+        self.optimizer = torch.optim.Adam([self.logarithm], betas=BETAS, eps=1e-12)
+        moments = {name: torch.zeros_like(self.logarithm) for name in ("exp_avg", "exp_avg_sq")}
+        self.optimizer.state[self.logarithm] = {"step": torch.zeros(()), **moments}
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that a checkpoint keeps."""
+        return {"logarithm": self.logarithm, **self.optimizer.state[self.logarithm]}
+
+    @property
+    def step(self) -> int:
+        return int(self.state["step"])
 
     def advance(self) -> float:
         """One step of Adam; the mean cost relative to Annex K's."""
@@ -159,8 +188,8 @@ class _Learner:
         numbers = range(self.step * count, (self.step + 1) * count)
         rows = torch.zeros(count, 2 + self.logarithm.numel(), dtype=torch.float64)
         for place in range(rank(), count, _world()):
-            subject, passed = self._subject(numbers[place])
-            relative, slope = self._cost(subject, numbers[place])
+            objective, passed = self._objective(numbers[place])
+            relative, slope = self._cost(objective, numbers[place])
             rows[place, 0], rows[place, 1], rows[place, 2:] = passed, relative, slope.flatten()
         # Each row comes from one process, so the sum over processes is exact, and that over rows has one order.
         rows = _summed(rows, self.device)
@@ -168,16 +197,11 @@ class _Learner:
             # What one process could not use, no other opens.
             self.left_out.update(self._order(number)[:passed] if passed else ())
         total = rows[:, 1:].sum(0) / count
-        slope = total[1:].view_as(self.logarithm)
-        self.step += 1
-        first, second = BETAS
-        self.mean = first * self.mean + (1 - first) * slope
-        self.square = second * self.square + (1 - second) * slope.square()
-        mean = self.mean / (1 - first**self.step)
-        square = self.square / (1 - second**self.step)
-        rate = self.settings.rate * (1 + np.cos(np.pi * (self.step - 1) / self.settings.steps)) / 2
-        self.logarithm = self.logarithm - rate * mean / (square.sqrt() + 1e-12)
-        self.logarithm = self.logarithm.clamp(0, np.log(255))
+        self.logarithm.grad = total[1:].view_as(self.logarithm)
+        cosine = math.cos(math.pi * self.step / self.settings.steps)
+        self.optimizer.param_groups[0]["lr"] = self.settings.learning_rate * (1 + cosine) / 2
+        self.optimizer.step()
+        self.logarithm.clamp_(0, math.log(255))
         return float(total[0])
 
     def _order(self, number: int) -> list[int]:
@@ -186,42 +210,50 @@ class _Learner:
         random = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
         return torch.randperm(len(self.images), generator=random).roll(-place).tolist()
 
-    def _subject(self, number: int) -> tuple[Subject, int]:
+    def _objective(self, number: int) -> tuple[ImageObjective, int]:
         """The number-th image of the stream, or the first usable one after it, and how many that passes over."""
         for passed, index in enumerate(self._order(number)):
             if index in self.left_out:
                 continue
-            subject = usable(self.images, index, functools.partial(self._made, number))
-            if subject is not None:
-                return subject, passed
+            objective = usable(self.images, index, functools.partial(self._made, number, index))
+            if objective is not None:
+                return objective, passed
             self.left_out.add(index)
         raise none_left(self.images)
 
-    def _made(self, number: int, image: Tensor) -> Subject:
+    def _made(self, number: int, index: int, image: Tensor) -> ImageObjective:
+        name = f"images[{index}]"
+        check_one_image(name, image)
         crop = self.settings.crop
         random = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + number) * 2 + 1)
         piece = _piece(image, crop, random).to(self.device)
         try:
-            return Subject(piece, self.metric, self.settings.subsampling)
+            return ImageObjective(
+                piece,
+                self.metric,
+                self.settings.subsampling,
+                value_range=self.value_range,
+                argument=name,
+            )
         except Unusable as error:
             if 0 < crop < min(image.shape[-2:]):
                 raise ValueError(f"crop: expected pieces that suit the metric, got {crop}: {error}") from None
             raise
 
-    def _cost(self, subject: Subject, number: int) -> tuple[float, Tensor]:
+    def _cost(self, objective: ImageObjective, number: int) -> tuple[float, Tensor]:
         """Cost of the number-th image of the stream relative to Annex K's, and its slope to the logarithm."""
         # Neighbours in the stream take different qualities, and an image another one in each epoch.
         qualities = self.settings.qualities
         quality = qualities[(number + number // len(self.images)) % len(qualities)]
         default = quantization.annex_k(quality, device=self.device)
-        price = Rounded([subject]).price(default)
-        if price == 0:
+        multiplier = SharedObjective([objective]).multiplier(default)
+        if multiplier == 0:
             return 1.0, torch.zeros_like(self.logarithm)
         with torch.no_grad():
-            start = subject.code(default)
+            start = objective(default)
         logarithm = self.logarithm.to(self.device, torch.float32).requires_grad_()
-        outcome = subject.code(quantization.scale(logarithm.exp(), quality))
-        change = (outcome.loss.double() - start.loss.double()) / price + outcome.bits - start.bits
+        point = objective(quantization.scale(logarithm.exp(), quality))
+        change = (point.loss.double() - start.loss.double()) / multiplier + point.bits - start.bits
         relative = 1 + change / start.bits
         relative.backward()
         slope = logarithm.grad
@@ -236,12 +268,12 @@ class _Learner:
             content = [str(path) for path in self.images.paths]
         else:
             content = [str(list(self.images[i].shape)) for i in range(len(self.images))]
-        about = [asdict(self.settings), self.metric.name, self.metric.source, content]
+        about = [asdict(self.settings), self.value_range, self.metric.name, self.metric.source, content]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        state = {name: getattr(self, name).tolist() for name in ("logarithm", "mean", "square")}
-        write_atomically(path, json.dumps({"identity": self._identity, "step": self.step, **state}).encode())
+        state = {name: x.tolist() for name, x in self.state.items()}
+        write_atomically(path, json.dumps({"identity": self._identity, **state}).encode())
 
     def resume(self, path: Path) -> None:
         if not path.exists():
@@ -250,35 +282,31 @@ class _Learner:
             state = json.loads(path.read_text(encoding="utf-8"))
             identity = state["identity"]
             loaded = {
-                name: torch.tensor(state[name], dtype=torch.float64).view_as(self.logarithm)
-                for name in ("logarithm", "mean", "square")
+                name: torch.tensor(state[name], dtype=x.dtype).view_as(x) for name, x in self.state.items()
             }
-            step = int(state["step"])
         except (ValueError, TypeError, KeyError, RuntimeError) as error:
             raise ValueError(
-                f"checkpoint: expected a file that learn_base saved, got {path}: {error}"
+                f"checkpoint: expected a file that learn_dataset_tables saved, got {path}: {error}"
             ) from None
         if identity != self._identity:
             raise ValueError(
                 f"checkpoint: expected one of these images, settings and metric, got {path} of others; "
                 "remove it to start anew"
             )
-        self.step = step
-        for name, value in loaded.items():
-            setattr(self, name, value)
+        for name, x in self.state.items():
+            x.copy_(loaded[name])
 
     def share(self) -> None:
         """The state of the first process for all: the others may not see its checkpoint."""
         if not _together():
             return
-        parts = [torch.tensor(float(self.step)), self.logarithm, self.mean, self.square]
+        parts = list(self.state.values())
         state = torch.cat([part.double().flatten() for part in parts])
         if distributed.get_backend() == "nccl":
             state = state.to(self.device)
         distributed.broadcast(state, 0)
-        step, *values = state.cpu().split([1, *(part.numel() for part in parts[1:])])
-        self.step = int(step)
-        self.logarithm, self.mean, self.square = (value.view_as(self.logarithm) for value in values)
+        for part, value in zip(parts, state.cpu().split([part.numel() for part in parts]), strict=True):
+            part.copy_(value.view_as(part))
 
 
 def _piece(image: Tensor, crop: int, random: torch.Generator) -> Tensor:

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from jpegrad.tune.subject import Outcome, Rounded
+from jpegrad.tune.objective import OperatingPoint, SharedObjective
 from jpegrad.tune.targets import Bytes, Loss
 
 BETAS = (0.8, 0.95)
-RATE = 0.08
+LEARNING_RATE = 0.08
 """First step in the logarithm of the entries; it falls to 0 along a cosine."""
 CLOSE = 0.002
 """How near a file shall come to its target, relatively."""
@@ -21,63 +22,73 @@ TRIALS = 16
 
 
 @dataclass(frozen=True)
-class Best:
-    """The iterate of the lowest cost: the rounding of the entries makes the cost jitter."""
+class Iterate:
+    """Tables of a descent, as the logarithm of their entries ``[n, 8, 8]``, and the cost there."""
 
     logarithm: Tensor
-    outcome: Outcome
+    point: OperatingPoint
     cost: float
 
 
-@dataclass(frozen=True)
-class Adam:
-    """The method for tables alone, the levels rounded as any encoder does."""
+class Method(Protocol):
+    """A way to minimise loss + multiplier · bits."""
 
-    coder: Rounded
-    rate: float = RATE
-
-    def __call__(self, tables: Tensor, price: float) -> Outcome:
-        return self.coder(tables)
+    def __call__(self, tables: Tensor, multiplier: float) -> OperatingPoint:
+        """The file with these tables."""
 
     def descend(
-        self, logarithm: Tensor, price: float, steps: int, progress: Callable[[], None] | None = None
-    ) -> Best:
-        """Minimise distortion + price · bits over the logarithm of the entries.
+        self, logarithm: Tensor, multiplier: float, steps: int, progress: Callable[[], None] | None = None
+    ) -> Iterate:
+        """The best iterate of a descent: the rounding of the entries makes the cost jitter.
 
         Args:
             logarithm: where to start, ``[n, 8, 8]``.
-            price: distortion per bit.
+            multiplier: loss per bit.
             steps: 0 or more.
             progress: called after each step.
 
         Raises:
             ValueError: the gradient of the loss is not finite.
         """
+
+
+@dataclass(frozen=True)
+class TablesAlone:
+    """Tables by Adam, the levels rounded as any encoder does."""
+
+    objective: SharedObjective
+
+    def __call__(self, tables: Tensor, multiplier: float) -> OperatingPoint:
+        return self.objective(tables)
+
+    def descend(
+        self, logarithm: Tensor, multiplier: float, steps: int, progress: Callable[[], None] | None = None
+    ) -> Iterate:
         parameter = logarithm.detach().clone().requires_grad_()
-        optimizer = torch.optim.Adam([parameter], lr=self.rate, betas=BETAS, eps=1e-30)
-        outcome, slope = self._slope(parameter, price)
-        best = Best(parameter.detach().clone(), outcome, float(outcome.cost(price)))
+        optimizer = torch.optim.Adam([parameter], lr=LEARNING_RATE, betas=BETAS, eps=1e-30)
+        point, slope = self._slope(parameter, multiplier)
+        best = Iterate(parameter.detach().clone(), point, float(point.cost(multiplier)))
         for step in range(steps):
             parameter.grad = slope
-            optimizer.param_groups[0]["lr"] = self.rate * (1 + math.cos(math.pi * step / steps)) / 2
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
             optimizer.step()
             with torch.no_grad():
                 parameter.clamp_(0.0, math.log(255.0))
-            outcome, slope = self._slope(parameter, price)
-            cost = float(outcome.cost(price))
+            point, slope = self._slope(parameter, multiplier)
+            cost = float(point.cost(multiplier))
             if cost < best.cost:
-                best = Best(parameter.detach().clone(), outcome, cost)
+                best = Iterate(parameter.detach().clone(), point, cost)
             if progress is not None:
                 progress()
         return best
 
-    def _slope(self, logarithm: Tensor, price: float) -> tuple[Outcome, Tensor]:
-        outcome = self.coder(logarithm.exp())
+    def _slope(self, logarithm: Tensor, multiplier: float) -> tuple[OperatingPoint, Tensor]:
+        point = self.objective(logarithm.exp())
         # In bits, so that losses of any scale give Adam numbers that float32 can square.
-        (slope,) = torch.autograd.grad(outcome.cost(price) / price, logarithm)
+        (slope,) = torch.autograd.grad(point.cost(multiplier) / multiplier, logarithm)
         if not slope.isfinite().all():
             raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
-        return outcome.detach(), slope
+        return point.detach(), slope
 
 
 class Unreachable(ValueError):
@@ -85,15 +96,17 @@ class Unreachable(ValueError):
 
 
 @torch.no_grad()
-def meet(at: Callable[[float], Outcome], target: Bytes | Loss) -> tuple[float, Outcome]:
-    """Where a family of files just meets a target.
+def just_meeting(
+    file: Callable[[float], OperatingPoint], target: Bytes | Loss
+) -> tuple[float, OperatingPoint]:
+    """Where a family of files just meets a target: false position between a file that does and one that does not.
 
     Args:
-        at: the files, coarser and smaller for larger arguments.
+        file: coarser and smaller for larger arguments.
         target: what to meet.
 
     Returns:
-        The argument and the outcome there: of all files tried that meet the target, the best.
+        The argument and the file there: of all files tried that meet the target, the best.
 
     Raises:
         Unreachable: no file does; a ``ValueError`` that names the nearest.
@@ -103,17 +116,17 @@ def meet(at: Callable[[float], Outcome], target: Bytes | Loss) -> tuple[float, O
     tolerance = CLOSE if isinstance(target, Bytes) else CLOSE * abs(target.value)
     met: tuple[float, float] | None = None
     missed: tuple[float, float] | None = None
-    best: tuple[float, Outcome] | None = None
-    trials: list[tuple[float, Outcome]] = []
+    best: tuple[float, OperatingPoint] | None = None
+    trials: list[tuple[float, OperatingPoint]] = []
     x, step = 0.0, FIRST
     for _ in range(TRIALS):
-        outcome = at(sign * x)
-        gap = miss(outcome, target)
-        trials.append((gap, outcome))
+        point = file(sign * x)
+        gap = excess(point, target)
+        trials.append((gap, point))
         if gap <= 0:
             met = x, gap
-            if best is None or not better(best[1], outcome, target):
-                best = sign * x, outcome
+            if best is None or not is_better(best[1], point, target):
+                best = sign * x, point
             if gap >= -tolerance:
                 break
         else:
@@ -138,14 +151,14 @@ def meet(at: Callable[[float], Outcome], target: Bytes | Loss) -> tuple[float, O
     raise Unreachable(f"target: expected one that some file meets, got {asked}; the nearest has {came}")
 
 
-def miss(outcome: Outcome, target: Bytes | Loss) -> float:
-    """How far a file is from its target; 0 or less where it meets it."""
+def excess(point: OperatingPoint, target: Bytes | Loss) -> float:
+    """How far a file is above its target; 0 or less where it meets it."""
     if isinstance(target, Bytes):
-        return math.log(outcome.bytes / target.count)
-    return outcome.loss.item() - target.value
+        return math.log(point.bytes / target.count)
+    return point.loss.item() - target.value
 
 
-def better(one: Outcome, other: Outcome, target: Bytes | Loss) -> bool:
+def is_better(one: OperatingPoint, other: OperatingPoint, target: Bytes | Loss) -> bool:
     """Whether, of two files that meet a target, the first is the better one: of less loss, or of fewer bytes."""
     if isinstance(target, Bytes):
         return one.loss.item() < other.loss.item()

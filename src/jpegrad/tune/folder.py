@@ -1,5 +1,6 @@
 """Folders of pictures to learn from, and what is left of them when some cannot be used."""
 
+import operator
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from jpegrad.tune.metrics import Unusable
-from jpegrad.tune.subject import Subject
+from jpegrad.tune.objective import ImageObjective
 
 SUFFIXES = (".png", ".ppm", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
@@ -18,7 +19,7 @@ class Folder(Sequence[Tensor]):
     """The pictures of a folder and those below it, opened one at a time, in order of their paths.
 
     They are RGB, gray ones too. Learning leaves out, each with a warning, those that cannot be opened, are transparent,
-    neither RGB nor gray, or too small for the metric.
+    neither RGB nor gray, of more than 8 bits, or too small for the metric.
 
     Args:
         path: the folder. Files and folders in it whose names begin with a dot are left out.
@@ -48,7 +49,7 @@ class Folder(Sequence[Tensor]):
     def __getitem__(self, index: Any) -> Any:
         from jpegrad.pictures import load
 
-        path = self.paths[index]
+        path = self.paths[operator.index(index)]
         try:
             pixels = load(path).pixels
         except (ValueError, OSError) as error:
@@ -57,7 +58,9 @@ class Folder(Sequence[Tensor]):
         return pixels.expand(3, -1, -1).contiguous()
 
 
-def usable(images: Sequence[Tensor], index: int, make: Callable[[Tensor], Subject]) -> Subject | None:
+def usable(
+    images: Sequence[Tensor], index: int, make: Callable[[Tensor], ImageObjective]
+) -> ImageObjective | None:
     """What ``make`` makes of an image; a picture of a folder that cannot be used gives a warning and None."""
     try:
         return make(images[index])

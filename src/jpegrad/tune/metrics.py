@@ -9,8 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jpegrad.codec import jpeg
+from jpegrad.inputs import shown
+from jpegrad.spec import Range, check_value_range
+from jpegrad.surrogates import leaky_clamp
+from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
 
-Loss = Callable[[Tensor], Tensor]
+Distortion = Callable[[Tensor], Tensor]
 """A distortion to one original: reconstruction [1, C, H, W] in [0, 1] → a number, the lower the better."""
 
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -30,11 +34,12 @@ class Metric:
 
     Args:
         name: what ``metric=`` takes, of those in :data:`ALL`; of others, what messages and checkpoints call it.
-        against: given an original ``[1, C, H, W]`` in [0, 1], the :data:`Loss` to it.
+        against: given an original ``[1, C, H, W]`` in [0, 1], the :data:`Distortion` to it.
         source: where it comes from, with its parameters: a checkpoint goes on only under the same.
+        highest: no reconstruction has a higher loss.
 
     Raises:
-        TypeError: ``name`` or ``source`` is not a string, or ``against`` is not callable.
+        TypeError: ``name`` or ``source`` is not a string, ``against`` not callable, or ``highest`` not a number.
 
     Example:
         >>> def absolute(original):
@@ -45,8 +50,9 @@ class Metric:
     """
 
     name: str
-    against: Callable[[Tensor], Loss]
+    against: Callable[[Tensor], Distortion]
     source: str
+    highest: float = math.inf
 
     def __post_init__(self) -> None:
         for name in ("name", "source"):
@@ -54,9 +60,11 @@ class Metric:
                 raise TypeError(f"{name}: expected a string, got {getattr(self, name)!r}")
         if not callable(self.against):
             raise TypeError(f"against: expected a function of the original, got {self.against!r}")
+        if isinstance(self.highest, bool) or not isinstance(self.highest, (int, float)):
+            raise TypeError(f"highest: expected a number, got {self.highest!r}")
 
 
-def _squared_error(original: Tensor) -> Loss:
+def _squared_error(original: Tensor) -> Distortion:
     return lambda reconstruction: (reconstruction - original).square().mean()
 
 
@@ -112,14 +120,14 @@ def _multiscale(original: Tensor) -> Callable[[Tensor], Tensor]:
 
     def similarity(image: Tensor) -> Tensor:
         whole, part = structure.similarities(image)
-        terms = torch.cat([part[:-1], whole[-1:]]).clamp(min=1e-6)
+        terms = leaky_clamp(torch.cat([part[:-1], whole[-1:]]), low=1e-6)
         exponents = torch.tensor(SCALES, dtype=terms.dtype, device=terms.device).unsqueeze(-1)
         return (terms**exponents).prod(0).mean()
 
     return similarity
 
 
-def _dissimilarity(original: Tensor) -> Loss:
+def _dissimilarity(original: Tensor) -> Distortion:
     similarity = _multiscale(original)
     return lambda reconstruction: 1 - similarity(reconstruction)
 
@@ -145,7 +153,7 @@ def mix(weight: float = 0.35) -> Metric:
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: expected a number 0 to 1, got {weight!r}")
 
-    def against(original: Tensor) -> Loss:
+    def against(original: Tensor) -> Distortion:
         parts = [
             (share, part(original))
             for share, part in ((weight, _squared_error), (1 - weight, _dissimilarity))
@@ -172,8 +180,9 @@ def get(metric: "str | Metric | Callable[[Tensor, Tensor], Tensor]") -> Metric:
         if metric not in ALL:
             raise ValueError(f"metric: expected one of {', '.join(ALL)} or a function, got {metric!r}")
         return ALL[metric]
-    if not callable(metric):
-        raise TypeError(f"metric: expected a name or a function, got {type(metric).__name__}")
+    if isinstance(metric, type) or not callable(metric):
+        came = f"the class {metric.__name__}" if isinstance(metric, type) else type(metric).__name__
+        raise TypeError(f"metric: expected a name or a function, got {came}")
     name = getattr(metric, "__name__", type(metric).__name__)
     return Metric(name, lambda original: lambda image: metric(image, original), "the caller's")
 
@@ -193,18 +202,22 @@ def luma(image: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def report(image: Tensor, original: Tensor) -> dict[str, float]:
+def report(image: Tensor, original: Tensor, *, value_range: Range = UNIT) -> dict[str, float]:
     """All that is measured of a reconstruction, whatever it was made for.
 
     Args:
-        image, original: ``[C, H, W]`` or ``[1, C, H, W]`` in [0, 1].
+        image, original: ``[C, H, W]`` or ``[1, C, H, W]``, C = 3 or 1, uint8, or floating point in ``value_range``,
+            each of its own type.
+        value_range: (low, high) of floating-point images. Samples further outside than half of it are an error.
 
     Returns:
         ``psnr`` and ``psnr_y`` in dB; ``ms_ssim`` of all channels (left out where a side is below 176) and ``ssim`` of
         Y (below 11).
 
     Raises:
-        TypeError, ValueError: they are not tensors, or not of one image and of one size.
+        TypeError, ValueError: they are not such images, or not of one size.
+
+    Source: as :class:`Structure`; Y of BT.601.
 
     Example:
         >>> import torch
@@ -212,12 +225,20 @@ def report(image: Tensor, original: Tensor) -> dict[str, float]:
         >>> sorted(report((image + 0.01).clamp(max=1), image))
         ['ms_ssim', 'psnr', 'psnr_y', 'ssim']
     """
+    value_range = check_value_range(value_range)
     for name, x in (("original", original), ("image", image)):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
         if x.ndim not in (3, 4) or x.shape[:-3].numel() != 1 or x.shape[-3:] != original.shape[-3:]:
             raise ValueError(f"{name}: expected [C, H, W] as of the other, got {list(x.shape)}")
-    image, original = (x.reshape(1, *x.shape[-3:]).float() for x in (image, original))
+        check_one_image(name, x.reshape(x.shape[-3:]))
+        least, most = (float(extreme) for extreme in in_unit_range(x, value_range).aminmax())
+        if least < -0.5 or most > 1.5:
+            least, most = (float(extreme) for extreme in x.aminmax())
+            raise ValueError(
+                f"{name}: expected samples in the value_range {shown(value_range)}, got {least:g} to {most:g}"
+            )
+    image, original = (in_unit_range(x.reshape(1, *x.shape[-3:]), value_range) for x in (image, original))
     y, reference = luma(image), luma(original)
     found = {"psnr": psnr(image, original), "psnr_y": psnr(y, reference)}
     side = min(original.shape[-2:])
@@ -231,8 +252,8 @@ def report(image: Tensor, original: Tensor) -> dict[str, float]:
 ALL = {
     metric.name: metric
     for metric in (
-        Metric("mse", _squared_error, "mean squared error of all channels"),
-        Metric("ms-ssim", _dissimilarity, "1 − MS-SSIM of all channels: Wang, Simoncelli, Bovik, 2003"),
+        Metric("mse", _squared_error, "mean squared error of all channels", 1.0),
+        Metric("ms-ssim", _dissimilarity, "1 − MS-SSIM of all channels: Wang, Simoncelli, Bovik, 2003", 1.0),
         mix(),
     )
 }

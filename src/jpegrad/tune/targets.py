@@ -1,6 +1,7 @@
-"""What a file shall meet: its bytes, its bits per pixel, its loss, or the price of a bit at a quality."""
+"""What a file shall meet: its bytes, its bits per pixel, its loss, or the trade of a quality."""
 
 import math
+import numbers
 from dataclasses import dataclass
 
 from jpegrad.tables import check_quality
@@ -10,11 +11,11 @@ from jpegrad.tables import check_quality
 class LikeQuality:
     """Distortion and size traded as the default tables trade them at this quality, 1…100.
 
-    The price of a bit is the slope of the distortion along the scale of Annex K's tables there; the file gets smaller
-    at about equal distortion, or better at about equal size, as the picture will have it.
+    The Lagrange multiplier is the slope of the distortion to the bits along the scale of Annex K's tables there.
+    The file gets smaller at about equal distortion, or better at about equal size, as the picture will have it.
 
     Args:
-        quality: 1…100.
+        quality: 1…100, a number.
 
     Raises:
         TypeError, ValueError: ``quality`` is not such a number.
@@ -27,6 +28,7 @@ class LikeQuality:
     quality: float = 75
 
     def __post_init__(self) -> None:
+        _set_number(self, "quality", "a quality 1 to 100")
         check_quality(self.quality)
 
 
@@ -49,8 +51,9 @@ class Bytes:
     count: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.count, bool) or not isinstance(self.count, int):
+        if isinstance(self.count, bool) or not isinstance(self.count, numbers.Integral):
             raise TypeError(f"target: expected a whole number of bytes, got {self.count!r}")
+        object.__setattr__(self, "count", int(self.count))
         if self.count < 1:
             raise ValueError(f"target: expected at least 1 byte, got {self.count}")
 
@@ -60,7 +63,8 @@ class BitsPerPixel:
     """The least distortion in a file of at most so many bits per pixel, headers included.
 
     Args:
-        bits: of the file / pixels of the image, above 0; of several images, all files / all pixels.
+        bits: of the file / pixels of the image, above 0; of several images, all files / all pixels. More than the
+            samples themselves have (24 in colour) and the headers is an error when the target is used.
 
     Raises:
         TypeError, ValueError: ``bits`` is not a finite number above 0.
@@ -73,7 +77,7 @@ class BitsPerPixel:
     bits: float
 
     def __post_init__(self) -> None:
-        _check_number(self.bits, "bits per pixel")
+        _set_number(self, "bits", "a number of bits per pixel")
         if not 0 < self.bits < math.inf:
             raise ValueError(f"target: expected more than 0 bits per pixel, got {self.bits}")
 
@@ -83,7 +87,8 @@ class Loss:
     """The smallest file whose loss, as the metric gives it, is at most so high; of several images, the mean loss.
 
     Args:
-        value: in the unit of the metric; of ``"mse"`` the mean squared error of samples in [0, 1].
+        value: in the unit of the metric; of ``"mse"`` the mean squared error of samples in [0, 1]. More than the
+            metric's ``highest`` is an error when the target is used.
 
     Raises:
         TypeError, ValueError: ``value`` is not a finite number.
@@ -97,7 +102,7 @@ class Loss:
     value: float
 
     def __post_init__(self) -> None:
-        _check_number(self.value, "loss")
+        _set_number(self, "value", "a loss as a number")
         if not math.isfinite(self.value):
             raise ValueError(f"target: expected a finite loss, got {self.value}")
 
@@ -112,6 +117,9 @@ def check_target(target: object) -> None:
         )
 
 
-def _check_number(value: object, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"target: expected a number of {name}, got {value!r}")
+def _set_number(target: object, name: str, expected: str) -> None:
+    """A field as a Python number; NumPy's numbers are taken too."""
+    value = getattr(target, name)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"target: expected {expected}, got {value!r}")
+    object.__setattr__(target, name, value if isinstance(value, int) else float(value))

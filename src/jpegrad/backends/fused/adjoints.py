@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.spec import Spec, components, table_index
-from jpegrad.surrogates import Component, Surrogate
+from jpegrad.surrogates import Component, Surrogate, evaluate, leaky_clamp
 
 
 def batch(image: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def batch(image: Tensor) -> Tensor:
 
 def bounded(levels: Tensor) -> Tensor:
     """Levels of 16 bits, NaN as 0, as the kernels take them; with the gradient of the clamp, which they have not."""
-    return torch.nan_to_num(levels, nan=0.0).clamp(-32768, 32767)
+    return leaky_clamp(levels, -32768, 32767, nan=0.0)
 
 
 def needs_gradient(*tensors: Tensor) -> bool:
@@ -68,7 +68,7 @@ def _through(
 ) -> Tensor:
     if level is None:
         return torch.zeros_like(u) if ratio is None else ratio
-    found = record.slope(u, table, plane) * level
+    found = evaluate(record, "slope", u, table, plane) * level
     return found if ratio is None else found + ratio
 
 

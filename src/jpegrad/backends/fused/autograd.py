@@ -85,9 +85,7 @@ class Decode(torch.autograd.Function):
     def forward(
         ctx: Any, tables: Tensor, settings: str, backend: str, height: int, width: int, *levels: Tensor
     ) -> Tensor:
-        out, flags = operator(backend, "decode")(
-            levels, tables, height, width, torch.float32, settings, True
-        )
+        out, flags = operator(backend, "decode")(levels, tables, height, width, torch.float32, settings, True)
         ctx.settings, ctx.backend, ctx.levels = settings, backend, len(levels)
         ctx.save_for_backward(tables, *levels, *flags)
         return out

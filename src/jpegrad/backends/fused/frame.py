@@ -17,8 +17,8 @@ _GREY = (0.0, 255.0)
 class Fused:
     """The backend of ``kernels``, by the contract of :mod:`jpegrad.backends`.
 
-    Images are computed in float32; gradients are the reference's in float32. The slopes of formulas that the kernels know
-    are evaluated there; with others the two halves of the kernel run, and the surrogate between them.
+    Images are computed in float32; gradients are the reference's in float32. The slopes of formulas that the kernels
+    know are evaluated there; with others the two halves of the kernel run, and the surrogate between them.
     """
 
     def __init__(self, kernels: Kernels) -> None:
@@ -101,9 +101,7 @@ class Fused:
         low, high = spec.value_range
         return (low + out.double() / 255 * (high - low)).to(dtype)
 
-    def _settings(
-        self, spec: Spec, channels: int, value_range: tuple[float, float] | None = None
-    ) -> str:
+    def _settings(self, spec: Spec, channels: int, value_range: tuple[float, float] | None = None) -> str:
         return settings_of(spec, channels, self._kernels, value_range)
 
     def _knows(self, spec: Spec) -> bool:

@@ -34,7 +34,7 @@ class Kernels(Formulas, Protocol):
     def saved(self, image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
         """Room for what ``jpeg`` keeps for its backward pass."""
 
-    def flags(self, shape: tuple[int, int, int, int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
+    def flags(self, shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
         """Room for which clamps acted, on pixels and on chroma samples of images of a shape."""
 
     def jpeg(self, image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
@@ -125,7 +125,9 @@ def _planes(shape: Sequence[int], s: Settings, like: Tensor) -> list[Tensor]:
     return [like.new_empty((batch, *count, 8, 8), dtype=torch.float32) for count in counts]
 
 
-def _jpeg_room(k: Kernels, image: Tensor, tables: Tensor, settings: str, keep: bool, with_tables: bool) -> Any:
+def _jpeg_room(
+    k: Kernels, image: Tensor, tables: Tensor, settings: str, keep: bool, with_tables: bool
+) -> Any:
     return _image(image), k.saved(image, parse(settings), with_tables) if keep else []
 
 
@@ -143,7 +145,13 @@ def _jpeg_backward_room(
 
 
 def _jpeg_backward(
-    k: Kernels, gradient: Tensor, tables: Tensor, saved: list[Tensor], settings: str, with_tables: bool, room: Any
+    k: Kernels,
+    gradient: Tensor,
+    tables: Tensor,
+    saved: list[Tensor],
+    settings: str,
+    with_tables: bool,
+    room: Any,
 ) -> None:
     out, sums = room
     k.jpeg_backward(gradient, tables, saved, parse(settings), out, sums if with_tables else None)

@@ -24,8 +24,8 @@ Numbers = tuple[float, ...]
 class Settings:
     """One call. Matrices are rows in succession; the real-valued ones include the value range.
 
-    ``h`` and ``v`` are chroma's subsampling, 1 for gray. The fixed-point biases include the rounding. A surrogate is the
-    name of its formula and, per component, the formula's parameter (of ``gaussian`` the noise in grey levels).
+    ``h`` and ``v`` are chroma's subsampling, 1 for gray. The fixed-point biases include the rounding. A surrogate is
+    the name of its formula and, per component, the formula's parameter (of ``gaussian`` the noise in grey levels).
     """
 
     h: int
@@ -51,7 +51,10 @@ class Settings:
 @functools.lru_cache(256)
 def parse(settings: str) -> Settings:
     """The same record for the same string, so that it may key a cache by its identity."""
-    return Settings(**{k: tuple(x) if isinstance(x, list) else x for k, x in json.loads(settings).items()})
+    fields: dict[str, Any] = {}
+    for name, value in json.loads(settings).items():
+        fields[name] = tuple(value) if isinstance(value, list) else value
+    return Settings(**fields)
 
 
 Families = Mapping[tuple[Callable[..., Tensor], int], str]
@@ -88,7 +91,9 @@ def settings_of(
     """The settings of a call; a formula that the kernels do not know runs outside of them, and is the identity here."""
     color = None if spec.color is None else _frozen(conversion(spec.color))
     soft = spec.forward == "soft"
-    rounding = known(spec.surrogate.soft, kernels.SOFT) if soft else known(spec.surrogate.slope, kernels.SLOPES)
+    rounding = (
+        known(spec.surrogate.soft, kernels.SOFT) if soft else known(spec.surrogate.slope, kernels.SLOPES)
+    )
     keys = rounding or _STRAIGHT, known(spec.table_surrogate.slope, kernels.SLOPES) or _STRAIGHT
     value_range = value_range or spec.value_range
     return _resolve(channels, spec.subsampling, soft, value_range, spec.clip_slope, color, *keys)

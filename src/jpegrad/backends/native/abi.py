@@ -155,7 +155,7 @@ class Scan(ctypes.Structure):
 
 def fill(kind: type[Filled], **fields: Any) -> Filled:
     """A structure, whose arrays are given as tuples."""
-    types = dict(kind._fields_)  # type: ignore[misc]
+    types: dict[str, Any] = {field[0]: field[1] for field in kind._fields_}
     return kind(**{name: types[name](*x) if isinstance(x, tuple) else x for name, x in fields.items()})
 
 

@@ -1,6 +1,7 @@
 """The native kernel as the six fills of :mod:`jpegrad.backends.fused.operators`: pointers and sizes for C++."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,14 +35,15 @@ _JFIF_INVERSE = tuple(round(x * ONE) for row in JFIF.inverse or () for x in row)
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
     """Why this kernel cannot run a call."""
-    found = [reason] if (reason := _missing()) else []
+    found = [reason] if (reason := missing()) else []
     if image.device.type != "cpu":
         found.append(f"it runs on the CPU, the image is on {image.device}")
     return found
 
 
 @constant_result
-def _missing() -> str:
+def missing() -> str:
+    """Why there is no library, if there is none."""
     library = abi.load()
     return library if isinstance(library, str) else ""
 
@@ -55,9 +57,7 @@ def codec(channels: int, height: int, width: int, tables: int, s: Settings) -> a
         "jfif": s.inverse_matrix == _JFIF_INVERSE and s.inverse_offset == JFIF.offset,
     }
     del fields["soft"]
-    return abi.fill(
-        abi.Codec, channels=channels, height=height, width=width, table_count=tables, **fields
-    )
+    return abi.fill(abi.Codec, channels=channels, height=height, width=width, table_count=tables, **fields)
 
 
 def _invoke(name: str, shape: torch.Size, tables: Tensor | None, s: Settings, **fields: Any) -> int:
@@ -101,11 +101,13 @@ def _saved(shape: torch.Size, s: Settings) -> int:
     return int(batch * ceil_div(height, 8 * s.v) * groups * 64 * lanes)
 
 
-def flags(shape: tuple[int, ...], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
+def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
     """A byte per pixel, and one per chroma sample, that says which clamps acted."""
     batch, channels, height, width = shape
     chroma = (batch, channels - 1, ceil_div(height, s.v), ceil_div(width, s.h))
-    return like.new_empty((batch, height, width), dtype=torch.uint8), like.new_empty(chroma, dtype=torch.uint8)
+    return like.new_empty((batch, height, width), dtype=torch.uint8), like.new_empty(
+        chroma, dtype=torch.uint8
+    )
 
 
 def saved_fields(saved: list[Tensor]) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def _unclipped(g, clipped, CLIP_SLOPE: tl.constexpr):
 def _to_pixels(
     out, luma, cb, cr, flag, area, mask, CHANNELS: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr
 ):  # fmt: skip
-    """Gradients of Y, Cb, Cr at pixels to those of the pixels; none where a pixel is no number."""
+    """Gradients of Y, Cb, Cr at pixels to those of the pixels; none of infinite numbers, NaN of pixels with NaN."""
+    undefined: tl.constexpr = 128 if CLIP_SLOPE == 0 else 1024
     for i in tl.static_range(CHANNELS):
         value = FORWARD[i] * luma
         if CHANNELS == 3:
@@ -43,6 +44,7 @@ def _to_pixels(
         value = _unclipped(value, flag & (1 << i), CLIP_SLOPE)
         if CLIP_SLOPE != 0:
             value = tl.where((flag & (128 << i)) != 0, 0.0, value)
+        value = tl.where((flag & undefined) != 0, float("nan"), value)
         tl.store(out + i * area, value, mask=mask)
 
 

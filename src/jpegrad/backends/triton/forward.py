@@ -25,10 +25,13 @@ def _in_steps(c, step):
 
 @triton.jit
 def _sample(pointer, offsets, mask, RANGE: tl.constexpr, LOW: tl.constexpr, SCALE: tl.constexpr):
-    """Grey levels 0…255 as saving the image would round them; flags: 1 if the clamp acted, 128 if it met no number."""
+    """Grey levels 0…255 as saving the image would round them; flags: 1 if the clamp acted, 128 if it met no number.
+
+    Then 1 for NaN.
+    """
     x = tl.load(pointer + offsets, mask=mask, other=0)
     if RANGE == "bytes":
-        return x.to(tl.int32), x.to(tl.int32) * 0
+        return x.to(tl.int32), x.to(tl.int32) * 0, x.to(tl.int32) * 0
     elif RANGE == "real":
         p = (x.to(tl.float64) - LOW) * SCALE
         outside = ((p >= 0.0) & (p <= 255.0)) == 0
@@ -36,15 +39,16 @@ def _sample(pointer, offsets, mask, RANGE: tl.constexpr, LOW: tl.constexpr, SCAL
         p = tl.where(p >= 0.0, tl.where(p <= 255.0, p, 255.0), 0.0)
         # Adding 1.5·2^52 leaves the integer nearest, half to even.
         grey = ((p + 6755399441055744.0) - 6755399441055744.0).to(tl.int32)
-        return grey, tl.where(outside, tl.where(finite, 1, 129), 0)
+        return grey, tl.where(outside, tl.where(finite, 1, 129), 0), (x != x).to(tl.int32)
     else:
         x = x.to(tl.float32)
         top: tl.constexpr = 1.0 if RANGE == "unit" else 255.0
         outside = ((x >= 0.0) & (x <= top)) == 0
         flag = tl.where(outside, tl.where(tl.abs(x) < float("inf"), 1, 129), 0)
+        undefined = (x != x).to(tl.int32)
         x = tl.where(x >= 0.0, tl.where(x <= top, x, top), 0.0)
         if RANGE == "grey":
-            return ((x + 12582912.0) - 12582912.0).to(tl.int32), flag
+            return ((x + 12582912.0) - 12582912.0).to(tl.int32), flag, undefined
         else:
             # 255·x = p + lost exactly, so that a tie of p is decided by what p lost.
             big = 256.0 * x
@@ -54,7 +58,7 @@ def _sample(pointer, offsets, mask, RANGE: tl.constexpr, LOW: tl.constexpr, SCAL
             d = p - nearest
             up = ((d == 0.5) & (lost > 0.0)).to(tl.int32)
             down = ((d == -0.5) & (lost < 0.0)).to(tl.int32)
-            return nearest.to(tl.int32) + up - down, flag
+            return nearest.to(tl.int32) + up - down, flag, undefined
 
 
 @triton.jit
@@ -117,7 +121,7 @@ def _of_image(pointer, b, blocks):
 
 @triton.jit(do_not_specialize=["height", "mcus_y", "mcus_x", "table_stride", "chroma_table", "red_table"])
 def encode_kernel(
-    image, tables, reciprocals, luma, chroma, flags, chroma_flags,
+    image, tables, reciprocals, luma, chroma, seen, flags, chroma_flags,
     coefficients_y, coefficients_cb, coefficients_cr, levels_y, levels_cb, levels_cr, ratios_y, ratios_cb, ratios_cr,
     height, width, mcus_y, mcus_x, stride_b, stride_c, stride_y, stride_x, table_stride, chroma_table, red_table,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, COLOR: tl.constexpr,
@@ -126,7 +130,7 @@ def encode_kernel(
     """An image to its levels if there is room for them, else to its decoded 8-bit planes, padded to whole MCUs.
 
     What a backward pass needs is stored where there is room: flags of the clamps, coefficients (8 times the
-    orthonormal), coefficients in steps.
+    orthonormal), coefficients in steps. ``seen`` becomes 1 for an image with a NaN.
     """
     b, _program, my, mx, valid = mcu_places(mcus_x, mcus_y, N)
     image += b * stride_b
@@ -142,11 +146,12 @@ def encode_kernel(
         y, x = 8 * by + block_rows(), 8 * bx + block_columns()
         column = x if ALIGNED else tl.minimum(x, width - 1)
         offsets = tl.minimum(y, height - 1).to(tl.int64) * stride_y + column.to(tl.int64) * stride_x
-        sample, flag = _sample(image, offsets, valid, RANGE, LOW, SCALE)
+        sample, flag, undefined = _sample(image, offsets, valid, RANGE, LOW, SCALE)
         if CHANNELS == 3:
-            green, green_flag = _sample(image + stride_c, offsets, valid, RANGE, LOW, SCALE)
-            blue, blue_flag = _sample(image + 2 * stride_c, offsets, valid, RANGE, LOW, SCALE)
+            green, green_flag, green_undefined = _sample(image + stride_c, offsets, valid, RANGE, LOW, SCALE)
+            blue, blue_flag, blue_undefined = _sample(image + 2 * stride_c, offsets, valid, RANGE, LOW, SCALE)
             flag += 2 * green_flag + 4 * blue_flag
+            undefined |= green_undefined | blue_undefined
             sample = _mixed(sample, green, blue, COLOR, 0)
         block = tl.reshape(by * blocks_x + bx, (N, 1))
         mask = tl.reshape(valid & (by < blocks_y) & (bx < blocks_x), (N, 1))
@@ -155,8 +160,14 @@ def encode_kernel(
             at = (b * (mcus_y * (8 * V)) + y) * (mcus_x * (8 * H)) + x
             tl.store(luma + at, _clamped(out).to(tl.uint8), mask=valid)
             flag += 8 * _beyond(out)
+        if seen is not None:
+            tl.store(seen + b, 1, mask=tl.max(tl.reshape(undefined, (N * 64,)), 0) > 0)
         if flags is not None:
             at = (b * height + y) * width + x
+            if flags.dtype.element_ty == tl.uint8:
+                flag = (flag & 127) + 128 * undefined
+            else:
+                flag += 1024 * undefined
             tl.store(flags + at, flag.to(flags.dtype.element_ty), mask=valid & (y < height) & (x < width))
     if CHANNELS == 3:
         y, x = 8 * my + block_rows(), 8 * mx + block_columns()
@@ -168,9 +179,9 @@ def encode_kernel(
             column = x * H + k % H
             column = column if ALIGNED else tl.minimum(column, width - 1)
             offsets = row.to(tl.int64) * stride_y + column.to(tl.int64) * stride_x
-            red, _flag = _sample(image, offsets, valid, RANGE, LOW, SCALE)
-            green, _flag = _sample(image + stride_c, offsets, valid, RANGE, LOW, SCALE)
-            blue, _flag = _sample(image + 2 * stride_c, offsets, valid, RANGE, LOW, SCALE)
+            red, _flag, _undefined = _sample(image, offsets, valid, RANGE, LOW, SCALE)
+            green, _flag, _undefined = _sample(image + stride_c, offsets, valid, RANGE, LOW, SCALE)
+            blue, _flag, _undefined = _sample(image + 2 * stride_c, offsets, valid, RANGE, LOW, SCALE)
             cb += _mixed(red, green, blue, COLOR, 1)
             cr += _mixed(red, green, blue, COLOR, 2)
         # An alternating bias keeps the mean of pairs and squares unbiased.
@@ -303,11 +314,14 @@ def _store_pixel(out, x, mask, RANGE: tl.constexpr, LOW: tl.constexpr, SPAN: tl.
 
 @triton.jit(do_not_specialize=["height", "mcus_y", "mcus_x"])
 def image_kernel(
-    luma, chroma, out, flags, height, width, mcus_y, mcus_x,
+    luma, chroma, out, flags, image, seen, height, width, mcus_y, mcus_x, stride_b, stride_c, stride_y, stride_x,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr, INVERSE: tl.constexpr,
     RANGE: tl.constexpr, LOW: tl.constexpr, SPAN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Decoded planes to an image: chroma upsampling, colour, clamp, range. ``out`` is contiguous."""
+    """Decoded planes to an image: chroma upsampling, colour, clamp, range. ``out`` is contiguous.
+
+    Pixels with a NaN in the encoder's image, if that is given, are NaN.
+    """
     b, y, x, mask = pixel_places(height, width, ROWS, COLUMNS)
     area = wide_product(b, height, width)
     row = y.to(tl.int64)
@@ -333,3 +347,13 @@ def image_kernel(
             _store_pixel(out + i * area + at, _clamped(value), mask, RANGE, LOW, SPAN)
         if flags is not None:
             tl.store(flags + b * area + at, flag.to(flags.dtype.element_ty), mask=mask)
+    if seen is not None:
+        # Of most images nothing is loaded.
+        mask &= tl.load(seen + b) != 0
+        image += b * stride_b + row * stride_y + x.to(tl.int64) * stride_x
+        undefined = mask & (row < 0)
+        for i in tl.static_range(CHANNELS):
+            number = tl.load(image + i * stride_c, mask=mask, other=0)
+            undefined |= number != number
+        for i in tl.static_range(CHANNELS):
+            tl.store(out + i * area + at, float("nan"), mask=undefined)

@@ -1,11 +1,13 @@
 """The Triton kernels as the six fills of :mod:`jpegrad.backends.fused.operators`: launches and their constants.
 
 Flags say which clamps acted: at a pixel those of the encoder's R, G, B (1, 2, 4; 128, 256, 512 too if the value is no
-number), of the decoded Y (8) and of the decoder's R, G, B (16, 32, 64).
+number), of the decoded Y (8) and of the decoder's R, G, B (16, 32, 64); a pixel with a NaN has 1024. In 8 bits there is
+128 alone, which says that.
 """
 
 import functools
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,15 +48,16 @@ SOFT: Families = {}
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
     """Why these kernels cannot run a call."""
-    found = [] if _installed() else ["triton is not installed"]
+    found = [reason] if (reason := missing()) else []
     if image.device.type != "cuda":
         found.append(f"it runs on CUDA devices, the image is on {image.device}")
     return found
 
 
 @constant_result
-def _installed() -> bool:
-    return installed()
+def missing() -> str:
+    """Whether there is no Triton."""
+    return "" if installed() else "triton is not installed"
 
 
 @functools.cache
@@ -74,16 +77,21 @@ def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
     return [*flags(image.shape, s, image), *coefficients]
 
 
-def flags(shape: tuple[int, ...], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
+def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
     g = grid(shape, s)
     return g.flags(like, s.clip_slope), g.planes(like)[1]
 
 
 def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
-    planes = grid(image.shape, s).planes(image)
+    planes, seen = grid(image.shape, s).planes(image), _seen(image)
     pixels, chroma, *coefficients = saved or (None, None)
-    _encoded(image, tables, s, planes, (pixels, chroma), coefficients)
-    _imaged(planes, out, s, pixels)
+    _encoded(image, tables, s, planes, seen, (pixels, chroma), coefficients)
+    _imaged(planes, out, s, pixels, image, seen)
+
+
+def _seen(image: Tensor) -> Tensor | None:
+    """Room for a note per image that it has a NaN, which bytes have not."""
+    return None if image.dtype is torch.uint8 else image.new_zeros(image.shape[0], dtype=torch.int32)
 
 
 def _encoded(
@@ -91,6 +99,7 @@ def _encoded(
     tables: Tensor,
     s: Settings,
     planes: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
+    seen: Tensor | None = None,
     flags: tuple[Tensor | None, Tensor | None] = (None, None),
     coefficients: list[Tensor] | None = None,
     levels: list[Tensor] | None = None,
@@ -100,7 +109,7 @@ def _encoded(
     mcus = g.per_program(image.device)
     launch(
         "forward.encode_kernel", g.batch * g.programs(image.device), image,
-        image, *entries(tables), *planes, *flags, *three(coefficients), *three(levels), *three(unrounded),
+        image, *entries(tables), *planes, seen, *flags, *three(coefficients), *three(levels), *three(unrounded),
         g.height, g.width, *g.mcus, *image.stride(), *table_places(tables, g.channels),
         CHANNELS=g.channels, H=s.h, V=s.v, COLOR=fixed_rows(s.forward_matrix, s.forward_bias),
         RANGE=value_range(image.dtype, s.low, s.high), LOW=s.low, SCALE=255 / (s.high - s.low),
@@ -108,11 +117,19 @@ def _encoded(
     )  # fmt: skip
 
 
-def _imaged(planes: tuple[Tensor, Tensor], out: Tensor, s: Settings, flags: Tensor | None) -> None:
+def _imaged(
+    planes: tuple[Tensor, Tensor],
+    out: Tensor,
+    s: Settings,
+    flags: Tensor | None,
+    image: Tensor | None = None,
+    seen: Tensor | None = None,
+) -> None:
     g = grid(out.shape, s)
     programs, rows, columns = g.tile()
     launch(
-        "forward.image_kernel", g.batch * programs, out, *planes, out, flags, g.height, g.width, *g.mcus,
+        "forward.image_kernel", g.batch * programs, out, *planes, out, flags, image, seen,
+        g.height, g.width, *g.mcus, *(out if image is None else image).stride(),
         CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=fixed_rows(s.inverse_matrix, s.inverse_bias),
         RANGE=value_range(out.dtype, s.low, s.high), LOW=s.low, SPAN=s.high - s.low, ROWS=rows, COLUMNS=columns,
     )  # fmt: skip

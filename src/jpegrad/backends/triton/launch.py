@@ -60,7 +60,7 @@ class Grid(NamedTuple):
         return luma, like.new_empty((self.batch, self.channels - 1, 8 * y, 8 * x), dtype=torch.uint8)
 
     def flags(self, like: Tensor, clip_slope: float) -> Tensor:
-        """Room for the clamps of every pixel: 7 bits, and 3 more that matter where a clamp has a slope."""
+        """Room for the clamps of every pixel: 8 bits, and 3 more that matter where a clamp has a slope."""
         dtype = torch.int16 if clip_slope else torch.uint8
         return like.new_empty((self.batch, self.height, self.width), dtype=dtype)
 

@@ -108,7 +108,7 @@ struct Scan {
 
 enum Process : int32_t { SEQUENTIAL, PROGRESSIVE };
 
-// What is wrong with a scan: jfif/entropy.py has the words.
+// What is wrong with a scan: jfif/scan.py has the words.
 enum Damage : int32_t { NONE, ENDS_EARLY, NO_CODE, BAD_RUN, BAD_DC, BAD_AC, BAD_SYMBOL, RESTART_ORDER, RESTARTS_MISSING };
 
 // UNDEFINED beside an IN bit is an infinite number, alone a NaN in any channel of the pixel.

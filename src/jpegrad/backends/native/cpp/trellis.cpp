@@ -1,5 +1,5 @@
 // Levels that weigh squared error against bits: in each block the cheapest path over its nonzero AC levels, then one over the
-// chain of DC levels of each component. The arithmetic, and which of equal paths is taken, are those of tune/trellis.py.
+// chain of DC levels of each component. The arithmetic, and which of equal paths is taken, are those of tune/levels.py.
 #include <cmath>
 #include <memory>
 #include <new>

@@ -1,0 +1,1 @@
+"""The entropy coder of baseline JPEG: symbols of the levels, Huffman tables, the scan and its size."""

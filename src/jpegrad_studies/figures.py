@@ -1,0 +1,82 @@
+"""The figures of the documentation, from the studies' results."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from jpegrad_studies.common import Results, bootstrap
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+# What the text speaks of; the tables hold the rest.
+APPROACHES = {
+    "shin": "Shin & Song",
+    "shin_upright": "Shin & Song, right tables",
+    "korus_sin": "Korus & Memon",
+    "soft_round": "soft rounding",
+    "reich_soft": "Reich et al., soft",
+    "reich_ste": "Reich et al., STE",
+    "jpegrad soft": "jpegrad, soft",
+    "jpegrad soft narrow": "jpegrad, soft, narrow",
+}
+ATTACKS = {
+    "no JPEG in the loop": "no JPEG in the loop",
+    "fsa": "FSA",
+    "shin_tables": "Shin & Song, right tables",
+    "reich_soft": "Reich et al., soft",
+    "reich_ste": "Reich et al., STE",
+    "jpegrad default": "jpegrad, default",
+    "jpegrad soft narrowing from wide": "jpegrad, soft, narrowing",
+}
+
+
+def forward(results: Results, path: Path) -> None:
+    """PSNR to the real file against quality; the exact forward has none to show."""
+    canvas, axis = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    for name, label in APPROACHES.items():
+        points = []
+        for key, cell in results.cells.items():
+            subject, quality = key.rsplit("/", 1)
+            if subject == name:
+                points.append((int(quality), np.mean([one["psnr"] or math.inf for one in cell.values()])))
+        if points:
+            axis.plot(*zip(*sorted(points), strict=True), label=label, marker=".", markersize=4)
+    axis.set(xlabel="quality", ylabel="PSNR to the file, dB", xlim=(0, 100))
+    axis.grid(color="0.9")
+    axis.legend(fontsize="small")
+    save(canvas, path)
+
+
+def attack(results: Results, path: Path) -> None:
+    """Cross-entropy of real files after I-FGSM of 2 grey levels on EfficientNet-Lite0, with bootstrap intervals."""
+    canvas, axis = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    for shift, (name, label) in enumerate(ATTACKS.items()):
+        cells = {
+            int(key.split("/")[3]): one["cross_entropy"]
+            for key, one in results.cells.items()
+            if key.startswith("lite0/I-FGSM/2/") and key.endswith(f"/{name}")
+        }
+        if not cells:
+            continue
+        qualities = sorted(cells)
+        means = np.array([np.mean(cells[q]) for q in qualities])
+        low, high = np.array([bootstrap(np.array(cells[q])) for q in qualities]).T
+        places = np.array(qualities) + 0.4 * (shift - len(ATTACKS) / 2)
+        axis.errorbar(
+            places, means, (means - low, high - means), label=label, marker="o", markersize=4, capsize=2
+        )
+    axis.set(xlabel="quality", ylabel="mean cross-entropy after the attack", xlim=(0, 100))
+    axis.grid(color="0.9")
+    axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    save(canvas, path)
+
+
+def save(canvas: pyplot.Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.savefig(path, dpi=110)
+    pyplot.close(canvas)
