@@ -278,13 +278,17 @@ def _bytes_of(source: Source) -> bytes:
 
 def _view_of(source: Any) -> memoryview | None:
     """The bytes of an object in memory; None of one that is not."""
-    array = source.detach().cpu().numpy() if isinstance(source, Tensor) else source
+    array: Any = source.detach().cpu().numpy() if isinstance(source, Tensor) else source
     try:
         view = memoryview(array)
     except TypeError:
         return None
     if view.ndim != 1 or view.format not in ("B", "c"):
-        kind = f"{source.dtype} {list(view.shape)}" if hasattr(source, "dtype") else f"items {view.format!r}"
+        kind = (
+            f"{source.dtype} {list(view.shape or ())}"
+            if hasattr(source, "dtype")
+            else f"items {view.format!r}"
+        )
         raise TypeError(
             f"source: expected bytes, or uint8 with one dimension, got {type(source).__name__} of {kind}"
         )
