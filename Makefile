@@ -25,9 +25,10 @@ test-slow: $(EVERYTHING)  ## the exhaustive tier
 test-gpu: $(EVERYTHING)  ## fails, rather than skips, without a CUDA device
 	REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
 
-fuzz: $(EVERYTHING)  ## 20,000 damaged files, and the kernel with poison around its buffers
+fuzz: $(EVERYTHING)  ## 20,000 damaged files in both entropy decoders, and the kernel with poison around its buffers
 	$(BIN)/python -m tests.fuzz.fuzz_read --count 20000 --workers 2
 	$(BIN)/python -m tests.fuzz.native
+	$(BIN)/python -m tests.fuzz.decoders
 
 bench: $(EVERYTHING)  ## how fast, beside the peers
 	$(BIN)/python -m jpegrad_studies.speed

@@ -199,6 +199,11 @@ def _by_encoders() -> dict[str, bytes]:
         "libjpeg 8d 4x1": libjpeg(photo, "8d", [(1, 4), (1, 1), (1, 1)], "+OPTIMIZE_CODING"),
         "mozjpeg 4:2:0": libjpeg(photo, "mozjpeg403", [(2, 2), (1, 1), (1, 1)]),
         "mozjpeg 4:4:4": libjpeg(rough, "mozjpeg300", [(1, 1), (1, 1), (1, 1)]),
+        "arithmetic": libjpeg(photo, "turbo210", [(2, 2), (1, 1), (1, 1)], "+ARITH_CODE"),
+        "arithmetic progressive": libjpeg(
+            photo, "turbo210", [(2, 2), (1, 1), (1, 1)], "+ARITH_CODE", "+PROGRESSIVE_MODE"
+        ),
+        "arithmetic 4:4:4 of noise": libjpeg(rough, "9f", [(1, 1), (1, 1), (1, 1)], "+ARITH_CODE"),
         "libjpeg-turbo 4:4:0": libjpeg(photo, "turbo210", [(2, 1), (1, 1), (1, 1)]),
     }
     return files

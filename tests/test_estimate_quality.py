@@ -37,10 +37,11 @@ def test_other_tables_get_the_nearest_quality_and_a_distance() -> None:
 
 
 def test_of_equally_near_qualities_the_highest(monkeypatch: pytest.MonkeyPatch) -> None:
-    def same_from_40_to_60(quality: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        return annex_k(torch.where((quality >= 40) & (quality <= 60), 50, quality), dtype=dtype)
+    def same_from_40_to_60() -> torch.Tensor:
+        quality = torch.arange(100, 0, -1)
+        return annex_k(torch.where((quality >= 40) & (quality <= 60), 50, quality), dtype=torch.float64)
 
-    monkeypatch.setattr("jpegrad.tables.annex_k", same_from_40_to_60)
+    monkeypatch.setattr("jpegrad.tables._every_quality", same_from_40_to_60)
     assert estimate_quality(annex_k(50)) == (60, True, 0.0)
     assert estimate_quality(annex_k(50) + 0.25).quality == 60
 

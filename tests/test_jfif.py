@@ -1,10 +1,13 @@
 """Files read: equal to Pillow's decoding over the whole corpus, and the documented error for everything else."""
 
+import contextlib
 import dataclasses
 import io
 import struct
 import time
 import tracemalloc
+from array import array
+from collections.abc import Sequence
 
 import jpeglib
 import numpy as np
@@ -30,13 +33,22 @@ from corpus import (
     with_16_bit_tables,
     without,
 )
+from jpegrad.backends import native
 from jpegrad.entropy.huffman import AC_LUMA, HuffmanTable
 from jpegrad.io import read, to_bytes
-from jpegrad.jfif import JPEGError, segments
+from jpegrad.jfif import JPEGError, arithmetic, segments
 from jpegrad.jfif.decode import BLOCKS_PER_BYTE
 from jpegrad.jfif.lookup import lookup
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.spec import RGB, SUBSAMPLING
+
+
+@pytest.fixture(autouse=True, params=("native", "reference"))
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test reads with the native decoder and with the one in Python."""
+    if request.param == "native" and not native.level_kernels(torch.empty(0)):
+        pytest.skip("no native kernel here")
+    monkeypatch.setenv("JPEGRAD_BACKEND", request.param)
 
 
 def pixels(coefficients: jpegrad.Coefficients) -> np.ndarray:
@@ -100,10 +112,15 @@ def test_levels_of_all_entropy_codings_are_those_of_the_encoder(mode: str) -> No
 
 def test_levels_equal_those_that_libjpeg_gives_out(tmp_path: object) -> None:
     path = f"{tmp_path}/picture.jpg"
-    for version, factors in {"mozjpeg403": [(2, 2), (1, 1), (1, 1)], "9f": [(1, 1)] * 3}.items():
+    coded = {"mozjpeg403": [()], "9f": [(), ("+ARITH_CODE",), ("+ARITH_CODE", "+PROGRESSIVE_MODE")]}
+    for version, flags in [(version, flags) for version, several in coded.items() for flags in several]:
+        factors = [(2, 2), (1, 1), (1, 1)] if version == "mozjpeg403" else [(1, 1)] * 3
         with open(path, "wb") as file:
-            file.write(libjpeg(noise(33, 50), version, factors))
-        theirs, ours = jpeglib.read_dct(path), read(path)
+            file.write(libjpeg(noise(33, 50), version, factors, *flags))
+        with jpeglib.version(version):
+            theirs = jpeglib.read_dct(path)
+            theirs.load()
+        ours = read(path)
         for component, level in zip((theirs.Y, theirs.Cb, theirs.Cr), ours.levels, strict=True):
             assert np.array_equal(component, level.numpy())
         assert np.array_equal(theirs.qt, ours.tables.numpy())
@@ -132,9 +149,9 @@ def test_metadata() -> None:
     assert read(data[:2] + index + data[2:]).metadata == read(data).metadata
 
 
-@pytest.mark.parametrize("marker", [m for m in segments.FRAMES if m not in (0xC0, 0xC1, 0xC2)])
+@pytest.mark.parametrize("marker", [m for m in segments.FRAMES if m not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)])
 def test_other_processes_are_not_supported(plain: bytes, marker: int) -> None:
-    kind = {3: "lossless", 11: "lossless", 9: "arithmetic", 10: "arithmetic"}.get(marker & 15, "hierarchical")
+    kind = {3: "lossless", 11: "lossless"}.get(marker & 15, "hierarchical")
     with pytest.raises(JPEGError, match=f"not supported: {kind}"):
         read(plain.replace(b"\xff\xc0", bytes((0xFF, marker)), 1))
 
@@ -316,6 +333,194 @@ def test_dc_levels_that_run_away_raise() -> None:
     assert read(entropy_file(bit_bytes(block * 2), 2)).levels[0][0, 1, 0, 0] == 2 * 16383
     with pytest.raises(JPEGError, match="DC level leaves 16 bits"):
         read(entropy_file(bit_bytes(block * 3), 3))
+
+
+def progressive_file(*scans: tuple[int, int, int, str]) -> bytes:
+    """A progressive gray file of one block: scans of (first, last, high and low bit, data).
+
+    Code 0 is DC size 0; of AC codes, 0 is a level of 15 bits, 10 the end of the block, 110 the end of 2 or 3 blocks,
+    1110 a level of 2 bits, 11110 of 1 bit.
+    """
+    ones = segments.emit_dqt(0, [1] * 64)
+    frame = segments.emit_sof0((8, 8), [FrameComponent(1, 1, 1, 0)]).replace(b"\xff\xc0", b"\xff\xc2")
+    tables = segments.emit_dht(0, 0, (1, *[0] * 15), (0,))
+    tables += segments.emit_dht(1, 0, (1, 1, 1, 1, 1, *[0] * 11), (0x0F, 0x00, 0x10, 0x02, 0x01))
+    parts = [b"\xff\xd8", ones, frame, tables]
+    for first, last, bits, data in scans:
+        parts += [
+            segments.emit_sos([ScanComponent(1, 0, 0)])[:-3],
+            bytes((first, last, bits)),
+            bit_bytes(data),
+        ]
+    return b"".join([*parts, bytes(0), b"\xff\xd9"])
+
+
+def test_ac_levels_that_leave_16_bits_raise() -> None:
+    dc, first = (0, 0, 0x00, "0"), (1, 63, 0x01, "0" + f"{(1 << 15) - 1 - (1 << 14):015b}" + "10")
+    # -2^14 at bit 1 is -2^15 as a level; one bit more of it leaves 16 bits, and so does bit 2 at once.
+    assert read(progressive_file(dc, first, (1, 63, 0x10, "100"))).levels[0][0, 0, 0, 1] == -(1 << 15)
+    for wrong in ([first, (1, 63, 0x10, "101")], [(1, 63, 0x02, first[3])]):
+        with pytest.raises(JPEGError, match="an AC level leaves 16 bits"):
+            read(progressive_file(dc, *wrong))
+
+
+def test_corrupt_progressive_data() -> None:
+    dc, ended = (0, 0, 0x00, "0"), "10"
+    read(progressive_file(dc, (1, 63, 0x01, ended), (1, 63, 0x10, ended)))
+    # A band that its last level fills has no end.
+    bands = [
+        (1, 2, 0x01, ended),
+        (3, 63, 0x01, ended),
+        (1, 2, 0x10, "111101" + "111100"),
+        (3, 63, 0x10, ended),
+    ]
+    assert read(progressive_file(dc, *bands)).levels[0].flatten()[[1, 8]].tolist() == [1, -1]
+    for message, scans in {
+        "leaves its block": [
+            [(1, 63, 0x00, "1100")],
+            [(1, 63, 0x01, ended), (1, 63, 0x10, "1100")],
+        ],
+        "no meaning": [[(1, 63, 0x01, ended), (1, 63, 0x10, "1110" + "11" + ended)]],
+        "no Huffman code": [[(1, 63, 0x00, "1111")], [(1, 63, 0x01, ended), (1, 63, 0x10, "1111")]],
+        "truncated": [[(1, 63, 0x00, "")], [(1, 63, 0x01, ended), (1, 63, 0x10, "")]],
+    }.items():
+        for several in scans:
+            with pytest.raises(JPEGError, match=message):
+                read(progressive_file(dc, *several))
+
+
+def test_one_bit_that_is_missing() -> None:
+    whole = "00" + "001" + "1010"
+    assert read(entropy_file(bit_bytes(whole))).levels[0].flatten()[1] == 1
+    with pytest.raises(JPEGError, match="truncated"):
+        read(entropy_file(bit_bytes(whole[:8])))
+
+
+def test_restart_markers_behind_the_last_interval() -> None:
+    plain = pillow(picture(24, 40), restart_marker_blocks=1)
+    for added, right in (((5,), True), ((5, 6, 7), True), ((4,), False), ((5, 7), False)):
+        data = plain[:-2] + b"".join(bytes((0xFF, 0xD0 + i)) for i in added) + plain[-2:]
+        if right:
+            assert np.array_equal(pixels(read(data)), pillow_pixels(plain))
+        else:
+            with pytest.raises(JPEGError, match="out of order"):
+                read(data)
+
+
+def test_conditioning_of_arithmetic_coding(tmp_path: object) -> None:
+    path, read_alike = f"{tmp_path}/picture.jpg", 0
+    for seed in range(12):
+        plain = libjpeg(noise(8, 8, seed), "turbo210", [(1, 1)] * 3, "+ARITH_CODE")
+        begin = plain.index(b"\xff\xc9")
+
+        def conditioned(payload: bytes, plain: bytes = plain, begin: int = begin) -> bytes:
+            return (
+                plain[:begin] + segments.segment(segments.DAC, payload) + without(plain, segments.DAC)[begin:]
+            )
+
+        default = read(conditioned(bytes((0x00, 0x10, 0x01, 0x10, 0x10, 5, 0x11, 5)))).levels
+        assert all(map(torch.equal, default, read(plain).levels))
+        # Read with other conditioning the data mean something else, if anything.
+        other = conditioned(bytes((0x00, 0x43, 0x01, 0x52, 0x10, 60, 0x11, 1)))
+        with open(path, "wb") as file:
+            file.write(other)
+        try:
+            ours = read(path).levels
+        except JPEGError:
+            continue
+        with jpeglib.version("turbo210"):
+            theirs = jpeglib.read_dct(path)
+            theirs.load()
+        for component, level in zip((theirs.Y, theirs.Cb, theirs.Cr), ours, strict=True):
+            assert np.array_equal(component, level.numpy())
+        read_alike += not all(map(torch.equal, ours, default))
+    assert read_alike > 3
+    for wrong in (b"\0", b"\x04\x10", b"\x20\x10", b"\x00\x01", b"\x10\x00", b"\x10\x40"):
+        with pytest.raises(JPEGError, match="DAC"):
+            read(conditioned(wrong))
+
+
+class Forger(arithmetic.Decoder):
+    """Codes the decisions that a decoder is to find (T.81 D.1, in integers of any length)."""
+
+    def __init__(self, decisions: Sequence[int]) -> None:
+        super().__init__(b"", [], bytes((0, 0, 0, 0, 1, 1, 1, 1, 5, 5, 5, 5)))
+        self.decisions, self.bottom, self.bits = iter(decisions), 0, 16
+
+    def decide(self, bins: bytearray, at: int) -> int:
+        symbol = next(self.decisions)
+        part, after_less, after_more = arithmetic.STATES[bins[at] & 0x7F]
+        less, lower = symbol != bins[at] >> 7, self.interval - part
+        upper = less != (lower < part)
+        self.bottom, self.interval = (self.bottom + lower, part) if upper else (self.bottom, lower)
+        if self.interval < 0x8000:
+            bins[at] = bins[at] & 0x80 ^ (after_less if less else after_more)
+        while self.interval < 0x8000:
+            self.interval, self.bottom, self.bits = 2 * self.interval, 2 * self.bottom, self.bits + 1
+        return symbol
+
+    def data(self) -> bytes:
+        padding = -self.bits % 8
+        return (
+            (self.bottom << padding).to_bytes((self.bits + padding) // 8, "big").replace(b"\xff", b"\xff\0")
+        )
+
+
+def forged(*blocks: tuple[list[int], list[int]], first: int = 0, last: int = 63) -> bytes:
+    """A file of blocks with these decisions for DC and for AC; or of the AC of a progressive scan."""
+    forger = Forger([decision for block in blocks for decisions in block for decision in decisions])
+    part = arithmetic.Part(0, array("h", bytes(2 * 80 * len(blocks))), 0, 0)
+    for i in range(len(blocks)):
+        with contextlib.suppress(JPEGError, StopIteration, OverflowError):
+            if not first:
+                forger.read_dc(part)
+            forger.read_ac(part, 64 * i, max(first, 1), last, 0)
+    marker = segments.SOF10 if first else segments.SOF9
+    whole = entropy_file(forger.data(), len(blocks), marker, first=first, last=last)
+    if first:
+        dc = segments.emit_sos([ScanComponent(1, 0, 0)])[:-3] + bytes(3)
+        at = whole.index(b"\xff\xda")
+        whole = whole[:at] + dc + bytes(8) + whole[at:]
+    return whole
+
+
+def test_impossible_levels_in_arithmetic_coded_data() -> None:
+    # A difference of 16385: nonzero, positive, not 1, 14 steps of size, 14 bits below the highest.
+    large = [1, 0, 1, *[1] * 14, 0, *[0] * 14]
+    assert read(forged((large, [1]))).levels[0][0, 0, 0, 0] == 16385
+    level = [0, 1, 0, 1, 1, 1, 0, 0, 1]  # 6 or 7: size 4, bits 0 and 1
+    assert read(forged(([0], [*level, 1]))).levels[0][0, 0, 0, 1] == 6
+    for message, files in {
+        "DC level leaves 16 bits": [
+            forged((large, [1]), (large, [1])),
+            forged(([1, 0, 1, *[1] * 15], [])),
+        ],
+        "AC level leaves 16 bits": [forged(([0], [0, 1, 0, 1, 1, *[1] * 14]))],
+        "leaves its block": [
+            forged(([0], [0, *[0] * 63])),
+            forged(([], [0, *[0] * 5]), first=1, last=5),
+            forged(([], [0, *[0] * 5, 1, 0, 0, 1]), first=1, last=5),
+        ],
+    }.items():
+        for data in files:
+            with pytest.raises(JPEGError, match=message):
+                read(data)
+
+
+def test_damage_in_arithmetic_coded_data() -> None:
+    for flags in (("+ARITH_CODE",), ("+ARITH_CODE", "+PROGRESSIVE_MODE")):
+        data = libjpeg(picture(59, 83), "turbo210", [(2, 2), (1, 1), (1, 1)], *flags)
+        with pytest.raises(JPEGError, match="truncated"):
+            read(data[:-300])
+        start, rng, refused = data.index(b"\xff\xda") + 14, np.random.default_rng(0), 0
+        for _ in range(60):
+            changed = bytearray(data)
+            changed[int(rng.integers(start, len(data) - 2))] ^= 1 << int(rng.integers(8))
+            try:
+                read(bytes(changed))
+            except JPEGError:
+                refused += 1
+        assert refused
 
 
 def test_huffman_tables_that_are_no_prefix_code() -> None:

@@ -1,5 +1,7 @@
 """What a JPEG file holds: quantized levels and tables."""
 
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -20,7 +22,7 @@ class Coefficients:
 
     Args:
         levels: per component (Y, Cb, Cr; or Y alone) ``[..., blocks_y, blocks_x, 8, 8]``, natural order, integers held
-            in floating point (real numbers after ``encode(forward="soft")``).
+            in floating point (real numbers after ``encode(forward="soft")``), or integers, which have no gradient.
         tables: ``[..., n, 8, 8]``, n = 1 (gray), 2 (luma, chroma) or 3; integers 1…255; natural order.
         size: (height, width) in pixels.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; gray images have ``"4:4:4"``.
@@ -32,6 +34,9 @@ class Coefficients:
         metadata: marker segments to carry along, (marker, payload).
         density: (horizontal, vertical, unit) of the pixels: ``(300, 300, "inch")``, or per ``"cm"``; without a unit,
             ``(1, 1, "")``, a ratio. Integers 0…65535.
+
+    Of a batch, ``c[3]``, ``c[2:5]``, ``len(c)`` and iteration go along the first leading dimension; :meth:`stack` makes
+    one.
 
     ``unrounded`` holds coefficient / table entry before rounding, with a slope-1 graph to image and tables, if
     ``encode`` ran with gradients; ``dataclasses.replace`` drops it, so that edited levels never meet stale ones.
@@ -104,13 +109,154 @@ class Coefficients:
         """The leading dimensions."""
         return self.levels[0].shape[:-4]
 
-    def to(self, device: torch.device | str) -> "Coefficients":
+    def __len__(self) -> int:
+        """Images along the first leading dimension."""
+        return self._leading()
+
+    def __bool__(self) -> bool:
+        """Always true: a record, whatever its length."""
+        return True
+
+    def __getitem__(self, index: int | slice) -> "Coefficients":
+        """An image, or several, of the first leading dimension; views of the same memory."""
+        count = self._leading()
+        if not isinstance(index, slice):
+            try:
+                index = operator.index(index)
+            except TypeError:
+                raise TypeError(
+                    f"index: expected an integer or a slice, got {type(index).__name__}"
+                ) from None
+            if not -count <= index < count:
+                raise IndexError(
+                    f"index: expected {-count} to {count - 1} for a batch of {count}, got {index}"
+                )
+        tables = self.tables
+        if tables.ndim - 3 == len(self.batch_shape):
+            tables = tables.expand(count, *tables.shape[1:])[index]
+        return self._with(tuple(x[index] for x in self.levels), tables, lambda x: x[index])
+
+    def __iter__(self) -> Iterator["Coefficients"]:
+        return (self[i] for i in range(self._leading()))
+
+    @staticmethod
+    def stack(items: Sequence["Coefficients"]) -> "Coefficients":
+        """One batch of several, along a new first dimension; also the ``collate_fn`` of a ``DataLoader``.
+
+        Args:
+            items: at least one; alike in size, subsampling, colour and everything else but levels, tables, metadata and
+                density. Each brings its own tables.
+
+        Returns:
+            The batch. Metadata and density are kept where all have the same, else they are left out: a batch has room
+            for those of one file only.
+
+        Raises:
+            TypeError, ValueError: the items are not as described.
+
+        Example:
+            >>> import jpegrad, torch
+            >>> items = [jpegrad.encode(torch.rand(3, 16, 24), quality=q) for q in (50, 90)]
+            >>> batch = jpegrad.Coefficients.stack(items)
+            >>> len(batch), batch.tables.shape, torch.equal(batch[1].levels[0], items[1].levels[0])
+            (2, torch.Size([2, 2, 8, 8]), True)
+        """
+        items = list(items)
+        if not items:
+            raise ValueError("items: expected at least one, got none")
+        for i, item in enumerate(items):
+            _check_alike(items[0], item, i)
+        first = items[0]
+        most = max(item.tables.shape[-3] for item in items)
+        unrounded = None
+        if all(item.unrounded is not None for item in items):
+            unrounded = tuple(
+                torch.stack(x) for x in zip(*(item.unrounded or () for item in items), strict=True)
+            )
+        stacked = replace(
+            first,
+            levels=tuple(torch.stack(x) for x in zip(*(item.levels for item in items), strict=True)),
+            tables=torch.stack([_full_tables(item, most) for item in items]),
+            metadata=first.metadata if all(item.metadata == first.metadata for item in items) else (),
+            density=first.density if all(item.density == first.density for item in items) else NO_DENSITY,
+        )
+        object.__setattr__(stacked, "unrounded", unrounded)
+        return stacked
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Coefficients":
         """The same coefficients on another device (``unrounded`` stays behind)."""
-        return replace(self, levels=tuple(x.to(device) for x in self.levels), tables=self.tables.to(device))
+
+        def moved(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=non_blocking)
+
+        return replace(self, levels=tuple(map(moved, self.levels)), tables=moved(self.tables))
+
+    def pin_memory(self) -> "Coefficients":
+        """The same coefficients in page-locked memory, as a ``DataLoader(pin_memory=True)`` asks for them."""
+        return self._with(
+            tuple(x.pin_memory() for x in self.levels), self.tables.pin_memory(), lambda x: x.pin_memory()
+        )
 
     def detach(self) -> "Coefficients":
         """The same coefficients without a graph."""
         return replace(self, levels=tuple(x.detach() for x in self.levels), tables=self.tables.detach())
+
+    def _leading(self) -> int:
+        if not self.batch_shape:
+            raise TypeError(
+                "Coefficients of a single image have no length and no items; those of a batch have"
+            )
+        return self.batch_shape[0]
+
+    def _with(
+        self, levels: tuple[Tensor, ...], tables: Tensor, function: Callable[[Tensor], Tensor]
+    ) -> "Coefficients":
+        """Other levels and tables, and the same done to ``unrounded``."""
+        changed = replace(self, levels=levels, tables=tables)
+        if self.unrounded is not None:
+            object.__setattr__(changed, "unrounded", tuple(map(function, self.unrounded)))
+        return changed
+
+
+def _check_alike(first: Coefficients, item: Coefficients, i: int) -> None:
+    if not isinstance(item, Coefficients):
+        raise TypeError(f"items[{i}]: expected Coefficients, got {type(item).__name__}")
+    names = (
+        "size",
+        "channels",
+        "subsampling",
+        "batch_shape",
+        "dtype",
+        "value_range",
+        "forward",
+        "clip_slope",
+    )
+    for name in names:
+        one, other = getattr(first, name), getattr(item, name)
+        if one != other:
+            raise ValueError(f"items[{i}]: expected {name} {one} as of items[0], got {other}")
+    if not _same_color(first.color, item.color):
+        raise ValueError(f"items[{i}]: expected the colour conversion of items[0], got another")
+
+
+def _same_color(a: Color | None, b: Color | None) -> bool:
+    if a is b or a is None or b is None:
+        return a is b
+    return all(
+        x is y
+        or (
+            x is not None and y is not None and torch.as_tensor(x).double().equal(torch.as_tensor(y).double())
+        )
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def _full_tables(item: Coefficients, count: int) -> Tensor:
+    """``[..., count, 8, 8]`` with the batch's leading dimensions; the last table serves the components that remain."""
+    tables = item.tables
+    last = tables[..., -1:, :, :].expand(*tables.shape[:-3], count - tables.shape[-3], 8, 8)
+    tables = torch.cat([tables, last], -3)
+    return tables.expand(*item.batch_shape, count, 8, 8)
 
 
 def check_8_bit_tables(argument: str, coefficients: Coefficients) -> None:

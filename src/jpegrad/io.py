@@ -1,10 +1,12 @@
 """Real .jpg files ↔ ``Coefficients``."""
 
 import io
+import mmap
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,10 +16,10 @@ from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.frame import Component
+from jpegrad.jfif.frame import natural_tables
+from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.spec import JFIF, RGB, SUBSAMPLING, decodes_alike, is_rgb
-from jpegrad.tables import ZIGZAG
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
@@ -27,36 +29,54 @@ MAX_SIDE = 65500
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 """What the name of a .jpg file ends in."""
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+LEVEL_TYPES = (torch.float32, torch.float64, torch.int16)
+
+Source = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | mmap.mmap
+    | BinaryIO
+    | np.ndarray[Any, Any]
+    | Tensor
+)
 
 
-def read(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> Coefficients:
+def read(
+    source: Source, *, max_pixels: int | None = MAX_PIXELS, level_dtype: torch.dtype = torch.float32
+) -> Coefficients:
     """Read a .jpg file: quantized levels, tables, subsampling, colour space and metadata, without loss.
 
-    Baseline, extended sequential and progressive Huffman files of 8 bits, gray or three components (JFIF's YCbCr,
-    or RGB as libjpeg recognises it), in the subsampling modes of the library. Reading is strict: where a viewer
-    would show a damaged picture, and where the EOI marker is missing, this raises. Time and memory are bounded in
-    proportion to the length of the file: each block must cost at least one bit, no bit of a coefficient may be sent
-    twice, and all scans together may visit 128 blocks per byte of the file.
+    Baseline, extended sequential and progressive files of 8 bits, Huffman's or arithmetic coding, gray or three
+    components (JFIF's YCbCr, or RGB as libjpeg recognises it), in the subsampling modes of the library. Reading is
+    strict: where a viewer would show a damaged picture, and where the EOI marker is missing, this raises. Time and
+    memory are bounded in proportion to the length of the file: each block must cost at least one bit, no bit of a
+    coefficient may be sent twice, and all scans together may visit 128 blocks per byte of the file. Arithmetic coding
+    has no such bounds: there only ``max_pixels`` limits memory, and damage inside of a scan is seldom noticed.
 
     ``decode`` of the result equals Pillow's decoding. (Forged levels can be so large that the inverse DCT leaves the
     16 bits in which libjpeg-turbo computes it; its builds then disagree with each other, while ``decode`` computes on
     without overflow. With tables up to 255, no picture of 8 bits comes near.)
 
     Args:
-        source: path, bytes, or binary file object (read from its position to its end).
+        source: path; bytes-like object (bytes, bytearray, memoryview, mmap, …); binary file object (read from its
+            position to its end); array or tensor of uint8 with one dimension.
         max_pixels: largest height · width accepted; None for no limit.
+        level_dtype: of the levels: ``torch.float32``, which can require a gradient; ``torch.float64``; or
+            ``torch.int16``, in which they take half the memory.
 
     Returns:
-        :class:`~jpegrad.Coefficients` without leading dimensions, float32 on the CPU. ``metadata`` has the
+        :class:`~jpegrad.Coefficients` without leading dimensions, on the CPU. ``metadata`` has the
         application and comment segments (EXIF, XMP, ICC profile, …) in their order, but not JFIF's and Adobe's
         headers, which are written anew, nor a multi-picture index, whose offsets hold in the original file only.
         ``density`` is that of JFIF's header.
 
     Raises:
         JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: CMYK, YCCK,
-            12 bits, arithmetic coding, lossless, hierarchical, other sampling factors.
-        TypeError: ``source`` is none of the above.
+            12 bits, lossless, hierarchical, other sampling factors.
+        TypeError: ``source`` or ``level_dtype`` is none of the above.
         OSError: the file cannot be opened.
 
     Source: ITU-T T.81 Annexes B, E, F and G; JFIF 1.02; libjpeg-turbo ``jdapimin.c`` (colour space).
@@ -72,21 +92,60 @@ def read(source: Source, *, max_pixels: int | None = MAX_PIXELS) -> Coefficients
         isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1
     ):
         raise ValueError(f"max_pixels: expected a positive integer or None, got {max_pixels!r}")
+    if level_dtype not in LEVEL_TYPES:
+        raise TypeError(
+            f"level_dtype: expected one of {', '.join(map(str, LEVEL_TYPES))}; got {level_dtype!r}"
+        )
     decoder = decode(_bytes_of(source), max_pixels)
     frame = decoder.frame
     if frame is None:
         raise JPEGError("corrupt: no frame header")
     return Coefficients(
-        levels=tuple(
-            torch.from_numpy(component.levels()).to(torch.float32) for component in frame.components
-        ),
-        tables=_tables_of(frame.components),
+        levels=tuple(component.levels.to(level_dtype) for component in frame.components),
+        tables=natural_tables([(c.header.table, c.table or ()) for c in frame.components]),
         size=frame.size,
         subsampling=frame.subsampling,
         color=RGB if decoder.rgb() else None,
         metadata=tuple(decoder.metadata),
         density=decoder.density,
     )
+
+
+def read_header(source: Source) -> Header:
+    """What a .jpg file says of itself before its first scan: size, sampling, tables, metadata; nothing is decoded.
+
+    It takes files that :func:`read` refuses as well: CMYK, 12 bits, lossless, other sampling factors, damaged scans. Of
+    a file on disk only the headers are read, so that large files take no longer.
+
+    Args:
+        source: as in :func:`read`. A file object that can seek is left where it was.
+
+    Returns:
+        :class:`~jpegrad.jfif.header.Header`.
+
+    Raises:
+        JPEGError: not a JPEG file, or its headers are truncated or corrupt.
+        TypeError: ``source`` is none of the above.
+        OSError: the file cannot be opened.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> data = jpegrad.to_bytes(jpegrad.encode(torch.rand(3, 40, 24), quality=83))
+        >>> header = jpegrad.read_header(data)
+        >>> header.size, header.process, header.subsampling, header.quality.quality
+        ((40, 24), 'baseline', '4:2:0', 83)
+    """
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb", buffering=0) as file:
+            return parse(file) if file.seekable() else parse(memoryview(file.readall()))
+    if is_seekable(source):
+        position = source.tell()
+        try:
+            return parse(source)
+        finally:
+            source.seek(position)
+    view = _view_of(source)
+    return parse(memoryview(_bytes_of(source)) if view is None else view)
 
 
 def to_bytes(
@@ -200,26 +259,40 @@ def write(
 
 
 def _bytes_of(source: Source) -> bytes:
+    if isinstance(source, bytes):
+        return source
     if isinstance(source, (str, os.PathLike)):
         return Path(source).read_bytes()
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return bytes(source)
+    if (view := _view_of(source)) is not None:
+        return view.tobytes()
     data = source.read() if hasattr(source, "read") else None
+    if isinstance(data, str):
+        raise TypeError("source: expected a file object opened in binary mode, got one of text")
     if not isinstance(data, bytes):
         raise TypeError(
-            f"source: expected a path, bytes or a binary file object, got {type(source).__name__}"
+            "source: expected a path, a bytes-like object, a binary file object, or uint8 with one dimension; "
+            f"got {type(source).__name__}"
         )
     return data
 
 
-def _tables_of(components: list[Component]) -> Tensor:
-    """``[n, 8, 8]``; two tables if both chroma components use the same one."""
-    used = [(component.header.table, component.table or ()) for component in components]
-    if len(used) == 3 and used[1] == used[2]:
-        used = used[:2]
-    tables = torch.empty(len(used), 64)
-    tables[:, list(ZIGZAG)] = torch.tensor([entries for _, entries in used], dtype=torch.float32)
-    return tables.unflatten(-1, (8, 8))
+def _view_of(source: Any) -> memoryview | None:
+    """The bytes of an object in memory; None of one that is not."""
+    array: Any = source.detach().cpu().numpy() if isinstance(source, Tensor) else source
+    try:
+        view = memoryview(array)
+    except TypeError:
+        return None
+    if view.ndim != 1 or view.format not in ("B", "c"):
+        kind = (
+            f"{source.dtype} {list(view.shape or ())}"
+            if hasattr(source, "dtype")
+            else f"items {view.format!r}"
+        )
+        raise TypeError(
+            f"source: expected bytes, or uint8 with one dimension, got {type(source).__name__} of {kind}"
+        )
+    return view
 
 
 def _check_color(coefficients: Coefficients) -> None:
@@ -249,6 +322,7 @@ def _flat_index(coefficients: Coefficients, index: int | None) -> int:
 
 def _levels_at(coefficients: Coefficients, index: int) -> list[Tensor]:
     chosen = [x.detach().reshape(-1, *x.shape[-4:])[index] for x in coefficients.levels]
+    chosen = [x if x.is_floating_point() else x.float() for x in chosen]
     for component, levels in enumerate(chosen):
         legal = (levels == levels.round()) & (levels.abs() < 1 << 15)
         if not legal.all():

@@ -300,12 +300,17 @@ def estimate_quality(tables: Tensor) -> QualityEstimate:
     wrong = ~(given > 0) | given.isinf()
     if wrong.any():
         raise ValueError(f"tables: expected positive entries, got {given[wrong][0].item():g}")
-    qualities = torch.arange(100, 0, -1)
-    candidates = annex_k(qualities, dtype=torch.float64)[:, [0, 1, 1][: len(given)]]
+    candidates = _every_quality()[:, [0, 1, 1][: len(given)]]
     distances = (given.log() - candidates.log()).abs().mean((1, 2, 3))
     nearest = int(distances.argmin())
     distance = float(distances[nearest])
-    return QualityEstimate(int(qualities[nearest]), distance == 0, distance)
+    return QualityEstimate(100 - nearest, distance == 0, distance)
+
+
+@functools.cache
+def _every_quality() -> Tensor:
+    """Annex K's tables at the qualities 100 to 1."""
+    return annex_k(torch.arange(100, 0, -1), dtype=torch.float64)
 
 
 def save(path: str | os.PathLike[str], tables: Tensor, **about: str) -> None:

@@ -17,11 +17,15 @@ CODEC = (
     "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has or number_of_threads"
     " or up_to_the_border or narrow"
 )
+READER = (["tests/test_jfif.py", "tests/test_fuzz.py"], "native or decoders_agree or any_arithmetic")
 # Test files and what to take of them, for mutants of a source of its own; else those of the codec.
 TESTS = {
     "scan.cpp": (["tests/test_rate_native.py"], "every_mode or no_file or between"),
     "marginal.cpp": (["tests/test_rate_native.py"], "step_of_a_level"),
     "trellis.cpp": (["tests/test_trellis.py"], "kernel_chooses"),
+    "intervals.h": READER,
+    "huffman_decode.cpp": READER,
+    "arithmetic_decode.cpp": READER,
     "soft.h": (["tests/test_native_soft.py"], "not every_machine"),
     "soft_functions.h": (["tests/test_native_soft.py"], "not every_machine"),
 }
@@ -133,6 +137,187 @@ MUTANTS = {
         "backward.h",
         "lane < HALF; lane++) sum +=",
         "lane < HALF - 1; lane++) sum +=",
+    ),
+    "intervals: fill bytes before a marker": (
+        "intervals.h",
+        "if (at < end && *at != 0) return at - 1;",
+        "if (at < end && *at != 0) return at;",
+    ),
+    "intervals: a block beyond the component": ("intervals.h", "block_column < c.columns;", "true;"),
+    "intervals: the rows of an MCU": ("intervals.h", "row * c.v + y", "row + y"),
+    "intervals: order of restarts": ("intervals.h", "(s.intervals - 1) % 8", "s.intervals % 8"),
+    "intervals: restarts behind the last interval": (
+        "intervals.h",
+        "while (!left && is_restart",
+        "while (false && is_restart",
+    ),
+    "intervals: missing restarts": ("intervals.h", "return left ? RESTARTS_MISSING : NONE;", "return NONE;"),
+    "intervals: stuffed byte": (
+        "intervals.h",
+        "byte = 0xFF;\n    return true;",
+        "byte = 0xFE;\n    return true;",
+    ),
+    "intervals: the last interval is shorter": (
+        "intervals.h",
+        "s.restart_interval < left ? s.restart_interval : left",
+        "true ? s.restart_interval : left",
+    ),
+    "huffman: sign of a number": (
+        "huffman_decode.cpp",
+        "(negative & (1 - (1 << size)))",
+        "(negative & (-(1 << size)))",
+    ),
+    "huffman: bytes of ones in a hurry": (
+        "huffman_decode.cpp",
+        "!(next & (~next - 0x0101010101010101) & 0x8080808080808080)",
+        "true",
+    ),
+    "huffman: zeros beyond the data": ("huffman_decode.cpp", "b.zeros += 8", "b.zeros += 0"),
+    "huffman: bits beyond the data": (
+        "huffman_decode.cpp",
+        "return count < zeros;",
+        "return count + 7 < zeros;",
+    ),
+    "huffman: codes of more than 10 bits": (
+        "huffman_decode.cpp",
+        "length = AHEAD + 1; length <= 16",
+        "length = AHEAD + 1; length <= 15",
+    ),
+    "huffman: limit of a length": (
+        "huffman_decode.cpp",
+        "if (window < limit[length])",
+        "if (window <= limit[length])",
+    ),
+    "huffman: looked-ahead run": (
+        "huffman_decode.cpp",
+        "(uint8_t)((symbol >> 4) + 1), (uint8_t)(length + size)}",
+        "(uint8_t)(symbol >> 4), (uint8_t)(length + size)}",
+    ),
+    "huffman: numbers that just fit": (
+        "huffman_decode.cpp",
+        "if (size == 0 || size > free) continue;",
+        "if (size == 0) continue;",
+    ),
+    "huffman: the prediction": ("huffman_decode.cpp", "before[i] = level;", ""),
+    "huffman: the prediction after a restart": (
+        "huffman_decode.cpp",
+        "std::memset(before, 0, sizeof before);",
+        "",
+    ),
+    "huffman: a DC level of 17 bits": (
+        "huffman_decode.cpp",
+        "if (level != (int16_t)level) return b.overdrawn() ? ENDS_EARLY : BAD_DC;\n        before",
+        "before",
+    ),
+    "huffman: a run that leaves its block": ("huffman_decode.cpp", "k > 63 ? BAD_RUN : NONE", "NONE"),
+    "huffman: symbols without a meaning": (
+        "huffman_decode.cpp",
+        "} else if (code.step == 0 && code.length) {\n                break;",
+        "} else if (code.length) {\n                break;",
+    ),
+    "huffman: scale of a first scan": ("huffman_decode.cpp", "number *= scale;", ""),
+    "huffman: AC levels of 17 bits": (
+        "huffman_decode.cpp",
+        "if (number != (int16_t)number) return b.overdrawn() ? ENDS_EARLY : BAD_AC;",
+        "",
+    ),
+    "huffman: a band's run of ends": (
+        "huffman_decode.cpp",
+        "skipped = (1 << run) - 1 + (run ? b.take(run) : 0);",
+        "skipped = (1 << run) + (run ? b.take(run) : 0);",
+    ),
+    "huffman: runs over the interval's end": (
+        "huffman_decode.cpp",
+        "return skipped ? BAD_RUN : NONE;",
+        "return NONE;",
+    ),
+    "huffman: refined runs": (
+        "huffman_decode.cpp",
+        "skipped = (1 << run) + (run ? b.take(run) : 0);\n                    break;",
+        "skipped = (1 << run) + 1 + (run ? b.take(run) : 0);\n                    break;",
+    ),
+    "huffman: levels outside the band": (
+        "huffman_decode.cpp",
+        "uint64_t open = band;",
+        "uint64_t open = ~(uint64_t)0 << s.first;",
+    ),
+    "huffman: correction of negative levels": (
+        "huffman_decode.cpp",
+        "(level < 0 ? -bit : bit)",
+        "(level < 0 ? bit : bit)",
+    ),
+    "huffman: corrections behind the run": (
+        "huffman_decode.cpp",
+        "known & open & (here - 1)",
+        "known & open",
+    ),
+    "huffman: refinement out of 16 bits": ("huffman_decode.cpp", "fits &= grown == (int16_t)grown;", ""),
+    "huffman: refined symbols of two bits": (
+        "huffman_decode.cpp",
+        "if (number > 1 || number < -1)",
+        "if (false)",
+    ),
+    "huffman: a refined run that leaves its band": (
+        "huffman_decode.cpp",
+        "if (!zero) return b.overdrawn() ? ENDS_EARLY : BAD_RUN;",
+        "if (!zero) break;",
+    ),
+    "huffman: position in the refined band": (
+        "huffman_decode.cpp",
+        "open &= ~(here | (here - 1));",
+        "open &= ~here;",
+    ),
+    "arithmetic: a state of the table": (
+        "arithmetic_decode.cpp",
+        "{0x5627, SWITCH | 105, 106}",
+        "{0x5627, 105, 106}",
+    ),
+    "arithmetic: exchange of the symbols": (
+        "arithmetic_decode.cpp",
+        "less = interval < state.less;",
+        "less = false;",
+    ),
+    "arithmetic: the larger part": (
+        "arithmetic_decode.cpp",
+        "less = interval >= state.less;",
+        "less = true;",
+    ),
+    "arithmetic: the start": ("arithmetic_decode.cpp", "ahead = -16;", "ahead = -8;"),
+    "arithmetic: bounds of the conditioning": (
+        "arithmetic_decode.cpp",
+        "1 << s.tables[4 + table] >> 1",
+        "1 << s.tables[table] >> 1",
+    ),
+    "arithmetic: the lower bound": ("arithmetic_decode.cpp", "size < lower ? 0", "size <= lower ? 0"),
+    "arithmetic: Kx": ("arithmetic_decode.cpp", "k <= knee", "k < knee"),
+    "arithmetic: Kx of each table": ("arithmetic_decode.cpp", "s.tables[8 + table]", "s.tables[8]"),
+    "arithmetic: bins of large sizes": ("arithmetic_decode.cpp", "bin++;", ""),
+    "arithmetic: states after a restart": ("arithmetic_decode.cpp", "std::memset(ac, 0, sizeof ac);", ""),
+    "arithmetic: even chances": ("arithmetic_decode.cpp", "EVEN = 113", "EVEN = 0"),
+    "arithmetic: end of the refined block": (
+        "arithmetic_decode.cpp",
+        "if (k > ended && decisions.next(bin[0])) break;",
+        "if (k >= ended && decisions.next(bin[0])) break;",
+    ),
+    "arithmetic: correction of negative levels": (
+        "arithmetic_decode.cpp",
+        "level + (level < 0 ? -bit : bit)",
+        "level + bit",
+    ),
+    "arithmetic: a run that leaves its block": (
+        "arithmetic_decode.cpp",
+        "if (++k > last) return BAD_RUN;",
+        "if (++k > 63) return BAD_RUN;",
+    ),
+    "arithmetic: DC levels of 17 bits": (
+        "arithmetic_decode.cpp",
+        "return before[i] == (int16_t)before[i] ? NONE : BAD_DC;",
+        "return NONE;",
+    ),
+    "arithmetic: a magnitude that is too large": (
+        "arithmetic_decode.cpp",
+        "if (less < 0) return BAD_AC;",
+        "",
     ),
     "scan: undefined levels": ("scan.cpp", "x = (F32)((I32)x & (I32)(x == x));", ""),
     "scan: levels clamped too early": ("scan.cpp", "MAX_LEVEL = 32767", "MAX_LEVEL = 2047"),

@@ -12,19 +12,11 @@ from jpegrad.commands.code import Force
 from jpegrad.commands.pictures import read_jpeg
 from jpegrad.commands.terminal import console, say
 from jpegrad.io import to_bytes
-from jpegrad.jfif.segments import COM, FRAMES, next_segment
+from jpegrad.jfif.segments import FRAMES, kind, next_segment
 from jpegrad.rate import breakdown
 from jpegrad.tables import estimate_quality
 
 NAMES = {"gray": ("Y",), "YCbCr": ("Y", "Cb", "Cr"), "RGB": ("R", "G", "B")}
-METADATA = {
-    b"Exif\0": "Exif",
-    b"http://ns.adobe.com/xap/1.0/\0": "XMP",
-    b"http://ns.adobe.com/xmp/extension/\0": "XMP extension",
-    b"ICC_PROFILE\0": "ICC profile",
-    b"Photoshop 3.0\0": "Photoshop",
-}
-"""What a payload begins with, and what it is."""
 
 
 def inspect(
@@ -73,7 +65,7 @@ def describe(file: Path, huffman: str) -> dict[str, Any]:
         "tables": coefficients.tables.int().tolist(),
         "quality": estimate._asdict(),
         "metadata": [
-            {"kind": _kind(marker, payload), "bytes": 4 + len(payload)}
+            {"kind": kind(marker, payload), "bytes": 4 + len(payload)}
             for marker, payload in coefficients.metadata
         ],
         "baseline": {"huffman": huffman, **_bits(coefficients, huffman, NAMES[color])},
@@ -85,12 +77,6 @@ def _coding(data: bytes) -> str:
     while segment.marker not in FRAMES:
         segment = next_segment(data, segment.end)
     return FRAMES[segment.marker]
-
-
-def _kind(marker: int, payload: bytes) -> str:
-    if marker == COM:
-        return "comment"
-    return next((kind for start, kind in METADATA.items() if payload.startswith(start)), f"APP{marker & 15}")
 
 
 def _bits(coefficients: Coefficients, huffman: str, names: tuple[str, ...]) -> dict[str, Any]:

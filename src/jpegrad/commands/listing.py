@@ -37,4 +37,7 @@ def backends() -> None:
             row.append("[green]runs[/]" if not reasons else "; ".join(reasons))
         table.add_row(name, *row, *["no device"] * (3 - len(row)))
     console.print(table)
+    native = available.kernel("decode_scan", torch.empty(0, dtype=torch.int16))
+    reader = "the native entropy decoder" if native else "the entropy decoder in Python, which is far slower"
+    console.print(f"Files are read by {reader}.", highlight=False)
     console.print("JPEGRAD_BACKEND=reference turns acceleration off.", highlight=False)

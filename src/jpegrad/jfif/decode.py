@@ -1,24 +1,26 @@
 """The bytes of a .jpg file → its frame with every coefficient, and what its markers say (T.81 Annexes B and E)."""
 
 from dataclasses import dataclass, field
+from math import prod
 
 from jpegrad.coefficients import NO_DENSITY, Density
 from jpegrad.entropy.huffman import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
-from jpegrad.jfif import progressive, segments
+from jpegrad.jfif import segments
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, block_offsets, check_size, new_frame
-from jpegrad.jfif.lookup import NO_CODES, Lookup, lookup
-from jpegrad.jfif.scan import Part, bits, decode_sequential
+from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, check_size, color_space, new_frame
+from jpegrad.jfif.lookup import check_prefix_code
+from jpegrad.jfif.scan import Scan, decode_scan
 from jpegrad.jfif.segments import ScanHeader, Segment
 
 BLOCKS_PER_BYTE = 128
 """Limit on work: all scans together may visit this many blocks per byte of the file. Real files stay far below, since
 each block costs at least one bit in one of their scans, and they have about ten."""
 
+SCANS = 64
+"""How many more times arithmetic-coded files may visit each block, which can cost almost nothing there."""
+
 MOTION_JPEG = {(0, 0): DC_LUMA, (1, 0): AC_LUMA, (0, 1): DC_CHROMA, (1, 1): AC_CHROMA}
 """The tables of T.81 Annex K.3, which a sequential file may leave out, as the frames of a Motion JPEG do."""
-
-_RGB = tuple(b"RGB")
 
 
 @dataclass
@@ -30,7 +32,9 @@ class Decoder:
     frame: Frame | None = None
     quantization: dict[int, tuple[int, ...]] = field(default_factory=dict)
     huffman: dict[tuple[int, int], HuffmanTable] = field(default_factory=dict)
+    conditioning: dict[tuple[int, int], int] = field(default_factory=dict)
     restart_interval: int = 0
+    arithmetic: bool = False
     visited: int = 0
     jfif: bool = False
     density: Density = NO_DENSITY
@@ -38,18 +42,17 @@ class Decoder:
     metadata: list[tuple[int, bytes]] = field(default_factory=list)
 
     def rgb(self) -> bool:
-        """Whether the components are R, G and B, by libjpeg's rules (``jdapimin.c``, ``default_decompress_parms``)."""
-        if self.frame is None or len(self.frame.components) != 3 or self.jfif:
+        """Whether the components are R, G and B."""
+        if self.frame is None:
             return False
-        if self.adobe_transform is not None:
-            return self.adobe_transform == 0
-        return tuple(c.header.identifier for c in self.frame.components) == _RGB
+        identifiers = [component.header.identifier for component in self.frame.components]
+        return color_space(identifiers, self.jfif, self.adobe_transform) == "RGB"
 
     def start_frame(self, segment: Segment) -> None:
         kind = segments.FRAMES[segment.marker]
-        if segment.marker not in (segments.SOF0, segments.SOF1, segments.SOF2):
+        if kind in ("lossless", "hierarchical"):
             raise JPEGError(
-                f"not supported: {kind} JPEG; expected baseline or progressive with Huffman coding"
+                f"not supported: {kind} JPEG; expected baseline, extended sequential or progressive"
             )
         if self.frame is not None:
             raise JPEGError("corrupt: more than one frame header")
@@ -57,7 +60,9 @@ class Decoder:
         if header.precision != 8:
             raise JPEGError(f"not supported: {header.precision} bits per sample; expected 8")
         check_size(header, self.max_pixels)
-        self.frame = new_frame(header, segment.marker == segments.SOF2, len(self.data))
+        progressive = segment.marker in (segments.SOF2, segments.SOF10)
+        self.arithmetic = segment.marker in (segments.SOF9, segments.SOF10)
+        self.frame = new_frame(header, progressive, None if self.arithmetic else len(self.data))
         if not self.frame.progressive:
             self.huffman = MOTION_JPEG | self.huffman
 
@@ -76,22 +81,32 @@ class Decoder:
             if component.table is None:
                 component.table = self.table(component.header.table)
         advance(components, header)
-        intervals, end = segments.entropy_coded_intervals(self.data, segment.end)
-        offsets = block_offsets(components)
-        self.visited += offsets.size
-        if self.visited > BLOCKS_PER_BYTE * len(self.data):
+        scan = Scan(header, components, self.frame.progressive, self.restart_interval)
+        self.take_tables(scan)
+        self.visited += scan.mcus() * sum(scan.blocks_in_mcu())
+        limit = BLOCKS_PER_BYTE * len(self.data)
+        if self.arithmetic:
+            limit += SCANS * sum(prod(component.padded) for component in self.frame.components)
+        if self.visited > limit:
             raise JPEGError(
-                f"decompression bomb: the scans visit more than {BLOCKS_PER_BYTE} blocks per byte of the file"
+                f"decompression bomb: {len(self.data)} bytes, whose scans visit more than {limit} blocks"
             )
-        mcu = self.parts(components, header)
-        step = self.restart_interval or len(offsets)
-        starts = range(0, len(offsets), step)
-        if len(intervals) < len(starts):
-            raise JPEGError(f"truncated: {len(intervals)} restart intervals, expected {len(starts)}")
-        for start, interval in zip(starts, intervals, strict=False):
-            blocks = offsets[start : start + step].ravel().tolist()
-            decode_interval(interval, blocks, mcu, header, sequential=not self.frame.progressive)
-        return end
+        return decode_scan(self.data, segment.end, scan)
+
+    def take_tables(self, scan: Scan) -> None:
+        """The tables with which a scan is coded."""
+        if self.arithmetic:
+            if any(max(selected.dc, selected.ac) > 3 for selected in scan.header.components):
+                raise JPEGError("corrupt: a conditioning table above 3")
+            bounds = [self.conditioning.get((0, slot), 0x10) for slot in range(4)]
+            knees = [self.conditioning.get((1, slot), 5) for slot in range(4)]
+            scan.conditioning = bytes([*(x & 15 for x in bounds), *(x >> 4 for x in bounds), *knees])
+            return
+        for selected in scan.header.components:
+            if scan.header.first == 0 and scan.header.high == 0:
+                scan.dc[selected.dc] = self.huffman_table(0, selected.dc)
+            if scan.header.last > 0:
+                scan.ac[selected.ac] = self.huffman_table(1, selected.ac)
 
     def table(self, slot: int) -> tuple[int, ...]:
         if slot not in self.quantization:
@@ -100,23 +115,14 @@ class Decoder:
             raise JPEGError(f"corrupt: quantization table {slot} has an entry 0")
         return self.quantization[slot]
 
-    def lookup(self, kind: int, slot: int) -> Lookup:
+    def huffman_table(self, kind: int, slot: int) -> HuffmanTable:
         table = self.huffman.get((kind, slot))
         if table is None:
             raise JPEGError(f"corrupt: {('DC', 'AC')[kind]} Huffman table {slot} is missing")
         if kind == 0 and any(symbol > 15 for symbol in table.symbols):
             raise JPEGError("corrupt: a DC Huffman table with a symbol above 15")
-        return lookup(table)
-
-    def parts(self, components: list[Component], header: ScanHeader) -> list[Part]:
-        """The blocks of one MCU, each with the Huffman tables that its scan needs."""
-        mcu = []
-        for index, (component, selected) in enumerate(zip(components, header.components, strict=True)):
-            dc = self.lookup(0, selected.dc) if header.first == 0 and header.high == 0 else NO_CODES
-            ac = self.lookup(1, selected.ac) if header.last > 0 else NO_CODES
-            blocks = component.header.h * component.header.v if len(components) > 1 else 1
-            mcu += [Part(index, component.coefficients, dc, ac)] * blocks
-        return mcu
+        check_prefix_code(table)
+        return table
 
     def keep_marker(self, segment: Segment) -> None:
         """Two kinds of application segments decide the colour space, before the first scan; others are metadata."""
@@ -130,20 +136,6 @@ class Decoder:
         elif not (marker == segments.APP2 and payload.startswith(b"MPF\0")):
             # A multi-picture index holds offsets into this very file: it would be wrong in any other.
             self.metadata.append((marker, payload))
-
-
-def decode_interval(
-    interval: bytes, offsets: list[int], mcu: list[Part], header: ScanHeader, sequential: bool
-) -> None:
-    data, (_, first, last, high, low) = bits(interval), header
-    if sequential:
-        decode_sequential(data, offsets, mcu)
-    elif first == 0:
-        decode_dc = progressive.decode_dc_refine if high else progressive.decode_dc_first
-        decode_dc(data, offsets, mcu, low)
-    else:
-        decode_ac = progressive.decode_ac_refine if high else progressive.decode_ac_first
-        decode_ac(data, offsets, mcu[0], first, last, low)
 
 
 def select(frame: Frame, header: ScanHeader) -> list[Component]:
@@ -198,11 +190,13 @@ def decode(data: bytes, max_pixels: int | None) -> Decoder:
             decoder.quantization |= segments.parse_dqt(segment.payload)
         elif marker == segments.DHT:
             decoder.huffman |= segments.parse_dht(segment.payload)
+        elif marker == segments.DAC:
+            decoder.conditioning |= segments.parse_dac(segment.payload)
         elif marker == segments.DRI:
             decoder.restart_interval = segments.parse_dri(segment.payload)
         elif marker in segments.APPLICATION or marker == segments.COM:
             decoder.keep_marker(segment)
-        elif marker not in (*segments.STANDALONE, segments.DAC, segments.DNL):
+        elif marker not in (*segments.STANDALONE, segments.DNL):
             raise JPEGError(f"corrupt: unexpected marker 0xFF{marker:02X}")
     if decoder.frame is None:
         raise JPEGError("corrupt: no frame header")

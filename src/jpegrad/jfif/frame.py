@@ -4,7 +4,8 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.segments import FrameComponent, FrameHeader
@@ -23,26 +24,19 @@ class Component:
         header: what SOF says.
         blocks: real blocks, rows and columns.
         padded: the same, filled up to whole MCUs.
-        coefficients: levels of the padded blocks in zigzag order.
+        levels: ``[blocks_y, blocks_x, 8, 8]``, int16, natural order, of which a decoder fills in what scans send.
         table: quantization table in zigzag order, taken when the component's first scan begins (None before).
         pending: per coefficient, how many low bits are still to come (-1 before the first).
+        zigzag: where the decoder in Python works: padded blocks in zigzag order.
     """
 
     header: FrameComponent
     blocks: tuple[int, int]
     padded: tuple[int, int]
-    coefficients: "array[int]"
+    levels: Tensor
     table: tuple[int, ...] | None = None
     pending: list[int] = field(default_factory=lambda: [NEVER_SENT] * 64)
-
-    def levels(self) -> np.ndarray:
-        """``[blocks_y, blocks_x, 8, 8]``, int16, natural order."""
-        rows, columns = self.blocks
-        count = self.padded[0] * self.padded[1] * 64
-        zigzag = np.frombuffer(self.coefficients, np.int16, count).reshape(*self.padded, 64)[:rows, :columns]
-        natural = np.empty_like(zigzag, order="C")
-        natural[..., list(ZIGZAG)] = zigzag
-        return natural.reshape(rows, columns, 8, 8)
+    zigzag: "array[int] | None" = None
 
 
 @dataclass
@@ -67,29 +61,63 @@ def check_size(header: FrameHeader, max_pixels: int | None) -> None:
         raise JPEGError(f"picture of {height} x {width} pixels exceeds max_pixels={max_pixels}")
 
 
+def subsampling_of(components: Sequence[FrameComponent]) -> str | None:
+    """The library's name of the sampling factors, of which only the ratios count; None if it has none."""
+    if len(components) == 1:
+        return "4:4:4"
+    if len(components) != 3:
+        return None
+    luma, first, second = components
+    for name, (h, v) in SUBSAMPLING.items():
+        if all((c.h * h, c.v * v) == (luma.h, luma.v) for c in (first, second)):
+            return name
+    return None
+
+
+_RGB = tuple(b"RGB")
+
+
+def color_space(identifiers: Sequence[int], jfif: bool, adobe_transform: int | None) -> str:
+    """What the components are, by libjpeg's rules (``jdapimin.c``, ``default_decompress_parms``)."""
+    if len(identifiers) == 4:
+        return "YCCK" if adobe_transform else "CMYK"
+    if len(identifiers) != 3:
+        return "gray" if len(identifiers) == 1 else "unknown"
+    if jfif:
+        return "YCbCr"
+    if adobe_transform is not None:
+        return "YCbCr" if adobe_transform else "RGB"
+    return "RGB" if tuple(identifiers) == _RGB else "YCbCr"
+
+
+def natural_tables(used: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:
+    """``[n, 8, 8]``, float32: of (slot, entries in zigzag order) per component; two if both chroma components share."""
+    if len(used) == 3 and used[1] == used[2]:
+        used = used[:2]
+    tables = torch.empty(len(used), 64)
+    tables[:, list(ZIGZAG)] = torch.tensor([entries for _, entries in used], dtype=torch.float32)
+    return tables.view(-1, 8, 8)
+
+
 def find_subsampling(components: Sequence[FrameComponent]) -> str:
-    """The library's name of the sampling factors; only their ratios count."""
+    """The library's name of the sampling factors, or an error."""
     if len(components) not in (1, 3):
         kind = {2: "two components", 4: "CMYK or YCCK"}.get(len(components), f"{len(components)} components")
         raise JPEGError(f"not supported: {kind}; expected gray or three components")
     if any(not (1 <= c.h <= 4 and 1 <= c.v <= 4) for c in components):
         raise JPEGError("corrupt: sampling factors outside 1 to 4")
-    if len(components) == 1:
-        return "4:4:4"
-    luma, first, second = components
-    for name, (h, v) in SUBSAMPLING.items():
-        if all((c.h * h, c.v * v) == (luma.h, luma.v) for c in (first, second)):
-            return name
+    if name := subsampling_of(components):
+        return name
     factors = ", ".join(f"{c.h}x{c.v}" for c in components)
     raise JPEGError(f"not supported: sampling factors {factors}; expected one of {', '.join(SUBSAMPLING)}")
 
 
-def new_frame(header: FrameHeader, progressive: bool, data_length: int) -> Frame:
+def new_frame(header: FrameHeader, progressive: bool, data_length: int | None) -> Frame:
     """An empty frame.
 
     Raises:
         JPEGError: sampling that is not supported, or more blocks than ``data_length`` bytes can hold: a complete file
-            spends at least one bit on each block. This bounds memory in proportion to the file.
+            with Huffman codes spends at least one bit on each block. This bounds memory in proportion to the file.
     """
     subsampling = find_subsampling(header.components)
     h_max = max(c.h for c in header.components)
@@ -99,35 +127,25 @@ def new_frame(header: FrameHeader, progressive: bool, data_length: int) -> Frame
         (ceil_div(header.height * c.v, 8 * v_max), ceil_div(header.width * c.h, 8 * h_max))
         for c in header.components
     ]
-    if sum(rows * columns for rows, columns in real) > 8 * data_length:
+    if data_length is not None and sum(rows * columns for rows, columns in real) > 8 * data_length:
         raise JPEGError(
             f"truncated: {data_length} bytes cannot hold a picture of {header.height} x {header.width} pixels"
         )
     components = []
     for c, blocks in zip(header.components, real, strict=True):
         padded = mcus[0] * c.v, mcus[1] * c.h
-        # A corrupt run may step up to 15 coefficients past the last block before it is noticed.
-        coefficients = array("h", bytes(2 * (padded[0] * padded[1] * 64 + 16)))
-        components.append(Component(c, blocks, padded, coefficients))
+        components.append(Component(c, blocks, padded, torch.zeros(*blocks, 8, 8, dtype=torch.int16)))
     return Frame((header.height, header.width), subsampling, progressive, components)
 
 
-def block_offsets(components: Sequence[Component]) -> np.ndarray:
-    """Where each block of a scan begins in its component's coefficients, in scan order, ``[MCUs, blocks per MCU]``.
+def mcu_grid(components: Sequence[Component]) -> tuple[int, int]:
+    """Rows and columns of MCUs in a scan.
 
     A scan of one component is not interleaved: its MCU is one block, and there are no dummy blocks (T.81 A.2.2).
     """
+    component = components[0]
     if len(components) == 1:
-        (component,) = components
-        rows, columns = component.blocks
-        grid = np.arange(rows)[:, None] * component.padded[1] + np.arange(columns)
-        return 64 * grid.reshape(-1, 1)
+        return component.blocks
     if sum(c.header.h * c.header.v for c in components) > MAX_BLOCKS_IN_MCU:
         raise JPEGError(f"corrupt: more than {MAX_BLOCKS_IN_MCU} blocks in an MCU")
-    parts = []
-    for component in components:
-        rows, columns = component.padded
-        h, v = component.header.h, component.header.v
-        grid = np.arange(rows * columns).reshape(rows // v, v, columns // h, h)
-        parts.append(grid.transpose(0, 2, 1, 3).reshape(-1, v * h))
-    return 64 * np.concatenate(parts, axis=1)
+    return component.padded[0] // component.header.v, component.padded[1] // component.header.h

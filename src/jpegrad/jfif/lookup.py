@@ -29,17 +29,22 @@ def _array(typecode: str, values: np.ndarray) -> "array[int]":
     return array(typecode, values.astype(typecode).tobytes())
 
 
+def check_prefix_code(table: HuffmanTable) -> None:
+    """Raise unless the code lengths describe a prefix code without a code of ones only (T.81 C.2)."""
+    space = sum(count << 16 - length for length, count in enumerate(table.counts, 1))
+    if sum(table.counts) != len(table.symbols) or space >= 1 << 16:
+        raise JPEGError("corrupt: the lengths of a Huffman table are no prefix code")
+
+
 @lru_cache(maxsize=32)
 def lookup(table: HuffmanTable) -> Lookup:
     """The decoding table of a Huffman table (T.81 Annex C and F.2.2.3).
 
     Raises:
-        JPEGError: the code lengths describe no prefix code, or a code of ones only (which T.81 C.2 excludes).
+        JPEGError: as :func:`check_prefix_code`.
     """
-    counts = np.array(table.counts)
-    length = np.repeat(np.arange(1, 17), counts)
-    if len(length) != len(table.symbols) or (1 << (16 - length)).sum() >= 1 << 16:
-        raise JPEGError("corrupt: the lengths of a Huffman table are no prefix code")
+    check_prefix_code(table)
+    length = np.repeat(np.arange(1, 17), np.array(table.counts))
     # Canonical codes in ascending order tile the windows from 0 upwards.
     codes = np.repeat(length << 8 | np.array(table.symbols, dtype=np.int64), 1 << (16 - length))
     codes = np.concatenate([codes, np.zeros((1 << 16) - len(codes), dtype=np.int64)])

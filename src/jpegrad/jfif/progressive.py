@@ -10,7 +10,7 @@ from itertools import cycle
 import numpy as np
 
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.scan import BAD_DC, BAD_RUN, BAD_SYMBOL, END_OF_DATA, NO_CODE, Bits, Part
+from jpegrad.jfif.sequential import BAD_DC, BAD_RUN, BAD_SYMBOL, END_OF_DATA, NO_CODE, Bits, Part
 
 
 def decode_dc_first(data: Bits, offsets: Sequence[int], mcu: Sequence[Part], low: int) -> None:
@@ -45,6 +45,7 @@ def decode_dc_refine(data: Bits, offsets: Sequence[int], mcu: Sequence[Part], lo
 
 
 def decode_ac_first(data: Bits, offsets: Sequence[int], part: Part, first: int, last: int, low: int) -> None:
+    """Raises OverflowError where a level leaves 16 bits, as the refining scans do."""
     words, end = data
     coefficients, (codes, values, steps, lengths) = part.coefficients, part.ac
     position = 0
@@ -84,10 +85,7 @@ def decode_ac_first(data: Bits, offsets: Sequence[int], part: Part, first: int, 
                     break
             if at > stop:
                 break
-            try:
-                coefficients[at] = value * scale
-            except OverflowError:
-                raise JPEGError("corrupt: an AC level leaves 16 bits") from None
+            coefficients[at] = value * scale
         if at > stop or position > end or index > count:
             raise JPEGError(END_OF_DATA if position > end else BAD_RUN)
 

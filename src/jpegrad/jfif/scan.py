@@ -1,108 +1,209 @@
-"""Entropy decoding of sequential scans (ITU-T T.81 F.2.2; libjpeg-turbo ``jdhuff.c``).
-
-The loops are plain Python over arrays: at a bit position, ``words`` gives the next 16 bits and a :class:`Lookup` what
-they mean, mostly a whole coefficient at once. Data that ends early reads as zeros and is noticed after each block.
-"""
+"""The entropy-coded data of one scan: decoded by the native kernel where there is one, else here."""
 
 from array import array
-from collections.abc import Sequence
-from itertools import cycle
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import prod
+from typing import Any
 
 import numpy as np
 
+from jpegrad import backends
+from jpegrad.entropy.huffman import HuffmanTable
+from jpegrad.jfif import arithmetic, progressive, segments
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.lookup import Lookup
+from jpegrad.jfif.frame import Component, mcu_grid
+from jpegrad.jfif.lookup import NO_CODES, lookup
+from jpegrad.jfif.segments import ScanHeader
+from jpegrad.jfif.sequential import (
+    BAD_AC,
+    BAD_DC,
+    BAD_RUN,
+    BAD_SYMBOL,
+    END_OF_DATA,
+    NO_CODE,
+    Part,
+    bits,
+    decode_sequential,
+)
+from jpegrad.tables import ZIGZAG
 
-# More than any block can read past the end: 64 symbols of 16 bits with 15 bits of amplitude, and correction bits.
-_PADDING = bytes(512)
-END_OF_DATA = "truncated: the entropy-coded data ends before the picture is complete"
-NO_CODE = "corrupt: no Huffman code fits the entropy-coded data"
-BAD_RUN = "corrupt: a run of coefficients leaves its block"
-BAD_DC = "corrupt: a DC level leaves 16 bits"
-BAD_SYMBOL = "corrupt: a Huffman symbol that has no meaning here"
-
-
-class Bits(NamedTuple):
-    """Unstuffed data: ``words[p >> 3] >> 8 - (p & 7) & 0xFFFF`` are the 16 bits at bit position p; ``end`` in bits."""
-
-    words: "array[int]"
-    end: int
-
-
-def bits(interval: bytes) -> Bits:
-    octets = np.frombuffer(interval + _PADDING, np.uint8).astype(np.uint32)
-    words = octets[:-2] << 16 | octets[1:-1] << 8 | octets[2:]
-    return Bits(array("I", words.tobytes()), 8 * len(interval))
-
-
-class Part(NamedTuple):
-    """One block of an MCU: the component's place in the scan, its coefficients, its Huffman tables."""
-
-    component: int
-    coefficients: "array[int]"
-    dc: Lookup
-    ac: Lookup
+NO_TABLE = HuffmanTable((0,) * 16, ())
+WORDS = {
+    "ends early": END_OF_DATA,
+    "no code": NO_CODE,
+    "bad run": BAD_RUN,
+    "bad DC": BAD_DC,
+    "bad AC": BAD_AC,
+    "bad symbol": BAD_SYMBOL,
+}
+"""What the kernel's damages are called."""
 
 
-def decode_sequential(data: Bits, offsets: Sequence[int], mcu: Sequence[Part]) -> None:
-    """Decode one restart interval of a sequential scan.
+@dataclass
+class Scan:
+    """A scan whose headers are checked.
 
     Args:
-        data: the interval.
-        offsets: where its blocks begin in their component's coefficients.
-        mcu: the blocks of one MCU, each with both tables.
+        header: what it sends of which components.
+        components: these.
+        progressive: whether its frame is.
+        restart_interval: in MCUs, or 0.
+        dc, ac: the Huffman tables that it needs, by slot.
+        conditioning: of arithmetic coding, 4 lower and 4 upper bounds of DC, 4 Kx of AC; else None.
+    """
+
+    header: ScanHeader
+    components: list[Component]
+    progressive: bool
+    restart_interval: int
+    dc: dict[int, HuffmanTable] = field(default_factory=dict)
+    ac: dict[int, HuffmanTable] = field(default_factory=dict)
+    conditioning: bytes | None = None
+
+    def mcus(self) -> int:
+        return prod(mcu_grid(self.components))
+
+    def blocks_in_mcu(self) -> list[int]:
+        """Of each component."""
+        one = len(self.components) == 1
+        return [1 if one else c.header.h * c.header.v for c in self.components]
+
+
+def decode_scan(data: bytes, start: int, scan: Scan) -> int:
+    """Decode the data that begins at ``start`` into the components' levels, and return where it ends.
 
     Raises:
         JPEGError: truncated or corrupt data.
     """
-    words, end = data
-    position = 0
-    predictions = [0] * (1 + max(part.component for part in mcu))
-    parts = [(c, coefficients, dc.codes, *ac) for c, coefficients, dc, ac in mcu]
-    for offset, (component, coefficients, dc_codes, codes, values, steps, lengths) in zip(
-        offsets, cycle(parts)
-    ):
-        code = dc_codes[words[position >> 3] >> 8 - (position & 7) & 0xFFFF]
-        if not code:
-            raise JPEGError(END_OF_DATA if position > end else NO_CODE)
-        position += code >> 8
-        size = code & 15
-        if size:
-            amplitude = words[position >> 3] >> 24 - size - (position & 7) & (1 << size) - 1
-            position += size
-            if not amplitude >> size - 1:
-                amplitude -= (1 << size) - 1
-            predictions[component] += amplitude
-        try:
-            coefficients[offset] = predictions[component]
-        except OverflowError:
-            raise JPEGError(BAD_DC) from None
+    kernel = backends.kernel("decode_scan", scan.components[0].levels)
+    if kernel is None:
+        return _decode_scan(data, start, scan)
+    one = len(scan.components) == 1
+    grids = [
+        (c.levels, *((1, 1) if one else (c.header.h, c.header.v)), selected.dc, selected.ac)
+        for c, selected in zip(scan.components, scan.header.components, strict=True)
+    ]
+    tables = scan.conditioning or b"".join(
+        _packed(tables.get(slot, NO_TABLE)) for tables in (scan.dc, scan.ac) for slot in range(4)
+    )
+    damage, end, intervals = kernel(
+        data,
+        start,
+        grids,
+        mcu_grid(scan.components),
+        scan.restart_interval,
+        "progressive" if scan.progressive else "sequential",
+        scan.header[1:],
+        tables,
+        arithmetic=scan.conditioning is not None,
+    )
+    if damage == "restart order":
+        raise JPEGError(_out_of_order(intervals - 1))
+    if damage == "restarts missing":
+        raise JPEGError(_missing(intervals, scan))
+    if damage is not None:
+        raise JPEGError(WORDS[damage])
+    return end
 
-        last = offset
-        block_end = offset + 63
-        while last < block_end:
-            window = words[position >> 3] >> 8 - (position & 7) & 0xFFFF
-            value = values[window]
-            if value:
-                last += steps[window]
-                coefficients[last] = value
-                position += lengths[window]
-                continue
-            code = codes[window]
-            symbol = code & 255
-            position += code >> 8
-            size = symbol & 15
-            if size:
-                amplitude = words[position >> 3] >> 24 - size - (position & 7) & (1 << size) - 1
-                position += size
-                last += (symbol >> 4) + 1
-                coefficients[last] = amplitude if amplitude >> size - 1 else amplitude - (1 << size) + 1
-            elif symbol == 0xF0:
-                last += 16
-            elif code and not symbol:
-                break
-            else:
-                raise JPEGError(END_OF_DATA if position > end else BAD_SYMBOL if code else NO_CODE)
-        if last > block_end or position > end:
-            raise JPEGError(END_OF_DATA if position > end else BAD_RUN)
+
+def _out_of_order(restart: int) -> str:
+    return f"corrupt: restart marker {restart} is out of order"
+
+
+def _missing(intervals: int, scan: Scan) -> str:
+    expected = -(-scan.mcus() // scan.restart_interval)
+    return f"truncated: {intervals} restart intervals, expected {expected}"
+
+
+@lru_cache(maxsize=32)
+def _packed(table: HuffmanTable) -> bytes:
+    return bytes(table.counts) + bytes(table.symbols).ljust(256, b"\0")
+
+
+def _decode_scan(data: bytes, start: int, scan: Scan) -> int:
+    """The same in Python, on levels in zigzag order of blocks that fill whole MCUs."""
+    intervals, end = segments.entropy_coded_intervals(data, start)
+    offsets = _block_offsets(scan)
+    mcu = _parts(scan) if scan.conditioning is None else _arithmetic_parts(scan)
+    step = scan.restart_interval or len(offsets)
+    starts = range(0, len(offsets), step)
+    if len(intervals) < len(starts):
+        raise JPEGError(_missing(len(intervals), scan))
+    for first, interval in zip(starts, intervals, strict=False):
+        _decode_interval(interval, offsets[first : first + step].ravel().tolist(), mcu, scan)
+    for component in scan.components:
+        _show(component)
+    return end
+
+
+def _decode_interval(interval: bytes, offsets: list[int], mcu: list[Any], scan: Scan) -> None:
+    _, first, last, high, low = scan.header
+    if scan.conditioning is not None:
+        coder = arithmetic.Decoder(interval, mcu, scan.conditioning)
+        coder.decode(offsets, first, last, high, low, scan.progressive)
+        return
+    data = bits(interval)
+    if not scan.progressive:
+        decode_sequential(data, offsets, mcu)
+    elif first == 0:
+        decode_dc = progressive.decode_dc_refine if high else progressive.decode_dc_first
+        decode_dc(data, offsets, mcu, low)
+    else:
+        decode_ac = progressive.decode_ac_refine if high else progressive.decode_ac_first
+        try:
+            decode_ac(data, offsets, mcu[0], first, last, low)
+        except OverflowError:
+            raise JPEGError(BAD_AC) from None
+
+
+def _parts(scan: Scan) -> list[Part]:
+    """The blocks of one MCU, each with the Huffman tables that its scan needs."""
+    mcu = []
+    for index, (component, selected, blocks) in enumerate(
+        zip(scan.components, scan.header.components, scan.blocks_in_mcu(), strict=True)
+    ):
+        dc, ac = scan.dc.get(selected.dc), scan.ac.get(selected.ac)
+        tables = [NO_CODES if table is None else lookup(table) for table in (dc, ac)]
+        mcu += [Part(index, _zigzag(component), *tables)] * blocks
+    return mcu
+
+
+def _arithmetic_parts(scan: Scan) -> list[arithmetic.Part]:
+    mcu = []
+    for index, (component, selected, blocks) in enumerate(
+        zip(scan.components, scan.header.components, scan.blocks_in_mcu(), strict=True)
+    ):
+        mcu += [arithmetic.Part(index, _zigzag(component), selected.dc, selected.ac)] * blocks
+    return mcu
+
+
+def _zigzag(component: Component) -> "array[int]":
+    if component.zigzag is None:
+        # A corrupt run may step up to 15 coefficients past the last block before it is noticed.
+        component.zigzag = array("h", bytes(2 * (prod(component.padded) * 64 + 16)))
+    return component.zigzag
+
+
+def _show(component: Component) -> None:
+    """Bring the decoded levels into the result."""
+    rows, columns = component.blocks
+    zigzag = np.frombuffer(_zigzag(component), np.int16, prod(component.padded) * 64)
+    levels = component.levels.numpy().reshape(rows, columns, 64)
+    levels[..., list(ZIGZAG)] = zigzag.reshape(*component.padded, 64)[:rows, :columns]
+
+
+def _block_offsets(scan: Scan) -> np.ndarray:
+    """Where each block begins in its component's coefficients, in scan order, ``[MCUs, blocks per MCU]``."""
+    if len(scan.components) == 1:
+        (component,) = scan.components
+        rows, columns = component.blocks
+        grid = np.arange(rows)[:, None] * component.padded[1] + np.arange(columns)
+        return 64 * grid.reshape(-1, 1)
+    parts = []
+    for component in scan.components:
+        rows, columns = component.padded
+        h, v = component.header.h, component.header.v
+        grid = np.arange(rows * columns).reshape(rows // v, v, columns // h, h)
+        parts.append(grid.transpose(0, 2, 1, 3).reshape(-1, v * h))
+    return 64 * np.concatenate(parts, axis=1)

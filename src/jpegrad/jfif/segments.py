@@ -11,7 +11,7 @@ from jpegrad.jfif.errors import JPEGError
 from jpegrad.tables import ZIGZAG
 
 SOI, EOI, SOS, DQT, DHT, DRI, DAC, DNL, COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC, 0xDC, 0xFE
-SOF0, SOF1, SOF2 = 0xC0, 0xC1, 0xC2
+SOF0, SOF1, SOF2, SOF9, SOF10 = 0xC0, 0xC1, 0xC2, 0xC9, 0xCA
 APP0, APP2, APP14 = 0xE0, 0xE2, 0xEE
 APPLICATION = range(0xE0, 0xF0)
 RESTARTS = range(0xD0, 0xD8)
@@ -24,8 +24,8 @@ FRAMES = {
     0xC5: "hierarchical",
     0xC6: "hierarchical",
     0xC7: "hierarchical",
-    0xC9: "arithmetic-coded",
-    0xCA: "arithmetic-coded",
+    SOF9: "sequential, arithmetic-coded",
+    SOF10: "progressive, arithmetic-coded",
     0xCB: "lossless",
     0xCD: "hierarchical",
     0xCE: "hierarchical",
@@ -33,10 +33,28 @@ FRAMES = {
 }
 
 # FF 00 is a stuffed byte of entropy-coded data; any number of fill bytes FF may stand before a marker.
-_MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
+MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _STUFFED = re.compile(rb"\xff+\x00")
+
+
+NAMES = {
+    b"Exif\0": "Exif",
+    b"http://ns.adobe.com/xap/1.0/\0": "XMP",
+    b"http://ns.adobe.com/xmp/extension/\0": "XMP extension",
+    b"ICC_PROFILE\0": "ICC profile",
+    b"Photoshop 3.0\0": "Photoshop",
+    b"MPF\0": "multi-picture index",
+}
+"""What a metadata payload begins with, and what it is."""
+
+
+def kind(marker: int, payload: bytes) -> str:
+    """What an application or comment segment holds."""
+    if marker == COM:
+        return "comment"
+    return next((name for start, name in NAMES.items() if payload.startswith(start)), f"APP{marker & 15}")
 
 
 class Segment(NamedTuple):
@@ -48,7 +66,7 @@ class Segment(NamedTuple):
 
 def next_segment(data: bytes, position: int) -> Segment:
     """The first marker segment at or after ``position``; like libjpeg, bytes that are no marker are skipped."""
-    found = _MARKER.search(data, position)
+    found = MARKER.search(data, position)
     if found is None:
         raise JPEGError("truncated: the file ends before its EOI marker")
     marker, start = data[found.end() - 1], found.end()
@@ -157,6 +175,20 @@ def parse_dht(payload: bytes) -> dict[tuple[int, int], HuffmanTable]:
             raise JPEGError("corrupt: malformed Huffman table segment (DHT)")
         found[kind, slot] = HuffmanTable(tuple(counts), tuple(payload[17:length]))
         payload = payload[length:]
+    return found
+
+
+def parse_dac(payload: bytes) -> dict[tuple[int, int], int]:
+    """(class, slot) → conditioning of arithmetic coding; of DC, upper bound · 16 + lower bound; of AC, Kx."""
+    if len(payload) % 2:
+        raise JPEGError("corrupt: malformed conditioning segment (DAC)")
+    found = {}
+    for where, value in zip(payload[::2], payload[1::2], strict=True):
+        kind, slot = where >> 4, where & 15
+        legal = value & 15 <= value >> 4 if kind == 0 else 1 <= value <= 63
+        if kind > 1 or slot > 3 or not legal:
+            raise JPEGError("corrupt: malformed conditioning segment (DAC)")
+        found[kind, slot] = value
     return found
 
 

@@ -23,6 +23,8 @@ FUNCTIONS = (
     "scan_counts",
     "trellis",
     "crossing",
+    "decode_scan",
+    "decode_arithmetic_scan",
 )
 Filled = TypeVar("Filled", bound=ctypes.Structure)
 PIXELS_PER_THREAD = 1 << 16
@@ -119,6 +121,38 @@ class Crossing(ctypes.Structure):
     ]
 
 
+class ScanComponent(ctypes.Structure):
+    _fields_ = [
+        ("levels", c_void_p),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("h", c_int32),
+        ("v", c_int32),
+        ("dc", c_int32),
+        ("ac", c_int32),
+    ]
+
+
+class Scan(ctypes.Structure):
+    _fields_ = [
+        ("data", c_char_p),
+        ("size", c_int64),
+        ("position", c_int64),
+        ("mcu_rows", c_int64),
+        ("mcu_columns", c_int64),
+        ("restart_interval", c_int64),
+        ("intervals", c_int64),
+        ("count", c_int32),
+        ("process", c_int32),
+        ("first", c_int32),
+        ("last", c_int32),
+        ("high", c_int32),
+        ("low", c_int32),
+        ("components", ScanComponent * 4),
+        ("tables", c_char_p),
+    ]
+
+
 def fill(kind: type[Filled], **fields: Any) -> Filled:
     """A structure, whose arrays are given as tuples."""
     types: dict[str, Any] = {field[0]: field[1] for field in kind._fields_}
@@ -144,7 +178,7 @@ def load() -> ctypes.CDLL | str:
             function.restype = c_int
     except (OSError, AttributeError) as error:
         return f"the native kernel does not load: {error}"
-    structures = (Codec, Call, Trellis, Crossing)
+    structures = (Codec, Call, Trellis, Crossing, Scan)
     if any(library.jpegrad_sizeof(i) != ctypes.sizeof(each) for i, each in enumerate(structures)):
         return "the native kernel is of another version of this package: reinstall it"
     return library

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jpegrad.backends.native import abi
 from jpegrad.backends.native.kernels import table_fields
+from jpegrad.backends.native.scans import decode_scan
 
 
 def scan_counts(levels: Sequence[Tensor], height: int, width: int, sampling: Sequence[int]) -> Tensor:
@@ -129,6 +130,7 @@ LEVELS: dict[str, Callable[..., Any]] = {
     "scan_bytes": scan_bytes,
     "trellis": trellis,
     "crossing_costs": crossing_costs,
+    "decode_scan": decode_scan,
 }
 
 

@@ -82,5 +82,34 @@ struct Crossing {
     int32_t threads;
 };
 
+// One component of a scan to decode.
+struct ScanComponent {
+    int16_t* levels;                   // [rows, columns, 64], natural order; 0 before the first scan
+    int64_t rows, columns;             // its blocks; what an MCU has beyond them is decoded and dropped
+    int32_t h, v;                      // blocks of an MCU: 1, 1 in a scan of one component
+    int32_t dc, ac;                    // which tables: 0 to 3
+};
+
+// The entropy-coded data of one scan. Python has checked the headers; the data may hold anything.
+struct Scan {
+    const uint8_t* data;               // the file
+    int64_t size;
+    int64_t position;                  // where the data begins; afterwards that of the marker behind it, or size
+    int64_t mcu_rows, mcu_columns;
+    int64_t restart_interval;          // in MCUs; 0 if there is none
+    int64_t intervals;                 // afterwards: how many were found
+    int32_t count;                     // components
+    int32_t process;                   // a Process
+    int32_t first, last, high, low;    // coefficients and bits that the scan sends
+    ScanComponent components[4];
+    const uint8_t* tables;             // Huffman [8, 272]: counts of lengths and symbols of DC tables 0 to 3, AC tables 0 to 3;
+                                       // arithmetic [3, 4]: lower and upper bounds of DC, Kx of AC (T.81 F.1.4.4)
+};
+
+enum Process : int32_t { SEQUENTIAL, PROGRESSIVE };
+
+// What is wrong with a scan: jfif/scan.py has the words.
+enum Damage : int32_t { NONE, ENDS_EARLY, NO_CODE, BAD_RUN, BAD_DC, BAD_AC, BAD_SYMBOL, RESTART_ORDER, RESTARTS_MISSING };
+
 // UNDEFINED beside an IN bit is an infinite number, alone a NaN in any channel of the pixel.
 enum Flag : uint8_t { OUT_R = 1, OUT_G = 2, OUT_B = 4, IN_R = 8, IN_G = 16, IN_B = 32, SAMPLE = 64, UNDEFINED = 128 };

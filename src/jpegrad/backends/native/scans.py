@@ -1,0 +1,78 @@
+"""The native entropy decoder: the data of one scan of a .jpg file → levels."""
+
+from collections.abc import Sequence
+from ctypes import byref
+
+from torch import Tensor
+
+from jpegrad.backends.native import abi
+
+# In the order of the kernel's enums.
+PROCESSES = ("sequential", "progressive")
+DAMAGES = (
+    None,
+    "ends early",
+    "no code",
+    "bad run",
+    "bad DC",
+    "bad AC",
+    "bad symbol",
+    "restart order",
+    "restarts missing",
+)
+
+
+def decode_scan(
+    data: bytes,
+    position: int,
+    grids: Sequence[tuple[Tensor, int, int, int, int]],
+    mcus: tuple[int, int],
+    restart_interval: int,
+    process: str,
+    sent: tuple[int, int, int, int],
+    tables: bytes,
+    *,
+    arithmetic: bool = False,
+) -> tuple[str | None, int, int]:
+    """Decode into the levels of ``grids``.
+
+    Args:
+        data: the file.
+        position: where the entropy-coded data begins.
+        grids: one to four components: levels ``[blocks_y, blocks_x, 8, 8]``, int16, contiguous, natural order, 0 before
+            the first scan; blocks of an MCU, horizontally and vertically; which DC and AC tables.
+        mcus: rows and columns.
+        restart_interval: in MCUs, or 0.
+        process: one of :data:`PROCESSES`.
+        sent: first and last place of the coefficients, high and low bit.
+        tables: of Huffman codes DC tables 0 to 3, AC tables 0 to 3: of each 16 counts of code lengths and 256 symbols,
+            a prefix code; of arithmetic coding 4 lower and 4 upper bounds of DC, 4 Kx of AC, 0 to 15, 0 to 15, 1 to 63.
+        arithmetic: which of the two.
+
+    Returns:
+        The damage, one of :data:`DAMAGES`; where the data ends; how many restart intervals were found.
+    """
+    components = (abi.ScanComponent * 4)(
+        *(abi.ScanComponent(levels.data_ptr(), *levels.shape[:2], *rest) for levels, *rest in grids)
+    )
+    first, last, high, low = sent
+    scan = abi.Scan(
+        data=data,
+        size=len(data),
+        position=position,
+        mcu_rows=mcus[0],
+        mcu_columns=mcus[1],
+        restart_interval=restart_interval,
+        count=len(grids),
+        process=PROCESSES.index(process),
+        first=first,
+        last=last,
+        high=high,
+        low=low,
+        components=components,
+        tables=tables,
+    )
+    library = abi.library()
+    run = library.jpegrad_decode_arithmetic_scan if arithmetic else library.jpegrad_decode_scan
+    damage = run(None, byref(scan))
+    return DAMAGES[damage], scan.position, scan.intervals

@@ -1,0 +1,79 @@
+"""The native entropy decoder against the one in Python, on damaged files: equal levels, or both refuse.
+
+    python -m tests.fuzz.decoders [--count 20000] [--seed 0]
+
+Under AddressSanitizer (``tests/fuzz/sanitize.sh``) with ``--alone`` the native one only, for the memory it touches.
+"""
+
+import argparse
+import os
+from collections import Counter
+
+import torch
+
+import jpegrad
+from jpegrad.jfif import JPEGError
+from tests.fuzz.fuzz_read import MAX_PIXELS
+from tests.fuzz.mutate import mutant
+
+
+def read_with(backend: str, data: bytes) -> jpegrad.Coefficients | None:
+    """The file as one of the decoders reads it; None if it refuses."""
+    before = os.environ.get("JPEGRAD_BACKEND")
+    os.environ["JPEGRAD_BACKEND"] = backend
+    try:
+        return jpegrad.read(data, max_pixels=MAX_PIXELS, level_dtype=torch.int16)
+    except JPEGError:
+        return None
+    finally:
+        os.environ.pop("JPEGRAD_BACKEND")
+        if before is not None:
+            os.environ["JPEGRAD_BACKEND"] = before
+
+
+def compare(data: bytes) -> str:
+    """What both make of a file.
+
+    Raises:
+        AssertionError: they disagree.
+    """
+    native, python = read_with("native", data), read_with("reference", data)
+    assert (native is None) == (python is None), "one decoder refuses"
+    if native is None or python is None:
+        return "both refuse"
+    for ours, theirs in zip(native.levels, python.levels, strict=True):
+        assert torch.equal(ours, theirs), "levels differ"
+    assert torch.equal(native.tables, python.tables), "tables differ"
+    return "equal"
+
+
+def fuzz(count: int, seed: int, *, alone: bool = False) -> Counter[str]:
+    """How many files end how.
+
+    Raises:
+        AssertionError: the decoders disagree; the message names the file.
+    """
+    outcomes: Counter[str] = Counter()
+    for index in range(count):
+        data = mutant(seed, index)
+        try:
+            if alone:
+                outcomes["refused" if read_with("native", data) is None else "read"] += 1
+            else:
+                outcomes[compare(data)] += 1
+        except AssertionError as error:
+            raise AssertionError(f"file {index} of seed {seed}: {error}") from None
+    return outcomes
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--alone", action="store_true")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    print(
+        f"{chosen.count} files, seed {chosen.seed}:",
+        dict(fuzz(chosen.count, chosen.seed, alone=chosen.alone)),
+    )
