@@ -1,5 +1,6 @@
-// The backward pass, strip by strip: gradients of pixels -> of decoded samples -> (of coefficients) -> of encoded samples ->
-// of pixels: the adjoint of the real-valued pipeline with the quantiser's slope and the clamps' masks. Strips are independent.
+// The backward pass, strip by strip: gradients of pixels -> of decoded samples -> (of coefficients) -> of encoded
+// samples -> of pixels. It is the adjoint of the real-valued pipeline, with the quantiser's slope and the clamps'
+// masks. Strips are independent.
 #pragma once
 #include "backward_rows.h"
 #include "exact.h"
@@ -23,7 +24,7 @@ struct GroupSlopes {
 // Which columns of coefficients (bits 0...7) have a slope other than 0, and the slopes of these.
 template <int KIND, bool TABLES>
 INLINE uint32_t group_slopes(const int16_t* saved, const Quantizer& q, const SlopeTable& slopes, int table_kind,
-                         const SlopeTable& table_slopes, GroupSlopes& out) {
+                             const SlopeTable& table_slopes, GroupSlopes& out) {
     uint32_t columns = 0;
     for (int i = 0; i < 64; i++) {
         I16 c = load<I16>(saved + i * LANES), level = quantize(c, q, i), rest = c - level * (int16_t)(8 * q.step[i]);
@@ -84,8 +85,8 @@ INLINE void apply_slopes(float* samples, int64_t stride, const GroupSlopes& slop
 
 // The same with the slopes of saved coefficients.
 template <int KIND, bool TABLES>
-static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, const Quantizer& q, const SlopeTable& slopes,
-                          int table_kind, const SlopeTable& table_slopes, TableSums& sums) {
+static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, const Quantizer& q,
+                          const SlopeTable& slopes, int table_kind, const SlopeTable& table_slopes, TableSums& sums) {
     GroupSlopes slope;
     const uint32_t columns = group_slopes<KIND, TABLES>(saved, q, slopes, table_kind, table_slopes, slope);
     if (columns)
@@ -94,24 +95,16 @@ static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, 
         for (int y = 0; y < 8; y++) __builtin_memset(samples + y * stride, 0, 8 * LANES * sizeof(float));
 }
 
-class StripAdjoint {
+class StripAdjoint : Strip<float> {
   public:
-    StripAdjoint(const Codec& codec, const Call& call, const Layout& layout) : codec(codec), call(call), layout(layout) {}
+    StripAdjoint(const Codec& codec, const Call& call, const Layout& layout) : Strip(codec, call, layout) {}
 
     bool reserve(Arena& arena) {
-        const int64_t row = round_up(layout.width, LANES) + 80 * 4 + 4 * LANES, extra = LANES;
-        int64_t bytes = Arena::cost(row, 4) * (3 + 2 * RING + 3) + 2 * Arena::cost(1, sizeof(SlopeTable)) * 3;
-        for (int c = 0; c < layout.count; c++) bytes += Arena::cost(8 * layout.component[c].stride + extra, 4);
-        if (!arena.reserve((size_t)bytes)) return false;
-        for (int c = 0; c < layout.count; c++) {
-            const Component& k = layout.component[c];
-            samples[c] = arena.take<float>(8 * k.stride + extra);
-            clear_lanes_without_block(k, samples[c]);
-        }
-        for (int c = 0; c < 3; c++) gathered[c] = arena.take<float>(row);
+        if (!Strip::reserve(arena, 2 * RING + 3, 2 * Arena::cost(3, sizeof(SlopeTable)))) return false;
+        for (int c = 0; c < layout.count; c++) clear_lanes_without_block(c, 0);
         for (int c = 0; c < 2; c++)
-            for (int i = 0; i < RING; i++) ring[c][i] = arena.take<float>(row);
-        for (int c = 0; c < 3; c++) full[c] = arena.take<float>(row);
+            for (int i = 0; i < RING; i++) ring[c][i] = take_row(arena);
+        for (int c = 0; c < 3; c++) full[c] = take_row(arena);
         slopes = arena.take<SlopeTable>(3);
         table_slopes = arena.take<SlopeTable>(3);
         return true;
@@ -144,23 +137,17 @@ class StripAdjoint {
 
   private:
     static constexpr int RING = 4;
-    const Codec& codec;
-    const Call& call;
-    const Layout& layout;
     Quantizer quantizer[3];
     SlopeTable *slopes, *table_slopes;
-    float *samples[3], *gathered[3], *ring[2][RING], *full[3];
-    int64_t tables_of = -1;
-
-    float* row(int c, int64_t y) { return samples[c] + layout.row(c, y); }
+    float *ring[2][RING], *full[3];
 
     void set_tables(int64_t b) {
-        if (tables_of >= 0 && (b == tables_of || call.table_stride == 0)) return;
-        tables_of = b;
+        if (!next_tables(b)) return;
         for (int c = 0; c < layout.count; c++) {
-            quantizer[c].set(table_of(codec, call, b, c));
+            quantizer[c].set(table(b, c));
             slopes[c].set((Slope)codec.slope, codec.slope_parameter[c], quantizer[c].step);
-            if (call.table_gradient) table_slopes[c].set((Slope)codec.table_slope, codec.table_parameter[c], quantizer[c].step);
+            if (call.table_gradient)
+                table_slopes[c].set((Slope)codec.table_slope, codec.table_parameter[c], quantizer[c].step);
         }
     }
 
@@ -183,7 +170,7 @@ class StripAdjoint {
             bool own = in_strip >= 0 && in_strip < layout.rows();
             if (y < layout.height) {
                 const float* g[3] = {input_row(b, 0, y), input_row(b, 1, y), input_row(b, 2, y)};
-                const uint8_t* flags = call.flags + (b * layout.height + y) * width;
+                const uint8_t* flags = flag_row(b, y);
                 float* out[3] = {own ? row(0, in_strip) : nullptr, direct ? row(1, in_strip) : ring[0][y & (RING - 1)],
                                  direct ? row(2, in_strip) : ring[1][y & (RING - 1)]};
                 if (own)
@@ -207,7 +194,7 @@ class StripAdjoint {
         const int64_t width = layout.width;
         if (y < layout.height) {
             const float* g = input_row(b, 0, y);
-            const uint8_t* flags = call.flags + (b * layout.height + y) * width;
+            const uint8_t* flags = flag_row(b, y);
             for (int64_t x = 0; x < width; x++)
                 out[x] = g[x] * codec.inverse_real[0] * (flags[x] & SAMPLE ? codec.clip_slope : 1.0f);
         }
@@ -227,17 +214,16 @@ class StripAdjoint {
                 gather_rows<4>(c, y, out);
             else if (layout.h != 1)
                 gather_rows<1>(c, y, out);
-            const uint8_t* flags = call.chroma_flags + ((b * 2 + c - 1) * k.height + y) * k.width;
-            mask_row(flags, k.width, codec.clip_slope, out);
+            mask_row(chroma_flag_row(b, c, y), k.width, codec.clip_slope, out);
             zero(out, k.width, columns);
         }
     }
 
-    // Pixel rows 2y - 1 ... 2y + 2 meet in chroma row y; at the borders, and without a triangle, the nearest takes it all.
+    // Pixel rows 2y - 1 ... 2y + 2 meet in chroma row y; at borders, and without a triangle, the nearest takes it all.
     template <int ROWS> void gather_rows(int c, int64_t y, float* out) {
         const Component& k = layout.component[c];
         float* const* pixels = ring[c - 1];
-        const float *rows[ROWS] = {pixels[y & (RING - 1)]};
+        const float* rows[ROWS] = {pixels[y & (RING - 1)]};
         float weights[ROWS] = {1};
         if (ROWS == 4) {
             const bool triangle = layout.chroma_needs_neighbours();
@@ -263,7 +249,8 @@ class StripAdjoint {
             float* p = samples[c] + g * 8 * LANES;
             const int16_t* group = saved + g * 64 * LANES;
             if (tables)
-                adjoint_group<KIND, true>(p, k.stride, group, quantizer[c], slopes[c], codec.table_slope, table_slopes[c], sums);
+                adjoint_group<KIND, true>(p, k.stride, group, quantizer[c], slopes[c], codec.table_slope,
+                                          table_slopes[c], sums);
             else
                 adjoint_group<KIND, false>(p, k.stride, group, quantizer[c], slopes[c], 0, slopes[c], sums);
         }
@@ -278,7 +265,8 @@ class StripAdjoint {
             GroupSlopes slope;
             load_slopes(call.slopes + at, tables ? call.factors + at : nullptr, slope);
             float* p = samples[c] + g * 8 * LANES;
-            tables ? apply_slopes<true>(p, k.stride, slope, 255, sums) : apply_slopes<false>(p, k.stride, slope, 255, sums);
+            tables ? apply_slopes<true>(p, k.stride, slope, 255, sums)
+                   : apply_slopes<false>(p, k.stride, slope, 255, sums);
         }
     }
 
@@ -308,12 +296,13 @@ class StripAdjoint {
         fold_rows(s);
         for (int64_t y = first; y < first + layout.rows() && y < layout.height; y++) {
             float* out = (float*)call.output.data + b * layout.count * plane + y * width;
-            const uint8_t* flags = call.flags + (b * layout.height + y) * width;
+            const uint8_t* flags = flag_row(b, y);
             float* luma = row(0, y - first);
             for (int64_t x = width; x < layout.component[0].blocks_x * 8; x++) luma[width - 1] += luma[x];
             if (layout.count == 1) {
                 for (int64_t x = 0; x < width; x++) {
-                    float outside = flags[x] & UNDEFINED ? 0 : codec.clip_slope, inside = flags[x] & UNDEFINED ? NAN : 1;
+                    float outside = flags[x] & UNDEFINED ? 0 : codec.clip_slope,
+                          inside = flags[x] & UNDEFINED ? NAN : 1;
                     out[x] = luma[x] * codec.forward_real[0] * (flags[x] & IN_R ? outside : inside);
                 }
                 continue;
@@ -323,7 +312,8 @@ class StripAdjoint {
                 // The last pixel row of an odd height stands for two.
                 float weight = (v == 2 && y + 1 == layout.height ? 2.0f : 1.0f) / (float)(h * v);
                 for (int c = 1; c < 3; c++)
-                    downsample_adjoint_row(row(c, (y - first) / v), layout.component[c].blocks_x, h, weight, width, full[c]);
+                    downsample_adjoint_row(row(c, (y - first) / v), layout.component[c].blocks_x, h, weight, width,
+                                           full[c]);
             }
             float* pixels[3] = {out, out + plane, out + 2 * plane};
             encode_adjoint_row(g, flags, width, codec.forward_real, codec.clip_slope, pixels);

@@ -22,7 +22,8 @@ INLINE F32 masked(F32 g, I32 flags, int bit, F32 outside) {
 
 // Gradients of RGB pixels to gradients of YCbCr at full resolution: transposed decoder matrix behind the output clamp.
 template <bool LUMA>
-INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside, float* const out[3]) {
+INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside,
+                           float* const out[3]) {
     I32 flag = load_bytes(flags);
     F32 x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
     const bool clamped = any(flag & (OUT_R | OUT_G | OUT_B));
@@ -35,28 +36,23 @@ INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const 
 }
 
 template <bool LUMA>
-static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers, float clip, float* const out[3]) {
+static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers,
+                               float clip, float* const out[3]) {
     const Matrix matrix(numbers);
     const F32 outside = splatf(clip);
-    int64_t i = 0;
-    for (; i + HALF <= n; i += HALF) {
-        const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
+    in_vectors<HALF>(n, [&](int64_t i, auto count) {
+        float tail[3][HALF];
+        uint8_t tail_flags[HALF];
+        const float* p[3];
+        for (int c = 0; c < 3; c++) p[c] = readable(g[c] + i, count, tail[c], 0.0f);
         float* o[3] = {LUMA ? out[0] + i : nullptr, out[1] + i, out[2] + i};
-        decode_adjoint<LUMA>(p, flags + i, matrix, outside, o);
-    }
-    if (i < n) {
-        float tail[3][HALF] = {};
-        uint8_t tail_flags[HALF] = {};
-        for (int c = 0; c < 3; c++) __builtin_memcpy(tail[c], g[c] + i, (size_t)(n - i) * 4);
-        __builtin_memcpy(tail_flags, flags + i, (size_t)(n - i));
-        const float* p[3] = {tail[0], tail[1], tail[2]};
-        float* o[3] = {LUMA ? out[0] + i : nullptr, out[1] + i, out[2] + i};
-        decode_adjoint<LUMA>(p, tail_flags, matrix, outside, o);
-    }
+        decode_adjoint<LUMA>(p, readable(flags + i, count, tail_flags, (uint8_t)0), matrix, outside, o);
+    });
 }
 
 // Gradients of YCbCr to gradients of RGB pixels: transposed encoder matrix, then the input clamp.
-INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside, float* const out[3]) {
+INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside,
+                           float* const out[3]) {
     I32 flag = load_bytes(flags);
     F32 x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
     F32 sums[3];
@@ -72,24 +68,18 @@ INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const 
 }
 
 // `g` readable in whole vectors.
-static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers, float clip, float* const out[3]) {
+static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers,
+                               float clip, float* const out[3]) {
     const Matrix matrix(numbers);
     const F32 outside = splatf(clip);
-    int64_t i = 0;
-    for (; i + HALF <= n; i += HALF) {
+    in_vectors<HALF>(n, [&](int64_t i, auto count) {
+        float tail[3][HALF], *o[3];
+        uint8_t tail_flags[HALF];
         const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
-        float* o[3] = {out[0] + i, out[1] + i, out[2] + i};
-        encode_adjoint(p, flags + i, matrix, outside, o);
-    }
-    if (i < n) {
-        float tail[3][HALF];
-        uint8_t tail_flags[HALF] = {};
-        __builtin_memcpy(tail_flags, flags + i, (size_t)(n - i));
-        const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
-        float* o[3] = {tail[0], tail[1], tail[2]};
-        encode_adjoint(p, tail_flags, matrix, outside, o);
-        for (int c = 0; c < 3; c++) __builtin_memcpy(out[c] + i, tail[c], (size_t)(n - i) * 4);
-    }
+        for (int c = 0; c < 3; c++) o[c] = writable(out[c] + i, count, tail[c]);
+        encode_adjoint(p, readable(flags + i, count, tail_flags, (uint8_t)0), matrix, outside, o);
+        for (int c = 0; c < 3; c++) write_back(out[c] + i, count, tail[c]);
+    });
 }
 
 // Where a clamp acted on a decoded sample.
@@ -111,7 +101,8 @@ template <int ROWS, class V> INLINE V weigh(const float* const rows[ROWS], const
 
 // The adjoint of upsampling without a triangle filter along the row: each of n samples gathers h pixels.
 template <int ROWS>
-static void replication_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t width, int h, int64_t n, float* out) {
+static void replication_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t width, int h,
+                                int64_t n, float* out) {
     if (h == 1) {
         for (int64_t i = 0; i < n; i += HALF) store(out + i, weigh<ROWS, F32>(rows, weights, i));
         return;
@@ -123,8 +114,8 @@ static void replication_adjoint(const float* const rows[ROWS], const float weigh
     }
 }
 
-// The adjoint of upsampling by 2 with a triangle filter: sample i gathers pixels 2i - 1 ... 2i + 2 with weights 1/4, 3/4, 3/4, 1/4.
-// Rows are readable for 4 * HALF pixels beyond `width`, and 0 there.
+// The adjoint of upsampling by 2 with a triangle filter: sample i gathers pixels 2i - 1 ... 2i + 2 with weights 1/4,
+// 3/4, 3/4, 1/4. Rows are readable for 4 * HALF pixels beyond `width`, and 0 there.
 template <int ROWS>
 static void triangle_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t n, float* out) {
     F32 even, odd, next_even, next_odd, before;
@@ -146,7 +137,7 @@ static void triangle_adjoint(const float* const rows[ROWS], const float weights[
     out[n - 1] = (at(2 * n - 2) + at(2 * n - 1)) * 0.75f + (at(2 * n - 3) + at(2 * n - 1)) * 0.25f;
 }
 
-// The box filter's adjoint along a row: every sample to the h pixels it averages, pixels beyond the image to the last one.
+// The box filter's adjoint along a row: every sample to the h pixels it averages, beyond the image to the last pixel.
 static void downsample_adjoint_row(const float* g, int64_t blocks_x, int h, float weight, int64_t width, float* out) {
     int64_t n = ceil_div(width, h), x = 0;
     float beyond = g[n - 1] * (float)(h * n - width);

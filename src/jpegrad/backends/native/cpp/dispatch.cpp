@@ -28,13 +28,19 @@ static int run(Run part, const Codec* codec, const Call* call) {
 EXPORT const char* jpegrad_kernel() { return kernel().name; }
 EXPORT int jpegrad_lanes() { return kernel().lanes; }
 EXPORT int64_t jpegrad_sizeof(int what) {
-    const int64_t sizes[] = {sizeof(Codec), sizeof(Call), sizeof(Trellis), sizeof(Crossing), sizeof(Scan)};
+    const int64_t sizes[] = {sizeof(Codec), sizeof(Call), sizeof(Trellis), sizeof(StepCosts), sizeof(Scan)};
     return sizes[what];
 }
 EXPORT int jpegrad_jpeg(const Codec* codec, const Call* call) { return run(kernel().jpeg, codec, call); }
 EXPORT int jpegrad_soft(const Codec* codec, const Call* call) { return run(kernel().soft, codec, call); }
 EXPORT int jpegrad_encode(const Codec* codec, const Call* call) { return run(kernel().encode, codec, call); }
 EXPORT int jpegrad_decode(const Codec* codec, const Call* call) { return run(kernel().decode, codec, call); }
-EXPORT int jpegrad_jpeg_backward(const Codec* codec, const Call* call) { return run(kernel().jpeg_backward, codec, call); }
-EXPORT int jpegrad_encode_backward(const Codec* codec, const Call* call) { return run(kernel().encode_backward, codec, call); }
-EXPORT int jpegrad_decode_backward(const Codec* codec, const Call* call) { return run(kernel().decode_backward, codec, call); }
+EXPORT int jpegrad_jpeg_backward(const Codec* codec, const Call* call) {
+    return run(kernel().jpeg_backward, codec, call);
+}
+EXPORT int jpegrad_encode_backward(const Codec* codec, const Call* call) {
+    return run(kernel().encode_backward, codec, call);
+}
+EXPORT int jpegrad_decode_backward(const Codec* codec, const Call* call) {
+    return run(kernel().decode_backward, codec, call);
+}

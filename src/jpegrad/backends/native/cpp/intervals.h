@@ -1,4 +1,5 @@
-// What all entropy decoders share: markers in the data of a scan, and the walk through restart intervals, MCUs and blocks.
+// What all entropy decoders share: markers in the data of a scan, and the walk through restart intervals, MCUs and
+// blocks.
 #pragma once
 #include <cstring>
 

@@ -30,6 +30,30 @@ template <class V, class T> INLINE V load(const T* p) {
 }
 template <class V, class T> INLINE void store(T* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
 
+// A row of n elements: step(i, count) for its whole vectors, `count` the constant N, and for the fewer ones at its end.
+template <int N> using All = std::integral_constant<int, N>;
+template <int N, class Step> INLINE void in_vectors(int64_t n, const Step& step) {
+    int64_t i = 0;
+    for (; i + N <= n; i += N) step(i, All<N>());
+    if (i < n) step(i, (int)(n - i));
+}
+
+// Where a step reads a whole vector: the row itself, or a copy of its end, filled up.
+template <class T, class U, int N> INLINE T* readable(T* p, All<N>, U (&)[N], U) { return p; }
+template <class T, class U, int N> INLINE T* readable(T* p, int count, U (&copy)[N], U rest) {
+    for (U& each : copy) each = rest;
+    __builtin_memcpy(copy, p, (size_t)count * sizeof(T));
+    return copy;
+}
+
+// Where a step writes a whole vector: the row itself, or a copy that is then written back.
+template <class T, int N> INLINE T* writable(T* p, All<N>, T (&)[N]) { return p; }
+template <class T, int N> INLINE T* writable(T*, int, T (&copy)[N]) { return copy; }
+template <class T, int N> INLINE void write_back(T*, All<N>, const T (&)[N]) {}
+template <class T, int N> INLINE void write_back(T* p, int count, const T (&copy)[N]) {
+    __builtin_memcpy(p, copy, (size_t)count * sizeof(T));
+}
+
 INLINE I16 splat16(int x) { return I16{} + (int16_t)x; }
 INLINE I32 splat32(int x) { return I32{} + x; }
 INLINE F32 splatf(float x) { return F32{} + x; }
@@ -38,13 +62,19 @@ INLINE F32 splatf(float x) { return F32{} + x; }
 #define SHUFFLE(V, a, b, ...) ((V)__builtin_shufflevector(a, b, __VA_ARGS__))
 #else
 template <class V> struct Index;
-template <> struct Index<I16> { typedef I16 type; };
-template <> struct Index<I32> { typedef I32 type; };
-template <> struct Index<I64> { typedef I64 type; };
+template <> struct Index<I16> {
+    typedef I16 type;
+};
+template <> struct Index<I32> {
+    typedef I32 type;
+};
+template <> struct Index<I64> {
+    typedef I64 type;
+};
 #define SHUFFLE(V, a, b, ...) ((V)__builtin_shuffle((V)(a), (V)(b), typename Index<V>::type{__VA_ARGS__}))
 #endif
 
-// Two 32-bit halves of a 16-bit vector. "Paired" order is whatever the instruction set unpacks to; only pack() undoes it.
+// Two 32-bit halves of a 16-bit vector, in "paired" order: as the instruction set unpacks them. Only pack() undoes it.
 struct Pair {
     I32 lo, hi;
 };
@@ -212,7 +242,7 @@ INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
     even = turn(_mm256_shuffle_ps(a, b, 0x88));
     odd = turn(_mm256_shuffle_ps(a, b, 0xDD));
 }
-// Each element one place on: the last of `before` comes in first; and one place back: the first of `after` comes in last.
+// Each element one place on, the last of `before` comes in first; or one back, the first of `after` comes in last.
 INLINE F32 shifted_right(F32 before, F32 a) {
     __m256i middle = _mm256_permute2x128_si256((__m256i)before, (__m256i)a, 0x21);
     return (F32)_mm256_alignr_epi8((__m256i)a, middle, 12);

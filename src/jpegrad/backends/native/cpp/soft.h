@@ -1,5 +1,5 @@
-// The soft forward, strip by strip: the real-valued pipeline with a smooth function in place of the rounding. Samples are
-// kept around 0, so that float32 resolves them finely.
+// The soft forward, strip by strip: the real-valued pipeline with a smooth function in place of the rounding. Samples
+// are kept around 0, so that float32 resolves them finely.
 #pragma once
 #include "backward_rows.h"
 #include "exact.h"
@@ -86,7 +86,8 @@ struct Steps {
             from[i] = (float)(table[i] * factor / 8);
         }
         slopes.set(kind, parameter, table);
-        for (int i = 0; i < 64 && kind == SOFT_ROUND; i++) slopes.at[i].width = (float)(0.5 / tanh((double)parameter / 2));
+        for (int i = 0; i < 64 && kind == SOFT_ROUND; i++)
+            slopes.at[i].width = (float)(0.5 / tanh((double)parameter / 2));
     }
 };
 
@@ -107,13 +108,13 @@ class SoftCoder : Strips<float> {
     bool reserve(Arena& arena) {
         if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)))) return false;
         steps = arena.take<Steps>(3);
-        for (int c = 0; c < layout.count; c++) clear_lanes_without_block(layout.component[c], samples[c]);
         return true;
     }
 
     void jpeg(int64_t b, int64_t begin, int64_t end) {
         if (next_tables(b))
-            for (int c = 0; c < layout.count; c++) steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c));
+            for (int c = 0; c < layout.count; c++)
+                steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c));
         auto produce = [&](int64_t s, bool own) {
             read_strip(b, s, own);
             for (int c = own ? 0 : 1; c < layout.count; c++) {
@@ -133,24 +134,26 @@ class SoftCoder : Strips<float> {
     void read_strip(int64_t b, int64_t s, bool own) {
         auto convert = [&](int64_t y, float* const out[3]) {
             const float* pixels[3];
-            for (int c = 0; c < layout.count; c++) pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
-            for (int64_t x = 0; x < layout.width; x += HALF) read_pixels(pixels, x, out, own ? flag_row(b, y) : nullptr);
+            for (int c = 0; c < layout.count; c++)
+                pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
+            uint8_t* flags = own ? flag_row(b, y) : nullptr;
+            in_vectors<HALF>(layout.width, [&](int64_t x, auto n) { read_pixels(pixels, x, n, out, flags); });
         };
-        auto downsample = [&](float* const in[2], int64_t n, float* out) { downsample_soft(in, layout.h, layout.v, n, out); };
+        auto downsample = [&](float* const in[2], int64_t n, float* out) {
+            downsample_soft(in, layout.h, layout.v, n, out);
+        };
         read_rows(s, convert, downsample);
     }
 
-    // HALF pixels from column x on, fewer at the end of a row.
-    void read_pixels(const float* const pixels[3], int64_t x, float* const out[3], uint8_t* flags) {
-        const int64_t n = layout.width - x < HALF ? layout.width - x : HALF;
+    // n pixels from column x on.
+    template <class Count>
+    void read_pixels(const float* const pixels[3], int64_t x, Count n, float* const out[3], uint8_t* flags) {
         const F32 low = splatf((float)codec.low), factor = splatf(scale);
         F32 levels[3];
         I32 outside[3] = {};
         for (int c = 0; c < layout.count; c++) {
             float tail[HALF];
-            for (float& x : tail) x = (float)codec.low;
-            const float* p = pixels[c] + x;
-            if (n < HALF) p = (const float*)__builtin_memcpy(tail, p, (size_t)n * 4);
+            const float* p = readable(pixels[c] + x, n, tail, (float)codec.low);
             levels[c] = read_soft(p, low, factor, leak, outside[c]);
             if (__builtin_expect(any(outside[c]), 0)) watch.note(p);
         }
@@ -185,6 +188,7 @@ class SoftCoder : Strips<float> {
     template <int KIND> void code(int64_t b, int64_t s, int c, bool own) {
         const Component& k = layout.component[c];
         const int64_t first = layout.saved(b, s, c);
+        clear_lanes_without_block(c, 0);
         for (int64_t g = 0; g < k.groups; g++) {
             float* p = samples[c] + g * 8 * LANES;
             const int64_t at = first + g * 64 * LANES;
@@ -246,12 +250,13 @@ class SoftCoder : Strips<float> {
             upsample_soft(near, far, layout.h, layout.v, n, work, up);
         });
         float* out = (float*)call.output.data + b * layout.count * plane + y * width;
-        for (int64_t x = 0; x < width; x += HALF) write_pixels(rows, x, out, plane, flag_row(b, y));
+        uint8_t* flags = flag_row(b, y);
+        in_vectors<HALF>(width, [&](int64_t x, auto n) { write_pixels(rows, x, n, out, plane, flags); });
         if (watch.undefined) restore_undefined(call, layout, b, y, gathered, out);
     }
 
-    void write_pixels(const float* const rows[3], int64_t x, float* out, int64_t plane, uint8_t* flags) {
-        const int64_t n = layout.width - x < HALF ? layout.width - x : HALF;
+    template <class Count>
+    void write_pixels(const float* const rows[3], int64_t x, Count n, float* out, int64_t plane, uint8_t* flags) {
         const F32 low = splatf((float)codec.low), factor = splatf((float)((codec.high - codec.low) / 255));
         for (int j = 0; j < layout.count; j++) {
             I32 acts = {};
@@ -264,11 +269,9 @@ class SoftCoder : Strips<float> {
                 }
                 levels = leaky_clamp(levels, leak, acts);
             }
-            F32 numbers = mul_add(levels, factor, low);
-            if (n == HALF)
-                store(out + j * plane + x, numbers);
-            else
-                __builtin_memcpy(out + j * plane + x, &numbers, (size_t)n * 4);
+            float tail[HALF];
+            store(writable(out + j * plane + x, n, tail), mul_add(levels, factor, low));
+            write_back(out + j * plane + x, n, tail);
             if (!flags || !any(acts)) continue;
             for (int i = 0; i < n; i++)
                 if (acts[i]) flags[x + i] |= OUT_R << j;
