@@ -1,4 +1,4 @@
-"""The house: who may import whom, what `import jpegrad` loads, and the public names."""
+"""The layers: who may import whom, what `import jpegrad` loads, and the public names."""
 
 import ast
 import inspect
@@ -19,8 +19,8 @@ CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
 
-# Which rooms of the house each room may import. A room is a module or subpackage of jpegrad; each backend
-# has one of its own; "" is the package itself, as `import jpegrad` gives it.
+# Which layers each layer may import. A layer is a module or subpackage of jpegrad; each backend is one of its own;
+# "" is the package itself, as `import jpegrad` gives it.
 ARROWS: dict[str, set[str]] = {
     "formulas": set(),
     "notice": set(),
@@ -98,8 +98,8 @@ PUBLIC_TUNE = {
 PUBLIC_RATE = {"ALL", "Breakdown", "RateModel", "Scan", "bits", "breakdown", "marginal_costs"}
 
 
-def room(module: str) -> str:
-    """The room of a module by its dotted name below jpegrad: `rate.size` is in `rate`; each backend is a room."""
+def layer(module: str) -> str:
+    """The layer of a module by its dotted name below jpegrad: `rate.size` is in `rate`; each backend is one."""
     parts = module.split(".")
     if parts[0] == "backends" and len(parts) > 1:
         return f"backends.{parts[1]}"
@@ -148,10 +148,10 @@ def imported_modules(source: str, module: str, is_package: bool, known: set[str]
 def test_imports_follow_the_arrows(module: str) -> None:
     found = modules()
     path = found[module]
-    here = room(module)
-    assert here in ARROWS, f"{path} is a new room: draw its arrows in ARROWS"
+    here = layer(module)
+    assert here in ARROWS, f"{path} is a new layer: draw its arrows in ARROWS"
     imported = imported_modules(path.read_text(), module, path.name == "__init__.py", set(found))
-    targets = {room(name) for name in imported}
+    targets = {layer(name) for name in imported}
     wrong = targets - ARROWS[here] - {here}
     assert not wrong, f"{path} imports {sorted(wrong)}; {here or 'jpegrad'} may import {sorted(ARROWS[here])}"
 
@@ -196,7 +196,7 @@ def test_only_the_command_that_runs_the_studies_imports_them() -> None:
 
 def test_only_the_command_line_imports_what_its_extra_brings() -> None:
     for module, path in modules().items():
-        if room(module) in ("cli", "commands", "demo"):
+        if layer(module) in ("cli", "commands", "demo"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -1,4 +1,7 @@
-"""Every Python block of the README and the documentation runs, and so does every example of a docstring."""
+"""Every Python block of the README and the documentation runs, and so does every example of a docstring.
+
+Sentences are short, and what is generated is up to date.
+"""
 
 import ast
 import doctest
@@ -17,12 +20,17 @@ from typer.testing import CliRunner
 import jpegrad
 from jpegrad.cli import app
 from jpegrad.data import photograph_path
+from jpegrad_studies import capabilities
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     path
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if "```python" in path.read_text()
+]
+PROSE = [
+    *(ROOT / name for name in ("README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # The kernel library is no Python module, and Triton is an extra.
@@ -91,3 +99,37 @@ def test_the_api_pages_show_every_name_of_a_module(module: ModuleType) -> None:
 def test_the_page_on_gradients_names_every_surrogate() -> None:
     rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "gradients.md").read_text(), re.MULTILINE))
     assert rows == set(jpegrad.surrogates.ALL)
+
+
+def sentences(page: str) -> list[str]:
+    """The sentences of a page's prose: without code, tables, headings and generated parts."""
+    for left_out in (
+        r"^```.*?^```$",
+        r"<!-- begin (\S+) -->.*?<!-- end \1 -->",
+        r"^( {4}|\||#)[^\n]*$",
+    ):
+        page = re.sub(left_out, "", page, flags=re.DOTALL | re.MULTILINE)
+    found = []
+    # A list's item is a paragraph; code and the target of a link are one word.
+    for paragraph in re.split(r"\n\s*\n|\n(?=\s*(?:-|\d+\.) )", page):
+        text = re.sub(r"`[^`]+`|\]\([^)]*\)", "word", " ".join(paragraph.split()))
+        found += re.split(r"(?<=[.!?])[*\")]*\s+", text)
+    return found
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_sentence_is_long(page: Path) -> None:
+    long = [sentence for sentence in sentences(page.read_text()) if len(sentence.split()) > 40]
+    assert not long
+
+
+def test_long_sentences_are_found() -> None:
+    words = " ".join(["word"] * 50)
+    code = f"```python\n{words}\n```\n\n    {words}\n\n| {words} |\n\n<!-- begin x -->\n{words}\n<!-- end x -->\n"
+    assert not any(len(sentence.split()) > 40 for sentence in sentences(code))
+    for text in (words, f"Short.\n{words}.", f"- one\n- two\n  {words}", f"**{words}.** Short."):
+        assert sum(len(sentence.split()) > 40 for sentence in sentences(code + "\n" + text)) == 1
+
+
+def test_the_page_on_backends_has_what_they_say() -> None:
+    assert f"<!-- begin capabilities -->\n\n{capabilities.table()}\n\n<!--" in capabilities.PAGE.read_text()
