@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGE := $(BIN)/.installed
 EVERYTHING := $(BIN)/.installed-all
 CODEC_TESTS := $(addprefix tests/test_,$(addsuffix .py, \
-	exact gradients kinks native native_soft pytorch rate_models surrogates tables triton_gradients))
+	exact gradients kernel_gradients kernels kinks native native_soft pytorch rate_models surrogates tables))
 CPP := $(wildcard src/jpegrad/backends/native/cpp/*)
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(CPP)
 

@@ -1,7 +1,6 @@
 """The native kernel's manners: it touches its own memory only, and may be called from anywhere, any number of times."""
 
 import multiprocessing
-import os
 import threading
 
 import pytest
@@ -11,23 +10,19 @@ from torch import Tensor
 import jpegrad
 from jpegrad.backends import native
 from jpegrad.backends.fused.settings import settings_of
-from jpegrad.backends.native import abi, kernels
+from jpegrad.backends.native import kernels
 from jpegrad.backends.native import levels as native_levels
 from jpegrad.entropy import huffman, scan
 from jpegrad.spec import SUBSAMPLING, Spec
+from kernel_cases import NATIVE, tables
 from tests.fuzz.native import fuzz
 
-MISSING = abi.load() if isinstance(abi.load(), str) else ""
-pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
-
-
-def tables(quality: float = 50.0) -> Tensor:
-    return jpegrad.tables.annex_k(quality, dtype=torch.float64)
+pytestmark = NATIVE.marks
 
 
 def step(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Image and gradients to image and tables of one forward and backward pass."""
-    image, entries = image.clone().requires_grad_(), tables().requires_grad_()
+    image, entries = image.clone().requires_grad_(), tables(50.0).requires_grad_()
     out = native.jpeg(image, entries, Spec())
     return out.detach(), *torch.autograd.grad(out.square().sum(), (image, entries))
 
@@ -36,25 +31,13 @@ def test_memory_around_every_buffer_stays_as_it_was() -> None:
     fuzz(seed=0, rounds=150)
 
 
-@pytest.mark.parametrize("shape", [(0, 3, 16, 16), (2, 0, 3, 8, 8), (0, 1, 1, 1)])
-def test_no_images(shape: tuple[int, ...]) -> None:
-    image = torch.rand(shape).requires_grad_()
-    assert native.jpeg(image.detach(), tables(), Spec()).shape == shape
-    out, gradient, to_tables = step(image)
-    assert out.shape == gradient.shape == shape and to_tables.eq(0).all()
-    levels, _ = native.encode(image.detach(), tables(), Spec(subsampling="4:4:4"))
-    assert (
-        native.decode(levels, tables(), shape[-2:], torch.float32, Spec(subsampling="4:4:4")).shape == shape
-    )
-
-
 @pytest.mark.parametrize("size", [(1, 70_001), (70_001, 1), (17, 20_003)])
 def test_huge_sides(size: tuple[int, int]) -> None:
     image = torch.rand(1, 3, *size)
-    wide = native.jpeg(image, tables(), Spec())
+    wide = native.jpeg(image, tables(50.0), Spec())
     # Blocks and their neighbours decide a sample: a window far from its borders decodes to the same.
     y, x = (slice(0, min(side, 1600)) for side in size)
-    window = native.jpeg(image[..., y, x], tables(), Spec())
+    window = native.jpeg(image[..., y, x], tables(50.0), Spec())
     inner = tuple(slice(0, side if side < 1600 else 1500) for side in window.shape[-2:])
     assert torch.equal(wide[..., y, x][..., inner[0], inner[1]], window[..., inner[0], inner[1]])
     step(image)
@@ -119,13 +102,13 @@ def test_several_python_threads_at_once() -> None:
 
 def _in_child(image: Tensor, queue: "multiprocessing.Queue[Tensor]") -> None:
     torch.set_num_threads(2)
-    queue.put(native.jpeg(image, tables(), Spec()).numpy().tobytes())
+    queue.put(native.jpeg(image, tables(50.0), Spec()).numpy().tobytes())
 
 
 def test_after_a_fork() -> None:
     image = torch.rand(1, 3, 500, 700)
     torch.set_num_threads(2)
-    expected = native.jpeg(image, tables(), Spec()).numpy().tobytes()
+    expected = native.jpeg(image, tables(50.0), Spec()).numpy().tobytes()
     torch.set_num_threads(1)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()

@@ -12,12 +12,23 @@ from torch import Tensor
 import jpegrad
 from jpegrad import surrogates
 from jpegrad.backends import native, reference
-from jpegrad.backends.native import abi, kernels
+from jpegrad.backends.native import kernels
 from jpegrad.spec import Spec
-from test_native import COLORS, MODES, channels, picture, sizes, spec, strided, tables
+from kernel_cases import (
+    COLORS,
+    LAYOUTS,
+    MODES,
+    NATIVE,
+    channels,
+    close,
+    picture,
+    results,
+    sizes,
+    spec,
+    tables,
+)
 
-MISSING = abi.load() if isinstance(abi.load(), str) else ""
-pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)
+pytestmark = NATIVE.marks
 
 # float32 knows a coefficient to about 6e-5 grey levels. A Gaussian of σ = 0.5 grey levels is up to 20 times as steep as
 # the identity, and its slope, four deviations from a threshold, changes by 4 · 6e-5 / 0.5 of itself.
@@ -37,24 +48,18 @@ def soft(mode: str, **settings: object) -> Spec:
 
 def outcome(backend: object, image: Tensor, entries: Tensor, chosen: Spec) -> list[Tensor]:
     """Decoded grey levels, and the gradients to image and tables of a random linear loss."""
-    image, entries = image.clone().requires_grad_(), entries.clone().requires_grad_()
-    weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
-    out = backend.jpeg(image, entries, chosen)  # type: ignore[attr-defined]
+    out, *gradients = results(backend, image, entries, chosen)
     low, high = chosen.value_range
-    grey = (out.detach().double() - low) * 255 / (high - low)
-    return [grey, *torch.autograd.grad((out * weight.to(out.dtype)).sum(), (image, entries))]
+    return [(out.double() - low) * 255 / (high - low), *(g.double() for g in gradients)]
 
 
 def check(image: Tensor, entries: Tensor, chosen: Spec) -> None:
     found = outcome(native, image, entries, chosen)
     expected = outcome(reference, image.double(), entries, chosen)
-    for a, b in zip(found, expected, strict=True):
-        assert a.shape == b.shape and torch.equal(a.isnan(), b.isnan())
-    found, expected = ([x.double().nan_to_num(0) for x in each] for each in (found, expected))
-    assert (found[0] - expected[0]).abs().max() < VALUES
+    assert torch.equal(found[0].isnan(), expected[0].isnan())
+    assert (found[0] - expected[0]).nan_to_num(0).abs().max() < VALUES
     for a, b in zip(found[1:], expected[1:], strict=True):
-        error = (a - b).norm() / b.norm().clamp(min=1e-3)
-        assert error < GRADIENTS, f"relative error {error:.2e}"
+        close(a, b, GRADIENTS, least=1e-3)
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -107,9 +112,9 @@ def test_colour_conversions(name: str) -> None:
     check(picture(1, 3, 33, 20), tables(50.0), soft("4:2:0", color=COLORS[name]))
 
 
-@pytest.mark.parametrize("layout", [name for name, _ in strided()])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_strides(layout: str) -> None:
-    image = dict(strided())[layout]
+    image = LAYOUTS[layout](picture(2, 3, 21, 35))
     check(image, tables(50.0, min(2, image.shape[-3])), soft("4:2:0"))
 
 

@@ -16,8 +16,11 @@ from jpegrad import formulas, surrogates
 from jpegrad.backends import native, reference
 from jpegrad.spec import Spec
 from jpegrad.surrogates import Formula, Surrogate
+from kernel_cases import NATIVE, TOLERANCE, Kernel, close, compare_gradients, law, spec
+from kernel_cases import OWN as COSINE
+from kernel_cases import results as outcome
 
-native_only = pytest.mark.skipif(bool(native.missing()), reason="no native kernel here")
+native_only = NATIVE.marks[0]
 
 OWN = Surrogate(
     "cubic",  # A name that the kernels know, of functions that they do not.
@@ -33,8 +36,8 @@ RECORDS = {
 }
 # Random numbers are the same on no two backends, nor in two calls.
 SMOOTH = [name for name in RECORDS if name != "noise"]
-# As in test_native.py and in test_native_soft.py.
-TOLERANCE = {"exact": 5e-5, "soft": 5e-4}
+# Of the soft forward as in test_native_soft.py.
+TOLERANCES = {"exact": TOLERANCE, "soft": 5e-4}
 
 
 def picture(*shape: int) -> Tensor:
@@ -45,29 +48,47 @@ def picture(*shape: int) -> Tensor:
     return 0.1 + 0.6 * smooth + 0.2 * torch.rand(shape, generator=generator)
 
 
-def results(backend: object, chosen: Spec) -> list[Tensor]:
-    """The coded picture, and the gradients to picture and tables of a random linear loss."""
-    image = picture(1, 3, 17, 24).requires_grad_()
-    entries = jpegrad.tables.annex_k(60, dtype=torch.float64).requires_grad_()
-    weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
-    out = backend.jpeg(image, entries, chosen)  # type: ignore[attr-defined]
-    return [out.detach(), *torch.autograd.grad((out * weight).sum(), (image, entries))]
+def results(backend: object, chosen: Spec, device: torch.device | str = "cpu") -> list[Tensor]:
+    """The coded picture, and the gradients to picture and tables."""
+    entries = jpegrad.tables.annex_k(60, dtype=torch.float64)
+    return outcome(backend, picture(1, 3, 17, 24).to(device), entries.to(device), chosen)
 
 
-def compare(chosen: Spec, what: object) -> None:
-    for found, expected in zip(results(native, chosen), results(reference, chosen), strict=True):
+def compare(chosen: Spec, kernel: Kernel = NATIVE) -> None:
+    found, expected = (results(backend, chosen, kernel.device) for backend in (kernel.backend, reference))
+    for a, b in zip(found, expected, strict=True):
         # Behind a soft identity the tables have no gradient but float32's rounding.
-        error = (found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-3)
-        assert error < TOLERANCE[chosen.forward], f"{what}: relative error {error:.2e}"
+        close(a, b, TOLERANCES[chosen.forward], least=1e-3)
 
 
-@native_only
-@pytest.mark.parametrize("name", RECORDS)
-def test_the_exact_forward_has_the_slope_that_a_record_holds(name: str) -> None:
+# Interpreted kernels have the mixtures below.
+@law("name", RECORDS, few=())
+def test_the_exact_forward_has_the_slope_that_a_record_holds(kernel: Kernel, name: str) -> None:
     for other in RECORDS:
         mixed = replace(RECORDS[name], slope=RECORDS[other].slope)
         tables = replace(RECORDS[other], slope=RECORDS[name].slope)
-        compare(Spec(surrogate=mixed, table_surrogate=tables), (name, other))
+        compare(Spec(surrogate=mixed, table_surrogate=tables), kernel)
+
+
+# The exact forward sees slopes alone: a name says nothing, a parameter belongs to its function.
+SIN, WIDE, NOISE = surrogates.sin, surrogates.gaussian(8.0), surrogates.noise
+MIXED = {
+    "cubic with the sine's": replace(surrogates.cubic, slope=SIN.slope),
+    "own with the cubic's name": replace(COSINE, name="cubic"),
+    "gaussian with another's width": replace(surrogates.gaussian(2.0), slope=WIDE.slope),
+    "own with a width": replace(COSINE, slope=surrogates.table_gaussian(0.3).slope),
+    "noise with a function": replace(NOISE, slope=surrogates.soft_round(2.0).slope),
+    "a soft function for a slope": replace(SIN, slope=surrogates.cubic.soft),
+}
+
+
+@law("name", MIXED)
+def test_mixtures(kernel: Kernel, name: str) -> None:
+    # Beside the next one, as the tables see it.
+    names = list(MIXED)
+    other = MIXED[names[(names.index(name) + 1) % len(names)]]
+    chosen = spec("gray", surrogate=MIXED[name], table_surrogate=other)
+    compare_gradients(kernel, kernel.picture(1, 1, 16, 16), kernel.tables(40), chosen)
 
 
 @native_only
@@ -80,7 +101,7 @@ def test_the_soft_forward_has_the_function_that_a_record_holds(name: str) -> Non
         reasons = native.unsupported("jpeg", picture(1, 3, 8, 8), chosen)
         assert bool(reasons) is not known, (name, other, reasons)
         if known:
-            compare(chosen, (name, other))
+            compare(chosen)
         else:
             assert "soft functions of identity, cubic" in reasons[0]
 
@@ -88,7 +109,7 @@ def test_the_soft_forward_has_the_function_that_a_record_holds(name: str) -> Non
 @native_only
 def test_a_slope_is_no_soft_function_and_the_other_way_round() -> None:
     swapped = replace(surrogates.sin, soft=surrogates.cubic.slope, slope=surrogates.cubic.soft)
-    compare(Spec(surrogate=swapped), "swapped")
+    compare(Spec(surrogate=swapped))
     assert native.unsupported("jpeg", picture(1, 3, 8, 8), Spec(forward="soft", surrogate=swapped))
 
 
@@ -105,7 +126,7 @@ def test_names_sources_and_parameters_of_formulas(forward: str) -> None:
     )
     assert moved == wide
     for record, same in ((renamed, surrogates.sin), (moved, wide)):
-        compare(Spec(forward=forward, surrogate=record), record.name)
+        compare(Spec(forward=forward, surrogate=record))
         found, expected = (results(native, Spec(forward=forward, surrogate=r)) for r in (record, same))
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     with pytest.raises(TypeError, match="parameter"):
@@ -115,7 +136,7 @@ def test_names_sources_and_parameters_of_formulas(forward: str) -> None:
 @native_only
 def test_a_formula_of_another_function_or_with_other_parameters_is_not_the_kernels() -> None:
     mine = Formula(OWN.slope)
-    compare(Spec(surrogate=replace(surrogates.cubic, slope=mine)), "own function")
+    compare(Spec(surrogate=replace(surrogates.cubic, slope=mine)))
     without = replace(surrogates.gaussian(), slope=Formula(formulas.gaussian_slope))
     for backend in (native, reference):
         with pytest.raises(TypeError, match="argument"):

@@ -14,24 +14,21 @@ import jpegrad
 from jpegrad import surrogates
 from jpegrad.backends import triton
 from jpegrad.spec import Spec, resolve
-from triton_cases import (
+from kernel_cases import (
     DEVICE,
-    MARKS,
     MODES,
     OWN,
     RECORDS,
+    TRITON,
     as_bytes,
     channels,
+    compare,
     compare_gradients,
-    interpreted,
-    picture,
-    same,
     spec,
-    tables,
 )
 
-pytestmark = MARKS
-__all__ = ["interpreted"]
+pytestmark = TRITON.marks
+picture, tables = TRITON.picture, TRITON.tables
 
 
 @pytest.mark.gpu
@@ -39,17 +36,17 @@ __all__ = ["interpreted"]
 def test_every_size_on_the_device(mode: str) -> None:
     for width in range(1, 41):
         image = picture(2, channels(mode), (7 * width + 3) % 40 + 1, width)
-        same(image, tables(float(2 * width)), spec(mode))
+        compare(TRITON, image, tables(float(2 * width)), spec(mode))
         if width % 4 == 1:
-            compare_gradients(image, tables(50), spec(mode, clip_slope=0.1))
-    same(picture(3, channels(mode), 517, 1030), tables(75), spec(mode))
+            compare_gradients(TRITON, image, tables(50), spec(mode, clip_slope=0.1))
+    compare(TRITON, picture(3, channels(mode), 517, 1030), tables(75), spec(mode))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", RECORDS)
 def test_every_record_on_the_device(name: str) -> None:
     chosen = spec("4:2:0", surrogate=RECORDS[name], table_surrogate=RECORDS[name])
-    compare_gradients(picture(2, 3, 130, 263), tables(50), chosen)
+    compare_gradients(TRITON, picture(2, 3, 130, 263), tables(50), chosen)
 
 
 @pytest.mark.gpu
@@ -57,7 +54,7 @@ def test_every_record_on_the_device(name: str) -> None:
 def test_the_stencil_on_the_device(mode: str) -> None:
     chosen = spec(mode, surrogate=surrogates.identity)
     for size in ((130, 263), (64, 1024), (1, 1), (3, 700)):
-        compare_gradients(picture(2, channels(mode), *size), tables(50), chosen, to_tables=False)
+        compare_gradients(TRITON, picture(2, channels(mode), *size), tables(50), chosen, to_tables=False)
 
 
 @pytest.mark.gpu
@@ -83,7 +80,7 @@ def test_strides_beyond_32_bits() -> None:
     room = torch.zeros(2**31 + 4096, dtype=torch.uint8, device=DEVICE)
     image = room.as_strided((2, 1, 16, 24), (2**31 + 1024, 0, 24, 1))
     image.copy_(as_bytes(picture(2, 1, 16, 24)))
-    same(image, tables(50), spec("gray"))
+    compare(TRITON, image, tables(50), spec("gray"))
 
 
 def through_everything(image: Tensor, entries: Tensor, chosen: Spec) -> tuple[Tensor, ...]:
@@ -146,7 +143,7 @@ def test_compiles_on_the_device() -> None:
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_the_second_device() -> None:
     image, entries = (x.to("cuda:1") for x in (picture(2, 3, 17, 35), tables(50)))
-    compare_gradients(image, entries, spec("4:2:0"))
+    compare_gradients(TRITON, image, entries, spec("4:2:0"))
 
 
 # Four warps a program: 128 registers leave four programs on a multiprocessor, 168 leave three, 255 are all there are.

@@ -8,10 +8,9 @@ import jpegrad
 from jpegrad.backends.triton import levels as triton_levels
 from jpegrad.entropy import huffman, scan
 from jpegrad.spec import SUBSAMPLING
-from triton_cases import DEVICE, MARKS, interpreted
+from kernel_cases import DEVICE, TRITON
 
-pytestmark = MARKS
-__all__ = ["interpreted"]
+pytestmark = TRITON.marks
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native" / "cpp"
 CODEC = (
-    "size or odd_sizes or every_quality or every_table or tie or no_numbers or picture_has or number_of_threads"
-    " or up_to_the_border or narrow"
+    "not triton and (size or every_mode or every_quality or every_table or tie or no_numbers or picture_has"
+    " or slope_one or number_of_threads or up_to_the_border or every_record)"
 )
 READER = (["tests/test_jfif.py", "tests/test_fuzz.py"], "native or decoders_agree or any_arithmetic")
+CODEC_TESTS = [f"tests/test_{name}.py" for name in ("kernels", "kernel_gradients", "native", "native_safety")]
 # Test files and what to take of them, for mutants of a source of its own; else those of the codec.
 TESTS = {
     "scan.cpp": (["tests/test_rate_native.py"], "every_mode or no_file or between"),
@@ -390,7 +391,7 @@ def caught(name: str, folder: Path) -> bool:
         "-w",
     ]
     subprocess.run([*compiler, "-o", library, *folder.glob("*.cpp")], check=True)
-    paths, chosen = TESTS.get(file, (["tests/test_native.py", "tests/test_native_safety.py"], CODEC))
+    paths, chosen = TESTS.get(file, (CODEC_TESTS, CODEC))
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *paths, "-k", chosen]
     environment = {**os.environ, "JPEGRAD_NATIVE_LIBRARY": str(library), "JPEGRAD_NATIVE": "best"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -95,10 +95,10 @@ def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
 def _saved(shape: torch.Size, s: Settings) -> int:
     """How many coefficients the kernel's layout holds: of every strip, groups of as many blocks as it has lanes."""
     batch, channels, height, width = shape
-    lanes = abi.library().jpegrad_lanes()
+    lanes = int(abi.library().jpegrad_lanes())
     groups = ceil_div(s.v * ceil_div(width, 8), lanes)
     groups += (channels - 1) * ceil_div(ceil_div(width, 8 * s.h), lanes)
-    return int(batch * ceil_div(height, 8 * s.v) * groups * 64 * lanes)
+    return batch * ceil_div(height, 8 * s.v) * groups * 64 * lanes
 
 
 def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -180,7 +180,9 @@ class StripCoder : Strips<int16_t> {
         float column[8] = {};
         bool integer = true;
         for (int i = 0; i < 64; i++) {
-            wide[i] = (double)level[i] * step[i];
+            // 16 bits as in a file; NaN is 0.
+            const float x = level[i] <= 32767 ? level[i] >= -32768 ? level[i] : -32768 : level[i] > 32767 ? 32767 : 0;
+            wide[i] = (double)x * step[i];
             integer = integer && wide[i] >= -2950 && wide[i] <= 2950 && wide[i] == (double)(int)wide[i];
             column[i % 8] += (float)(wide[i] < 0 ? -wide[i] : wide[i]);
         }
