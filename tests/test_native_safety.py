@@ -10,7 +10,8 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad.backends import native
-from jpegrad.backends.native import abi
+from jpegrad.backends.fused.settings import settings_of
+from jpegrad.backends.native import abi, kernels
 from jpegrad.backends.native import levels as native_levels
 from jpegrad.entropy import huffman, scan
 from jpegrad.spec import SUBSAMPLING, Spec
@@ -68,6 +69,31 @@ def test_the_number_of_threads_changes_nothing() -> None:
     torch.set_num_threads(1)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("record", kernels.RECORDS, ids=lambda record: record.name)
+@pytest.mark.parametrize("forward", ["exact", "soft"])
+@pytest.mark.parametrize("subsampling", SUBSAMPLING)
+def test_calls_before_change_nothing(subsampling: str, forward: str, record: jpegrad.Surrogate) -> None:
+    def run() -> list[Tensor]:
+        out, saved = torch.ops.jpegrad.native_jpeg(image, entries, settings, True, True)
+        both = torch.ops.jpegrad.native_jpeg_backward(out, entries, saved, settings, True)
+        alone, _ = torch.ops.jpegrad.native_jpeg_backward(out, entries, saved, settings, False)
+        return [out, *saved, *both, alone]
+
+    spec = Spec(subsampling=subsampling, forward=forward, surrogate=record)
+    settings = settings_of(spec, 3, kernels)
+    # Groups of blocks that are not full, and a strip whose last row of blocks is not there.
+    image, entries = torch.rand(2, 3, 40, 42), tables(60)[None]
+    expected = run()
+    for i in range(12):
+        # Larger ones fill the memory that all of them share with other samples.
+        other = torch.rand(1, 3, 64, 150 + 10 * i)
+        torch.ops.jpegrad.native_jpeg(other, tables(95)[None], settings, True, False)
+        torch.set_num_threads(1 + i % 2)
+        found = run()
+        torch.set_num_threads(1)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_several_python_threads_at_once() -> None:

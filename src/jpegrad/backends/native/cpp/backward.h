@@ -94,24 +94,16 @@ static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, 
         for (int y = 0; y < 8; y++) __builtin_memset(samples + y * stride, 0, 8 * LANES * sizeof(float));
 }
 
-class StripAdjoint {
+class StripAdjoint : Strip<float> {
   public:
-    StripAdjoint(const Codec& codec, const Call& call, const Layout& layout) : codec(codec), call(call), layout(layout) {}
+    StripAdjoint(const Codec& codec, const Call& call, const Layout& layout) : Strip(codec, call, layout) {}
 
     bool reserve(Arena& arena) {
-        const int64_t row = round_up(layout.width, LANES) + 80 * 4 + 4 * LANES, extra = LANES;
-        int64_t bytes = Arena::cost(row, 4) * (3 + 2 * RING + 3) + 2 * Arena::cost(1, sizeof(SlopeTable)) * 3;
-        for (int c = 0; c < layout.count; c++) bytes += Arena::cost(8 * layout.component[c].stride + extra, 4);
-        if (!arena.reserve((size_t)bytes)) return false;
-        for (int c = 0; c < layout.count; c++) {
-            const Component& k = layout.component[c];
-            samples[c] = arena.take<float>(8 * k.stride + extra);
-            clear_lanes_without_block(k, samples[c]);
-        }
-        for (int c = 0; c < 3; c++) gathered[c] = arena.take<float>(row);
+        if (!Strip::reserve(arena, 2 * RING + 3, 2 * Arena::cost(3, sizeof(SlopeTable)))) return false;
+        for (int c = 0; c < layout.count; c++) clear_lanes_without_block(c, 0);
         for (int c = 0; c < 2; c++)
-            for (int i = 0; i < RING; i++) ring[c][i] = arena.take<float>(row);
-        for (int c = 0; c < 3; c++) full[c] = arena.take<float>(row);
+            for (int i = 0; i < RING; i++) ring[c][i] = take_row(arena);
+        for (int c = 0; c < 3; c++) full[c] = take_row(arena);
         slopes = arena.take<SlopeTable>(3);
         table_slopes = arena.take<SlopeTable>(3);
         return true;
@@ -144,21 +136,14 @@ class StripAdjoint {
 
   private:
     static constexpr int RING = 4;
-    const Codec& codec;
-    const Call& call;
-    const Layout& layout;
     Quantizer quantizer[3];
     SlopeTable *slopes, *table_slopes;
-    float *samples[3], *gathered[3], *ring[2][RING], *full[3];
-    int64_t tables_of = -1;
-
-    float* row(int c, int64_t y) { return samples[c] + layout.row(c, y); }
+    float *ring[2][RING], *full[3];
 
     void set_tables(int64_t b) {
-        if (tables_of >= 0 && (b == tables_of || call.table_stride == 0)) return;
-        tables_of = b;
+        if (!next_tables(b)) return;
         for (int c = 0; c < layout.count; c++) {
-            quantizer[c].set(table_of(codec, call, b, c));
+            quantizer[c].set(table(b, c));
             slopes[c].set((Slope)codec.slope, codec.slope_parameter[c], quantizer[c].step);
             if (call.table_gradient) table_slopes[c].set((Slope)codec.table_slope, codec.table_parameter[c], quantizer[c].step);
         }
@@ -183,7 +168,7 @@ class StripAdjoint {
             bool own = in_strip >= 0 && in_strip < layout.rows();
             if (y < layout.height) {
                 const float* g[3] = {input_row(b, 0, y), input_row(b, 1, y), input_row(b, 2, y)};
-                const uint8_t* flags = call.flags + (b * layout.height + y) * width;
+                const uint8_t* flags = flag_row(b, y);
                 float* out[3] = {own ? row(0, in_strip) : nullptr, direct ? row(1, in_strip) : ring[0][y & (RING - 1)],
                                  direct ? row(2, in_strip) : ring[1][y & (RING - 1)]};
                 if (own)
@@ -207,7 +192,7 @@ class StripAdjoint {
         const int64_t width = layout.width;
         if (y < layout.height) {
             const float* g = input_row(b, 0, y);
-            const uint8_t* flags = call.flags + (b * layout.height + y) * width;
+            const uint8_t* flags = flag_row(b, y);
             for (int64_t x = 0; x < width; x++)
                 out[x] = g[x] * codec.inverse_real[0] * (flags[x] & SAMPLE ? codec.clip_slope : 1.0f);
         }
@@ -227,8 +212,7 @@ class StripAdjoint {
                 gather_rows<4>(c, y, out);
             else if (layout.h != 1)
                 gather_rows<1>(c, y, out);
-            const uint8_t* flags = call.chroma_flags + ((b * 2 + c - 1) * k.height + y) * k.width;
-            mask_row(flags, k.width, codec.clip_slope, out);
+            mask_row(chroma_flag_row(b, c, y), k.width, codec.clip_slope, out);
             zero(out, k.width, columns);
         }
     }
@@ -308,7 +292,7 @@ class StripAdjoint {
         fold_rows(s);
         for (int64_t y = first; y < first + layout.rows() && y < layout.height; y++) {
             float* out = (float*)call.output.data + b * layout.count * plane + y * width;
-            const uint8_t* flags = call.flags + (b * layout.height + y) * width;
+            const uint8_t* flags = flag_row(b, y);
             float* luma = row(0, y - first);
             for (int64_t x = width; x < layout.component[0].blocks_x * 8; x++) luma[width - 1] += luma[x];
             if (layout.count == 1) {

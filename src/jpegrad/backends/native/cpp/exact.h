@@ -115,6 +115,7 @@ class StripCoder : Strips<int16_t> {
     template <bool SAVE> void code(int64_t b, int64_t s, int c) {
         const Component& k = layout.component[c];
         int16_t* keep = SAVE ? saved(b, s, c) : nullptr;
+        if (keep) clear_lanes_without_block(c, 128);
         for (int64_t g = 0; g < k.groups; g++) {
             int16_t* p = samples[c] + g * 8 * LANES;
             if (keep)

@@ -107,7 +107,6 @@ class SoftCoder : Strips<float> {
     bool reserve(Arena& arena) {
         if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)))) return false;
         steps = arena.take<Steps>(3);
-        for (int c = 0; c < layout.count; c++) clear_lanes_without_block(layout.component[c], samples[c]);
         return true;
     }
 
@@ -185,6 +184,7 @@ class SoftCoder : Strips<float> {
     template <int KIND> void code(int64_t b, int64_t s, int c, bool own) {
         const Component& k = layout.component[c];
         const int64_t first = layout.saved(b, s, c);
+        clear_lanes_without_block(c, 0);
         for (int64_t g = 0; g < k.groups; g++) {
             float* p = samples[c] + g * 8 * LANES;
             const int64_t at = first + g * 64 * LANES;

@@ -32,50 +32,45 @@ struct Arena {
     static int64_t cost(int64_t count, int64_t element) { return (count * element + 63) / 64 * 64; }
 };
 
-// Lanes without a block must hold numbers: they are transformed too, and what comes out meets gradients of 0.
-static inline void clear_lanes_without_block(const Component& k, float* samples) {
-    const int64_t used = k.block_rows * k.blocks_x * 8;
-    for (int y = 0; y < 8; y++) __builtin_memset(samples + y * k.stride + used, 0, (size_t)(k.stride - used) * 4);
-}
-
-INLINE const double* table_of(const Codec& codec, const Call& call, int64_t b, int c) {
-    int index = c < codec.table_count ? c : codec.table_count - 1;
-    return call.tables + b * call.table_stride + 64 * index;
-}
-
-// The rows of a coder's samples, of type S, and the order in which strips become pixels.
-template <class S> class Strips {
+// A strip's samples, of type S, and where the call has what belongs to them.
+template <class S> class Strip {
   protected:
-    Strips(const Codec& codec, const Call& call, const Layout& layout) : codec(codec), call(call), layout(layout) {}
+    Strip(const Codec& codec, const Call& call, const Layout& layout) : codec(codec), call(call), layout(layout) {}
 
     const Codec& codec;
     const Call& call;
     const Layout& layout;
-    S *samples[3], *full[2][2], *carried[3], *work, *up[2];
+    S* samples[3];
     float* gathered[3];
     int64_t tables_of = -1;
 
-    bool reserve(Arena& arena, int64_t more = 0) {
-        int64_t row = round_up(layout.width, LANES) + 80 * 4 + 4 * LANES, bytes = more;
-        for (int c = 0; c < layout.count; c++) bytes += Arena::cost(8 * layout.component[c].stride + LANES, sizeof(S));
-        bytes += Arena::cost(row, sizeof(S)) * (4 + 3 + 1 + 2) + Arena::cost(row, 4) * 3;
+    // Room for the samples, for `rows` rows to take, and for more bytes.
+    bool reserve(Arena& arena, int rows, int64_t more = 0) {
+        int64_t bytes = more + Arena::cost(row_length(), sizeof(S)) * rows + Arena::cost(row_length(), 4) * 3;
+        for (int c = 0; c < layout.count; c++) bytes += Arena::cost(room(c), sizeof(S));
         if (!arena.reserve((size_t)bytes)) return false;
-        for (int c = 0; c < layout.count; c++) samples[c] = arena.take<S>(8 * layout.component[c].stride + LANES);
-        for (int c = 0; c < 2; c++)
-            for (int j = 0; j < 2; j++) full[c][j] = arena.take<S>(row);
-        for (int c = 0; c < 3; c++) carried[c] = arena.take<S>(row);
-        work = arena.take<S>(row);
-        for (int c = 0; c < 2; c++) up[c] = arena.take<S>(row);
-        for (int c = 0; c < 3; c++) gathered[c] = arena.take<float>(row);
+        for (int c = 0; c < layout.count; c++) samples[c] = arena.take<S>(room(c));
+        for (int c = 0; c < 3; c++) gathered[c] = arena.take<float>(row_length());
         return true;
     }
 
-    // Samples far outside the value range, of one thread.
-    void report(int64_t far) {
-        if (call.far && far) __atomic_fetch_add(call.far, far, __ATOMIC_RELAXED);
+    S* take_row(Arena& arena) const { return arena.take<S>(row_length()); }
+    int64_t row_length() const { return round_up(layout.width, LANES) + 80 * 4 + 4 * LANES; }
+    int64_t room(int c) const { return 8 * layout.component[c].stride + LANES; }
+
+    // Lanes without a block are transformed too. A number whose coefficients are 0 keeps what was there before out of
+    // what is saved, and of what the lanes of a vector decide together.
+    void clear_lanes_without_block(int c, S number) {
+        const Component& k = layout.component[c];
+        const int64_t used = k.block_rows * k.blocks_x * 8;
+        for (int y = 0; y < 8; y++)
+            for (int64_t x = used; x < k.stride; x++) samples[c][y * k.stride + x] = number;
     }
 
-    const double* table(int64_t b, int c) const { return table_of(codec, call, b, c); }
+    const double* table(int64_t b, int c) const {
+        int index = c < codec.table_count ? c : codec.table_count - 1;
+        return call.tables + b * call.table_stride + 64 * index;
+    }
 
     // Whether image b has other tables than the image before.
     bool next_tables(int64_t b) {
@@ -93,6 +88,30 @@ template <class S> class Strips {
     uint8_t* chroma_flag_row(int64_t b, int c, int64_t y) {
         const Component& k = layout.component[c];
         return call.chroma_flags + ((b * 2 + c - 1) * k.height + y) * k.width;
+    }
+};
+
+// A coder's strips: from pixel rows, and in order to pixel rows.
+template <class S> class Strips : protected Strip<S> {
+  protected:
+    using Strip<S>::call, Strip<S>::layout, Strip<S>::row, Strip<S>::take_row;
+    S *full[2][2], *carried[3], *work, *up[2];
+
+    Strips(const Codec& codec, const Call& call, const Layout& layout) : Strip<S>(codec, call, layout) {}
+
+    bool reserve(Arena& arena, int64_t more = 0) {
+        if (!Strip<S>::reserve(arena, 4 + 3 + 1 + 2, more)) return false;
+        for (int c = 0; c < 2; c++)
+            for (int j = 0; j < 2; j++) full[c][j] = take_row(arena);
+        for (int c = 0; c < 3; c++) carried[c] = take_row(arena);
+        work = take_row(arena);
+        for (int c = 0; c < 2; c++) up[c] = take_row(arena);
+        return true;
+    }
+
+    // Samples far outside the value range, of one thread.
+    void report(int64_t far) {
+        if (call.far && far) __atomic_fetch_add(call.far, far, __ATOMIC_RELAXED);
     }
 
     static void extend(S* row, int64_t from, int64_t to) {
