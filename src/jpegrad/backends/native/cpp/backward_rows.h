@@ -38,21 +38,14 @@ template <bool LUMA>
 static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers, float clip, float* const out[3]) {
     const Matrix matrix(numbers);
     const F32 outside = splatf(clip);
-    int64_t i = 0;
-    for (; i + HALF <= n; i += HALF) {
-        const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
+    in_vectors<HALF>(n, [&](int64_t i, auto count) {
+        float tail[3][HALF];
+        uint8_t tail_flags[HALF];
+        const float* p[3];
+        for (int c = 0; c < 3; c++) p[c] = readable(g[c] + i, count, tail[c], 0.0f);
         float* o[3] = {LUMA ? out[0] + i : nullptr, out[1] + i, out[2] + i};
-        decode_adjoint<LUMA>(p, flags + i, matrix, outside, o);
-    }
-    if (i < n) {
-        float tail[3][HALF] = {};
-        uint8_t tail_flags[HALF] = {};
-        for (int c = 0; c < 3; c++) __builtin_memcpy(tail[c], g[c] + i, (size_t)(n - i) * 4);
-        __builtin_memcpy(tail_flags, flags + i, (size_t)(n - i));
-        const float* p[3] = {tail[0], tail[1], tail[2]};
-        float* o[3] = {LUMA ? out[0] + i : nullptr, out[1] + i, out[2] + i};
-        decode_adjoint<LUMA>(p, tail_flags, matrix, outside, o);
-    }
+        decode_adjoint<LUMA>(p, readable(flags + i, count, tail_flags, (uint8_t)0), matrix, outside, o);
+    });
 }
 
 // Gradients of YCbCr to gradients of RGB pixels: transposed encoder matrix, then the input clamp.
@@ -75,21 +68,14 @@ INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const 
 static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers, float clip, float* const out[3]) {
     const Matrix matrix(numbers);
     const F32 outside = splatf(clip);
-    int64_t i = 0;
-    for (; i + HALF <= n; i += HALF) {
+    in_vectors<HALF>(n, [&](int64_t i, auto count) {
+        float tail[3][HALF], *o[3];
+        uint8_t tail_flags[HALF];
         const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
-        float* o[3] = {out[0] + i, out[1] + i, out[2] + i};
-        encode_adjoint(p, flags + i, matrix, outside, o);
-    }
-    if (i < n) {
-        float tail[3][HALF];
-        uint8_t tail_flags[HALF] = {};
-        __builtin_memcpy(tail_flags, flags + i, (size_t)(n - i));
-        const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
-        float* o[3] = {tail[0], tail[1], tail[2]};
-        encode_adjoint(p, tail_flags, matrix, outside, o);
-        for (int c = 0; c < 3; c++) __builtin_memcpy(out[c] + i, tail[c], (size_t)(n - i) * 4);
-    }
+        for (int c = 0; c < 3; c++) o[c] = writable(out[c] + i, count, tail[c]);
+        encode_adjoint(p, readable(flags + i, count, tail_flags, (uint8_t)0), matrix, outside, o);
+        for (int c = 0; c < 3; c++) write_back(out[c] + i, count, tail[c]);
+    });
 }
 
 // Where a clamp acted on a decoded sample.

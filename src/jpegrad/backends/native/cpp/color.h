@@ -89,11 +89,8 @@ static __attribute__((noinline)) void note_outside(Pixels<T> x, int channels, co
     if (SAVE) clip_flags(x.at, channels, k, flags);
 }
 
-// The end of a row in whole vectors, filled up with numbers of the value range.
-template <class T> INLINE void load_tail(T* tail, const T* x, int64_t n, const Levels& k) {
-    for (int i = 0; i < LANES; i++) tail[i] = sizeof(T) == 1 ? (T)0 : (T)k.low;
-    __builtin_memcpy(tail, x, (size_t)n * sizeof(T));
-}
+// A number of the value range.
+template <class T> INLINE T inside(const Levels& k) { return sizeof(T) == 1 ? (T)0 : (T)k.low; }
 
 // A row of the forward matrix: in float where every partial sum is an integer below 2^24, otherwise in int32.
 struct Mix {
@@ -150,36 +147,31 @@ INLINE void encode_pixels(const T* r, const T* g, const T* b, const Levels& k, c
 // A row of `n` RGB pixels to three rows of samples (written in whole vectors).
 template <bool SAVE, bool REAL, class T>
 static void encode_row(const T* const x[3], int64_t n, const Levels& k, const ForwardColor& color, const Planes& out, uint8_t* flags) {
-    int64_t i = 0;
-    I16 samples[3];
-    for (; i + LANES <= n; i += LANES) {
-        encode_pixels<SAVE, REAL>(x[0] + i, x[1] + i, x[2] + i, k, color, samples, flags + i);
-        for (int c = 0; c < 3; c++) store(out.row[c] + i, samples[c]);
-    }
-    if (i < n) {
+    in_vectors<LANES>(n, [&](int64_t i, auto count) {
         T tail[3][LANES];
         uint8_t tail_flags[LANES];
-        for (int c = 0; c < 3; c++) load_tail(tail[c], x[c] + i, n - i, k);
-        encode_pixels<SAVE, REAL>(tail[0], tail[1], tail[2], k, color, samples, tail_flags);
+        const T* p[3];
+        for (int c = 0; c < 3; c++) p[c] = readable(x[c] + i, count, tail[c], inside<T>(k));
+        I16 samples[3];
+        encode_pixels<SAVE, REAL>(p[0], p[1], p[2], k, color, samples, writable(flags + i, count, tail_flags));
         for (int c = 0; c < 3; c++) store(out.row[c] + i, samples[c]);
-        if (SAVE) __builtin_memcpy(flags + i, tail_flags, (size_t)(n - i));
-    }
+        if (SAVE) write_back(flags + i, count, tail_flags);
+    });
 }
 
 template <bool SAVE, class T>
 static void encode_gray_row(const T* x, int64_t n, const Levels& k, int16_t* out, uint8_t* flags) {
-    for (int64_t i = 0; i < n; i += LANES) {
+    in_vectors<LANES>(n, [&](int64_t i, auto count) {
         T tail[LANES];
-        uint8_t tail_flags[LANES] = {};
-        bool whole = i + LANES <= n;
-        const T* p = whole ? x + i : tail;
-        if (!whole) load_tail(tail, x + i, n - i, k);
+        uint8_t tail_flags[LANES], *flag = writable(flags + i, count, tail_flags);
+        const T* p = readable(x + i, count, tail, inside<T>(k));
         I32 outside = {};
         F32 lo = read_levels(p, k, outside), hi = read_levels(p + HALF, k, outside);
         store(out + i, narrow(to_int(lo), to_int(hi)));
-        if (__builtin_expect(any(outside), 0)) note_outside<SAVE>(Pixels<T>{{p}}, 1, k, tail_flags);
-        if (SAVE) __builtin_memcpy(flags + i, tail_flags, (size_t)(whole ? LANES : n - i));
-    }
+        if (SAVE) store(flag, U8{});
+        if (__builtin_expect(any(outside), 0)) note_outside<SAVE>(Pixels<T>{{p}}, 1, k, flag);
+        if (SAVE) write_back(flags + i, count, tail_flags);
+    });
 }
 
 // Samples 0...255 to numbers in value_range. The specification's low + s/255 * (high - low), rounded once to float, has 256
@@ -272,33 +264,23 @@ template <bool SAVE, bool FRESH> static void clamp_row(int16_t* samples, int64_t
 // Rows of YCbCr samples (readable in whole vectors) to `n` pixels.
 template <bool SAVE, bool IS_JFIF, class T>
 static void decode_row(const Codec& c, const int16_t* const s[3], int64_t n, const Values& values, T* const x[3], uint8_t* flags) {
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        T* p[3] = {x[0] + i, x[1] + i, x[2] + i};
-        decode_pixels<SAVE, IS_JFIF>(c, s, i, values, p, flags + i);
-    }
-    if (i < n) {
-        T tail[3][LANES];
-        T* p[3] = {tail[0], tail[1], tail[2]};
-        uint8_t tail_flags[LANES] = {};
-        size_t count = (size_t)(n - i);
-        if (SAVE) __builtin_memcpy(tail_flags, flags + i, count);
-        decode_pixels<SAVE, IS_JFIF>(c, s, i, values, p, tail_flags);
-        for (int j = 0; j < 3; j++) __builtin_memcpy(x[j] + i, tail[j], count * sizeof(T));
-        if (SAVE) __builtin_memcpy(flags + i, tail_flags, count);
-    }
+    in_vectors<LANES>(n, [&](int64_t i, auto count) {
+        T tail[3][LANES], *p[3];
+        uint8_t tail_flags[LANES], *flag = nullptr;
+        for (int j = 0; j < 3; j++) p[j] = writable(x[j] + i, count, tail[j]);
+        if (SAVE) flag = readable(flags + i, count, tail_flags, (uint8_t)0);
+        decode_pixels<SAVE, IS_JFIF>(c, s, i, values, p, flag);
+        for (int j = 0; j < 3; j++) write_back(x[j] + i, count, tail[j]);
+        if (SAVE) write_back(flags + i, count, tail_flags);
+    });
 }
 
 template <class T> static void decode_gray_row(const int16_t* s, int64_t n, const Values& values, T* x) {
-    for (int64_t i = 0; i < n; i += LANES) {
-        if (i + LANES <= n) {
-            write_values(x + i, load<I16>(s + i), values);
-        } else {
-            T tail[LANES];
-            write_values(tail, load<I16>(s + i), values);
-            __builtin_memcpy(x + i, tail, (size_t)(n - i) * sizeof(T));
-        }
-    }
+    in_vectors<LANES>(n, [&](int64_t i, auto count) {
+        T tail[LANES];
+        write_values(writable(x + i, count, tail), load<I16>(s + i), values);
+        write_back(x + i, count, tail);
+    });
 }
 
 }  // namespace NAMESPACE

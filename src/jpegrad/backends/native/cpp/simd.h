@@ -30,6 +30,30 @@ template <class V, class T> INLINE V load(const T* p) {
 }
 template <class V, class T> INLINE void store(T* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
 
+// A row of n elements: step(i, count) for its whole vectors, `count` the constant N, and for the fewer ones at its end.
+template <int N> using All = std::integral_constant<int, N>;
+template <int N, class Step> INLINE void in_vectors(int64_t n, const Step& step) {
+    int64_t i = 0;
+    for (; i + N <= n; i += N) step(i, All<N>());
+    if (i < n) step(i, (int)(n - i));
+}
+
+// Where a step reads a whole vector: the row itself, or a copy of its end, filled up.
+template <class T, class U, int N> INLINE T* readable(T* p, All<N>, U (&)[N], U) { return p; }
+template <class T, class U, int N> INLINE T* readable(T* p, int count, U (&copy)[N], U rest) {
+    for (U& each : copy) each = rest;
+    __builtin_memcpy(copy, p, (size_t)count * sizeof(T));
+    return copy;
+}
+
+// Where a step writes a whole vector: the row itself, or a copy that is then written back.
+template <class T, int N> INLINE T* writable(T* p, All<N>, T (&)[N]) { return p; }
+template <class T, int N> INLINE T* writable(T*, int, T (&copy)[N]) { return copy; }
+template <class T, int N> INLINE void write_back(T*, All<N>, const T (&)[N]) {}
+template <class T, int N> INLINE void write_back(T* p, int count, const T (&copy)[N]) {
+    __builtin_memcpy(p, copy, (size_t)count * sizeof(T));
+}
+
 INLINE I16 splat16(int x) { return I16{} + (int16_t)x; }
 INLINE I32 splat32(int x) { return I32{} + x; }
 INLINE F32 splatf(float x) { return F32{} + x; }

@@ -133,23 +133,22 @@ class SoftCoder : Strips<float> {
         auto convert = [&](int64_t y, float* const out[3]) {
             const float* pixels[3];
             for (int c = 0; c < layout.count; c++) pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
-            for (int64_t x = 0; x < layout.width; x += HALF) read_pixels(pixels, x, out, own ? flag_row(b, y) : nullptr);
+            uint8_t* flags = own ? flag_row(b, y) : nullptr;
+            in_vectors<HALF>(layout.width, [&](int64_t x, auto n) { read_pixels(pixels, x, n, out, flags); });
         };
         auto downsample = [&](float* const in[2], int64_t n, float* out) { downsample_soft(in, layout.h, layout.v, n, out); };
         read_rows(s, convert, downsample);
     }
 
-    // HALF pixels from column x on, fewer at the end of a row.
-    void read_pixels(const float* const pixels[3], int64_t x, float* const out[3], uint8_t* flags) {
-        const int64_t n = layout.width - x < HALF ? layout.width - x : HALF;
+    // n pixels from column x on.
+    template <class Count>
+    void read_pixels(const float* const pixels[3], int64_t x, Count n, float* const out[3], uint8_t* flags) {
         const F32 low = splatf((float)codec.low), factor = splatf(scale);
         F32 levels[3];
         I32 outside[3] = {};
         for (int c = 0; c < layout.count; c++) {
             float tail[HALF];
-            for (float& x : tail) x = (float)codec.low;
-            const float* p = pixels[c] + x;
-            if (n < HALF) p = (const float*)__builtin_memcpy(tail, p, (size_t)n * 4);
+            const float* p = readable(pixels[c] + x, n, tail, (float)codec.low);
             levels[c] = read_soft(p, low, factor, leak, outside[c]);
             if (__builtin_expect(any(outside[c]), 0)) watch.note(p);
         }
@@ -246,12 +245,13 @@ class SoftCoder : Strips<float> {
             upsample_soft(near, far, layout.h, layout.v, n, work, up);
         });
         float* out = (float*)call.output.data + b * layout.count * plane + y * width;
-        for (int64_t x = 0; x < width; x += HALF) write_pixels(rows, x, out, plane, flag_row(b, y));
+        uint8_t* flags = flag_row(b, y);
+        in_vectors<HALF>(width, [&](int64_t x, auto n) { write_pixels(rows, x, n, out, plane, flags); });
         if (watch.undefined) restore_undefined(call, layout, b, y, gathered, out);
     }
 
-    void write_pixels(const float* const rows[3], int64_t x, float* out, int64_t plane, uint8_t* flags) {
-        const int64_t n = layout.width - x < HALF ? layout.width - x : HALF;
+    template <class Count>
+    void write_pixels(const float* const rows[3], int64_t x, Count n, float* out, int64_t plane, uint8_t* flags) {
         const F32 low = splatf((float)codec.low), factor = splatf((float)((codec.high - codec.low) / 255));
         for (int j = 0; j < layout.count; j++) {
             I32 acts = {};
@@ -264,11 +264,9 @@ class SoftCoder : Strips<float> {
                 }
                 levels = leaky_clamp(levels, leak, acts);
             }
-            F32 numbers = mul_add(levels, factor, low);
-            if (n == HALF)
-                store(out + j * plane + x, numbers);
-            else
-                __builtin_memcpy(out + j * plane + x, &numbers, (size_t)n * 4);
+            float tail[HALF];
+            store(writable(out + j * plane + x, n, tail), mul_add(levels, factor, low));
+            write_back(out + j * plane + x, n, tail);
             if (!flags || !any(acts)) continue;
             for (int i = 0; i < n; i++)
                 if (acts[i]) flags[x + i] |= OUT_R << j;
