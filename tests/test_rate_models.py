@@ -86,9 +86,9 @@ def test_places_not_asked_for_are_zero() -> None:
     (cost,) = symbol_costs([level], (8, 8), "4:4:4", "default")
     where = torch.rand(level.shape) < 0.3
     ((up, _),) = marginal_costs(gray(level))
-    found = jpegrad.rate.marginal.crossing_costs(level, level.abs(), where, cost)
+    found = jpegrad.rate.marginal.step_costs(level, level.abs(), where, cost)
     assert torch.equal(found, torch.where(where, up, 0.0))
-    torch.library.opcheck(torch.ops.jpegrad.crossing_costs.default, (level, level.abs(), where, cost.ac))
+    torch.library.opcheck(torch.ops.jpegrad.step_costs.default, (level, level.abs(), where, cost.ac))
 
 
 def test_box_slope_adds_up_to_the_exact_cost() -> None:

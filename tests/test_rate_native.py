@@ -113,9 +113,9 @@ def test_what_a_step_of_a_level_costs(dtype: torch.dtype, monkeypatch: pytest.Mo
             found = []
             for backend in ("native", "reference"):
                 monkeypatch.setenv("JPEGRAD_BACKEND", backend)
-                assert (backends.kernel("crossing_costs", plane) is None) == (backend == "reference")
-                found.append(marginal.crossing_costs(plane, lower, wanted, cost))
-                found.append(marginal.crossing_costs(plane.mT, lower.mT, wanted.mT, cost))
+                assert (backends.kernel("step_costs", plane) is None) == (backend == "reference")
+                found.append(marginal.step_costs(plane, lower, wanted, cost))
+                found.append(marginal.step_costs(plane.mT, lower.mT, wanted.mT, cost))
             assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[3])
 
 

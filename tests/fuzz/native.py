@@ -112,15 +112,15 @@ def one_round() -> None:
     soft = settings_of(replace(spec, forward="soft"), channels, kernels)
     soft_round(moved, moved_gradient, image, gradient, tables, soft)
 
-    levels, ratios, _ = torch.ops.jpegrad.native_encode(image, tables, settings, True)
-    planes = [Guarded(tuple(x.shape), torch.float32) for x in (*levels, *ratios)]
+    levels, unrounded, _ = torch.ops.jpegrad.native_encode(image, tables, settings, True)
+    planes = [Guarded(tuple(x.shape), torch.float32) for x in (*levels, *unrounded)]
     pointers = [
         (c_void_p * 3)(*(each.tensor.data_ptr() for each in part))
         for part in (planes[:channels], planes[channels:])
     ]
-    described = {"input": abi.describe(moved), "planes": pointers[0], "ratios": pointers[1]}
+    described = {"input": abi.describe(moved), "planes": pointers[0], "unrounded": pointers[1]}
     abi.invoke("encode", k, batch, **described, **fields)
-    for each, plain in zip(planes, (*levels, *ratios), strict=True):
+    for each, plain in zip(planes, (*levels, *unrounded), strict=True):
         each.check("encode")
         if not torch.equal(each.tensor, plain):
             raise RuntimeError("encode: another result in another place")
@@ -211,15 +211,15 @@ def one_round_of_levels() -> None:
     for plane, below in zip(planes, lower, strict=True):
         prices = torch.rand(*random.choice(((), (batch,))), 64, 12)
         wanted = torch.rand(plane.shape) < 0.5
-        expected = native_levels.crossing_costs(plane, below, wanted, prices)
+        expected = native_levels.step_costs(plane, below, wanted, prices)
         costs = Guarded(tuple(plane.shape), torch.float32)
         fields = {"levels": plane.float(), "lower": below.float(), "where": wanted, "bits": prices}
         pointers = {name: tensor.data_ptr() for name, tensor in fields.items()}
         count = {"blocks": plane.numel() // 64, "tables": prices.numel() // 768}
-        abi.cross(**count, **pointers, out=costs.tensor.data_ptr())
-        costs.check("crossing")
+        abi.step_costs(**count, **pointers, out=costs.tensor.data_ptr())
+        costs.check("step_costs")
         if not torch.equal(costs.tensor, expected):
-            raise RuntimeError("crossing: another result in another place")
+            raise RuntimeError("step_costs: another result in another place")
 
     tables = torch.randint(1, 256, random.choice(((2, 8, 8), (batch, 2, 8, 8)))).double()
     kinds = 1 if channels == 1 else 2

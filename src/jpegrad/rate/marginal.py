@@ -88,7 +88,7 @@ def dc_slopes(difference: Tensor, cost: Costs) -> Tensor:
     return difference.detach().sign() * _lookup(steepness, category)
 
 
-def crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, cost: Costs) -> Tensor:
+def step_costs(levels: Tensor, lower: Tensor, where: Tensor, cost: Costs) -> Tensor:
     """Bits of |level| = m + 1 less bits of |level| = m at AC places, with all other levels of the block as they are.
 
     Args:
@@ -100,12 +100,12 @@ def crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, cost: Costs) ->
     Returns:
         same shape, float32; 0 elsewhere, and at the DC, which has no such cost.
     """
-    crossing: Tensor = torch.ops.jpegrad.crossing_costs(levels.detach(), lower, where, cost.ac)
-    return crossing
+    found: Tensor = torch.ops.jpegrad.step_costs(levels.detach(), lower, where, cost.ac)
+    return found
 
 
-def _crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
-    if kernel := backends.kernel("crossing_costs", levels):
+def _step_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
+    if kernel := backends.kernel("step_costs", levels):
         return kernel(levels, lower, where, ac)
     result = torch.zeros(levels.shape, device=levels.device)
     wanted = where.flatten(-2).clone()
@@ -154,25 +154,23 @@ def nearest_nonzero(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
     return before, after
 
 
-def _fake_crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
+def _fake_step_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
     return levels.new_empty(levels.shape, dtype=torch.float32)
 
 
-def _mapped_crossing_costs(
-    info: Any, in_dims: tuple[int | None, ...], *arguments: Tensor
-) -> tuple[Tensor, int]:
+def _mapped_step_costs(info: Any, in_dims: tuple[int | None, ...], *arguments: Tensor) -> tuple[Tensor, int]:
     leading = [
         x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip(arguments, in_dims, strict=True)
     ]
-    return torch.ops.jpegrad.crossing_costs(*leading), 0
+    return torch.ops.jpegrad.step_costs(*leading), 0
 
 
 # An operator, because its inner shapes depend on the levels.
-LIBRARY.define("crossing_costs(Tensor levels, Tensor lower, Tensor where, Tensor ac) -> Tensor")
-LIBRARY.impl("crossing_costs", _crossing_costs, "CompositeExplicitAutograd")
-torch.library.register_fake("jpegrad::crossing_costs", _fake_crossing_costs, lib=LIBRARY)
-torch.library.register_vmap("jpegrad::crossing_costs", _mapped_crossing_costs, lib=LIBRARY)
+LIBRARY.define("step_costs(Tensor levels, Tensor lower, Tensor where, Tensor ac) -> Tensor")
+LIBRARY.impl("step_costs", _step_costs, "CompositeExplicitAutograd")
+torch.library.register_fake("jpegrad::step_costs", _fake_step_costs, lib=LIBRARY)
+torch.library.register_vmap("jpegrad::step_costs", _mapped_step_costs, lib=LIBRARY)
 
 
 def marginal_costs(coefficients: Coefficients, *, huffman: str = "default") -> list[tuple[Tensor, Tensor]]:
@@ -210,7 +208,7 @@ def marginal_costs(coefficients: Coefficients, *, huffman: str = "default") -> l
         levels, symbol_costs(levels, coefficients.size, coefficients.subsampling, huffman), strict=True
     ):
         magnitude = level.abs()
-        up = crossing_costs(level, magnitude, torch.ones_like(magnitude, dtype=torch.bool), cost)
-        down = -crossing_costs(level, magnitude - 1, magnitude > 0, cost)
+        up = step_costs(level, magnitude, torch.ones_like(magnitude, dtype=torch.bool), cost)
+        down = -step_costs(level, magnitude - 1, magnitude > 0, cost)
         found.append((up, down))
     return found

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.entropy.symbols import dc_differences
-from jpegrad.rate.marginal import Costs, crossing_costs, dc_slopes, symbol_costs
+from jpegrad.rate.marginal import Costs, dc_slopes, step_costs, symbol_costs
 from jpegrad.surrogates import check_positive, leaky_clamp, magnitude
 
 
@@ -163,11 +163,11 @@ def marginal(width: float = 0.25) -> RateModel:
         magnitude = unrounded.abs()
         m = magnitude.floor()
         density = torch.where(m > 0, 1.0, ((magnitude - 0.5).abs() < width / 2) / width)
-        return unrounded.sign() * density * crossing_costs(level, m, density > 0, cost)
+        return unrounded.sign() * density * step_costs(level, m, density > 0, cost)
 
     def central(level: Tensor, cost: Costs) -> Tensor:
         m = level.abs()
-        both = crossing_costs(level, m, m > 0, cost) + crossing_costs(level, m - 1, m > 0, cost)
+        both = step_costs(level, m, m > 0, cost) + step_costs(level, m - 1, m > 0, cost)
         return level.sign() * both / 2
 
     def soft(scan: Scan) -> Tensor:

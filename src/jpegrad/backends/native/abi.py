@@ -22,7 +22,7 @@ FUNCTIONS = (
     "scan_bytes",
     "scan_counts",
     "trellis",
-    "crossing",
+    "step_costs",
     "decode_scan",
     "decode_arithmetic_scan",
 )
@@ -82,7 +82,7 @@ class Call(ctypes.Structure):
         ("flags", c_void_p),
         ("chroma_flags", c_void_p),
         ("planes", c_void_p * 3),
-        ("ratios", c_void_p * 3),
+        ("unrounded", c_void_p * 3),
         ("table_gradient", c_void_p),
         ("book", c_void_p),
         ("book_stride", c_int64),
@@ -108,7 +108,7 @@ class Trellis(ctypes.Structure):
     ]
 
 
-class Crossing(ctypes.Structure):
+class StepCosts(ctypes.Structure):
     _fields_ = [
         ("blocks", c_int64),
         ("tables", c_int64),
@@ -178,7 +178,7 @@ def load() -> ctypes.CDLL | str:
             function.restype = c_int
     except (OSError, AttributeError) as error:
         return f"the native kernel does not load: {error}"
-    structures = (Codec, Call, Trellis, Crossing, Scan)
+    structures = (Codec, Call, Trellis, StepCosts, Scan)
     if any(library.jpegrad_sizeof(i) != ctypes.sizeof(each) for i, each in enumerate(structures)):
         return "the native kernel is of another version of this package: reinstall it"
     return library
@@ -224,11 +224,11 @@ def choose(codec: Codec, batch: int, **fields: object) -> None:
     _run("trellis", codec, Trellis(batch=batch, **fields))
 
 
-def cross(**fields: Any) -> None:
+def step_costs(**fields: Any) -> None:
     """Cost one level more at every place of blocks."""
-    call = Crossing(**fields)
+    call = StepCosts(**fields)
     call.threads = _threads(64 * call.blocks)
-    library().jpegrad_crossing(None, byref(call))
+    library().jpegrad_step_costs(None, byref(call))
 
 
 def _threads(pixels: int) -> int:

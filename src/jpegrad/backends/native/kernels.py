@@ -156,7 +156,7 @@ def encode(
 ) -> None:
     fields: dict[str, Any] = {"planes": abi.pointers(levels)}
     if flags is not None:
-        fields |= {"ratios": abi.pointers(unrounded), "flags": flags.data_ptr()}
+        fields |= {"unrounded": abi.pointers(unrounded), "flags": flags.data_ptr()}
     _read("encode", image, tables, s, **fields)
 
 

@@ -103,7 +103,7 @@ def choose(
     abi.choose(k, len(levels[0]), **fields)
 
 
-def crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
+def step_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tensor:
     """Bits of |level| = ``lower`` + 1 less bits of |level| = ``lower`` at the AC places ``where``, 0 elsewhere.
 
     ``levels``, ``lower`` and ``where`` (bool) are ``[..., 8, 8]``; ``ac`` ``[..., 64, 12]``, by run and size, has as
@@ -113,7 +113,7 @@ def crossing_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> 
     if out.numel():
         levels, lower, ac = (x.float().contiguous() for x in (levels, lower, ac))
         where = where.contiguous()
-        abi.cross(
+        abi.step_costs(
             blocks=out.numel() // 64,
             tables=ac.numel() // 768,
             levels=levels.data_ptr(),
@@ -129,7 +129,7 @@ LEVELS: dict[str, Callable[..., Any]] = {
     "scan_counts": scan_counts,
     "scan_bytes": scan_bytes,
     "trellis": trellis,
-    "crossing_costs": crossing_costs,
+    "step_costs": step_costs,
     "decode_scan": decode_scan,
 }
 

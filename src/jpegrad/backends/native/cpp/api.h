@@ -1,4 +1,4 @@
-// The plain C interface between Python (ctypes) and the kernel. Every structure mirrors a ctypes.Structure in native.py.
+// The plain C interface between Python (ctypes) and the kernel. Every structure mirrors a ctypes.Structure in native/abi.py.
 #pragma once
 #include <cstdint>
 
@@ -47,7 +47,7 @@ struct Call {
     uint8_t* flags;                    // [batch, height, width], bits as in Flag
     uint8_t* chroma_flags;             // [batch, 2, chroma height, chroma width]
     float* planes[3];                  // blocks [batch, blocks_y, blocks_x, 64]: levels or gradients
-    float* ratios[3];                  // the same shape: unrounded coefficients
+    float* unrounded[3];               // the same shape: coefficients in steps, before rounding
     double* table_gradient;            // [batch, strips, channels, 64]: sums over one strip each
     const int32_t* book;               // Huffman codes [batch or 1, tables, 256, 2]: code and length
     int64_t book_stride;               // 1, or 0 if all images share them
@@ -72,10 +72,10 @@ struct Trellis {
 };
 
 // The cost of one level more at every place of a batch of blocks, [blocks, 64] each.
-struct Crossing {
+struct StepCosts {
     int64_t blocks, tables;            // as many blocks in succession for each table
     const float* levels;
-    const float* lower;                // the magnitude below the threshold that is crossed
+    const float* lower;                // the magnitude before the step
     const uint8_t* where;              // which places are wanted
     const float* bits;                 // [tables, 64, 12]: of the symbols, by run and size
     float* out;

@@ -138,9 +138,9 @@ class StripCoder : Strips<int16_t> {
                 if (block < 0) continue;
                 int64_t at = (b * k.blocks_y * k.blocks_x + block) * 64;
                 for (int i = 0; i < 64; i++) call.planes[c][at + i] = quantized[i * LANES + lane];
-                if (call.ratios[c])
+                if (call.unrounded[c])
                     for (int i = 0; i < 64; i++)
-                        call.ratios[c][at + i] = (float)coefficients[i * LANES + lane] / (float)(8 * q.step[i]);
+                        call.unrounded[c][at + i] = (float)coefficients[i * LANES + lane] / (float)(8 * q.step[i]);
             }
         }
     }
