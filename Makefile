@@ -5,7 +5,8 @@ PACKAGE := $(BIN)/.installed
 EVERYTHING := $(BIN)/.installed-all
 CODEC_TESTS := $(addprefix tests/test_,$(addsuffix .py, \
 	exact gradients kinks native native_soft pytorch rate_models surrogates tables triton_gradients))
-BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/jpegrad/backends/native/cpp/*)
+CPP := $(wildcard src/jpegrad/backends/native/cpp/*)
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(CPP)
 
 .PHONY: demo test test-newest test-oldest test-slow test-gpu fuzz bench paper lint format docs wheel clean
 
@@ -39,11 +40,13 @@ paper: $(EVERYTHING)  ## a small version of every study, in minutes; goes on whe
 lint: $(EVERYTHING)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/mypy
 
 format: $(EVERYTHING)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 
 docs: $(EVERYTHING)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -13,6 +13,7 @@ from torch import Tensor
 import jpegrad
 from jpegrad import backends
 from jpegrad.backends import reference
+from tests.fuzz.native_mutants import MUTANTS
 
 SOURCES = Path(backends.__file__).parent / "native" / "cpp"
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
@@ -64,6 +65,12 @@ def test_its_kernels_for_levels_are_found(toy: Toy, monkeypatch: pytest.MonkeyPa
     assert found is not None and found(3) == 6
     monkeypatch.setenv("JPEGRAD_BACKEND", "reference")
     assert backends.kernel("double", torch.ones(1)) is None
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_every_mutant_has_one_place(name: str) -> None:
+    file, before, after = MUTANTS[name]
+    assert (SOURCES / file).read_text().count(before) == 1 and after != before
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")

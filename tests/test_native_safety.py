@@ -74,7 +74,9 @@ def test_the_number_of_threads_changes_nothing() -> None:
 @pytest.mark.parametrize("record", kernels.RECORDS, ids=lambda record: record.name)
 @pytest.mark.parametrize("forward", ["exact", "soft"])
 @pytest.mark.parametrize("subsampling", SUBSAMPLING)
-def test_calls_before_change_nothing(subsampling: str, forward: str, record: jpegrad.Surrogate) -> None:
+def test_calls_before_and_the_number_of_threads_change_nothing(
+    subsampling: str, forward: str, record: jpegrad.Surrogate
+) -> None:
     def run() -> list[Tensor]:
         out, saved = torch.ops.jpegrad.native_jpeg(image, entries, settings, True, True)
         both = torch.ops.jpegrad.native_jpeg_backward(out, entries, saved, settings, True)

@@ -1,4 +1,4 @@
-// The plain C interface between Python (ctypes) and the kernel. Every structure mirrors a ctypes.Structure in native/abi.py.
+// The plain C interface between Python (ctypes) and the kernel. Structures mirror those of native/abi.py.
 #pragma once
 #include <cstdint>
 

@@ -1,5 +1,6 @@
-// The backward pass, strip by strip: gradients of pixels -> of decoded samples -> (of coefficients) -> of encoded samples ->
-// of pixels: the adjoint of the real-valued pipeline with the quantiser's slope and the clamps' masks. Strips are independent.
+// The backward pass, strip by strip: gradients of pixels -> of decoded samples -> (of coefficients) -> of encoded
+// samples -> of pixels. It is the adjoint of the real-valued pipeline, with the quantiser's slope and the clamps'
+// masks. Strips are independent.
 #pragma once
 #include "backward_rows.h"
 #include "exact.h"
@@ -23,7 +24,7 @@ struct GroupSlopes {
 // Which columns of coefficients (bits 0...7) have a slope other than 0, and the slopes of these.
 template <int KIND, bool TABLES>
 INLINE uint32_t group_slopes(const int16_t* saved, const Quantizer& q, const SlopeTable& slopes, int table_kind,
-                         const SlopeTable& table_slopes, GroupSlopes& out) {
+                             const SlopeTable& table_slopes, GroupSlopes& out) {
     uint32_t columns = 0;
     for (int i = 0; i < 64; i++) {
         I16 c = load<I16>(saved + i * LANES), level = quantize(c, q, i), rest = c - level * (int16_t)(8 * q.step[i]);
@@ -84,8 +85,8 @@ INLINE void apply_slopes(float* samples, int64_t stride, const GroupSlopes& slop
 
 // The same with the slopes of saved coefficients.
 template <int KIND, bool TABLES>
-static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, const Quantizer& q, const SlopeTable& slopes,
-                          int table_kind, const SlopeTable& table_slopes, TableSums& sums) {
+static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, const Quantizer& q,
+                          const SlopeTable& slopes, int table_kind, const SlopeTable& table_slopes, TableSums& sums) {
     GroupSlopes slope;
     const uint32_t columns = group_slopes<KIND, TABLES>(saved, q, slopes, table_kind, table_slopes, slope);
     if (columns)
@@ -145,7 +146,8 @@ class StripAdjoint : Strip<float> {
         for (int c = 0; c < layout.count; c++) {
             quantizer[c].set(table(b, c));
             slopes[c].set((Slope)codec.slope, codec.slope_parameter[c], quantizer[c].step);
-            if (call.table_gradient) table_slopes[c].set((Slope)codec.table_slope, codec.table_parameter[c], quantizer[c].step);
+            if (call.table_gradient)
+                table_slopes[c].set((Slope)codec.table_slope, codec.table_parameter[c], quantizer[c].step);
         }
     }
 
@@ -217,11 +219,11 @@ class StripAdjoint : Strip<float> {
         }
     }
 
-    // Pixel rows 2y - 1 ... 2y + 2 meet in chroma row y; at the borders, and without a triangle, the nearest takes it all.
+    // Pixel rows 2y - 1 ... 2y + 2 meet in chroma row y; at borders, and without a triangle, the nearest takes it all.
     template <int ROWS> void gather_rows(int c, int64_t y, float* out) {
         const Component& k = layout.component[c];
         float* const* pixels = ring[c - 1];
-        const float *rows[ROWS] = {pixels[y & (RING - 1)]};
+        const float* rows[ROWS] = {pixels[y & (RING - 1)]};
         float weights[ROWS] = {1};
         if (ROWS == 4) {
             const bool triangle = layout.chroma_needs_neighbours();
@@ -247,7 +249,8 @@ class StripAdjoint : Strip<float> {
             float* p = samples[c] + g * 8 * LANES;
             const int16_t* group = saved + g * 64 * LANES;
             if (tables)
-                adjoint_group<KIND, true>(p, k.stride, group, quantizer[c], slopes[c], codec.table_slope, table_slopes[c], sums);
+                adjoint_group<KIND, true>(p, k.stride, group, quantizer[c], slopes[c], codec.table_slope,
+                                          table_slopes[c], sums);
             else
                 adjoint_group<KIND, false>(p, k.stride, group, quantizer[c], slopes[c], 0, slopes[c], sums);
         }
@@ -262,7 +265,8 @@ class StripAdjoint : Strip<float> {
             GroupSlopes slope;
             load_slopes(call.slopes + at, tables ? call.factors + at : nullptr, slope);
             float* p = samples[c] + g * 8 * LANES;
-            tables ? apply_slopes<true>(p, k.stride, slope, 255, sums) : apply_slopes<false>(p, k.stride, slope, 255, sums);
+            tables ? apply_slopes<true>(p, k.stride, slope, 255, sums)
+                   : apply_slopes<false>(p, k.stride, slope, 255, sums);
         }
     }
 
@@ -297,7 +301,8 @@ class StripAdjoint : Strip<float> {
             for (int64_t x = width; x < layout.component[0].blocks_x * 8; x++) luma[width - 1] += luma[x];
             if (layout.count == 1) {
                 for (int64_t x = 0; x < width; x++) {
-                    float outside = flags[x] & UNDEFINED ? 0 : codec.clip_slope, inside = flags[x] & UNDEFINED ? NAN : 1;
+                    float outside = flags[x] & UNDEFINED ? 0 : codec.clip_slope,
+                          inside = flags[x] & UNDEFINED ? NAN : 1;
                     out[x] = luma[x] * codec.forward_real[0] * (flags[x] & IN_R ? outside : inside);
                 }
                 continue;
@@ -307,7 +312,8 @@ class StripAdjoint : Strip<float> {
                 // The last pixel row of an odd height stands for two.
                 float weight = (v == 2 && y + 1 == layout.height ? 2.0f : 1.0f) / (float)(h * v);
                 for (int c = 1; c < 3; c++)
-                    downsample_adjoint_row(row(c, (y - first) / v), layout.component[c].blocks_x, h, weight, width, full[c]);
+                    downsample_adjoint_row(row(c, (y - first) / v), layout.component[c].blocks_x, h, weight, width,
+                                           full[c]);
             }
             float* pixels[3] = {out, out + plane, out + 2 * plane};
             encode_adjoint_row(g, flags, width, codec.forward_real, codec.clip_slope, pixels);

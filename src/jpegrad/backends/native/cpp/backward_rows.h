@@ -22,7 +22,8 @@ INLINE F32 masked(F32 g, I32 flags, int bit, F32 outside) {
 
 // Gradients of RGB pixels to gradients of YCbCr at full resolution: transposed decoder matrix behind the output clamp.
 template <bool LUMA>
-INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside, float* const out[3]) {
+INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside,
+                           float* const out[3]) {
     I32 flag = load_bytes(flags);
     F32 x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
     const bool clamped = any(flag & (OUT_R | OUT_G | OUT_B));
@@ -35,7 +36,8 @@ INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const 
 }
 
 template <bool LUMA>
-static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers, float clip, float* const out[3]) {
+static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers,
+                               float clip, float* const out[3]) {
     const Matrix matrix(numbers);
     const F32 outside = splatf(clip);
     in_vectors<HALF>(n, [&](int64_t i, auto count) {
@@ -49,7 +51,8 @@ static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, in
 }
 
 // Gradients of YCbCr to gradients of RGB pixels: transposed encoder matrix, then the input clamp.
-INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside, float* const out[3]) {
+INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside,
+                           float* const out[3]) {
     I32 flag = load_bytes(flags);
     F32 x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
     F32 sums[3];
@@ -65,7 +68,8 @@ INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const 
 }
 
 // `g` readable in whole vectors.
-static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers, float clip, float* const out[3]) {
+static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers,
+                               float clip, float* const out[3]) {
     const Matrix matrix(numbers);
     const F32 outside = splatf(clip);
     in_vectors<HALF>(n, [&](int64_t i, auto count) {
@@ -97,7 +101,8 @@ template <int ROWS, class V> INLINE V weigh(const float* const rows[ROWS], const
 
 // The adjoint of upsampling without a triangle filter along the row: each of n samples gathers h pixels.
 template <int ROWS>
-static void replication_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t width, int h, int64_t n, float* out) {
+static void replication_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t width, int h,
+                                int64_t n, float* out) {
     if (h == 1) {
         for (int64_t i = 0; i < n; i += HALF) store(out + i, weigh<ROWS, F32>(rows, weights, i));
         return;
@@ -109,8 +114,8 @@ static void replication_adjoint(const float* const rows[ROWS], const float weigh
     }
 }
 
-// The adjoint of upsampling by 2 with a triangle filter: sample i gathers pixels 2i - 1 ... 2i + 2 with weights 1/4, 3/4, 3/4, 1/4.
-// Rows are readable for 4 * HALF pixels beyond `width`, and 0 there.
+// The adjoint of upsampling by 2 with a triangle filter: sample i gathers pixels 2i - 1 ... 2i + 2 with weights 1/4,
+// 3/4, 3/4, 1/4. Rows are readable for 4 * HALF pixels beyond `width`, and 0 there.
 template <int ROWS>
 static void triangle_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t n, float* out) {
     F32 even, odd, next_even, next_odd, before;
@@ -132,7 +137,7 @@ static void triangle_adjoint(const float* const rows[ROWS], const float weights[
     out[n - 1] = (at(2 * n - 2) + at(2 * n - 1)) * 0.75f + (at(2 * n - 3) + at(2 * n - 1)) * 0.25f;
 }
 
-// The box filter's adjoint along a row: every sample to the h pixels it averages, pixels beyond the image to the last one.
+// The box filter's adjoint along a row: every sample to the h pixels it averages, beyond the image to the last pixel.
 static void downsample_adjoint_row(const float* g, int64_t blocks_x, int h, float weight, int64_t width, float* out) {
     int64_t n = ceil_div(width, h), x = 0;
     float beyond = g[n - 1] * (float)(h * n - width);

@@ -38,9 +38,10 @@ static void downsample_row(const int16_t* const in[2], int h, int v, int64_t n, 
     }
 }
 
-// One output row of n >= 1 component samples from the nearer row and its vertical neighbour. `lower` is which of the two output
-// rows of `near`. `work` has room for n + 2 * LANES samples. Writes h * n samples in whole vectors.
-static void upsample_row(const int16_t* near, const int16_t* far, int h, int v, bool lower, int64_t n, int16_t* work, int16_t* out) {
+// One output row of n >= 1 component samples from the nearer row and its vertical neighbour. `lower` is which of the
+// two output rows of `near`. `work` has room for n + 2 * LANES samples. Writes h * n samples in whole vectors.
+static void upsample_row(const int16_t* near, const int16_t* far, int h, int v, bool lower, int64_t n, int16_t* work,
+                         int16_t* out) {
     if (!triangle_applies(h, n)) {
         for (int64_t i = 0; i < n; i++)
             for (int k = 0; k < h; k++) out[h * i + k] = near[i];
@@ -66,7 +67,8 @@ static void upsample_row(const int16_t* near, const int16_t* far, int h, int v, 
     for (int64_t i = 0; i < n; i += LANES) {
         I16 p = load<I16>(s + i);
         p += p + p;
-        interleave((p + load<I16>(s + i - 1) + left) >> shift, (p + load<I16>(s + i + 1) + right) >> shift, out + 2 * i);
+        interleave((p + load<I16>(s + i - 1) + left) >> shift, (p + load<I16>(s + i + 1) + right) >> shift,
+                   out + 2 * i);
     }
 }
 

@@ -5,7 +5,7 @@
 
 namespace NAMESPACE {
 
-// What a reader meets outside the value range: how many samples far outside (by a quarter of its width), and whether a NaN.
+// What a reader meets outside the value range: how many samples far outside (a quarter of its width), and any NaN.
 struct Watch {
     F32 low, high;
     int64_t far = 0;
@@ -131,7 +131,8 @@ struct Planes {
 
 // LANES pixels to samples.
 template <bool SAVE, bool REAL, class T>
-INLINE void encode_pixels(const T* r, const T* g, const T* b, const Levels& k, const ForwardColor& color, I16 out[3], uint8_t* flags) {
+INLINE void encode_pixels(const T* r, const T* g, const T* b, const Levels& k, const ForwardColor& color, I16 out[3],
+                          uint8_t* flags) {
     I32 parts[3][2], outside = {};
     for (int half = 0; half < 2; half++) {
         F32 red = read_levels(r + half * HALF, k, outside);
@@ -146,7 +147,8 @@ INLINE void encode_pixels(const T* r, const T* g, const T* b, const Levels& k, c
 
 // A row of `n` RGB pixels to three rows of samples (written in whole vectors).
 template <bool SAVE, bool REAL, class T>
-static void encode_row(const T* const x[3], int64_t n, const Levels& k, const ForwardColor& color, const Planes& out, uint8_t* flags) {
+static void encode_row(const T* const x[3], int64_t n, const Levels& k, const ForwardColor& color, const Planes& out,
+                       uint8_t* flags) {
     in_vectors<LANES>(n, [&](int64_t i, auto count) {
         T tail[3][LANES];
         uint8_t tail_flags[LANES];
@@ -174,8 +176,8 @@ static void encode_gray_row(const T* x, int64_t n, const Levels& k, int16_t* out
     });
 }
 
-// Samples 0...255 to numbers in value_range. The specification's low + s/255 * (high - low), rounded once to float, has 256
-// values; they are computed by fused arithmetic if that gives all of them, and looked up otherwise.
+// Samples 0...255 to numbers in value_range. The specification's low + s/255 * (high - low), rounded once to float, has
+// 256 values; they are computed by fused arithmetic if that gives all of them, and looked up otherwise.
 struct Values {
     float table[256];
     F32 scale, rest, low;
@@ -210,7 +212,7 @@ INLINE void write_values(float* p, I16 samples, const Values& values) {
 
 INLINE void write_values(uint8_t* p, I16 samples, const Values&) { store(p, to_bytes(samples)); }
 
-// YCbCr samples of LANES pixels to RGB before the clamp. JFIF's factors are split into an integer and a 16-bit fraction.
+// YCbCr samples of LANES pixels to RGB before the clamp. JFIF's factors are an integer and a 16-bit fraction each.
 INLINE void to_rgb_jfif(I16 y, I16 cb, I16 cr, I16 rgb[3]) {
     cb -= (int16_t)128;
     cr -= (int16_t)128;
@@ -230,7 +232,8 @@ INLINE void to_rgb(const Codec& c, I16 y, I16 cb, I16 cr, I16 rgb[3]) {
 }
 
 template <bool SAVE, bool IS_JFIF, class T>
-INLINE void decode_pixels(const Codec& c, const int16_t* const s[3], int64_t i, const Values& values, T* const x[3], uint8_t* flags) {
+INLINE void decode_pixels(const Codec& c, const int16_t* const s[3], int64_t i, const Values& values, T* const x[3],
+                          uint8_t* flags) {
     I16 rgb[3], flag = {};
     if (IS_JFIF)
         to_rgb_jfif(load<I16>(s[0] + i), load<I16>(s[1] + i), load<I16>(s[2] + i), rgb);
@@ -263,7 +266,8 @@ template <bool SAVE, bool FRESH> static void clamp_row(int16_t* samples, int64_t
 
 // Rows of YCbCr samples (readable in whole vectors) to `n` pixels.
 template <bool SAVE, bool IS_JFIF, class T>
-static void decode_row(const Codec& c, const int16_t* const s[3], int64_t n, const Values& values, T* const x[3], uint8_t* flags) {
+static void decode_row(const Codec& c, const int16_t* const s[3], int64_t n, const Values& values, T* const x[3],
+                       uint8_t* flags) {
     in_vectors<LANES>(n, [&](int64_t i, auto count) {
         T tail[3][LANES], *p[3];
         uint8_t tail_flags[LANES], *flag = nullptr;

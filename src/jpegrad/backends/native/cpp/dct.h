@@ -13,7 +13,7 @@ constexpr int ODD[4][4] = {
     {11363, 9633, 6437, 2260}, {9633, -2259, -11362, -6436}, {6437, -11362, 2261, 9633}, {2260, -6436, 9633, -11363}};
 constexpr int ROUND_FORWARD_1 = 1024, ROUND_FORWARD_2 = 16384, ROUND_INVERSE_1 = 1024, ROUND_INVERSE_2 = 131072;
 
-// One-dimensional forward DCT. Pass 1 takes samples 0...255 and removes 128; pass 2 gives 8 times the orthonormal coefficient.
+// One-dimensional forward DCT. Pass 1 takes samples 0...255 less 128; pass 2 gives 8 times the coefficient.
 template <int PASS> INLINE void forward_dct(I16 x[8]) {
     constexpr int SHIFT = PASS == 1 ? 11 : 15, ROUND = PASS == 1 ? ROUND_FORWARD_1 : ROUND_FORWARD_2;
     I16 s[4], d[4];
@@ -32,8 +32,8 @@ template <int PASS> INLINE void forward_dct(I16 x[8]) {
     x[2] = pack((rotate(c, e, 10703, 4433) + ROUND) >> SHIFT);
     x[6] = pack((rotate(c, e, 4433, -10704) + ROUND) >> SHIFT);
     for (int k = 0; k < 4; k++)
-        x[2 * k + 1] =
-            pack((rotate(d[0], d[1], ODD[k][0], ODD[k][1]) + rotate(d[2], d[3], ODD[k][2], ODD[k][3]) + ROUND) >> SHIFT);
+        x[2 * k + 1] = pack(
+            (rotate(d[0], d[1], ODD[k][0], ODD[k][1]) + rotate(d[2], d[3], ODD[k][2], ODD[k][3]) + ROUND) >> SHIFT);
 }
 
 // One-dimensional inverse DCT. Pass 2 gives samples around 128, before the clamp.
@@ -83,7 +83,8 @@ template <bool CLAMP> INLINE void inverse_rows(const I16 r[64], int16_t* samples
 }
 
 // Encode and decode LANES blocks in place; SAVE keeps their coefficients, kernel layout [64][LANES].
-template <bool SAVE, bool CLAMP> static void code_group(int16_t* samples, int64_t stride, const Quantizer& q, int16_t* saved) {
+template <bool SAVE, bool CLAMP>
+static void code_group(int16_t* samples, int64_t stride, const Quantizer& q, int16_t* saved) {
     I16 r[64];
     forward_rows(samples, stride, r);
     for (int u = 0; u < 8; u++) {
@@ -128,8 +129,10 @@ static void decode_group(const int16_t* dequantized, int16_t* samples, int64_t s
 static void decode_block(const double* dequantized, int16_t* samples, int64_t stride) {
     double w[64];
     auto matrix = [](int k, int n) -> double {
-        constexpr int EVEN[4][4] = {
-            {8192, 8192, 8192, 8192}, {10703, 4433, -4433, -10703}, {8192, -8192, -8192, 8192}, {4433, -10704, 10704, -4433}};
+        constexpr int EVEN[4][4] = {{8192, 8192, 8192, 8192},
+                                    {10703, 4433, -4433, -10703},
+                                    {8192, -8192, -8192, 8192},
+                                    {4433, -10704, 10704, -4433}};
         int m = n < 4 ? n : 7 - n;
         return k % 2 == 0 ? EVEN[k / 2][m] : n < 4 ? ODD[k / 2][m] : -ODD[k / 2][m];
     };

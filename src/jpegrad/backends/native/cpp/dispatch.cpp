@@ -35,6 +35,12 @@ EXPORT int jpegrad_jpeg(const Codec* codec, const Call* call) { return run(kerne
 EXPORT int jpegrad_soft(const Codec* codec, const Call* call) { return run(kernel().soft, codec, call); }
 EXPORT int jpegrad_encode(const Codec* codec, const Call* call) { return run(kernel().encode, codec, call); }
 EXPORT int jpegrad_decode(const Codec* codec, const Call* call) { return run(kernel().decode, codec, call); }
-EXPORT int jpegrad_jpeg_backward(const Codec* codec, const Call* call) { return run(kernel().jpeg_backward, codec, call); }
-EXPORT int jpegrad_encode_backward(const Codec* codec, const Call* call) { return run(kernel().encode_backward, codec, call); }
-EXPORT int jpegrad_decode_backward(const Codec* codec, const Call* call) { return run(kernel().decode_backward, codec, call); }
+EXPORT int jpegrad_jpeg_backward(const Codec* codec, const Call* call) {
+    return run(kernel().jpeg_backward, codec, call);
+}
+EXPORT int jpegrad_encode_backward(const Codec* codec, const Call* call) {
+    return run(kernel().encode_backward, codec, call);
+}
+EXPORT int jpegrad_decode_backward(const Codec* codec, const Call* call) {
+    return run(kernel().decode_backward, codec, call);
+}

@@ -8,7 +8,8 @@
 
 namespace NAMESPACE {
 
-template <class T> INLINE const T* input_row(const Image& image, int64_t b, int c, int64_t y, int64_t width, T* gathered) {
+template <class T>
+INLINE const T* input_row(const Image& image, int64_t b, int c, int64_t y, int64_t width, T* gathered) {
     const T* p = (const T*)image.data + b * image.batch + c * image.channel + y * image.row;
     if (image.column == 1) return p;
     for (int64_t x = 0; x < width; x++) gathered[x] = p[x * image.column];
@@ -16,7 +17,8 @@ template <class T> INLINE const T* input_row(const Image& image, int64_t b, int 
 }
 
 // A pixel of the input that has a NaN is NaN in the output.
-static __attribute__((noinline)) void restore_undefined(const Call& call, const Layout& layout, int64_t b, int64_t y, float* const gathered[3], float* out) {
+static __attribute__((noinline)) void restore_undefined(const Call& call, const Layout& layout, int64_t b, int64_t y,
+                                                        float* const gathered[3], float* out) {
     const int64_t plane = layout.height * layout.width;
     for (int c = 0; c < layout.count; c++) {
         const float* pixels = input_row(call.input, b, c, y, layout.width, gathered[c]);
@@ -173,7 +175,7 @@ class StripCoder : Strips<int16_t> {
         return call.planes[c] + (b * k.blocks_y * k.blocks_x + block) * 64;
     }
 
-    // Whether the 16-bit transform is exact: integers whose columns sum to at most 2950, so that pass 1 stays within 2^14.
+    // Whether the 16-bit transform is exact: integers whose columns sum to at most 2950, so that pass 1 stays in 2^14.
     static bool dequantize(const float* level, const double* step, double* wide, int16_t* narrow_lane) {
         float column[8] = {};
         bool integer = true;
@@ -209,12 +211,16 @@ class StripCoder : Strips<int16_t> {
         else
             write_row<float>(b, s, y);
         if (watch.undefined && call.output.type != UINT8)
-            restore_undefined(call, layout, b, y, gathered, (float*)call.output.data + b * layout.count * layout.height * layout.width + y * layout.width);
+            restore_undefined(call, layout, b, y, gathered, output_row<float>(b, y));
+    }
+
+    template <class T> T* output_row(int64_t b, int64_t y) const {
+        return (T*)call.output.data + (b * layout.count * layout.height + y) * layout.width;
     }
 
     template <class T> void write_row(int64_t b, int64_t s, int64_t y) {
         const int64_t width = layout.width, plane = layout.height * width;
-        T* out = (T*)call.output.data + b * layout.count * plane + y * width;
+        T* out = output_row<T>(b, y);
         const int16_t* rows[3];
         pixel_rows(s, y, rows, [&](const int16_t* near, const int16_t* far, bool lower, int64_t n, int16_t* up) {
             upsample_row(near, far, layout.h, layout.v, lower, n, work, up);

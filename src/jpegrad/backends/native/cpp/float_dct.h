@@ -1,12 +1,13 @@
-// The orthonormal DCT and its inverse in float32, for gradients: Arai, Agui and Nakajima's flow graphs, which leave factors
-// FACTOR[u] * FACTOR[v] * 8 on the coefficients. A lane is a block, HALF blocks at a time.
+// The orthonormal DCT and its inverse in float32, for gradients: Arai, Agui and Nakajima's flow graphs, which leave
+// factors FACTOR[u] * FACTOR[v] * 8 on the coefficients. A lane is a block, HALF blocks at a time.
 #pragma once
 #include "geometry.h"
 #include "simd.h"
 
 namespace NAMESPACE {
 
-constexpr float FACTOR[8] = {1.0f, 1.387039845f, 1.306562965f, 1.175875602f, 1.0f, 0.785694958f, 0.541196100f, 0.275899379f};
+constexpr float FACTOR[8] = {1.0f, 1.387039845f, 1.306562965f, 1.175875602f,
+                             1.0f, 0.785694958f, 0.541196100f, 0.275899379f};
 
 INLINE void scaled_dct(F32 x[8]) {
     F32 s0 = x[0] + x[7], s1 = x[1] + x[6], s2 = x[2] + x[5], s3 = x[3] + x[4];

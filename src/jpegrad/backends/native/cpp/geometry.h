@@ -1,5 +1,5 @@
-// How an image is divided: into strips of one row of MCUs (8 or 16 pixel rows), whose samples fit the second-level cache. The
-// block rows of a strip lie side by side in its eight sample rows, so that groups of LANES blocks run across them.
+// How an image is divided: into strips of one row of MCUs (8 or 16 pixel rows), whose samples fit the second-level
+// cache. The block rows of a strip lie side by side in its eight sample rows: groups of LANES blocks run across them.
 #pragma once
 #include "api.h"
 #include "simd.h"

@@ -25,15 +25,17 @@ static bool for_images(const Codec& codec, const Call& call, int64_t begin, int6
 static int64_t units(const Codec& codec) { return Layout(codec).strips; }
 
 static bool jpeg(const Codec& codec, const Call& call, int64_t begin, int64_t end) {
-    return for_images<StripCoder>(codec, call, begin, end, [&](StripCoder& coder, int64_t image, int64_t first, int64_t last) {
-        call.flags ? coder.jpeg<true>(image, first, last) : coder.jpeg<false>(image, first, last);
-    });
+    return for_images<StripCoder>(
+        codec, call, begin, end, [&](StripCoder& coder, int64_t image, int64_t first, int64_t last) {
+            call.flags ? coder.jpeg<true>(image, first, last) : coder.jpeg<false>(image, first, last);
+        });
 }
 
 static bool encode(const Codec& codec, const Call& call, int64_t begin, int64_t end) {
-    return for_images<StripCoder>(codec, call, begin, end, [&](StripCoder& coder, int64_t image, int64_t first, int64_t last) {
-        call.flags ? coder.encode<true>(image, first, last) : coder.encode<false>(image, first, last);
-    });
+    return for_images<StripCoder>(
+        codec, call, begin, end, [&](StripCoder& coder, int64_t image, int64_t first, int64_t last) {
+            call.flags ? coder.encode<true>(image, first, last) : coder.encode<false>(image, first, last);
+        });
 }
 
 template <class Worker, void (Worker::*METHOD)(int64_t, int64_t, int64_t)>

@@ -1,4 +1,4 @@
-// What it costs in bits that a level grows by one while the rest of its block stays as it is: rate/marginal.py says how.
+// What one step of one level costs in bits, everything else in its block held fixed: rate/marginal.py says how.
 #include "parallel.h"
 #include "t81.h"
 
@@ -38,7 +38,8 @@ EXPORT int jpegrad_step_costs(const void*, const StepCosts* c) {
     return parallel(c->blocks, c->threads, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) {
             const float* table = c->bits + i * c->tables / c->blocks * 64 * SIZES;
-            one_block(c->levels + 64 * i, c->lower + 64 * i, c->where + 64 * i, (const float(*)[SIZES])table, c->out + 64 * i);
+            one_block(c->levels + 64 * i, c->lower + 64 * i, c->where + 64 * i, (const float (*)[SIZES])table,
+                      c->out + 64 * i);
         }
         return true;
     });

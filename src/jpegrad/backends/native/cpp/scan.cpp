@@ -1,4 +1,4 @@
-// The length of a baseline scan in bytes, stuffed zeros included, and its symbols' frequencies: T.81 F.1.2 without the bytes.
+// The length of a baseline scan in bytes, stuffed zeros included, and its symbols' frequencies: T.81 F.1.2.
 #include <cstring>
 
 #include "parallel.h"
@@ -110,8 +110,8 @@ template <class Sink> void code_ac(Sink& sink, int chroma, const float* block) {
     if (last != 63) sink.symbol(table, EOB, 0, 0);
 }
 
-// One image: MCUs in raster order, in each the blocks of Y, Cb, Cr. A dummy block, beyond the component, has no AC and the DC
-// of the block before it: of the row's last, or, below the image, of the last one above it in the same MCU.
+// One image: MCUs in raster order, in each the blocks of Y, Cb, Cr. A dummy block, beyond the component, has no AC and
+// the DC of the block before it: of the row's last, or, below the image, of the last one above it in the same MCU.
 template <class Sink> void code_scan(Sink& sink, const Codec& c, const Call& call, int64_t image) {
     const float* planes[3];
     int blocks_x[3], blocks_y[3];
@@ -150,7 +150,7 @@ EXPORT int jpegrad_scan_bytes(const Codec* codec, const Call* call) {
     const int tables = codec->channels == 1 ? 2 : 4;
     return parallel(call->batch, call->threads, [&](int64_t begin, int64_t end) {
         for (int64_t image = begin; image < end; image++) {
-            Measure measure = {(const int32_t(*)[256][2])call->book + image * call->book_stride * tables, {}};
+            Measure measure = {(const int32_t (*)[256][2])call->book + image * call->book_stride * tables, {}};
             code_scan(measure, *codec, *call, image);
             call->counts[image] = measure.counter.finish();
         }
@@ -162,7 +162,7 @@ EXPORT int jpegrad_scan_counts(const Codec* codec, const Call* call) {
     const int tables = codec->channels == 1 ? 2 : 4;
     return parallel(call->batch, call->threads, [&](int64_t begin, int64_t end) {
         for (int64_t image = begin; image < end; image++) {
-            Histogram histogram = {(int64_t(*)[256])call->counts + image * tables};
+            Histogram histogram = {(int64_t (*)[256])call->counts + image * tables};
             std::memset(histogram.counts, 0, sizeof(int64_t) * 256 * (size_t)tables);
             code_scan(histogram, *codec, *call, image);
         }

@@ -62,13 +62,19 @@ INLINE F32 splatf(float x) { return F32{} + x; }
 #define SHUFFLE(V, a, b, ...) ((V)__builtin_shufflevector(a, b, __VA_ARGS__))
 #else
 template <class V> struct Index;
-template <> struct Index<I16> { typedef I16 type; };
-template <> struct Index<I32> { typedef I32 type; };
-template <> struct Index<I64> { typedef I64 type; };
+template <> struct Index<I16> {
+    typedef I16 type;
+};
+template <> struct Index<I32> {
+    typedef I32 type;
+};
+template <> struct Index<I64> {
+    typedef I64 type;
+};
 #define SHUFFLE(V, a, b, ...) ((V)__builtin_shuffle((V)(a), (V)(b), typename Index<V>::type{__VA_ARGS__}))
 #endif
 
-// Two 32-bit halves of a 16-bit vector. "Paired" order is whatever the instruction set unpacks to; only pack() undoes it.
+// Two 32-bit halves of a 16-bit vector, in "paired" order: as the instruction set unpacks them. Only pack() undoes it.
 struct Pair {
     I32 lo, hi;
 };
@@ -236,7 +242,7 @@ INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
     even = turn(_mm256_shuffle_ps(a, b, 0x88));
     odd = turn(_mm256_shuffle_ps(a, b, 0xDD));
 }
-// Each element one place on: the last of `before` comes in first; and one place back: the first of `after` comes in last.
+// Each element one place on, the last of `before` comes in first; or one back, the first of `after` comes in last.
 INLINE F32 shifted_right(F32 before, F32 a) {
     __m256i middle = _mm256_permute2x128_si256((__m256i)before, (__m256i)a, 0x21);
     return (F32)_mm256_alignr_epi8((__m256i)a, middle, 12);

@@ -1,4 +1,4 @@
-// Slopes of the quantiser's rounding, one vector of coefficients of the same frequency at a time. Formulas: surrogates.py.
+// Slopes of the quantiser's rounding, one vector of coefficients of one frequency at a time. Formulas: surrogates.py.
 #pragma once
 #include "api.h"
 #include "simd.h"

@@ -1,5 +1,5 @@
-// The soft forward, strip by strip: the real-valued pipeline with a smooth function in place of the rounding. Samples are
-// kept around 0, so that float32 resolves them finely.
+// The soft forward, strip by strip: the real-valued pipeline with a smooth function in place of the rounding. Samples
+// are kept around 0, so that float32 resolves them finely.
 #pragma once
 #include "backward_rows.h"
 #include "exact.h"
@@ -86,7 +86,8 @@ struct Steps {
             from[i] = (float)(table[i] * factor / 8);
         }
         slopes.set(kind, parameter, table);
-        for (int i = 0; i < 64 && kind == SOFT_ROUND; i++) slopes.at[i].width = (float)(0.5 / tanh((double)parameter / 2));
+        for (int i = 0; i < 64 && kind == SOFT_ROUND; i++)
+            slopes.at[i].width = (float)(0.5 / tanh((double)parameter / 2));
     }
 };
 
@@ -112,7 +113,8 @@ class SoftCoder : Strips<float> {
 
     void jpeg(int64_t b, int64_t begin, int64_t end) {
         if (next_tables(b))
-            for (int c = 0; c < layout.count; c++) steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c));
+            for (int c = 0; c < layout.count; c++)
+                steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c));
         auto produce = [&](int64_t s, bool own) {
             read_strip(b, s, own);
             for (int c = own ? 0 : 1; c < layout.count; c++) {
@@ -132,11 +134,14 @@ class SoftCoder : Strips<float> {
     void read_strip(int64_t b, int64_t s, bool own) {
         auto convert = [&](int64_t y, float* const out[3]) {
             const float* pixels[3];
-            for (int c = 0; c < layout.count; c++) pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
+            for (int c = 0; c < layout.count; c++)
+                pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
             uint8_t* flags = own ? flag_row(b, y) : nullptr;
             in_vectors<HALF>(layout.width, [&](int64_t x, auto n) { read_pixels(pixels, x, n, out, flags); });
         };
-        auto downsample = [&](float* const in[2], int64_t n, float* out) { downsample_soft(in, layout.h, layout.v, n, out); };
+        auto downsample = [&](float* const in[2], int64_t n, float* out) {
+            downsample_soft(in, layout.h, layout.v, n, out);
+        };
         read_rows(s, convert, downsample);
     }
 

@@ -4,8 +4,8 @@
 
 namespace NAMESPACE {
 
-// What a function says of one vector of coefficients in steps: its value, its slope, and by how much the value grows with
-// the logarithm of the record's own width.
+// What a function says of one vector of coefficients in steps: its value, its slope, and by how much the value grows
+// with the logarithm of the record's own width.
 struct Soft {
     F32 value, slope, widening;
 };

@@ -120,7 +120,8 @@ template <class S> class Strips : protected Strip<S> {
 
     // Reads the pixel rows of a strip into component samples: `convert` fills one row of luma and of chroma at full
     // resolution, `downsample` averages chroma rows; replicated beyond the image as libjpeg does.
-    template <class Convert, class Downsample> void read_rows(int64_t s, const Convert& convert, const Downsample& downsample) {
+    template <class Convert, class Downsample>
+    void read_rows(int64_t s, const Convert& convert, const Downsample& downsample) {
         const int v = layout.v, h = layout.h;
         const int64_t width = layout.width, luma_width = layout.component[0].blocks_x * 8;
         const bool direct = layout.count == 3 && h == 1 && v == 1;
@@ -149,9 +150,10 @@ template <class S> class Strips : protected Strip<S> {
         }
     }
 
-    // Produces strips in order and writes every pixel row as soon as its chroma neighbours are there. At the ends of a range
-    // inside an image, the chroma of the strip beyond is computed too, not owned.
-    template <class Produce, class Write> void run(int64_t begin, int64_t end, const Produce& produce, const Write& write) {
+    // Produces strips in order and writes every pixel row as soon as its chroma neighbours are there. At the ends of a
+    // range inside an image, the chroma of the strip beyond is computed too, not owned.
+    template <class Produce, class Write>
+    void run(int64_t begin, int64_t end, const Produce& produce, const Write& write) {
         const bool halo = layout.chroma_needs_neighbours();
         const int64_t rows = layout.rows();
         if (halo && begin > 0) {
@@ -184,7 +186,7 @@ template <class S> class Strips : protected Strip<S> {
         return in_strip < 0 ? carried[c] : row(c, in_strip);
     }
 
-    // The samples of all components at the place of pixel row y; `upsample(near, far, lower, n, out)` where chroma is coarser.
+    // The samples of all components at pixel row y; `upsample(near, far, lower, n, out)` where chroma is coarser.
     template <class Upsample> void pixel_rows(int64_t s, int64_t y, const S* rows[3], const Upsample& upsample) {
         const int v = layout.v, h = layout.h;
         const bool lower = v == 2 && y % 2 == 1;

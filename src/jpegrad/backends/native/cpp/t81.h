@@ -1,4 +1,4 @@
-// Numbers of T.81: the order of a block's coefficients in the scan (Figure A.6), limits of baseline; and divisions upwards.
+// Numbers of T.81: the order of coefficients in the scan (Figure A.6), limits of baseline; and divisions upwards.
 #pragma once
 #include <cstdint>
 

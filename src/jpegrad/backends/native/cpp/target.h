@@ -1,5 +1,5 @@
-// The instruction set that a translation unit compiles the kernel for: what it says before it includes this, or else every
-// machine's. Each set has a namespace of its own, and LANES 16-bit numbers in a vector.
+// The instruction set that a translation unit compiles the kernel for: what it says before it includes this, or else
+// every machine's. Each set has a namespace of its own, and LANES 16-bit numbers in a vector.
 #pragma once
 // Before any code of the kernel: inline functions of these headers must not be compiled for one instruction set.
 #include <cmath>

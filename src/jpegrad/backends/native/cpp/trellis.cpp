@@ -1,5 +1,5 @@
-// Levels that weigh squared error against bits: in each block the cheapest path over its nonzero AC levels, then one over the
-// chain of DC levels of each component. The arithmetic, and which of equal paths is taken, are those of tune/levels.py.
+// Levels that weigh squared error against bits: in each block the cheapest path over its nonzero AC levels, then one
+// over the chain of DC levels of each component. Arithmetic and choice of equal paths are those of tune/levels.py.
 #include <cmath>
 #include <memory>
 #include <new>
@@ -42,7 +42,7 @@ template <class T> Component<T> component(const Codec& c, const Trellis& t, int6
     found.stride = t.weight_strides[i] + 1;
     found.weights = (const T*)t.weights[i] + (t.weights[i] ? image * t.weight_strides[i][0] : 0);
     const int64_t kind = image * (c.channels == 1 ? 1 : 2) + (i > 0);
-    found.ac = (const double(*)[64])t.ac_prices + kind * SIZES;
+    found.ac = (const double (*)[64])t.ac_prices + kind * SIZES;
     found.dc = t.dc_prices + kind * SIZES;
     return found;
 }
@@ -57,8 +57,8 @@ int rounded(double magnitude, int limit) {
 // (u - other)^2 - (u - nearest)^2, never negative and without cancellation.
 double growth(double u, int nearest, int other) { return (nearest - other) * (2 * u - (nearest + other)); }
 
-// Costs count from those of plain rounding. A state is a nonzero level; what the states before a place cost, less the price of
-// leaving out all levels up to theirs, does not change from one place to the next.
+// Costs count from those of plain rounding. A state is a nonzero level; what the states before a place cost, less the
+// price of leaving out all levels up to theirs, does not change from one place to the next.
 struct Path {
     int place[64], magnitude[64], before[64], count = 1;
     double cost[64], least[64];        // of each state; of it and all states before it
@@ -134,7 +134,7 @@ int candidate(double u, int which) {
     return level < MIN_DC ? MIN_DC : level > MAX_DC ? MAX_DC : level;
 }
 
-// Blocks of a component as the scan has them; a dummy block repeats the DC before it and costs the same whatever that is.
+// Blocks of a component as the scan has them; a dummy block repeats the DC before it, at the same cost for any.
 template <class T> void scan_order(const Component<T>& c, int32_t* order) {
     int64_t count = 0;
     for (int top = 0; top < c.blocks_y; top += c.v)
@@ -187,7 +187,8 @@ template <class T> bool choose_dc(const Component<T>& c) {
 }
 
 template <class T> int run(const Codec& codec, const Trellis& call) {
-    const int64_t rows_y = ceil_div(codec.height, 8), rows_c = codec.channels == 1 ? 0 : ceil_div(codec.height, 8 * codec.v);
+    const int64_t rows_y = ceil_div(codec.height, 8),
+                  rows_c = codec.channels == 1 ? 0 : ceil_div(codec.height, 8 * codec.v);
     const int64_t rows = rows_y + 2 * rows_c;
     const int failed = parallel(call.batch * rows, call.threads, [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++) {
