@@ -372,8 +372,8 @@ def caught(name: str, folder: Path) -> bool:
     mutated = text.replace(before, after)
     if "rounded(codec)" in after:
         mutated = mutated.replace(
-            "template <class T> INLINE const T* input_row",
-            ROUNDED + "template <class T> INLINE const T* input_row",
+            "template <class T>\nINLINE const T* input_row",
+            ROUNDED + "template <class T>\nINLINE const T* input_row",
             1,
         )
     (folder / file).write_text(mutated)
