@@ -102,14 +102,24 @@ struct Scan {
     int32_t process;                   // a Process
     int32_t first, last, high, low;    // coefficients and bits that the scan sends
     ScanComponent components[4];
-    const uint8_t* tables;             // Huffman [8, 272]: counts of lengths and symbols of DC tables 0 to 3, AC tables 0 to 3;
-                                       // arithmetic [3, 4]: lower and upper bounds of DC, Kx of AC (T.81 F.1.4.4)
+    const uint8_t* tables;  // Huffman [8, 272]: counts of lengths and symbols of DC tables 0 to 3, AC tables 0 to 3;
+                            // arithmetic [3, 4]: lower and upper bounds of DC, Kx of AC (T.81 F.1.4.4)
 };
 
 enum Process : int32_t { SEQUENTIAL, PROGRESSIVE };
 
 // What is wrong with a scan: jfif/scan.py has the words.
-enum Damage : int32_t { NONE, ENDS_EARLY, NO_CODE, BAD_RUN, BAD_DC, BAD_AC, BAD_SYMBOL, RESTART_ORDER, RESTARTS_MISSING };
+enum Damage : int32_t {
+    NONE,
+    ENDS_EARLY,
+    NO_CODE,
+    BAD_RUN,
+    BAD_DC,
+    BAD_AC,
+    BAD_SYMBOL,
+    RESTART_ORDER,
+    RESTARTS_MISSING
+};
 
 // UNDEFINED beside an IN bit is an infinite number, alone a NaN in any channel of the pixel.
 enum Flag : uint8_t { OUT_R = 1, OUT_G = 2, OUT_B = 4, IN_R = 8, IN_G = 16, IN_B = 32, SAMPLE = 64, UNDEFINED = 128 };

@@ -1,11 +1,13 @@
-// Arithmetic decoding of one scan, sequential (T.81 F.2.4) or progressive (G.2), as libjpeg-turbo's jdarith.c. Data that ends
-// early reads as zeros, which is legal: the encoder drops them (D.1.8). So damage is noticed only by impossible levels.
+// Arithmetic decoding of one scan, sequential (T.81 F.2.4) or progressive (G.2), as libjpeg-turbo's jdarith.c. Data
+// that ends early reads as zeros, which is legal: the encoder drops them (D.1.8). So damage is noticed only by
+// impossible levels.
 #include "intervals.h"
 #include "parallel.h"
 #include "t81.h"
 
 namespace {
-constexpr int SWITCH = 0x80, EVEN = 113, FIRST_SIZE = 20, LOW_SIZE = 189, HIGH_SIZE = 217, PATTERN = 14, TOO_LARGE = 0x8000;
+constexpr int SWITCH = 0x80, EVEN = 113, FIRST_SIZE = 20, LOW_SIZE = 189, HIGH_SIZE = 217, PATTERN = 14,
+              TOO_LARGE = 0x8000;
 
 struct State {
     uint16_t less;                     // the less probable symbol's part of the interval, Qe
@@ -13,6 +15,7 @@ struct State {
 };
 
 // Table D.3; behind it, one that stays at even chances.
+// clang-format off
 constexpr State STATES[114] = {
     {0x5a1d, SWITCH | 1, 1}, {0x2586, 14, 2}, {0x1114, 16, 3}, {0x080b, 18, 4}, {0x03d8, 20, 5}, {0x01da, 23, 6},
     {0x00e5, 25, 7}, {0x006f, 28, 8}, {0x0036, 30, 9}, {0x001a, 33, 10}, {0x000d, 35, 11}, {0x0006, 9, 12}, {0x0003, 10, 13},
@@ -34,6 +37,7 @@ constexpr State STATES[114] = {
     {0x4639, 107, 104}, {0x415e, 103, 99}, {0x5627, SWITCH | 105, 106}, {0x50e7, 108, 107}, {0x4b85, 109, 103},
     {0x5597, 110, 109}, {0x504f, 111, 107}, {0x5a10, SWITCH | 110, 111}, {0x5522, 112, 109}, {0x59eb, SWITCH | 112, 111},
     {0x5a1d, 113, 113}};
+// clang-format on
 
 // The decoder of binary decisions (D.2). A context is a state with the more probable symbol in its highest bit.
 class Decisions {
@@ -52,7 +56,7 @@ class Decisions {
         int symbol = context >> 7;
         interval -= state.less;
         const uint64_t split = (uint64_t)interval << ahead;
-        bool less;                     // is it the less probable one? Where its part is the larger, they change places
+        bool less;  // is it the less probable one? Where its part is the larger, they change places
         if (code < split) {
             if (interval >= 0x8000) return symbol;
             less = interval < state.less;
@@ -75,8 +79,8 @@ class Decisions {
 
   private:
     const uint8_t *at, *end;
-    uint64_t code;                     // from the interval's bottom, with `ahead` bits more than it
-    uint32_t interval;                 // 0x8000 to 0x10000 before each decision
+    uint64_t code;  // from the interval's bottom, with `ahead` bits more than it
+    uint32_t interval;  // 0x8000 to 0x10000 before each decision
     int ahead;
 
     void fill() {
@@ -206,7 +210,7 @@ struct RefineAC : Arithmetic {
 
     int block(int, int16_t* levels) {
         const int bit = 1 << s.low;
-        int ended = s.last;            // where the block ended in the scans before
+        int ended = s.last;  // where the block ended in the scans before
         while (ended > 0 && !levels[ZIGZAG[ended]]) ended--;
         for (int k = s.first; k <= s.last; k++) {
             uint8_t* bin = ac[s.components[0].ac] + 3 * (k - 1);

@@ -1,6 +1,6 @@
-// Huffman decoding of one scan, sequential (T.81 F.2.2) or progressive (Annex G), as libjpeg-turbo's jdhuff.c and jdphuff.c.
-// A table over the next bits of the data gives a short code's symbol together with the number behind it. Data that ends
-// early reads as zeros, and is noticed after each block: no block reads more than a fixed number of bits.
+// Huffman decoding of one scan, sequential (T.81 F.2.2) or progressive (Annex G), as libjpeg-turbo's jdhuff.c and
+// jdphuff.c. A table over the next bits of the data gives a short code's symbol together with the number behind it.
+// Data that ends early reads as zeros, noticed after each block: no block reads more than a fixed number of bits.
 #include "intervals.h"
 #include "parallel.h"
 #include "t81.h"
@@ -118,8 +118,7 @@ class Table {
     __attribute__((noinline)) Code longer(uint64_t buffer) const {
         const int window = (int)(buffer >> 48);
         for (int length = AHEAD + 1; length <= 16; length++)
-            if (window < limit[length])
-                return {0, symbols[(window >> (16 - length)) + first[length]], (uint8_t)length};
+            if (window < limit[length]) return {0, symbols[(window >> (16 - length)) + first[length]], (uint8_t)length};
         return {0, 0, 0};
     }
 };

@@ -1,4 +1,4 @@
-// What all entropy decoders share: markers in the data of a scan, and the walk through restart intervals, MCUs and blocks.
+// What entropy decoders share: markers in the data of a scan, and the walk through restart intervals, MCUs and blocks.
 #pragma once
 #include <cstring>
 
