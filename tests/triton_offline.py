@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,18 @@ from jpegrad.backends.triton import backward, forward, kernels, launch, scan
 from jpegrad.spec import Spec
 
 TARGET = GPUTarget("cuda", 90, 32)
-POINTERS = {
-    "image": "fp32", "out": "fp32", "gradient": "fp32", "tables": "i32", "reciprocals": "fp32", "sums": "fp32",
-    "levels": "fp32", "zigzag": "i32", "counts": "i64", "book": "i32", "lengths": "i64", "words": "i32",
-    "luma": "u8", "chroma": "u8", "seen": "i32", "flags": "u8", "chroma_flags": "u8",
-    **{f"coefficients_{c}": "i16" for c in ("y", "cb", "cr")},
-    **{f"{name}_{c}": "fp32" for name in ("levels", "ratios", "gradient", "out") for c in ("y", "cb", "cr")},
+# Types of the arguments that are not i32, in colour.
+TABLES = ("*i32", "*fp32", "i32", "i32", "i32")
+THREE = ("*fp32",) * 3
+ARGUMENTS = {
+    "image": "*fp32", "gradient": "*fp32", "tables": TABLES, "planes": ("*u8", "*u8"), "seen": "*i32",
+    "flags": ("*u8", "*u8"), "coefficients": ("*i16",) * 3, "levels": THREE, "ratios": THREE, "gradients": THREE,
+    "out": "*fp32", "sums": "*fp32", "strides": ("i32",) * 4,
 }  # fmt: skip
+SCAN = {
+    "levels": "*fp32", "zigzag": "*i32", "counts": "*i64", "book": "*i32", "lengths": "*i64", "words": "*i32",
+}  # fmt: skip
+PIXEL_FLAGS = {**ARGUMENTS, "flags": "*u8"}
 
 
 def settings(spec: Spec, channels: int) -> Settings:
@@ -45,23 +51,34 @@ def to_image_of(s: Settings) -> tuple[int, ...]:
 
 
 def without(*names: str) -> dict[str, None]:
-    """No room for these, per component."""
-    return {f"{name}_{c}": None for name in names for c in ("y", "cb", "cr")}
+    """No room for these."""
+    return dict.fromkeys(names)
 
 
-def compiled(function: Any, constants: dict[str, Any], pointers: dict[str, str] = POINTERS) -> dict[str, int]:
+def leaves(argument: Any, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Paths of the numbers and pointers of an argument, which may be a tuple of them."""
+    if isinstance(argument, tuple):
+        for i, part in enumerate(argument):
+            yield from leaves(part, (*path, i))
+    elif argument != "constexpr":
+        yield path
+
+
+def compiled(function: Any, constants: dict[str, Any], types: dict[str, Any] = ARGUMENTS) -> dict[str, int]:
     """Registers a thread, bytes of shared memory, bytes spilled."""
-    constants = {name: value for name, value in constants.items() if name in function.arg_names}
     unknown = {parameter.name for parameter in function.params if parameter.do_not_specialize}
     signature, constexprs, attributes = {}, {}, {}
     for i, name in enumerate(function.arg_names):
         if name in constants:
             signature[name], constexprs[(i,)] = "constexpr", constants[name]
             continue
-        signature[name] = f"*{pointers[name]}" if name in pointers else "i32"
+        signature[name] = types.get(name, "i32")
+        if name == "strides":
+            # The last one is 1, which a launch makes a constant.
+            signature[name], constexprs[(i, 3)] = (*types[name][:3], "constexpr"), 1
         # What a launch finds out about buffers of PyTorch and about images whose sides are multiples of 16.
         if name not in unknown:
-            attributes[(i,)] = [["tt.divisibility", 16]]
+            attributes.update({path: [["tt.divisibility", 16]] for path in leaves(signature[name], (i,))})
     source = ASTSource(function, signature, constexprs, attributes)
     kernel = triton.compile(source, target=TARGET, options={"num_warps": 4, "enable_fp_fusion": False})
     with tempfile.TemporaryDirectory() as folder:
@@ -84,50 +101,43 @@ def measured(subsampling: str = "4:2:0", record: str = "gaussian") -> dict[str, 
     """The kernels of a call in colour: on whole MCUs, and ``odd``, with everything that other sizes and slopes need."""
     s = settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3)
     g = launch.Grid(1, 3, 512, 512, s.h, s.v)
-    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "stride_x": 1}
+    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True}
     to_planes = {
         **shape,
         "COLOR": to_planes_of(s),
-        "RANGE": "unit",
-        "LOW": 0.0,
-        "SCALE": 255.0,
+        "RANGE": ("unit", 0.0, 255.0),
     }
     pixels = {"ROWS": g.tile()[1], "COLUMNS": g.tile()[2]}
     to_image = {
         **shape,
         **pixels,
         "INVERSE": to_image_of(s),
-        "RANGE": "unit",
-        "LOW": 0.0,
-        "SPAN": 1.0,
+        "RANGE": ("unit", 0.0, 1.0),
     }
     samples = {"ROWS": g.tile(s.h, s.v)[1], "COLUMNS": g.tile(s.h, s.v)[2]}
-    slopes = {
-        "RECORD": s.slope, "P": s.slope_parameter, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameter,
-    }  # fmt: skip
+    slopes = {"SLOPES": (s.slope, s.slope_parameter, s.table_slope, s.table_parameter)}
     real = {**shape, **slopes, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.0}
     odd = {**real, "ALIGNED": False, "CLIP_SLOPE": 0.1}
-    no_flags, no_planes = {"flags": None, "chroma_flags": None}, {"luma": None, "chroma": None}
     encode, image, gradient = forward.encode_kernel, forward.image_kernel, backward.gradient_kernel
-    levels = {**to_planes, **no_planes, **without("coefficients")}
+    levels = {**to_planes, **without("coefficients", "planes")}
     return {
-        "jpeg": compiled(encode, {**to_planes, **without("coefficients", "levels", "ratios"), **no_flags}),
+        "jpeg": compiled(encode, {**to_planes, **without("coefficients", "levels", "ratios", "flags")}),
         "jpeg, saving": compiled(encode, {**to_planes, **without("levels", "ratios")}),
-        "encode": compiled(encode, {**levels, **without("ratios"), **no_flags}),
-        "encode, saving": compiled(encode, levels),
-        "decode": compiled(forward.decode_kernel, {**shape, **no_flags}),
-        "image": compiled(image, {**to_image, **no_flags}),
-        "image, saving": compiled(image, to_image),
-        "image of levels": compiled(image, {**to_image, **no_flags, "image": None, "seen": None}),
-        "gradient": compiled(gradient, {**real, "TABLES": False}),
-        "gradient, tables": compiled(gradient, {**real, "TABLES": True}),
-        "gradient, odd": compiled(gradient, {**odd, "TABLES": True}),
-        "encode gradient": compiled(backward.encode_gradient_kernel, odd),
-        "decode gradient": compiled(backward.decode_gradient_kernel, odd),
+        "encode": compiled(encode, {**levels, **without("ratios", "flags")}),
+        "encode, saving": compiled(encode, levels, {**ARGUMENTS, "flags": ("*u8",)}),
+        "decode": compiled(forward.decode_kernel, {**shape, **without("flags")}),
+        "image": compiled(image, {**to_image, **without("flags")}),
+        "image, saving": compiled(image, to_image, PIXEL_FLAGS),
+        "image of levels": compiled(image, {**to_image, **without("flags", "image", "seen")}),
+        "gradient": compiled(gradient, {**real, **without("sums")}),
+        "gradient, tables": compiled(gradient, real),
+        "gradient, odd": compiled(gradient, odd),
+        "encode gradient": compiled(backward.encode_gradient_kernel, odd, PIXEL_FLAGS),
+        "decode gradient": compiled(backward.decode_gradient_kernel, odd, {**ARGUMENTS, "out": THREE}),
         "stencil": compiled(backward.stencil_kernel, {**real, **samples}),
-        "count": compiled(scan.count_kernel, shape),
-        "length": compiled(scan.code_kernel, {**shape, "words": None}),
-        "code": compiled(scan.code_kernel, shape),
+        "count": compiled(scan.count_kernel, shape, SCAN),
+        "length": compiled(scan.code_kernel, {**shape, "words": None}, SCAN),
+        "code": compiled(scan.code_kernel, shape, SCAN),
     }
 
 
@@ -135,25 +145,27 @@ def gray(record: str, value_range: tuple[float, float], image: str) -> dict[str,
     """The kernels of a call in gray, for an image type and its range."""
     chosen = surrogates.get(record)
     s = settings(Spec("4:4:4", surrogate=chosen, table_surrogate=chosen), 1)
-    name = launch.value_range(torch.uint8 if image == "u8" else torch.float32, *value_range)
+    name = launch.value_range(torch.uint8 if image == "*u8" else torch.float32, *value_range)
     low, span = value_range[0], value_range[1] - value_range[0]
     shape = {
         "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "ROWS": 2, "COLUMNS": 512,
         "COLOR": to_planes_of(s), "INVERSE": to_image_of(s),
-        "RANGE": name, "LOW": low, "SCALE": 255 / span, "SPAN": span,
     }  # fmt: skip
     real = {
-        **shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.1, "TABLES": True,
-        "RECORD": s.slope, "P": s.slope_parameter, "TABLE_RECORD": s.table_slope, "TABLE_P": s.table_parameter,
+        **shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.1,
+        "SLOPES": (s.slope, s.slope_parameter, s.table_slope, s.table_parameter),
     }  # fmt: skip
-    as_image = {**POINTERS, "image": image, "out": image}
-    seen = {"seen": None} if image == "u8" else {}
+    types = {
+        **ARGUMENTS, "image": image, "out": image, "coefficients": ("*i16",), "flags": ("*u8", "*u8"),
+    }  # fmt: skip
+    to_planes, to_image = {"RANGE": (name, low, 255 / span)}, {"RANGE": (name, low, span)}
+    seen = {"seen": None} if image == "*u8" else {}
     return {
         f"encode, {name}": compiled(
-            forward.encode_kernel, {**shape, **seen, **without("levels", "ratios")}, as_image
+            forward.encode_kernel, {**shape, **to_planes, **seen, **without("levels", "ratios")}, types
         ),
-        f"image, {name}": compiled(forward.image_kernel, {**shape, **seen, "flags": None}, as_image),
-        f"gradient, {record}": compiled(backward.gradient_kernel, real),
+        f"image, {name}": compiled(forward.image_kernel, {**shape, **to_image, **seen, "flags": None}, types),
+        f"gradient, {record}": compiled(backward.gradient_kernel, real, {**types, "out": "*fp32"}),
     }
 
 
@@ -167,7 +179,7 @@ def everything() -> dict[str, dict[str, int]]:
         ("4:1:1", "soft_round"),
     ):
         found.update({f"{name}, {subsampling}": it for name, it in measured(subsampling, record).items()})
-    ranges = itertools.cycle((((0.0, 1.0), "u8"), ((0.0, 255.0), "fp32"), ((-17.3, 1.9), "fp32")))
+    ranges = itertools.cycle((((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp32"), ((-17.3, 1.9), "*fp32")))
     for record, (value_range, image) in zip(surrogates.ALL, ranges, strict=False):
         found.update({f"gray, {name}": it for name, it in gray(record, value_range, image).items()})
     return found

@@ -1,10 +1,10 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, no-check-untyped-defs
 """What the Triton kernels share: transforms of blocks, and a program's place in the image.
 
-A program codes a few MCUs of one image, eight values of a block row per lane. A block is a tile ``[N, 8, 8]`` of N
-blocks. A pass of a transform works on eight tensors ``[N, 8]``, one for each position along the pass, so that it needs
-no exchange between lanes; between the two passes lies one transposition. The forward transform takes rows first and the
-inverse columns first, as libjpeg-turbo rounds (``jfdctint.c``, ``jidctint.c``): quantisation sits where both meet.
+A program codes a few MCUs of one image, eight values of a block row per lane. A tile ``[N, 8, 8]`` is N blocks. A pass
+of a transform works on ``rows``: a tuple of eight tensors ``[N, 8]``, one for each position along the pass, so that it
+needs no exchange between lanes; between the two passes lies one transposition. The forward transform takes rows first
+and the inverse columns first, as libjpeg-turbo rounds (``jfdctint.c``, ``jidctint.c``): quantisation sits where both
+meet. A ``place`` is a pair: numbers of N blocks, and which of them there are, both ``[N, 1]``.
 
 Exact values are 32-bit integers throughout. Nothing overflows: samples have 8 bits, the first pass adds 5, and the
 13-bit constants sum to 2^16 in a row, which leaves 2^28. Float arithmetic touches an exact value in two places, both
@@ -59,55 +59,45 @@ def _descale(x, SHIFT: tl.constexpr):
 
 
 @triton.jit
-def _forward(x0, x1, x2, x3, x4, x5, x6, x7, SHIFT: tl.constexpr):
+def _descaled(rows, SHIFT: tl.constexpr):
+    found = ()
+    for i in tl.static_range(8):
+        found += (_descale(rows[i], SHIFT),)
+    return found
+
+
+@triton.jit
+def _forward(x, SHIFT: tl.constexpr):
     """Eight samples to eight frequencies."""
-    s0, s1, s2, s3 = x0 + x7, x1 + x6, x2 + x5, x3 + x4
+    s0, s1, s2, s3 = x[0] + x[7], x[1] + x[6], x[2] + x[5], x[3] + x[4]
     k2, k6 = _even(s0 - s3, s1 - s2, SHIFT == 0)
-    k1, k3, k5, k7 = _odd(x0 - x7, x1 - x6, x2 - x5, x3 - x4, SHIFT == 0)
+    k1, k3, k5, k7 = _odd(x[0] - x[7], x[1] - x[6], x[2] - x[5], x[3] - x[4], SHIFT == 0)
     k0 = _one(s0 + s1 + s2 + s3, SHIFT == 0)
     k4 = _one(s0 - s1 - s2 + s3, SHIFT == 0)
-    return (
-        _descale(k0, SHIFT),
-        _descale(k1, SHIFT),
-        _descale(k2, SHIFT),
-        _descale(k3, SHIFT),
-        _descale(k4, SHIFT),
-        _descale(k5, SHIFT),
-        _descale(k6, SHIFT),
-        _descale(k7, SHIFT),
-    )
+    return _descaled((k0, k1, k2, k3, k4, k5, k6, k7), SHIFT)
 
 
 @triton.jit
-def _inverse(k0, k1, k2, k3, k4, k5, k6, k7, SHIFT: tl.constexpr):
+def _inverse(k, SHIFT: tl.constexpr):
     """Eight frequencies to eight samples."""
-    t0, t1 = _one(k0 + k4, SHIFT == 0), _one(k0 - k4, SHIFT == 0)
-    a, b = _even(k2, k6, SHIFT == 0)
-    o0, o1, o2, o3 = _odd(k1, k3, k5, k7, SHIFT == 0)
+    t0, t1 = _one(k[0] + k[4], SHIFT == 0), _one(k[0] - k[4], SHIFT == 0)
+    a, b = _even(k[2], k[6], SHIFT == 0)
+    o0, o1, o2, o3 = _odd(k[1], k[3], k[5], k[7], SHIFT == 0)
     e0, e1, e2, e3 = t0 + a, t1 + b, t1 - b, t0 - a
-    return (
-        _descale(e0 + o0, SHIFT),
-        _descale(e1 + o1, SHIFT),
-        _descale(e2 + o2, SHIFT),
-        _descale(e3 + o3, SHIFT),
-        _descale(e3 - o3, SHIFT),
-        _descale(e2 - o2, SHIFT),
-        _descale(e1 - o1, SHIFT),
-        _descale(e0 - o0, SHIFT),
-    )
+    return _descaled((e0 + o0, e1 + o1, e2 + o2, e3 + o3, e3 - o3, e2 - o2, e1 - o1, e0 - o0), SHIFT)
 
 
 @triton.jit
-def _join(x0, x1, x2, x3, x4, x5, x6, x7, N: tl.constexpr):
-    """Eight ``[N, 8]`` to ``[N, 8, 8]``, the eight last."""
-    even = tl.join(tl.join(x0, x4), tl.join(x2, x6))
-    odd = tl.join(tl.join(x1, x5), tl.join(x3, x7))
-    return tl.reshape(tl.join(even, odd), (N, 8, 8))
+def _join(rows):
+    """Rows to a tile, the eight last."""
+    even = tl.join(tl.join(rows[0], rows[4]), tl.join(rows[2], rows[6]))
+    odd = tl.join(tl.join(rows[1], rows[5]), tl.join(rows[3], rows[7]))
+    return tl.reshape(tl.join(even, odd), (rows[0].shape[0], 8, 8))
 
 
 @triton.jit
-def _split(x, N: tl.constexpr):
-    even, odd = tl.split(tl.reshape(x, (N, 8, 2, 2, 2)))
+def _split(tile):
+    even, odd = tl.split(tl.reshape(tile, (tile.shape[0], 8, 2, 2, 2)))
     e0, e2 = tl.split(even)
     e1, e3 = tl.split(odd)
     x0, x4 = tl.split(e0)
@@ -118,36 +108,30 @@ def _split(x, N: tl.constexpr):
 
 
 @triton.jit
-def _transposed(x0, x1, x2, x3, x4, x5, x6, x7, N: tl.constexpr):
-    return _split(tl.permute(_join(x0, x1, x2, x3, x4, x5, x6, x7, N), (0, 2, 1)), N)
+def _transposed(rows):
+    return _split(tl.permute(_join(rows), (0, 2, 1)))
 
 
 @triton.jit
-def fdct(tile, FIRST: tl.constexpr, SECOND: tl.constexpr, N: tl.constexpr):
-    """Samples ``[N, row, column]`` to frequencies, one ``[N, 8]`` for each vertical frequency."""
-    x0, x1, x2, x3, x4, x5, x6, x7 = _split(tile, N)
-    x0, x1, x2, x3, x4, x5, x6, x7 = _forward(x0, x1, x2, x3, x4, x5, x6, x7, FIRST)
-    x0, x1, x2, x3, x4, x5, x6, x7 = _transposed(x0, x1, x2, x3, x4, x5, x6, x7, N)
-    return _forward(x0, x1, x2, x3, x4, x5, x6, x7, SECOND)
+def fdct(tile, FIRST: tl.constexpr, SECOND: tl.constexpr):
+    """Samples ``[N, row, column]`` to frequencies, a row for each vertical frequency."""
+    return _forward(_transposed(_forward(_split(tile), FIRST)), SECOND)
 
 
 @triton.jit
-def idct(x0, x1, x2, x3, x4, x5, x6, x7, FIRST: tl.constexpr, SECOND: tl.constexpr, N: tl.constexpr):
+def idct(rows, FIRST: tl.constexpr, SECOND: tl.constexpr):
     """The way back."""
-    x0, x1, x2, x3, x4, x5, x6, x7 = _inverse(x0, x1, x2, x3, x4, x5, x6, x7, FIRST)
-    x0, x1, x2, x3, x4, x5, x6, x7 = _transposed(x0, x1, x2, x3, x4, x5, x6, x7, N)
-    x0, x1, x2, x3, x4, x5, x6, x7 = _inverse(x0, x1, x2, x3, x4, x5, x6, x7, SECOND)
-    return _join(x0, x1, x2, x3, x4, x5, x6, x7, N)
+    return _join(_inverse(_transposed(_inverse(rows, FIRST)), SECOND))
 
 
 @triton.jit
-def mcu_places(mcus_x, mcus_y, N: tl.constexpr):
-    """This program's image, its index in the image, and the place of its MCUs: ``[N, 1, 1]``."""
+def mcu_places(height, width, H: tl.constexpr, V: tl.constexpr, N: tl.constexpr):
+    """This program's image, and its MCUs: their row, their column, and which there are, each ``[N, 1, 1]``."""
+    mcus_y, mcus_x = tl.cdiv(height, 8 * V), tl.cdiv(width, 8 * H)
     programs = tl.cdiv(mcus_x * mcus_y, N)
     image = tl.program_id(0) // programs
-    index = tl.program_id(0) % programs
-    mcu = index * N + tl.arange(0, N)[:, None, None]
-    return image.to(tl.int64), index, mcu // mcus_x, mcu % mcus_x, mcu < mcus_x * mcus_y
+    mcu = tl.program_id(0) % programs * N + tl.arange(0, N)[:, None, None]
+    return image.to(tl.int64), (mcu // mcus_x, mcu % mcus_x, mcu < mcus_x * mcus_y)
 
 
 @triton.jit
@@ -161,9 +145,59 @@ def block_columns():
 
 
 @triton.jit
-def table_row(tables, row, N: tl.constexpr):
+def luma_block(mcu, k, height, width, H: tl.constexpr, V: tl.constexpr):
+    """Pixels of the k-th luma block of every MCU, ``[N, 8, 1]`` and ``[N, 1, 8]``, and the blocks' place."""
+    my, mx, valid = mcu
+    by, bx = my * V + k // H, mx * H + k % H
+    blocks_y, blocks_x = tl.cdiv(height, 8), tl.cdiv(width, 8)
+    exists = valid & (by < blocks_y) & (bx < blocks_x)
+    block = tl.reshape(by * blocks_x + bx, (my.shape[0], 1))
+    return 8 * by + block_rows(), 8 * bx + block_columns(), (block, tl.reshape(exists, (my.shape[0], 1)))
+
+
+@triton.jit
+def chroma_block(mcu, width, H: tl.constexpr):
+    """Samples of every MCU's block of Cb and of Cr, and the blocks' place."""
+    my, mx, valid = mcu
+    block = tl.reshape(my * tl.cdiv(width, 8 * H) + mx, (my.shape[0], 1))
+    return 8 * my + block_rows(), 8 * mx + block_columns(), (block, tl.reshape(valid, (my.shape[0], 1)))
+
+
+@triton.jit
+def tables_of(tables, C: tl.constexpr, b):
+    """Steps of an image's component, and their reciprocals; :func:`launch.table_argument` says what ``tables`` are."""
+    at = b * tables[2]
+    if C > 0:
+        at += tables[2 + C]
+    return tables[0] + at, tables[1] + at
+
+
+@triton.jit
+def table_row(table, row, like):
     """A row of a table for each of N blocks, loaded by the lanes that use it: bringing it there takes a barrier."""
-    return tl.load(tables + tl.broadcast_to(8 * row + tl.arange(0, 8)[None, :], (N, 8)))
+    return tl.load(table + tl.broadcast_to(8 * row + tl.arange(0, 8)[None, :], like.shape))
+
+
+@triton.jit
+def blocks_of(parts, C: tl.constexpr, b, height, width, H: tl.constexpr, V: tl.constexpr):
+    """An image's blocks of 64 in a component, if there is room for any."""
+    if parts is None:
+        return None
+    elif C == 0:
+        return parts[0] + b * tl.cdiv(height, 8) * tl.cdiv(width, 8) * 64
+    else:
+        return parts[C] + b * tl.cdiv(height, 8 * V) * tl.cdiv(width, 8 * H) * 64
+
+
+@triton.jit
+def row_places(blocks, place, row):
+    return blocks + 64 * place[0].to(tl.int64) + 8 * row + tl.arange(0, 8)[None, :]
+
+
+@triton.jit
+def store_rows(blocks, place, rows):
+    for i in tl.static_range(8):
+        tl.store(row_places(blocks, place, i), rows[i], mask=place[1])
 
 
 @triton.jit
@@ -172,20 +206,6 @@ def level_of(c, step, reciprocal):
     half = 4.0 * step.to(tl.float32) + 0.5
     magnitude = ((tl.abs(c).to(tl.float32) + half) * reciprocal).to(tl.int32)
     return tl.where(c < 0, -magnitude, magnitude)
-
-
-@triton.jit
-def store_rows(pointer, blocks, mask, x0, x1, x2, x3, x4, x5, x6, x7):
-    """Eight ``[N, 8]``, one for each row, to blocks of 64."""
-    to = pointer + 64 * blocks.to(tl.int64) + tl.arange(0, 8)[None, :]
-    tl.store(to, x0, mask=mask)
-    tl.store(to + 8, x1, mask=mask)
-    tl.store(to + 16, x2, mask=mask)
-    tl.store(to + 24, x3, mask=mask)
-    tl.store(to + 32, x4, mask=mask)
-    tl.store(to + 40, x5, mask=mask)
-    tl.store(to + 48, x6, mask=mask)
-    tl.store(to + 56, x7, mask=mask)
 
 
 @triton.jit

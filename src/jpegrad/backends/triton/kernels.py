@@ -20,11 +20,12 @@ from jpegrad.backends.triton.launch import (
     grid,
     launch,
     table_places,
-    three,
     value_range,
     warps,
 )
 from jpegrad.spec import Spec, constant_result
+
+Tensors = tuple[Tensor, ...]
 
 NAME = "triton"
 # On the CPU they run under Triton's interpreter.
@@ -70,6 +71,11 @@ def entries(tables: Tensor) -> tuple[Tensor, Tensor]:
     return tables.to(torch.int32).contiguous(), (0.125 / tables).float().contiguous()
 
 
+def _tables(tables: Tensor, channels: int) -> tuple[Tensor | int, ...]:
+    """Tables as the kernels take them: steps and reciprocals, and where those of an image and a component lie."""
+    return *entries(tables), *table_places(tables, channels)
+
+
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
     """Flags; and every coefficient's integer unless the slope is 1."""
     wanted = with_tables or s.slope != "identity"
@@ -84,9 +90,9 @@ def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tens
 
 def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
     planes, seen = grid(image.shape, s).planes(image), _seen(image)
-    pixels, chroma, *coefficients = saved or (None, None)
-    _encoded(image, tables, s, planes, seen, (pixels, chroma), coefficients)
-    _imaged(planes, out, s, pixels, image, seen)
+    flags, coefficients = tuple(saved[:2]) or None, tuple(saved[2:]) or None
+    _encoded(image, tables, s, planes, seen, flags, coefficients)
+    _imaged(planes, out, s, flags, image, seen)
 
 
 def _seen(image: Tensor) -> Tensor | None:
@@ -98,40 +104,40 @@ def _encoded(
     image: Tensor,
     tables: Tensor,
     s: Settings,
-    planes: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
+    planes: Tensors | None = None,
     seen: Tensor | None = None,
-    flags: tuple[Tensor | None, Tensor | None] = (None, None),
-    coefficients: list[Tensor] | None = None,
-    levels: list[Tensor] | None = None,
-    unrounded: list[Tensor] | None = None,
+    flags: Tensors | None = None,
+    coefficients: Tensors | None = None,
+    levels: Tensors | None = None,
+    unrounded: Tensors | None = None,
 ) -> None:
     g = grid(image.shape, s)
     mcus = g.per_program(image.device)
     launch(
         "forward.encode_kernel", g.batch * g.programs(image.device), image,
-        image, *entries(tables), *planes, seen, *flags, *three(coefficients), *three(levels), *three(unrounded),
-        g.height, g.width, *g.mcus, *image.stride(), *table_places(tables, g.channels),
-        CHANNELS=g.channels, H=s.h, V=s.v, COLOR=fixed_rows(s.forward_matrix, s.forward_bias),
-        RANGE=value_range(image.dtype, s.low, s.high), LOW=s.low, SCALE=255 / (s.high - s.low),
+        image, image.stride(), _tables(tables, g.channels), planes, seen, flags, coefficients, levels, unrounded,
+        g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v,
+        COLOR=fixed_rows(s.forward_matrix, s.forward_bias),
+        RANGE=(value_range(image.dtype, s.low, s.high), s.low, 255 / (s.high - s.low)),
         ALIGNED=g.width % (8 * s.h) == 0, N=mcus, num_warps=warps(mcus),
     )  # fmt: skip
 
 
 def _imaged(
-    planes: tuple[Tensor, Tensor],
+    planes: Tensors,
     out: Tensor,
     s: Settings,
-    flags: Tensor | None,
+    flags: Tensors | None,
     image: Tensor | None = None,
     seen: Tensor | None = None,
 ) -> None:
     g = grid(out.shape, s)
     programs, rows, columns = g.tile()
     launch(
-        "forward.image_kernel", g.batch * programs, out, *planes, out, flags, image, seen,
-        g.height, g.width, *g.mcus, *(out if image is None else image).stride(),
+        "forward.image_kernel", g.batch * programs, out, planes, out, flags and flags[0],
+        image, (out if image is None else image).stride(), seen, g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=fixed_rows(s.inverse_matrix, s.inverse_bias),
-        RANGE=value_range(out.dtype, s.low, s.high), LOW=s.low, SPAN=s.high - s.low, ROWS=rows, COLUMNS=columns,
+        RANGE=(value_range(out.dtype, s.low, s.high), s.low, s.high - s.low), ROWS=rows, COLUMNS=columns,
     )  # fmt: skip
 
 
@@ -139,8 +145,7 @@ def jpeg_backward(
     gradient: Tensor, tables: Tensor, saved: list[Tensor], s: Settings, out: Tensor, sums: Tensor | None
 ) -> None:
     g = grid(gradient.shape, s)
-    flags, chroma_flags, *coefficients = saved
-    sizes = (g.height, g.width, *g.mcus, *gradient.stride())
+    flags, coefficients = tuple(saved[:2]), tuple(saved[2:])
     constants: dict[str, Any] = {
         "CHANNELS": g.channels, "H": s.h, "V": s.v, "FANCY": g.fancy,
         "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": s.clip_slope,
@@ -149,21 +154,21 @@ def jpeg_backward(
         programs, rows, columns = g.tile(s.h, s.v)
         launch(
             "backward.stencil_kernel", g.batch * programs, gradient,
-            gradient, flags, chroma_flags, out, *sizes, **constants, ROWS=rows, COLUMNS=columns,
+            gradient, gradient.stride(), flags, out, g.height, g.width, **constants, ROWS=rows, COLUMNS=columns,
         )  # fmt: skip
         return
     programs, mcus = g.programs(gradient.device), g.per_program(gradient.device)
     # A sum per program, added in a fixed order: the result is the same in every run.
-    size = (0, 1, 0, 8, 8) if sums is None else (g.batch, programs, g.channels, 8, 8)
-    parts = gradient.new_empty(size, dtype=torch.float32)
+    size = (g.batch, programs, g.channels, 8, 8)
+    parts = None if sums is None else gradient.new_empty(size, dtype=torch.float32)
     launch(
         "backward.gradient_kernel", g.batch * programs, gradient,
-        gradient, *entries(tables), *three(coefficients), flags, chroma_flags, out, parts,
-        *sizes, *table_places(tables, g.channels), **constants,
-        RECORD=s.slope, P=s.slope_parameter, TABLE_RECORD=s.table_slope, TABLE_P=s.table_parameter,
-        TABLES=sums is not None, ALIGNED=g.aligned, N=mcus, num_warps=warps(mcus),
+        gradient, gradient.stride(), _tables(tables, g.channels), coefficients, flags, out, parts,
+        g.height, g.width, **constants,
+        SLOPES=(s.slope, s.slope_parameter, s.table_slope, s.table_parameter),
+        ALIGNED=g.aligned, N=mcus, num_warps=warps(mcus),
     )  # fmt: skip
-    if sums is not None:
+    if parts is not None:
         torch.sum(parts, 1, dtype=torch.float64, out=sums)
 
 
@@ -175,7 +180,10 @@ def encode(
     unrounded: list[Tensor],
     flags: Tensor | None,
 ) -> None:
-    _encoded(image, tables, s, flags=(flags, None), levels=levels, unrounded=unrounded)
+    pixels = None if flags is None else (flags,)
+    _encoded(
+        image, tables, s, flags=pixels, levels=tuple(levels), unrounded=tuple(unrounded) or None
+    )
 
 
 def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:
@@ -183,7 +191,7 @@ def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Te
     mcus = g.per_program(out.device)
     launch(
         "backward.encode_gradient_kernel", g.batch * g.programs(out.device), out,
-        *three([gradient.contiguous() for gradient in gradients]), flags, out, g.height, g.width, *g.mcus,
+        tuple(gradient.contiguous() for gradient in gradients), flags, out, g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, FORWARD=s.forward_real, CLIP_SLOPE=s.clip_slope,
         ALIGNED=g.aligned, N=mcus, num_warps=warps(mcus),
     )  # fmt: skip
@@ -191,15 +199,13 @@ def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Te
 
 def decode(levels: list[Tensor], tables: Tensor, s: Settings, out: Tensor, flags: list[Tensor]) -> None:
     g = grid(out.shape, s)
-    planes, mcus = g.planes(out), g.per_program(out.device)
-    pixels, chroma = flags or (None, None)
+    planes, mcus, kept = g.planes(out), g.per_program(out.device), tuple(flags) or None
     launch(
         "forward.decode_kernel", g.batch * g.programs(out.device), out,
-        *three(levels), entries(tables)[0], *planes, pixels, chroma,
-        g.height, g.width, *g.mcus, *table_places(tables, g.channels),
+        tuple(levels), _tables(tables, g.channels), planes, kept, g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, N=mcus, num_warps=warps(mcus),
     )  # fmt: skip
-    _imaged(planes, out, s, pixels)
+    _imaged(planes, out, s, kept)
 
 
 def decode_backward(gradient: Tensor, flags: list[Tensor], s: Settings, out: list[Tensor]) -> None:
@@ -207,7 +213,7 @@ def decode_backward(gradient: Tensor, flags: list[Tensor], s: Settings, out: lis
     mcus = g.per_program(gradient.device)
     launch(
         "backward.decode_gradient_kernel", g.batch * g.programs(gradient.device), gradient,
-        gradient, *flags, *three(out), g.height, g.width, *g.mcus, *gradient.stride(),
+        gradient, gradient.stride(), tuple(flags), tuple(out), g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=s.inverse_real, CLIP_SLOPE=s.clip_slope,
         N=mcus, num_warps=warps(mcus),
     )  # fmt: skip

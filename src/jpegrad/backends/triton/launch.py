@@ -87,12 +87,6 @@ def warps(mcus: int) -> int:
     return max(1, mcus * 8 // 32)
 
 
-def three(parts: list[Tensor] | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """A component each for Y, Cb, Cr; None for those that are not there."""
-    y, cb, cr, *_ = [*(parts or []), None, None, None]
-    return y, cb, cr
-
-
 def fixed_rows(matrix: tuple[int, ...], bias: tuple[int, ...]) -> tuple[int, ...]:
     """Three rows of a conversion, each three factors and a bias."""
     return tuple(x for i in range(3) for x in (*matrix[3 * i : 3 * i + 3], bias[i]))

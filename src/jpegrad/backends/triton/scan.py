@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, no-check-untyped-defs
 """The Triton kernels of a baseline scan (T.81 F.1.2): its symbols counted, its length, its bits.
 
 A program takes N places of one component in scan order, a place's 64 values in zigzag order side by side. Which of them

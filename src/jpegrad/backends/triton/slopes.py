@@ -1,10 +1,9 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, no-check-untyped-defs
 """The quantiser in the Triton kernels' backward pass: slopes of the surrogates, and what they make of a block."""
 
 import triton
 import triton.language as tl
 
-from jpegrad.backends.triton.blocks import fdct, idct, level_of, table_row
+from jpegrad.backends.triton.blocks import fdct, idct, level_of, row_places, table_row
 
 
 @triton.jit
@@ -43,7 +42,7 @@ def _spikes(r, inverse):
 
 @triton.jit
 def _slope(r, level, step, RECORD: tl.constexpr, P: tl.constexpr):
-    """The slopes of ``surrogates.py`` at ``level`` + r, |r| ≤ ½."""
+    """The slope of a record of ``surrogates.py``, with its parameter, at ``level`` + r, |r| ≤ ½."""
     if RECORD == "cubic":
         return 3.0 * r * r
     elif RECORD == "sin":
@@ -80,70 +79,42 @@ def _slope(r, level, step, RECORD: tl.constexpr, P: tl.constexpr):
 
 
 @triton.jit
-def _row(
-    g, coefficients, tables, reciprocals, row, block, mask,
-    RECORD: tl.constexpr, P: tl.constexpr, TABLE_RECORD: tl.constexpr, TABLE_P: tl.constexpr,
-    TABLES: tl.constexpr, N: tl.constexpr,
-):  # fmt: skip
+def _row(g, c, step, reciprocal, C: tl.constexpr, SLOPES: tl.constexpr, TABLES: tl.constexpr):
     """A row of the dequantised coefficients' gradient to that of the coefficients; what it adds to the table's."""
-    at = coefficients + 64 * block.to(tl.int64) + 8 * row + tl.arange(0, 8)[None, :]
-    c = tl.load(at, mask=mask, other=0).to(tl.int32)
-    step = table_row(tables, row, N)
-    reciprocal = table_row(reciprocals, row, N)
     level = level_of(c, step, reciprocal)
     r = (c - 8 * step * level).to(tl.float32) * reciprocal
     step = step.to(tl.float32)
     entry = g
     if TABLES:
-        through = _slope(r, level, step, TABLE_RECORD, TABLE_P) * (level.to(tl.float32) + r)
+        through = _slope(r, level, step, SLOPES[2], SLOPES[3][C]) * (level.to(tl.float32) + r)
         entry = g * (level.to(tl.float32) - through)
-    return g * _slope(r, level, step, RECORD, P), entry
+    return g * _slope(r, level, step, SLOPES[0], SLOPES[1][C]), entry
 
 
 @triton.jit
-def adjoint(
-    tile, coefficients, tables, reciprocals, block, mask,
-    RECORD: tl.constexpr, P: tl.constexpr, TABLE_RECORD: tl.constexpr, TABLE_P: tl.constexpr,
-    TABLES: tl.constexpr, N: tl.constexpr,
-):  # fmt: skip
-    """Gradient of decoded samples to that of samples, and eight rows of the table's."""
-    x0, x1, x2, x3, x4, x5, x6, x7 = fdct(tile, 0, 0, N)
-    x0, t0 = _row(
-        x0, coefficients, tables, reciprocals, 0, block, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N
-    )
-    x1, t1 = _row(
-        x1, coefficients, tables, reciprocals, 1, block, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N
-    )
-    x2, t2 = _row(
-        x2, coefficients, tables, reciprocals, 2, block, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N
-    )
-    x3, t3 = _row(
-        x3, coefficients, tables, reciprocals, 3, block, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N
-    )
-    x4, t4 = _row(
-        x4, coefficients, tables, reciprocals, 4, block, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N
-    )
-    x5, t5 = _row(
-        x5, coefficients, tables, reciprocals, 5, block, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N
-    )
-    x6, t6 = _row(
-        x6, coefficients, tables, reciprocals, 6, block, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N
-    )
-    x7, t7 = _row(
-        x7, coefficients, tables, reciprocals, 7, block, mask, RECORD, P, TABLE_RECORD, TABLE_P, TABLES, N
-    )
-    return idct(x0, x1, x2, x3, x4, x5, x6, x7, 0, 0, N), t0, t1, t2, t3, t4, t5, t6, t7
+def adjoint(tile, coefficients, tables, place, C: tl.constexpr, SLOPES: tl.constexpr, TABLES: tl.constexpr):
+    """Gradient of a component's decoded samples to that of its samples, and rows of the table's."""
+    gradients = fdct(tile, 0, 0)
+    rows, entries = (), ()
+    for i in tl.static_range(8):
+        c = tl.load(row_places(coefficients, place, i), mask=place[1], other=0).to(tl.int32)
+        step, reciprocal = table_row(tables[0], i, gradients[i]), table_row(tables[1], i, gradients[i])
+        row, entry = _row(gradients[i], c, step, reciprocal, C, SLOPES, TABLES)
+        rows += (row,)
+        entries += (entry,)
+    return idct(rows, 0, 0), entries
 
 
 @triton.jit
-def store_sums(sums, t0, t1, t2, t3, t4, t5, t6, t7):
-    """Eight rows ``[N, 8]`` of a table's gradient, added over the blocks."""
-    to = sums + tl.arange(0, 8)
-    tl.store(to, tl.sum(t0, axis=0))
-    tl.store(to + 8, tl.sum(t1, axis=0))
-    tl.store(to + 16, tl.sum(t2, axis=0))
-    tl.store(to + 24, tl.sum(t3, axis=0))
-    tl.store(to + 32, tl.sum(t4, axis=0))
-    tl.store(to + 40, tl.sum(t5, axis=0))
-    tl.store(to + 48, tl.sum(t6, axis=0))
-    tl.store(to + 56, tl.sum(t7, axis=0))
+def added(rows, others):
+    found = ()
+    for i in tl.static_range(8):
+        found += (rows[i] + others[i],)
+    return found
+
+
+@triton.jit
+def store_sums(sums, rows):
+    """Rows of a table's gradient, added over the blocks."""
+    for i in tl.static_range(8):
+        tl.store(sums + 8 * i + tl.arange(0, 8), tl.sum(rows[i], axis=0))
