@@ -196,7 +196,9 @@ def gradient_kernel(
         chroma = ()
         for c in tl.static_range(1, 3):
             blocks = blocks_of(coefficients, c, b, height, width, H, V)
-            tile, entries = adjoint(gradients[c - 1], blocks, tables_of(tables, c, b), place, c, SLOPES, TABLES)
+            tile, entries = adjoint(
+                gradients[c - 1], blocks, tables_of(tables, c, b), place, c, SLOPES, TABLES
+            )
             if TABLES:
                 store_sums(sums + 64 * c, entries)
             if not ALIGNED:
@@ -213,7 +215,9 @@ def gradient_kernel(
             totals = added(totals, entries)
         if not ALIGNED:
             tile = _folded(tile, y, x, height - 1, width - 1)
-        tiles = _with_chroma(tile, chroma, y, x, k, height, width, H, V, ALIGNED) if CHANNELS == 3 else (tile,)
+        tiles = (
+            _with_chroma(tile, chroma, y, x, k, height, width, H, V, ALIGNED) if CHANNELS == 3 else (tile,)
+        )
         at = out + y.to(tl.int64) * width + x
         _to_pixels(at, tiles, flag, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
     if TABLES:
@@ -253,7 +257,9 @@ def encode_gradient_kernel(
         tile = _samples(blocks_of(gradients, 0, b, height, width, H, V), place)
         if not ALIGNED:
             tile = _folded(tile, y, x, height - 1, width - 1)
-        tiles = _with_chroma(tile, chroma, y, x, k, height, width, H, V, ALIGNED) if CHANNELS == 3 else (tile,)
+        tiles = (
+            _with_chroma(tile, chroma, y, x, k, height, width, H, V, ALIGNED) if CHANNELS == 3 else (tile,)
+        )
         pixel = y.to(tl.int64) * width + x
         flag = tl.load(flags + pixel, mask=inside, other=0).to(tl.int32)
         _to_pixels(out + pixel, tiles, flag, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)

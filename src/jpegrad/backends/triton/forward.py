@@ -80,7 +80,12 @@ def _pixels(image, strides, y, x, mask, CHANNELS: tl.constexpr, RANGE: tl.conste
 @triton.jit
 def _mixed(rgb, COLOR: tl.constexpr, ROW: tl.constexpr):
     """A row of a colour conversion: three 16-bit fixed-point factors and a bias."""
-    x = COLOR[4 * ROW] * rgb[0] + COLOR[4 * ROW + 1] * rgb[1] + COLOR[4 * ROW + 2] * rgb[2] + COLOR[4 * ROW + 3]
+    x = (
+        COLOR[4 * ROW] * rgb[0]
+        + COLOR[4 * ROW + 1] * rgb[1]
+        + COLOR[4 * ROW + 2] * rgb[2]
+        + COLOR[4 * ROW + 3]
+    )
     return _clamped(x >> 16)
 
 

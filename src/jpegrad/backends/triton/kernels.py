@@ -181,9 +181,7 @@ def encode(
     flags: Tensor | None,
 ) -> None:
     pixels = None if flags is None else (flags,)
-    _encoded(
-        image, tables, s, flags=pixels, levels=tuple(levels), unrounded=tuple(unrounded) or None
-    )
+    _encoded(image, tables, s, flags=pixels, levels=tuple(levels), unrounded=tuple(unrounded) or None)
 
 
 def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:
