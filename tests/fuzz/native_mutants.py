@@ -43,7 +43,7 @@ MUTANTS = {
         "if (false) restore_undefined",
     ),
     "NaN becomes a number": ("color.h", "undefined |= any((I32)(x != x));", ""),
-    "NaN has a gradient": ("color.h", "if (x[c][i] != x[c][i]) flags[i] = UNDEFINED;", ""),
+    "NaN has a gradient": ("color.h", "if (x[c][i] != x[c][i]) flags[i] = UNDEFINED;", ";"),
     "soft: right border of the upsampling": ("soft.h", "s[n] = s[n - 1];", "s[n] = 0;"),
     "soft: flags of chroma samples are not cleared": (
         "soft.h",
