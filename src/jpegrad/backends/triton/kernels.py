@@ -7,7 +7,9 @@ number), of the decoded Y (8) and of the decoder's R, G, B (16, 32, 64); a pixel
 
 import functools
 import importlib.util
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +30,7 @@ from jpegrad.spec import Spec, constant_result
 Tensors = tuple[Tensor, ...]
 
 NAME = "triton"
+OLDEST = (3, 4)
 # On the CPU they run under Triton's interpreter.
 KEYS = ("CUDA", "CPU")
 RECORDS = (
@@ -57,13 +60,31 @@ def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
 
 @constant_result
 def missing() -> str:
-    """Whether there is no Triton."""
-    return "" if installed() else "triton is not installed"
+    """Why there is no Triton that these kernels can be compiled with."""
+    return _missing(_version())
+
+
+def _missing(version: str | None) -> str:
+    if version is None:
+        return "triton is not installed"
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
+    if numbers >= OLDEST:
+        return ""
+    return f"it needs triton >= {OLDEST[0]}.{OLDEST[1]}, whose kernels take tuples, not {version}"
 
 
 @functools.cache
+def _version() -> str | None:
+    """Of the Triton that would be imported, whatever distribution it came with."""
+    found = importlib.util.find_spec("triton")
+    if found is None or found.origin is None:
+        return None
+    said = re.search(r"__version__ = ['\"](.+?)['\"]", Path(found.origin).read_text(encoding="utf-8"))
+    return said[1] if said else "of an unknown version"
+
+
 def installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+    return not missing()
 
 
 def entries(tables: Tensor) -> tuple[Tensor, Tensor]:
