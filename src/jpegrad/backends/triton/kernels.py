@@ -7,6 +7,7 @@ number), of the decoded Y (8) and of the decoder's R, G, B (16, 32, 64); a pixel
 
 import functools
 import importlib.util
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ from jpegrad.spec import Spec, constant_result
 Tensors = tuple[Tensor, ...]
 
 NAME = "triton"
-OLDEST = (3, 4)
+# Triton 3.3 has tuples, but in constants only under its interpreter.
+OLDEST, OLDEST_INTERPRETED = (3, 4), (3, 3)
 # On the CPU they run under Triton's interpreter.
 KEYS = ("CUDA", "CPU")
 RECORDS = (
@@ -68,9 +70,10 @@ def _missing(version: str | None) -> str:
     if version is None:
         return "triton is not installed"
     numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
-    if numbers >= OLDEST:
+    oldest = OLDEST_INTERPRETED if os.environ.get("TRITON_INTERPRET") == "1" else OLDEST
+    if numbers >= oldest:
         return ""
-    return f"it needs triton >= {OLDEST[0]}.{OLDEST[1]}, whose kernels take tuples, not {version}"
+    return f"it needs triton >= {oldest[0]}.{oldest[1]}, whose kernels take tuples, not {version}"
 
 
 @functools.cache
