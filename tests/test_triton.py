@@ -43,3 +43,12 @@ def test_reasons() -> None:
         assert not TRITON.unsupported(image, spec("4:2:0", surrogate=OWN), operation)
     soft = TRITON.unsupported(image, spec("4:2:0", forward="soft"))
     assert soft == ["it computes forward=\"exact\", not 'soft'"]
+
+
+@pytest.mark.parametrize("version", ["3.3.1", "2.0.0", "of an unknown version"])
+def test_a_triton_without_tuples_is_a_reason(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kernels.missing() == ""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert "3.4" in kernels._missing(version) and version in kernels._missing(version)
+    assert kernels._missing("3.4.0") == kernels._missing("3.10.0+git12") == ""
+    assert kernels._missing(None) == "triton is not installed"

@@ -165,7 +165,7 @@ def chroma_block(mcu, width, H: tl.constexpr):
 
 @triton.jit
 def tables_of(tables, C: tl.constexpr, b):
-    """Steps of an image's component, and their reciprocals; :func:`launch.table_argument` says what ``tables`` are."""
+    """Steps of an image's component, and their reciprocals; ``tables`` as ``kernels.py`` makes them."""
     at = b * tables[2]
     if C > 0:
         at += tables[2 + C]

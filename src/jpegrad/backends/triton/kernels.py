@@ -7,7 +7,10 @@ number), of the decoded Y (8) and of the decoder's R, G, B (16, 32, 64); a pixel
 
 import functools
 import importlib.util
+import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +31,8 @@ from jpegrad.spec import Spec, constant_result
 Tensors = tuple[Tensor, ...]
 
 NAME = "triton"
+# Triton 3.3 has tuples, but in constants only under its interpreter.
+OLDEST, OLDEST_INTERPRETED = (3, 4), (3, 3)
 # On the CPU they run under Triton's interpreter.
 KEYS = ("CUDA", "CPU")
 RECORDS = (
@@ -57,13 +62,32 @@ def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
 
 @constant_result
 def missing() -> str:
-    """Whether there is no Triton."""
-    return "" if installed() else "triton is not installed"
+    """Why there is no Triton that these kernels can be compiled with."""
+    return _missing(_version())
+
+
+def _missing(version: str | None) -> str:
+    if version is None:
+        return "triton is not installed"
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
+    oldest = OLDEST_INTERPRETED if os.environ.get("TRITON_INTERPRET") == "1" else OLDEST
+    if numbers >= oldest:
+        return ""
+    return f"it needs triton >= {oldest[0]}.{oldest[1]}, whose kernels take tuples, not {version}"
 
 
 @functools.cache
+def _version() -> str | None:
+    """Of the Triton that would be imported, whatever distribution it came with."""
+    found = importlib.util.find_spec("triton")
+    if found is None or found.origin is None:
+        return None
+    said = re.search(r"__version__ = ['\"](.+?)['\"]", Path(found.origin).read_text(encoding="utf-8"))
+    return said[1] if said else "of an unknown version"
+
+
 def installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+    return not missing()
 
 
 def entries(tables: Tensor) -> tuple[Tensor, Tensor]:
