@@ -213,6 +213,7 @@ def test_what_it_leaves_to_the_reference() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.whole_graph
 def test_compiles_without_graph_breaks() -> None:
     def loss(image: Tensor) -> Tensor:
         return jpegrad.jpeg(image, 30, forward="soft", backend="native").square().sum()

@@ -173,6 +173,7 @@ def test_checkpoint() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.whole_graph
 def test_compiles_to_one_graph_for_every_size() -> None:
     def loss(image: Tensor, entries: Tensor) -> Tensor:
         return triton.jpeg(image, entries, resolve(subsampling="4:4:4")).square().sum()
@@ -191,6 +192,7 @@ def test_compiles_to_one_graph_for_every_size() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.whole_graph
 def test_compiles_levels_and_decoding() -> None:
     def loss(image: Tensor, entries: Tensor) -> Tensor:
         chosen = resolve(subsampling="4:4:4")
