@@ -91,6 +91,7 @@ def test_adam_brings_it_back(case: str, forward: str) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore::FutureWarning:torch")
 @forwards
 @pytest.mark.parametrize("start", [0.5, 1.0, 40.0, 100.0, 100.5])
+@pytest.mark.whole_graph
 def test_every_kind_of_derivative_agrees(start: float, forward: str) -> None:
     image = picture().double()
 

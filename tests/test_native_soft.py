@@ -180,8 +180,6 @@ def test_numbers_of_an_earlier_call_do_not_reach_the_tables() -> None:
         check(picture(1, 3, 9, width), tables(40.0), soft("4:2:0"))
 
 
-# PyTorch itself compiles its formulas for forward mode in a way that it deprecates.
-@pytest.mark.filterwarnings("ignore:`torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize("forward", ["exact", "soft"])
 def test_other_derivatives_are_right_or_an_error(forward: str) -> None:
     def loss(x: Tensor, backend: str = "auto") -> Tensor:
@@ -220,6 +218,7 @@ def test_what_it_leaves_to_the_reference() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.whole_graph
 def test_compiles_without_graph_breaks() -> None:
     def loss(image: Tensor) -> Tensor:
         return jpegrad.jpeg(image, 30, forward="soft", backend="native").square().sum()

@@ -338,6 +338,7 @@ MODES = [("4:2:0",), ("4:4:4", "4:2:0")]
 
 @pytest.mark.parametrize("modes", MODES, ids=str)
 @pytest.mark.parametrize("p", [1.0, 0.5])
+@pytest.mark.whole_graph
 def test_compiled_exported_and_mapped_it_draws_the_same(modes: tuple[str, ...], p: float) -> None:
     image = torch.rand(4, 3, 16, 16)
     layer = RandomJPEG((5, 95), subsampling=modes, p=p)

@@ -293,6 +293,7 @@ def test_vmap_over_batches(huffman: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("huffman", ["default", "optimized"])
+@pytest.mark.whole_graph
 def test_compiles_as_one_graph(huffman: str, channels: int) -> None:
     x, q = torch.rand(2, channels, 24, 40), torch.tensor(50.0)
     eager, compiled = (x.clone().requires_grad_() for _ in range(2))

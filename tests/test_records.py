@@ -146,6 +146,7 @@ def test_a_formula_of_another_function_or_with_other_parameters_is_not_the_kerne
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("backend", jpegrad.backends.ORDER[1:])
 @pytest.mark.parametrize("forward", ["exact", "soft"])
+@pytest.mark.whole_graph
 def test_mixtures_compile_to_one_graph(backend: str, forward: str) -> None:
     if backend == "native" and native.missing():
         pytest.skip("no native kernel here")

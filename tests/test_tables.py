@@ -187,8 +187,6 @@ def test_whole_qualities_are_looked_up_and_equal_what_is_computed(monkeypatch: p
     assert tables.annex_k(whole[6]).shape == (2, 8, 8)
 
 
-# Forward mode, when it is first used, scripts decompositions of PyTorch's own.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 def test_only_known_whole_qualities_are_looked_up() -> None:
     assert tables.is_whole(torch.tensor([1.0, 100.0])) and tables.is_whole(
         torch.nn.Parameter(torch.tensor(5.0), False)

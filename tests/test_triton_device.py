@@ -126,6 +126,7 @@ def test_no_call_waits_for_the_device() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.whole_graph
 def test_compiles_on_the_device() -> None:
     def loss(image: Tensor, entries: Tensor) -> Tensor:
         return (triton.jpeg(image, entries, resolve()) + 1).square().sum()
