@@ -49,6 +49,7 @@ def test_reasons() -> None:
 def test_a_triton_without_tuples_is_a_reason(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernels.missing() == ""
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert "3.4" in kernels._missing(version) and version in kernels._missing(version)
-    assert kernels._missing("3.4.0") == kernels._missing("3.10.0+git12") == ""
-    assert kernels._missing(None) == "triton is not installed"
+    oldest = kernels.OLDEST
+    assert "3.4" in kernels._missing(version, oldest) and version in kernels._missing(version, oldest)
+    assert kernels._missing("3.4.0", oldest) == kernels._missing("3.10.0+git12", oldest) == ""
+    assert kernels._missing(None, oldest) == "triton is not installed"

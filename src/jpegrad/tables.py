@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from jpegrad.data import table_names, table_path
 from jpegrad.files import write_atomically
@@ -249,22 +250,26 @@ def annex_k(
         dtype = dtype or (quality.dtype if quality.is_floating_point() else None)
     dtype = dtype or torch.float32
     if not isinstance(quality, Tensor) and not torch.compiler.is_compiling():
-        return torch.tensor(list(_entries(quality)), dtype=dtype, device=device).view(2, 8, 8)
+        # A buffer is read at once, a list by the number; but to the modes that watch the dispatcher it is no tensor.
+        if is_in_torch_dispatch_mode():
+            return torch.tensor(list(_entries(quality)), dtype=dtype, device=device).view(2, 8, 8)
+        entries = torch.frombuffer(_entries(quality), dtype=torch.uint8).view(2, 8, 8)
+        return entries.to(device=device, dtype=dtype, copy=True)
     if isinstance(quality, Tensor) and quality.numel() and is_whole(quality):
-        entries = b"".join(_entries(q) for q in quality.reshape(-1).tolist())
-        found = torch.frombuffer(bytearray(entries), dtype=torch.uint8).view(*quality.shape, 2, 8, 8)
+        joined = b"".join(_entries(q) for q in quality.reshape(-1).tolist())
+        found = torch.frombuffer(bytearray(joined), dtype=torch.uint8).view(*quality.shape, 2, 8, 8)
         return found.to(device, non_blocking=True).to(dtype)
     base = torch.tensor(ANNEX_K, dtype=torch.float64, device=device)
     return scale(base, quality).to(dtype)
 
 
 @functools.lru_cache(256)
-def _entries(quality: float) -> bytes:
+def _entries(quality: float) -> bytearray:
     """:func:`scale` of Annex K in plain numbers, which small images would wait for."""
     percent = math.floor(5000 / quality) if quality < 50 else 200 - 2 * quality
 
     bases = (base for table in ANNEX_K for row in table for base in row)
-    return bytes(min(max(math.floor((base * percent + 50) / 100), 1), 255) for base in bases)
+    return bytearray(min(max(math.floor((base * percent + 50) / 100), 1), 255) for base in bases)
 
 
 class QualityEstimate(NamedTuple):

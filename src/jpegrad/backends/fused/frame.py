@@ -111,6 +111,9 @@ class Fused:
 
 def _tables(tables: Tensor, lead: torch.Size) -> Tensor:
     """``[B, n, 8, 8]``, or ``[1, n, 8, 8]`` if all images share them; contiguous float64."""
+    tables = tables.to(torch.float64)
+    if tables.ndim == 3:
+        return tables.unsqueeze(0).contiguous()
     if math.prod(tables.shape[:-3]) != 1:
         tables = tables.expand(*lead, *tables.shape[-3:])
-    return tables.to(torch.float64).reshape(-1, *tables.shape[-3:]).contiguous()
+    return tables.reshape(-1, *tables.shape[-3:]).contiguous()

@@ -63,14 +63,14 @@ def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
 @constant_result
 def missing() -> str:
     """Why there is no Triton that these kernels can be compiled with."""
-    return _missing(_version())
+    return _missing(_version(), OLDEST_INTERPRETED if os.environ.get("TRITON_INTERPRET") == "1" else OLDEST)
 
 
-def _missing(version: str | None) -> str:
+@functools.cache
+def _missing(version: str | None, oldest: tuple[int, int]) -> str:
     if version is None:
         return "triton is not installed"
     numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
-    oldest = OLDEST_INTERPRETED if os.environ.get("TRITON_INTERPRET") == "1" else OLDEST
     if numbers >= oldest:
         return ""
     return f"it needs triton >= {oldest[0]}.{oldest[1]}, whose kernels take tuples, not {version}"
