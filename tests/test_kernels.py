@@ -267,7 +267,7 @@ def test_images_on_another_device(kernel: Kernel) -> None:
 @law()
 def test_the_reason_if_it_is_missing(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(abi, "load", lambda: "the native kernel is not built")
-    monkeypatch.setattr(triton.kernels, "installed", lambda: False)
+    monkeypatch.setattr(triton.kernels, "_version", lambda: None)
     reason = {"native": "the native kernel is not built", "triton": "triton is not installed"}[kernel.name]
     image = kernel.picture(1, 3, 8, 8)
     assert kernel.backend.missing() == reason and kernel.unsupported(image, spec("4:2:0")) == [reason]
