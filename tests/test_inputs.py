@@ -286,3 +286,14 @@ def test_truncation_has_slope_1() -> None:
         gradients.append(x.grad)
     inside = picture < 1
     torch.testing.assert_close(gradients[0][inside], gradients[1][inside])
+
+
+def test_no_sample_is_counted_twice() -> None:
+    """A kernel reads rows between two threads twice; the message says the share of the picture."""
+    picture, threads = torch.full((1, 3, 256, 512), 200.0), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.warns(UserWarning, match=" 100% of them far outside"):
+            jpegrad.jpeg(picture, 50)
+    finally:
+        torch.set_num_threads(threads)
