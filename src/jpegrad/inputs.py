@@ -109,7 +109,8 @@ def watch_range(image: Tensor, value_range: Range) -> None:
         _calls[place] = _calls.get(place, 0) + 1
         if _calls[place] > FIRST_CALLS:
             return
-    report_range(image, int(_far(image, value_range).sum().item()), value_range)
+    far: Any = _far(image, value_range).sum().tolist()
+    report_range(image, far, value_range)
 
 
 def _far(image: Tensor, value_range: Range) -> Tensor:
