@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.spec import SUBSAMPLING, Color, Range, blocks, check_choice, ratios
+from jpegrad.tables import check_real
 
 Segment = tuple[int, bytes]
 Density = tuple[int, int, str]
@@ -75,7 +76,7 @@ class Coefficients:
         for i, (level, ratio) in enumerate(
             zip(self.levels, ratios(len(self.levels), self.subsampling), strict=True)
         ):
-            _check_real(f"levels[{i}]", level)
+            check_real(f"levels[{i}]", level)
             expected = (*blocks(self.size, ratio), 8, 8)
             if tuple(level.shape[-4:]) != expected:
                 raise ValueError(
@@ -88,7 +89,7 @@ class Coefficients:
                     f"got {list(level.shape[:-4])}"
                 )
         _check_density(self.density)
-        _check_real("tables", self.tables)
+        check_real("tables", self.tables)
         counts = (1, 2, 3) if len(self.levels) == 1 else (2, 3)
         if self.tables.ndim < 3 or self.tables.shape[-2:] != (8, 8) or self.tables.shape[-3] not in counts:
             raise ValueError(f"tables: expected shape [..., 2 or 3, 8, 8], got {list(self.tables.shape)}")
@@ -293,10 +294,3 @@ def _check_density(density: Density) -> None:
             "density: expected (horizontal, vertical, unit), integers 0 to 65535 and one of "
             f"{', '.join(map(repr, UNITS))}; got {density!r}"
         )
-
-
-def _check_real(argument: str, value: Tensor) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{argument}: expected a torch.Tensor, got {type(value).__name__}")
-    if value.is_complex() or value.dtype == torch.bool:
-        raise TypeError(f"{argument}: expected a real tensor, got dtype {value.dtype}")
