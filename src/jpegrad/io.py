@@ -3,6 +3,7 @@
 import io
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from jpegrad.coefficients import NO_DENSITY, Coefficients
-from jpegrad.entropy.scan import check_huffman, entropy_coded
+from jpegrad.entropy.coder import CodedScan, coded_scans, slot
+from jpegrad.entropy.scan import check_huffman
 from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
@@ -192,15 +194,17 @@ def to_bytes(
             f"got {coefficients.density}"
         )
     at = _flat_index(coefficients, index)
-    levels = _levels_at(coefficients, at)
+    levels = [x.detach().reshape(-1, *x.shape[-4:])[at].cpu() for x in coefficients.levels]
     tables = _tables_at(coefficients, at)
     sampling = SUBSAMPLING[coefficients.subsampling]
-    frame, scan = [], []
+    frame = []
     for i, identifier in enumerate(b"RGB" if rgb else bytes(range(1, len(levels) + 1))):
         h, v = sampling if i == 0 else (1, 1)
         frame.append(FrameComponent(identifier, h, v, min(i, len(tables) - 1)))
-        scan.append(ScanComponent(identifier, min(i, 1), min(i, 1)))
-    huffman_tables, data = entropy_coded(levels, coefficients.size, coefficients.subsampling, huffman)
+    try:
+        scans = coded_scans(levels, coefficients.size, coefficients.subsampling, huffman)
+    except ValueError as error:
+        raise ValueError(f"{error} of image {at}") from None
     carried = coefficients.metadata if metadata else ()
     return b"".join(
         [
@@ -208,13 +212,24 @@ def to_bytes(
             segments.emit_adobe_rgb() if rgb else segments.emit_jfif(coefficients.density),
             *(segments.emit_metadata(marker, payload) for marker, payload in carried),
             *(segments.emit_dqt(slot, entries) for slot, entries in enumerate(tables)),
-            segments.emit_sof0(coefficients.size, frame),
-            *(segments.emit_dht(*table) for table in huffman_tables),
-            segments.emit_sos(scan),
-            data,
+            segments.emit_sof(coefficients.size, frame),
+            *(part for scan in scans for part in _scan_parts(frame, scan)),
             segments.marker(segments.EOI),
         ]
     )
+
+
+def _scan_parts(frame: list[FrameComponent], coded: CodedScan) -> Iterator[bytes]:
+    """Huffman tables, header and data of a scan."""
+    yield from (segments.emit_dht(*table) for table in coded.tables)
+    components, *sent = coded.scan
+    # Of tables that a progressive scan does not use, libjpeg says 0.
+    sends_dc, sends_ac = coded.scan.first == 0 and coded.scan.high == 0, coded.scan.last > 0
+    yield segments.emit_sos(
+        [ScanComponent(frame[i].identifier, slot(i) * sends_dc, slot(i) * sends_ac) for i in components],
+        *sent,
+    )
+    yield coded.data
 
 
 def write(
@@ -318,20 +333,6 @@ def _flat_index(coefficients: Coefficients, index: int | None) -> int:
     if not -count <= index < count:
         raise ValueError(f"index: expected {-count} to {count - 1} for a batch of {count}, got {index}")
     return index % count
-
-
-def _levels_at(coefficients: Coefficients, index: int) -> list[Tensor]:
-    chosen = [x.detach().reshape(-1, *x.shape[-4:])[index] for x in coefficients.levels]
-    chosen = [x if x.is_floating_point() else x.float() for x in chosen]
-    for component, levels in enumerate(chosen):
-        legal = (levels == levels.round()) & (levels.abs() < 1 << 15)
-        if not legal.all():
-            first = (~legal).nonzero()[0]
-            raise ValueError(
-                f"levels: expected integers of at most 15 bits, got {levels[tuple(first)].item()} "
-                f"at levels[{component}][{', '.join(map(str, first.tolist()))}] of image {index}"
-            )
-    return chosen
 
 
 def _tables_at(coefficients: Coefficients, index: int) -> list[list[int]]:

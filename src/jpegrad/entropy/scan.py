@@ -16,11 +16,8 @@ from jpegrad import backends
 from jpegrad.entropy.huffman import DEFAULT, HuffmanTable, code_book, optimal_table
 from jpegrad.entropy.symbols import (
     EOB,
-    MAX_AC,
-    MAX_DC_DIFFERENCE,
     ZRL,
     Symbols,
-    dc_differences,
     scan_symbols,
     whole,
 )
@@ -216,51 +213,3 @@ def _listed(tables: list[list[HuffmanTable]]) -> Tensor:
 def _book(tables: list[list[HuffmanTable]]) -> Tensor:
     books = {id(image): code_book(image) for image in tables}
     return torch.stack([books[id(image)] for image in tables])
-
-
-def entropy_coded(
-    levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, huffman: str = "default"
-) -> tuple[list[tuple[int, int, tuple[int, ...], tuple[int, ...]]], bytes]:
-    """The scan of one image as bytes, and the Huffman tables that code it.
-
-    Args:
-        levels: one or three tensors ``[blocks_y, blocks_x, 8, 8]`` of integers.
-        size: height and width in pixels.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
-        huffman: ``"default"`` (Annex K) or ``"optimized"``.
-
-    Returns:
-        One (class, id, 16 counts, symbols) for each DHT segment, in the order in which they are written; and the
-        entropy-coded bytes, zeros stuffed, without a marker at the end.
-
-    Raises:
-        ValueError: ``huffman`` is none of the two, or a level is beyond what a baseline scan can code.
-
-    Example:
-        >>> tables, data = entropy_coded([torch.zeros(1, 1, 8, 8)], (8, 8), "4:4:4")
-        >>> data.hex()
-        '2b'
-    """
-    check_huffman(huffman)
-    _check_range(levels, size, subsampling)
-    symbols = scan_symbols([x.unsqueeze(0) for x in levels], size, subsampling)
-    (tables,) = huffman_tables(symbols, 1, len(levels), huffman)
-    words, _, count = packed(symbols, _book([tables]).to(levels[0].device))
-    data = words.cpu().numpy().astype(">u4").tobytes()[: int(count)].replace(b"\xff", b"\xff\x00")
-    return [(i % 2, i // 2, table.counts, table.symbols) for i, table in enumerate(tables)], data
-
-
-def _check_range(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> None:
-    for component, (blocks, differences) in enumerate(
-        zip(levels, dc_differences(levels, size, subsampling), strict=True)
-    ):
-        ac, dc = int(blocks.flatten(-2)[..., 1:].abs().amax()), int(differences.abs().amax())
-        if ac > MAX_AC:
-            raise ValueError(
-                f"levels[{component}]: expected AC levels in ±{MAX_AC} (T.81 F.1.2.2), got ±{ac}"
-            )
-        if dc > MAX_DC_DIFFERENCE:
-            raise ValueError(
-                f"levels[{component}]: expected DC levels at most {MAX_DC_DIFFERENCE} apart from one block to the "
-                f"next (T.81 F.1.2.1), got {dc}"
-            )

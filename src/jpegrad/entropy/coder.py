@@ -1,0 +1,212 @@
+"""The scans of one image as bytes, with the Huffman tables that code them: by the native kernel, else here.
+
+Sources: ITU-T T.81 B.1.1.5, F.1.2, G.1.2; libjpeg-turbo ``jchuff.c``, ``jcphuff.c``, ``jcmarker.c``.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from jpegrad import backends
+from jpegrad.entropy.huffman import DEFAULT, HuffmanTable, code_book, optimal_table
+from jpegrad.entropy.progressive import Symbol, dc_in_scan_order, progressive_symbols
+from jpegrad.entropy.scan import check_huffman, huffman_tables, packed
+from jpegrad.entropy.script import ProgressiveScan, Script
+from jpegrad.entropy.symbols import MAX_AC, MAX_DC_DIFFERENCE, MAX_LEVEL, mcu_grid, scan_symbols
+from jpegrad.tables import ZIGZAG
+
+NO_TABLE = HuffmanTable((0,) * 16, ())
+
+
+class Table(NamedTuple):
+    """A DHT segment: class (0 DC, 1 AC), slot, 16 counts of code lengths, symbols."""
+
+    kind: int
+    slot: int
+    counts: Sequence[int]
+    symbols: Sequence[int]
+
+
+class CodedScan(NamedTuple):
+    """A scan, its DHT segments in the order in which they are written, and its data without a marker at the end."""
+
+    scan: ProgressiveScan
+    tables: list[Table]
+    data: bytes
+
+
+def coded_scans(
+    levels: Sequence[Tensor],
+    size: tuple[int, int],
+    subsampling: str,
+    huffman: str = "default",
+    script: Script = (),
+) -> list[CodedScan]:
+    """The scans of one image.
+
+    Args:
+        levels: of each component ``[blocks_y, blocks_x, 8, 8]``, integers of any type.
+        size: height and width in pixels.
+        subsampling: as :class:`~jpegrad.Coefficients` has it.
+        huffman: ``"default"`` (Annex K) or ``"optimized"``; tables of a progressive file are made for each scan.
+        script: the scans of a progressive file; a baseline file, with one interleaved scan, has none.
+
+    Raises:
+        ValueError: ``huffman`` is none of the two, or a level is beyond what a scan can code.
+
+    Example:
+        >>> (scan,) = coded_scans([torch.zeros(1, 1, 8, 8)], (8, 8), "4:4:4")
+        >>> scan.data.hex()
+        '2b'
+    """
+    check_huffman(huffman)
+    if not script:
+        whole = ProgressiveScan(tuple(range(len(levels))), 0, 63)
+        return [_coded(levels, size, subsampling, whole, "sequential", huffman == "optimized")]
+    return [_coded(levels, size, subsampling, scan, "progressive", True) for scan in script]
+
+
+def slot(component: int) -> int:
+    """Which Huffman tables a component uses: those of luma or of chroma."""
+    return min(component, 1)
+
+
+def used_tables(scan: ProgressiveScan) -> list[tuple[int, int]]:
+    """(class, slot) of each table that a scan needs, in the order in which libjpeg writes them."""
+    found: dict[tuple[int, int], None] = {}
+    for i in scan.components:
+        if scan.first == 0 and scan.high == 0:
+            found[0, slot(i)] = None
+        if scan.last > 0:
+            found[1, slot(i)] = None
+    return list(found)
+
+
+def _coded(
+    levels: Sequence[Tensor],
+    size: tuple[int, int],
+    subsampling: str,
+    scan: ProgressiveScan,
+    process: str,
+    optimize: bool,
+) -> CodedScan:
+    chosen = [levels[i] for i in scan.components]
+    kernel = backends.kernel("encode_scan", chosen[0])
+    if kernel is None:
+        levels = [_real(x) for x in levels]
+        _check(levels, size, subsampling, scan)
+        if process == "sequential":
+            return _sequential(levels, size, subsampling, scan, "optimized" if optimize else "default")
+        return _progressive(levels, size, subsampling, scan)
+    if len(chosen) == 1:
+        factors, mcus = [(1, 1)], (chosen[0].shape[0], chosen[0].shape[1])
+    else:
+        rows, columns, all_factors = mcu_grid(len(levels), size, subsampling)
+        factors, mcus = [all_factors[i] for i in scan.components], (rows, columns)
+    grids = [
+        (level, *h_v, slot(i), slot(i))
+        for level, h_v, i in zip(chosen, factors, scan.components, strict=True)
+    ]
+    found = kernel(grids, mcus, process, scan[1:], None if optimize else default_tables())
+    if found is None:
+        _check([_real(x) for x in levels], size, subsampling, scan)
+        raise AssertionError("the kernel refused levels in which nothing is wrong")
+    tables, data = found
+    listed = []
+    for kind, i in used_tables(scan):
+        counts, symbols = tables[272 * (4 * kind + i) :][:16], tables[272 * (4 * kind + i) + 16 :]
+        listed.append(Table(kind, i, counts, symbols[: sum(counts)]))
+    return CodedScan(scan, listed, data)
+
+
+@lru_cache(maxsize=1)
+def default_tables() -> bytes:
+    """Those of Annex K, as the kernels take them: 16 counts and 256 symbols of four DC and of four AC tables."""
+    dc_luma, ac_luma, dc_chroma, ac_chroma = DEFAULT
+    tables = (dc_luma, dc_chroma, NO_TABLE, NO_TABLE, ac_luma, ac_chroma, NO_TABLE, NO_TABLE)
+    return b"".join(bytes(table.counts) + bytes(table.symbols).ljust(256, b"\0") for table in tables)
+
+
+def _real(levels: Tensor) -> Tensor:
+    """In float32 or float64, whichever has all numbers that the type has and a file can hold."""
+    return (
+        levels
+        if levels.dtype is torch.float64
+        else levels.to(torch.float32 if levels.is_floating_point() else torch.float64)
+    )
+
+
+def _sequential(
+    levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, scan: ProgressiveScan, huffman: str
+) -> CodedScan:
+    symbols = scan_symbols([x.unsqueeze(0) for x in levels], size, subsampling)
+    (tables,) = huffman_tables(symbols, 1, len(levels), huffman)
+    words, _, count = packed(symbols, code_book(tables)[None].to(levels[0].device))
+    data = words.cpu().numpy().astype(">u4").tobytes()[: int(count)].replace(b"\xff", b"\xff\x00")
+    return CodedScan(scan, [Table(i % 2, i // 2, *table) for i, table in enumerate(tables)], data)
+
+
+def _progressive(
+    levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, scan: ProgressiveScan
+) -> CodedScan:
+    symbols = progressive_symbols(levels, size, subsampling, scan)
+    tables = {where: _made_for(symbols, where[1]) for where in used_tables(scan)}
+    codes = {
+        i: {symbol: f"{code:0{length}b}" for symbol, (code, length) in table.codes().items()}
+        for (_, i), table in tables.items()
+    }
+    bits = "".join(
+        bits if symbol is None else codes[slot(component)][symbol] + bits
+        for component, symbol, bits in symbols
+    )
+    bits += "1" * (-len(bits) % 8)
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\x00")
+    return CodedScan(scan, [Table(*where, *table) for where, table in tables.items()], data)
+
+
+def _made_for(symbols: list[Symbol], of_slot: int) -> HuffmanTable:
+    frequencies = [0] * 256
+    for component, symbol, _ in symbols:
+        if symbol is not None and slot(component) == of_slot:
+            frequencies[symbol] += 1
+    return optimal_table(frequencies)
+
+
+def _check(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, scan: ProgressiveScan) -> None:
+    """Raise if a scan cannot code the levels."""
+    for component in scan.components:
+        _check_whole(component, levels[component])
+    if scan.high:
+        return
+    # Limits apply to what is left of the levels without their lower bits.
+    if scan.last > 0:
+        band = list(ZIGZAG[max(scan.first, 1) : scan.last + 1])
+        for component in scan.components:
+            largest = int(levels[component].flatten(-2)[..., band].abs().amax())
+            if largest > (limit := (MAX_AC + 1 << scan.low) - 1):
+                raise ValueError(
+                    f"levels[{component}]: expected AC levels in ±{limit} (T.81 F.1.2.2), got ±{largest}"
+                )
+    if scan.first == 0:
+        ordered = dc_in_scan_order(levels, size, subsampling, scan.components)
+        for component, dc in zip(scan.components, ordered, strict=True):
+            row = dc.flatten().long() >> scan.low
+            apart = int(torch.cat([row[:1], row.diff()]).abs().amax())
+            if apart > MAX_DC_DIFFERENCE:
+                raise ValueError(
+                    f"levels[{component}]: expected DC levels at most {MAX_DC_DIFFERENCE << scan.low} apart from one "
+                    f"block to the next (T.81 F.1.2.1), got {apart << scan.low}"
+                )
+
+
+def _check_whole(component: int, levels: Tensor) -> None:
+    legal = (levels == levels.round()) & (levels >= -MAX_LEVEL) & (levels <= MAX_LEVEL)
+    if not legal.all():
+        first = (~legal).nonzero()[0]
+        raise ValueError(
+            f"levels[{component}]: expected integers of at most 15 bits, got {levels[tuple(first)].item()} "
+            f"at [{', '.join(map(str, first.tolist()))}]"
+        )
