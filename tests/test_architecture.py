@@ -59,6 +59,7 @@ PUBLIC = {
     "Coefficients",
     "Color",
     "JPEGError",
+    "ProgressiveScan",
     "Surrogate",
     "backends",
     "bits",

@@ -3,7 +3,7 @@
 import io
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from jpegrad.coefficients import NO_DENSITY, Coefficients
-from jpegrad.entropy.coder import CodedScan, coded_scans, slot
-from jpegrad.entropy.scan import check_huffman
+from jpegrad.entropy.coder import CodedScan, coded_scans, coding, slot
+from jpegrad.entropy.script import ProgressiveScan
+from jpegrad.entropy.symbols import mcu_grid
 from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
@@ -21,7 +22,7 @@ from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import natural_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.spec import JFIF, RGB, SUBSAMPLING, decodes_alike, is_rgb
+from jpegrad.spec import JFIF, RGB, decodes_alike, is_rgb
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
@@ -151,9 +152,14 @@ def read_header(source: Source) -> Header:
 
 
 def to_bytes(
-    coefficients: Coefficients, index: int | None = None, *, huffman: str = "default", metadata: bool = True
+    coefficients: Coefficients,
+    index: int | None = None,
+    *,
+    huffman: str | None = None,
+    progressive: bool | Sequence[ProgressiveScan] = False,
+    metadata: bool = True,
 ) -> bytes:
-    """The .jpg file of one image: baseline, one interleaved scan, JFIF header; what Pillow writes, byte for byte.
+    """The .jpg file of one image, baseline or progressive, with a JFIF header; what Pillow writes, byte for byte.
 
     Coefficients of ``encode`` give the bytes of Pillow's ``save`` with the same ``quality`` or ``qtables`` and
     ``subsampling`` (for gray images, without ``subsampling``: it would only change an idle header field). Any viewer
@@ -163,17 +169,22 @@ def to_bytes(
         coefficients: integer levels, integer tables 1…255, and the colour conversion that a viewer has: JFIF's, or RGB
             stored as it is (then Adobe's header says so).
         index: which image of a batch, counted through the flattened leading dimensions; a single image needs none.
-        huffman: ``"default"`` tables of Annex K.3, or ``"optimized"`` ones (Pillow's ``optimize=True``).
+        huffman: ``"default"`` tables of Annex K.3, which None is too, or ``"optimized"`` ones (Pillow's
+            ``optimize=True``). Those of progressive files are always optimized, for each scan.
+        progressive: whether to write a progressive file, with the scans of libjpeg's standard script (Pillow's
+            ``progressive=True``); or a script of your own, of :class:`~jpegrad.ProgressiveScan`, which must send
+            every bit of every level.
         metadata: write the carried segments too, after the JFIF header.
 
     Returns:
         The bytes of the file.
 
     Raises:
-        ValueError: a level or table entry that no baseline file can hold, another colour conversion, no such index,
-            or a batch without an index.
+        TypeError: an argument is not as described.
+        ValueError: a level or table entry that no such file can hold, another colour conversion, no such index, a batch
+            without an index, or scans that no decoder can follow.
 
-    Source: ITU-T T.81 Annex B; JFIF 1.02; libjpeg-turbo ``jcmarker.c``.
+    Source: ITU-T T.81 Annexes B, F and G; JFIF 1.02; libjpeg-turbo ``jcmarker.c``, ``jcparam.c``.
 
     Example:
         >>> import jpegrad, torch
@@ -182,7 +193,6 @@ def to_bytes(
     """
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
-    check_huffman(huffman)
     _check_color(coefficients)
     rgb = coefficients.channels == 3 and is_rgb(coefficients.color)
     height, width = coefficients.size
@@ -196,13 +206,14 @@ def to_bytes(
     at = _flat_index(coefficients, index)
     levels = [x.detach().reshape(-1, *x.shape[-4:])[at].cpu() for x in coefficients.levels]
     tables = _tables_at(coefficients, at)
-    sampling = SUBSAMPLING[coefficients.subsampling]
-    frame = []
-    for i, identifier in enumerate(b"RGB" if rgb else bytes(range(1, len(levels) + 1))):
-        h, v = sampling if i == 0 else (1, 1)
-        frame.append(FrameComponent(identifier, h, v, min(i, len(tables) - 1)))
+    _, _, factors = mcu_grid(len(levels), coefficients.size, coefficients.subsampling)
+    frame = [
+        FrameComponent(identifier, *h_v, min(i, len(tables) - 1))
+        for i, (identifier, h_v) in enumerate(zip(b"RGB" if rgb else b"\1\2\3\4", factors, strict=False))
+    ]
+    kind, script = coding(huffman, progressive, factors, luma_chroma=not rgb)
     try:
-        scans = coded_scans(levels, coefficients.size, coefficients.subsampling, huffman)
+        scans = coded_scans(levels, coefficients.size, coefficients.subsampling, kind, script)
     except ValueError as error:
         raise ValueError(f"{error} of image {at}") from None
     carried = coefficients.metadata if metadata else ()
@@ -212,7 +223,7 @@ def to_bytes(
             segments.emit_adobe_rgb() if rgb else segments.emit_jfif(coefficients.density),
             *(segments.emit_metadata(marker, payload) for marker, payload in carried),
             *(segments.emit_dqt(slot, entries) for slot, entries in enumerate(tables)),
-            segments.emit_sof(coefficients.size, frame),
+            segments.emit_sof(coefficients.size, frame, segments.SOF2 if script else segments.SOF0),
             *(part for scan in scans for part in _scan_parts(frame, scan)),
             segments.marker(segments.EOI),
         ]
@@ -237,7 +248,8 @@ def write(
     coefficients: Coefficients,
     index: int | None = None,
     *,
-    huffman: str = "default",
+    huffman: str | None = None,
+    progressive: bool | Sequence[ProgressiveScan] = False,
     metadata: bool = True,
 ) -> None:
     """Write the .jpg file of one image. A file appears complete or not at all.
@@ -245,7 +257,7 @@ def write(
     Args:
         target: a path that ends in .jpg, .jpeg, .jpe or .jfif, where an existing file is replaced; or a binary file
             object, such as ``io.BytesIO``.
-        coefficients, index, huffman, metadata: as in :func:`to_bytes`.
+        coefficients, index, huffman, progressive, metadata: as in :func:`to_bytes`.
 
     Raises:
         TypeError: ``target`` is neither.
@@ -266,11 +278,13 @@ def write(
         path = Path(target)
         if path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"target: expected a name that ends in {', '.join(SUFFIXES)}, got {path}")
-        write_atomically(path, to_bytes(coefficients, index, huffman=huffman, metadata=metadata))
-    elif hasattr(target, "write") and not isinstance(target, io.TextIOBase):
-        target.write(to_bytes(coefficients, index, huffman=huffman, metadata=metadata))
-    else:
+    elif not hasattr(target, "write") or isinstance(target, io.TextIOBase):
         raise TypeError(f"target: expected a path or a binary file object, got {type(target).__name__}")
+    data = to_bytes(coefficients, index, huffman=huffman, progressive=progressive, metadata=metadata)
+    if isinstance(target, (str, os.PathLike)):
+        write_atomically(target, data)
+    else:
+        target.write(data)
 
 
 def _bytes_of(source: Source) -> bytes:

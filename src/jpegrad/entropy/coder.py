@@ -3,9 +3,9 @@
 Sources: ITU-T T.81 B.1.1.5, F.1.2, G.1.2; libjpeg-turbo ``jchuff.c``, ``jcphuff.c``, ``jcmarker.c``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from jpegrad import backends
 from jpegrad.entropy.huffman import DEFAULT, HuffmanTable, code_book, optimal_table
 from jpegrad.entropy.progressive import Symbol, dc_in_scan_order, progressive_symbols
 from jpegrad.entropy.scan import check_huffman, huffman_tables, packed
-from jpegrad.entropy.script import ProgressiveScan, Script
+from jpegrad.entropy.script import ProgressiveScan, Script, check_script, simple_progression
 from jpegrad.entropy.symbols import MAX_AC, MAX_DC_DIFFERENCE, MAX_LEVEL, mcu_grid, scan_symbols
 from jpegrad.tables import ZIGZAG
 
@@ -67,6 +67,38 @@ def coded_scans(
         whole = ProgressiveScan(tuple(range(len(levels))), 0, 63)
         return [_coded(levels, size, subsampling, whole, "sequential", huffman == "optimized")]
     return [_coded(levels, size, subsampling, scan, "progressive", True) for scan in script]
+
+
+def coding(
+    huffman: str | None,
+    progressive: bool | Iterable[Any],
+    factors: Sequence[tuple[int, int]],
+    *,
+    luma_chroma: bool,
+) -> tuple[str, Script]:
+    """What ``huffman=`` and ``progressive=`` ask for, as :func:`coded_scans` takes it.
+
+    Args:
+        huffman: None is ``"default"``, or for a progressive file ``"optimized"``.
+        progressive: whether to take the standard script, or one's own.
+        factors: sampling factors (h, v) of each component.
+        luma_chroma: whether three components are Y, Cb and Cr.
+
+    Raises:
+        TypeError, ValueError: they are not as described, or do not go together.
+    """
+    if huffman is not None:
+        check_huffman(huffman)
+    if progressive is False:
+        return huffman or "default", ()
+    if huffman == "default":
+        raise ValueError(
+            'huffman: expected "optimized" or None with progressive, whose tables are made for each scan; '
+            'got "default"'
+        )
+    if progressive is True:
+        return "optimized", simple_progression(len(factors), luma_chroma=luma_chroma)
+    return "optimized", check_script(progressive, [h * v for h, v in factors])
 
 
 def slot(component: int) -> int:
