@@ -30,15 +30,15 @@ def pixels_of(path: Path) -> np.ndarray:
         return np.array(opened)
 
 
-@pytest.mark.parametrize("optimize", [False, True])
+@pytest.mark.parametrize("ways", [(), ("optimize",), ("progressive",), ("optimize", "progressive")])
 @pytest.mark.parametrize("mode", MODES)
 def test_jpeg_writes_what_pillow_writes(
-    run: Run, png: np.ndarray, tmp_path: Path, mode: str, optimize: bool
+    run: Run, png: np.ndarray, tmp_path: Path, mode: str, ways: tuple[str, ...]
 ) -> None:
-    flags = ["--optimize"] if optimize else []
+    flags = [f"--{way}" for way in ways]
     result = run("jpeg", "in.png", "-o", "out.jpg", "--quality", 30, "--subsampling", mode, *flags)
     assert result.code == 0, result.error
-    data = pillow(png, quality=30, subsampling=mode, optimize=optimize)
+    data = pillow(png, quality=30, subsampling=mode, **dict.fromkeys(ways, True))
     assert (tmp_path / "out.jpg").read_bytes() == data
     assert f"out.jpg: 53×37, {len(data):,} bytes" in result.out
 
@@ -91,21 +91,35 @@ def test_sizes_are_those_of_real_files(run: Run, png: np.ndarray) -> None:
     result = run("size", "in.png", "-q", 5, "-q", 50, "-q", 95, "--subsampling", "4:4:4")
     assert result.code == 0, result.error
     rows = [re.findall(r"[\d.,]+", line) for line in result.out.splitlines() if line.startswith("│")]
-    found = [[int(cell.replace(",", "")) for cell in row[:3]] for row in rows]
+    found = [[int(cell.replace(",", "")) for cell in row[:4]] for row in rows]
     assert found == [
-        [q, *(len(pillow(png, quality=q, subsampling="4:4:4", optimize=o)) for o in (False, True))]
+        [
+            q,
+            *(
+                len(pillow(png, quality=q, subsampling="4:4:4", **ways))
+                for ways in ({}, {"optimize": True}, {"progressive": True})
+            ),
+        ]
         for q in (5, 50, 95)
     ]
 
 
-@pytest.mark.parametrize("optimize", [False, True])
+WAYS = {
+    "default": ({}, {}),
+    "optimized": ({"huffman": "optimized"}, {"optimize": True}),
+    "progressive": ({"progressive": True}, {"progressive": True}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["photo", "noise", "patches", "ramp", "basis"])
-def test_target_bytes_finds_the_best_of_all_qualities(kind: str, optimize: bool) -> None:
+def test_target_bytes_finds_the_best_of_all_qualities(kind: str, way: str) -> None:
+    ours, theirs = WAYS[way]
     random = np.random.default_rng(7)
     pixels = oracles.pictures.KINDS[kind](random, 3, 24, 32)
     image = torch.from_numpy(pixels)
     sizes = [
-        len(pillow(pixels.transpose(1, 2, 0), quality=q, subsampling="4:2:0", optimize=optimize))
+        len(pillow(pixels.transpose(1, 2, 0), quality=q, subsampling="4:2:0", **theirs))
         for q in range(1, 101)
     ]
     # Targets met and missed by one byte, where sizes fall as the quality rises too.
@@ -113,7 +127,7 @@ def test_target_bytes_finds_the_best_of_all_qualities(kind: str, optimize: bool)
     targets = {size + d for size in (*falls[:2], *random.choice(sizes, 3), max(sizes)) for d in (-1, 0)}
     for target in sorted(int(target) for target in targets if target >= min(sizes)):
         best = max(q for q, size in enumerate(sizes, 1) if size <= target)
-        assert best_quality(image, target, None, optimize) == best
+        assert best_quality(image, target, None, ours) == best
 
 
 def test_target_bytes_writes_that_file(run: Run, png: np.ndarray, tmp_path: Path) -> None:
@@ -220,7 +234,16 @@ def test_inspect_plots(run: Run, tmp_path: Path) -> None:
 
 
 OPTIONS = {
-    "jpeg": ["--output", "--quality", "--subsampling", "--tables", "--like", "--target-bytes", "--optimize"],
+    "jpeg": [
+        "--output",
+        "--quality",
+        "--subsampling",
+        "--tables",
+        "--like",
+        "--target-bytes",
+        "--optimize",
+        "--progressive",
+    ],
     "size": ["--quality", "--subsampling", "--tables", "--like"],
     "inspect": ["--optimize", "--plot", "--json"],
     "tune": [

@@ -3,9 +3,11 @@
 Sources: ITU-T T.81 B.1.1.5, F.1.2, G.1.2; libjpeg-turbo ``jchuff.c``, ``jcphuff.c``, ``jcmarker.c``.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,11 +15,20 @@ from torch import Tensor
 from jpegrad import backends
 from jpegrad.entropy.huffman import DEFAULT, HuffmanTable, code_book, optimal_table
 from jpegrad.entropy.progressive import Symbol, dc_in_scan_order, progressive_symbols
-from jpegrad.entropy.scan import check_huffman, huffman_tables, packed
+from jpegrad.entropy.scan import (
+    LIBRARY,
+    check_huffman,
+    fake_bytes,
+    huffman_tables,
+    mapped,
+    packed,
+)
 from jpegrad.entropy.script import ProgressiveScan, Script, check_script, simple_progression
-from jpegrad.entropy.symbols import MAX_AC, MAX_DC_DIFFERENCE, MAX_LEVEL, mcu_grid, scan_symbols
+from jpegrad.entropy.symbols import MAX_AC, MAX_DC_DIFFERENCE, MAX_LEVEL, mcu_grid, scan_symbols, whole
 from jpegrad.tables import ZIGZAG
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 NO_TABLE = HuffmanTable((0,) * 16, ())
 
 
@@ -64,9 +75,64 @@ def coded_scans(
     """
     check_huffman(huffman)
     if not script:
-        whole = ProgressiveScan(tuple(range(len(levels))), 0, 63)
-        return [_coded(levels, size, subsampling, whole, "sequential", huffman == "optimized")]
+        scan = interleaved(len(levels))
+        return [_coded(levels, size, subsampling, scan, "sequential", huffman == "optimized")]
     return [_coded(levels, size, subsampling, scan, "progressive", True) for scan in script]
+
+
+def progressive_bytes(
+    levels: Sequence[Tensor], height: int, width: int, subsampling: str, script: Script
+) -> Tensor:
+    """Bytes of all scans of progressive files, and how many symbols their Huffman tables list: ``[..., 2]``, int64.
+
+    Levels count as in :func:`~jpegrad.entropy.scan.scan_bytes`.
+    """
+    numbers = [number for scan in script for number in (len(scan.components), *scan.components, *scan[1:])]
+    return torch.ops.jpegrad.progressive_bytes(levels, height, width, subsampling, numbers)
+
+
+def _progressive_bytes(
+    levels: Sequence[Tensor], height: int, width: int, subsampling: str, numbers: Sequence[int]
+) -> Tensor:
+    if levels[0].numel() == 0:
+        return fake_bytes(levels)
+    script, rest = [], list(numbers)
+    while rest:
+        components, rest = rest[1 : 1 + rest[0]], rest[1 + rest[0] :]
+        script.append(ProgressiveScan(tuple(components), *rest[:4]))
+        rest = rest[4:]
+    flat = [x.detach().reshape(-1, *x.shape[-4:]).cpu() for x in levels]
+
+    def measure(image: int, scan: ProgressiveScan) -> tuple[int, int]:
+        coded = _coded(
+            [x[image] for x in flat], (height, width), subsampling, scan, "progressive", True, clamp=True
+        )
+        return len(coded.data), sum(len(table.symbols) for table in coded.tables)
+
+    tasks = list(itertools.product(range(len(flat[0])), script))
+    found = torch.tensor(in_threads(lambda task: measure(*task), tasks))
+    sums = found.view(-1, len(script), 2).sum(1)
+    return sums.to(levels[0].device).view(*levels[0].shape[:-4], 2)
+
+
+# An operator, because what it does depends on the levels.
+LIBRARY.define(
+    "progressive_bytes(Tensor[] levels, SymInt height, SymInt width, str subsampling, int[] script) -> Tensor"
+)
+LIBRARY.impl("progressive_bytes", _progressive_bytes, "CompositeExplicitAutograd")
+torch.library.register_fake("jpegrad::progressive_bytes", fake_bytes, lib=LIBRARY)
+torch.library.register_vmap(
+    "jpegrad::progressive_bytes", mapped(torch.ops.jpegrad.progressive_bytes), lib=LIBRARY
+)
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """``function`` of each item, on as many threads as PyTorch uses; the kernels leave Python's lock to others."""
+    workers = min(torch.get_num_threads(), len(items))
+    if workers <= 1:
+        return list(map(function, items))
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(function, items))
 
 
 def coding(
@@ -101,6 +167,11 @@ def coding(
     return "optimized", check_script(progressive, [h * v for h, v in factors])
 
 
+def interleaved(components: int) -> ProgressiveScan:
+    """The only scan of a baseline file: all levels of all components."""
+    return ProgressiveScan(tuple(range(components)), 0, 63)
+
+
 def slot(component: int) -> int:
     """Which Huffman tables a component uses: those of luma or of chroma."""
     return min(component, 1)
@@ -124,12 +195,15 @@ def _coded(
     scan: ProgressiveScan,
     process: str,
     optimize: bool,
+    clamp: bool = False,
 ) -> CodedScan:
+    """One scan; ``clamp`` codes levels that none can hold as the nearest that one can."""
     chosen = [levels[i] for i in scan.components]
     kernel = backends.kernel("encode_scan", chosen[0])
     if kernel is None:
-        levels = [_real(x) for x in levels]
-        _check(levels, size, subsampling, scan)
+        levels = [whole(x) if clamp else _real(x) for x in levels]
+        if not clamp:
+            _check(levels, size, subsampling, scan)
         if process == "sequential":
             return _sequential(levels, size, subsampling, scan, "optimized" if optimize else "default")
         return _progressive(levels, size, subsampling, scan)
@@ -142,7 +216,7 @@ def _coded(
         (level, *h_v, slot(i), slot(i))
         for level, h_v, i in zip(chosen, factors, scan.components, strict=True)
     ]
-    found = kernel(grids, mcus, process, scan[1:], None if optimize else default_tables())
+    found = kernel(grids, mcus, process, scan[1:], None if optimize else default_tables(), clamp=clamp)
     if found is None:
         _check([_real(x) for x in levels], size, subsampling, scan)
         raise AssertionError("the kernel refused levels in which nothing is wrong")

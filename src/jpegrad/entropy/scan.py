@@ -123,7 +123,7 @@ def scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: 
 
 def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
     if levels[0].numel() == 0:
-        return _fake_bytes(levels)
+        return fake_bytes(levels)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
     if kernel := backends.kernel("scan_bytes", levels[0]):
         tables = [list(DEFAULT[: _tables(levels)])]
@@ -168,7 +168,7 @@ def _sampling(levels: Sequence[Tensor], subsampling: str) -> tuple[int, int]:
     return SUBSAMPLING[subsampling] if len(levels) == 3 else (1, 1)
 
 
-def _fake_bytes(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
+def fake_bytes(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
     return levels[0].new_empty(*levels[0].shape[:-4], 2, dtype=torch.int64)
 
 
@@ -176,7 +176,7 @@ def _fake_counts(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
     return levels[0].new_empty(*levels[0].shape[:-4], _tables(levels), 256, dtype=torch.int64)
 
 
-def _mapped(operator: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
+def mapped(operator: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
     """vmap of an operator that takes any leading dimensions."""
 
     def over(
@@ -194,7 +194,7 @@ def _mapped(operator: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]
 # Operators, because their inner shapes depend on the levels: compile, export and vmap need not look inside.
 LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
 for _name, _arguments, _run, _fake, _operator in (
-    ("scan_bytes", ", str huffman", _scan_bytes, _fake_bytes, scan_bytes),
+    ("scan_bytes", ", str huffman", _scan_bytes, fake_bytes, scan_bytes),
     ("scan_counts", "", _scan_counts, _fake_counts, scan_counts),
 ):
     LIBRARY.define(
@@ -202,7 +202,7 @@ for _name, _arguments, _run, _fake, _operator in (
     )
     LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"jpegrad::{_name}", _fake, lib=LIBRARY)
-    torch.library.register_vmap(f"jpegrad::{_name}", _mapped(_operator), lib=LIBRARY)
+    torch.library.register_vmap(f"jpegrad::{_name}", mapped(_operator), lib=LIBRARY)
 
 
 def _listed(tables: list[list[HuffmanTable]]) -> Tensor:

@@ -1,10 +1,15 @@
 """``bits``: the exact size of the .jpg file of some coefficients, with a gradient."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from jpegrad.coefficients import Coefficients, check_8_bit_tables
-from jpegrad.entropy.scan import check_huffman, scan_bytes
+from jpegrad.entropy.coder import coding, interleaved, progressive_bytes, used_tables
+from jpegrad.entropy.scan import scan_bytes
+from jpegrad.entropy.script import ProgressiveScan, Script
+from jpegrad.entropy.symbols import mcu_grid
 from jpegrad.rate.models import ALL, RateModel, Scan
 from jpegrad.spec import is_rgb
 
@@ -12,7 +17,8 @@ from jpegrad.spec import is_rgb
 def bits(
     coefficients: Coefficients,
     *,
-    huffman: str = "default",
+    huffman: str | None = None,
+    progressive: bool | Sequence[ProgressiveScan] = False,
     rate: str | RateModel = "marginal",
     metadata: bool = True,
 ) -> Tensor:
@@ -25,8 +31,11 @@ def bits(
     Args:
         coefficients: from ``encode``, from a file, or your own; levels that are no integers count as rounded, levels
             that baseline cannot hold (AC beyond ±1023, DC differences beyond ±2047) as clamped, NaN as 0.
-        huffman: ``"default"`` (tables of Annex K) or ``"optimized"`` (made for the image, Pillow's ``optimize=True``).
-        rate: where the slope comes from: a name of ``jpegrad.rate.ALL`` or a record of your own.
+        huffman: ``"default"`` (tables of Annex K; None too) or ``"optimized"`` (made for the image, Pillow's
+            ``optimize=True``). Those of progressive files are always optimized.
+        progressive: whether to count a progressive file, or one of your own scans, as in :func:`~jpegrad.to_bytes`.
+        rate: where the slope comes from: a name of ``jpegrad.rate.ALL`` or a record of your own. For a progressive
+            file it models the optimized baseline one, whose size changes alike.
         metadata: count the carried marker segments too.
 
     Returns:
@@ -47,30 +56,56 @@ def bits(
     """
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
-    check_huffman(huffman)
-    check_8_bit_tables("coefficients", coefficients)
     model = _model(rate)
     c = coefficients
+    check_8_bit_tables("coefficients", coefficients)
+    kind, script = coding_of(c, huffman, progressive)
     values = c.levels if c.unrounded is None else c.unrounded
     levels = tuple(level.detach() for level in c.levels)
-    scan, listed = scan_bytes(levels, *c.size, c.subsampling, huffman).double().unbind(-1)
-    size = 8 * (scan + listed + header_bytes(c, metadata))
+    scan, listed = _data_bytes(levels, c, kind, script)
+    size = 8 * (scan + listed + header_bytes(c, metadata, script))
     if not (torch.is_grad_enabled() and any(value.requires_grad for value in values)):
         return size
     levels = tuple(level.round() for level in levels)
-    soft = model.soft(Scan(values, levels, c.size, c.subsampling, huffman, 8 * scan, c.unrounded is None))
+    soft = model.soft(Scan(values, levels, c.size, c.subsampling, kind, 8 * scan, c.unrounded is None))
     return size + (soft - soft.detach())
 
 
-def header_bytes(coefficients: Coefficients, metadata: bool = True) -> int:
+def coding_of(
+    coefficients: Coefficients,
+    huffman: str | None = None,
+    progressive: bool | Sequence[ProgressiveScan] = False,
+) -> tuple[str, Script]:
+    """The kind of Huffman tables and the scans of the file of these coefficients."""
+    c = coefficients
+    _, _, factors = mcu_grid(c.channels, c.size, c.subsampling)
+    return coding(huffman, progressive, factors, luma_chroma=not is_rgb(c.color))
+
+
+def _data_bytes(
+    levels: Sequence[Tensor], coefficients: Coefficients, huffman: str, script: Script
+) -> tuple[Tensor, Tensor]:
+    """Bytes of all coded data, and symbols that the DHT segments list: ``[...]`` each, float64."""
+    c = coefficients
+    if script:
+        found = progressive_bytes(levels, *c.size, c.subsampling, script)
+    else:
+        found = scan_bytes(levels, *c.size, c.subsampling, huffman)
+    data, listed = found.double().unbind(-1)
+    return data, listed
+
+
+def header_bytes(coefficients: Coefficients, metadata: bool = True, script: Script = ()) -> int:
     """Bytes of the file that are not coded data: all marker segments, but not the symbols that DHT segments list."""
     components = coefficients.channels
     tables = min(components, coefficients.tables.shape[-3])
     # JFIF's APP0, or Adobe's APP14 if the components are R, G and B.
     application = 16 if components == 3 and is_rgb(coefficients.color) else 18
-    frame, scan, huffman = 10 + 3 * components, 8 + 2 * components, 21 * min(4, 2 * components)
+    scans = script or (interleaved(components),)
+    sos = sum(8 + 2 * len(scan.components) for scan in scans)
+    dht = sum(21 * len(used_tables(scan)) for scan in scans)
     carried = sum(4 + len(payload) for _, payload in coefficients.metadata) if metadata else 0
-    return 2 + application + carried + 69 * tables + frame + huffman + scan + 2
+    return 2 + application + carried + 69 * tables + (10 + 3 * components) + dht + sos + 2
 
 
 def _model(rate: str | RateModel) -> RateModel:
