@@ -214,12 +214,26 @@ def test_inspect_of_tables_that_are_not_libjpegs(run: Run, tmp_path: Path) -> No
 
 
 def test_inspect_of_what_no_baseline_file_holds(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "wide.jpg").write_bytes(with_16_bit_tables(pillow(picture(20, 20), quality=10), scale=7))
-    assert "tables: expected integers 1 to 255" in inspected(run, "wide.jpg")["baseline"]["error"]
-    result = run("inspect", "wide.jpg", "--plot", "wide.svg")
+    levels = torch.zeros(1, 2, 8, 8)
+    levels[0, 1, 4, 4] = 2000
+    large = jpegrad.Coefficients((levels,), torch.ones(1, 8, 8), (8, 16), "4:4:4")
+    jpegrad.write(tmp_path / "large.jpg", large, progressive=True)
+    assert "levels[0]: expected AC levels in ±1023" in inspected(run, "large.jpg")["baseline"]["error"]
+    result = run("inspect", "large.jpg", "--plot", "large.svg")
     assert result.code == 0
-    assert "no baseline file holds it: tables: expected integers 1 to 255" in result.out
-    assert (tmp_path / "wide.svg").read_text().rstrip().endswith("</svg>")
+    assert "no baseline file holds it: levels[0]: expected AC levels in ±1023" in result.out
+    assert (tmp_path / "large.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_tables_of_16_bits(run: Run, png: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "wide.jpg").write_bytes(with_16_bit_tables(pillow(picture(20, 20), quality=10), scale=7))
+    like = jpegrad.read(tmp_path / "wide.jpg")
+    expected = pillow(png, qtables=like.tables.flatten(1).int().tolist(), subsampling="4:2:0")
+    assert run("jpeg", "in.png", "-o", "out.jpg", "--like", "wide.jpg").code == 0
+    assert (tmp_path / "out.jpg").read_bytes() == expected
+    assert f"{len(expected):,}" in run("size", "in.png", "--like", "wide.jpg").out
+    facts = inspected(run, "wide.jpg")["baseline"]
+    assert facts["bytes"] == len(jpegrad.to_bytes(like)) == total(facts["bits"]) // 8
 
 
 def test_inspect_plots(run: Run, tmp_path: Path) -> None:

@@ -166,8 +166,8 @@ def to_bytes(
     decodes the file to exactly ``decode(coefficients)``; :func:`read` says with which reservation.
 
     Args:
-        coefficients: integer levels, integer tables 1…255, and the colour conversion that a viewer has: JFIF's, or RGB
-            stored as it is (then Adobe's header says so).
+        coefficients: integer levels, integer tables 1…65535 (above 255 the file is extended sequential, not baseline),
+            and the colour conversion that a viewer has: JFIF's, or RGB stored as it is (then Adobe's header says so).
         index: which image of a batch, counted through the flattened leading dimensions; a single image needs none.
         huffman: ``"default"`` tables of Annex K.3, which None is too, or ``"optimized"`` ones (Pillow's
             ``optimize=True``). Those of progressive files are always optimized, for each scan.
@@ -216,6 +216,9 @@ def to_bytes(
         scans = coded_scans(levels, coefficients.size, coefficients.subsampling, kind, script)
     except ValueError as error:
         raise ValueError(f"{error} of image {at}") from None
+    # Baseline has tables of 8 bits.
+    sequential = segments.SOF1 if any(map(segments.is_wide, tables)) else segments.SOF0
+    process = segments.SOF2 if script else sequential
     carried = coefficients.metadata if metadata else ()
     return b"".join(
         [
@@ -223,7 +226,7 @@ def to_bytes(
             segments.emit_adobe_rgb() if rgb else segments.emit_jfif(coefficients.density),
             *(segments.emit_metadata(marker, payload) for marker, payload in carried),
             *(segments.emit_dqt(slot, entries) for slot, entries in enumerate(tables)),
-            segments.emit_sof(coefficients.size, frame, segments.SOF2 if script else segments.SOF0),
+            segments.emit_sof(coefficients.size, frame, process),
             *(part for scan in scans for part in _scan_parts(frame, scan)),
             segments.marker(segments.EOI),
         ]
@@ -356,11 +359,11 @@ def _tables_at(coefficients: Coefficients, index: int) -> list[list[int]]:
     tables = tables.reshape(-1, *tables.shape[-3:])[index]
     if coefficients.channels == 1:
         tables = tables[:1]
-    legal = (tables == tables.round()) & (tables >= 1) & (tables <= 255)
+    legal = (tables == tables.round()) & (tables >= 1) & (tables <= 65535)
     if not legal.all():
         first = (~legal).nonzero()[0]
         raise ValueError(
-            f"tables: expected integers 1 to 255, got {tables[tuple(first)].item()} at "
+            f"tables: expected integers 1 to 65535, got {tables[tuple(first)].item()} at "
             f"tables[{', '.join(map(str, first.tolist()))}] of image {index}; jpegrad.tables.legal rounds and clamps"
         )
     return [table.flatten().int().tolist() for table in tables]

@@ -122,7 +122,9 @@ def size(
         _check_options(q, subsampling, tables, like)
     source = read_picture(picture, metadata)
     image = source.pixels
-    table = Table("quality", "bytes", "bytes, optimised Huffman", "bytes, progressive", "bits per pixel", "PSNR")
+    table = Table(
+        "quality", "bytes", "bytes, optimised Huffman", "bytes, progressive", "bits per pixel", "PSNR"
+    )
     pixels = image.shape[-2] * image.shape[-1]
     for q in qualities:
         coefficients = carrying(_encode(image, q, subsampling, tables, like), source)
@@ -203,7 +205,7 @@ def _least_bytes(coefficients: Coefficients, how: dict[str, Any]) -> int:
         magnitudes = level.flatten(-2)[..., 1:].abs()
         least += int((magnitudes.frexp().exponent + (magnitudes > 0)).sum())
     _, script = coding_of(coefficients, **how)
-    return header_bytes(coefficients, script=script) + least // 8
+    return int(header_bytes(coefficients, script=script)) + least // 8
 
 
 def _check_options(

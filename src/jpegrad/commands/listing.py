@@ -39,6 +39,8 @@ def backends() -> None:
     console.print(table)
     for work, kernel, coder in (("read", "decode_scan", "decoder"), ("written", "encode_scan", "encoder")):
         native = available.kernel(kernel, torch.empty(0, dtype=torch.int16))
-        which = f"the native entropy {coder}" if native else f"the entropy {coder} in Python, which is far slower"
+        which = (
+            f"the native entropy {coder}" if native else f"the entropy {coder} in Python, which is far slower"
+        )
         console.print(f"Files are {work} by {which}.", highlight=False)
     console.print("JPEGRAD_BACKEND=reference turns acceleration off.", highlight=False)

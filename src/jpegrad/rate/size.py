@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import Coefficients, check_8_bit_tables
+from jpegrad.coefficients import BEYOND_8_BITS, Coefficients
 from jpegrad.entropy.coder import coding, interleaved, progressive_bytes, used_tables
 from jpegrad.entropy.scan import scan_bytes
 from jpegrad.entropy.script import ProgressiveScan, Script
@@ -42,7 +42,7 @@ def bits(
         ``[...]``, the leading dimensions of the levels; float64, in which every size is exact.
 
     Raises:
-        TypeError, ValueError: an argument is not as described, or a table entry is above 255.
+        TypeError, ValueError: an argument is not as described.
 
     Source: ITU-T T.81 Annexes B, F and K; libjpeg-turbo ``jchuff.c``, ``jcmarker.c``.
 
@@ -58,7 +58,6 @@ def bits(
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     model = _model(rate)
     c = coefficients
-    check_8_bit_tables("coefficients", coefficients)
     kind, script = coding_of(c, huffman, progressive)
     values = c.levels if c.unrounded is None else c.unrounded
     levels = tuple(level.detach() for level in c.levels)
@@ -95,17 +94,19 @@ def _data_bytes(
     return data, listed
 
 
-def header_bytes(coefficients: Coefficients, metadata: bool = True, script: Script = ()) -> int:
-    """Bytes of the file that are not coded data: all marker segments, but not the symbols that DHT segments list."""
-    components = coefficients.channels
-    tables = min(components, coefficients.tables.shape[-3])
+def header_bytes(coefficients: Coefficients, metadata: bool = True, script: Script = ()) -> Tensor:
+    """Bytes of the files that are not coded data: all marker segments, but not the symbols that DHT segments list."""
+    c, components = coefficients, coefficients.channels
+    tables = c.tables.detach()[..., :components, :, :]
+    wide = (tables >= BEYOND_8_BITS).flatten(-2).any(-1).sum(-1)
+    dqt = (69 * tables.shape[-3] + 64 * wide).to(c.levels[0].device).expand(c.batch_shape)
     # JFIF's APP0, or Adobe's APP14 if the components are R, G and B.
-    application = 16 if components == 3 and is_rgb(coefficients.color) else 18
+    application = 16 if components == 3 and is_rgb(c.color) else 18
     scans = script or (interleaved(components),)
     sos = sum(8 + 2 * len(scan.components) for scan in scans)
     dht = sum(21 * len(used_tables(scan)) for scan in scans)
-    carried = sum(4 + len(payload) for _, payload in coefficients.metadata) if metadata else 0
-    return 2 + application + carried + 69 * tables + (10 + 3 * components) + dht + sos + 2
+    carried = sum(4 + len(payload) for _, payload in c.metadata) if metadata else 0
+    return dqt + (2 + application + carried + (10 + 3 * components) + dht + sos + 2)
 
 
 def _model(rate: str | RateModel) -> RateModel:
