@@ -74,6 +74,7 @@ PUBLIC = {
     "tables",
     "testing",
     "to_bytes",
+    "to_bytes_batch",
     "tune",
     "write",
 }

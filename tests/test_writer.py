@@ -1,5 +1,6 @@
 """The entropy coders: native and Python alike, and files equal to those of Pillow and libjpeg."""
 
+import dataclasses
 import io
 import itertools
 import shutil
@@ -341,6 +342,29 @@ def test_scans_that_no_decoder_can_follow(name: str) -> None:
     script, message = BAD_SCRIPTS[name]
     with pytest.raises(ValueError, match=message):
         jpegrad.to_bytes(coefficients, progressive=script)
+
+
+def test_a_batch_in_threads() -> None:
+    images = torch.stack([tensor(noise(20, 24, seed)) for seed in range(6)]).view(2, 3, 3, 20, 24)
+    c = jpegrad.encode(images, torch.tensor([[20.0], [90.0]]))
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 4):
+            torch.set_num_threads(count)
+            assert jpegrad.to_bytes_batch(c) == [jpegrad.to_bytes(c, i) for i in range(6)]
+            ways = {"progressive": True, "metadata": False}
+            assert jpegrad.to_bytes_batch(c, **ways) == [jpegrad.to_bytes(c, i, **ways) for i in range(6)]
+            with pytest.raises(ValueError, match=r"levels\[1\]: expected integers .* of image 4"):
+                bad = c.levels[1].clone()
+                bad[1, 1, 0, 0, 0, 0] = 0.5
+                jpegrad.to_bytes_batch(dataclasses.replace(c, levels=(c.levels[0], bad, c.levels[2])))
+    finally:
+        torch.set_num_threads(threads)
+    single = jpegrad.encode(images[0, 0], 50)
+    assert jpegrad.to_bytes_batch(single) == [jpegrad.to_bytes(single)]
+    assert jpegrad.to_bytes_batch(jpegrad.encode(images[:0], 50)) == []
+    with pytest.raises(TypeError, match="coefficients: expected Coefficients, got list"):
+        jpegrad.to_bytes_batch([single])  # type: ignore[arg-type]
 
 
 def test_wrong_arguments() -> None:

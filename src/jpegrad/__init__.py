@@ -6,6 +6,7 @@ from jpegrad.codec import decode as decode
 from jpegrad.codec import Coefficients as Coefficients
 from jpegrad.rate import bits as bits
 from jpegrad.io import to_bytes as to_bytes
+from jpegrad.io import to_bytes_batch as to_bytes_batch
 from jpegrad.io import write as write
 from jpegrad.io import read as read
 from jpegrad.io import read_header as read_header

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.coefficients import NO_DENSITY, Coefficients
-from jpegrad.entropy.coder import CodedScan, coded_scans, coding, slot
+from jpegrad.entropy.coder import CodedScan, coded_scans, coding, in_threads, slot
 from jpegrad.entropy.script import ProgressiveScan
 from jpegrad.entropy.symbols import mcu_grid
 from jpegrad.files import write_atomically
@@ -233,6 +233,41 @@ def to_bytes(
     )
 
 
+def to_bytes_batch(
+    coefficients: Coefficients,
+    *,
+    huffman: str | None = None,
+    progressive: bool | Sequence[ProgressiveScan] = False,
+    metadata: bool = True,
+) -> list[bytes]:
+    """The .jpg files of all images of a batch, on as many threads as PyTorch uses.
+
+    Args:
+        coefficients, huffman, progressive, metadata: as in :func:`to_bytes`.
+
+    Returns:
+        The bytes of each file, in the order of the flattened leading dimensions; of a single image, one.
+
+    Raises:
+        TypeError, ValueError: as in :func:`to_bytes`.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> batch = jpegrad.encode(torch.rand(8, 3, 16, 24), quality=75)
+        >>> files = jpegrad.to_bytes_batch(batch)
+        >>> len(files), files[5] == jpegrad.to_bytes(batch, 5)
+        (8, True)
+    """
+    if not isinstance(coefficients, Coefficients):
+        raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
+    here = coefficients.detach().to("cpu")
+
+    def one(index: int) -> bytes:
+        return to_bytes(here, index, huffman=huffman, progressive=progressive, metadata=metadata)
+
+    return in_threads(one, range(here.batch_shape.numel()))
+
+
 def _scan_parts(frame: list[FrameComponent], coded: CodedScan) -> Iterator[bytes]:
     """Huffman tables, header and data of a scan."""
     yield from (segments.emit_dht(*table) for table in coded.tables)
@@ -344,7 +379,9 @@ def _flat_index(coefficients: Coefficients, index: int | None) -> int:
     if index is None:
         if count == 1:
             return 0
-        raise ValueError(f"index: expected which image of the batch of {count} to write, got None")
+        raise ValueError(
+            f"index: expected which image of the batch of {count} to write, got None (to_bytes_batch writes all)"
+        )
     if isinstance(index, bool) or not isinstance(index, int):
         raise TypeError(f"index: expected an integer, got {type(index).__name__}")
     if not -count <= index < count:

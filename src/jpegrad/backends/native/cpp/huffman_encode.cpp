@@ -105,7 +105,8 @@ struct Source {
             value = clamped(value, limit);
             magnitude = limit;
         }
-        size = bit_length(magnitude);
+        // Of 0 too: the bit below is the lowest.
+        size = 31 - __builtin_clz(2u * (uint32_t)magnitude + 1);
         return true;
     }
 
@@ -123,16 +124,21 @@ struct Source {
     }
 };
 
-// Sinks. `symbol` takes the bits that follow the code: the lower `size` ones of `value`, size <= 16; `bits` at most 32.
+// Sinks. The lower half of a symbol says how many bits of `value`, its last ones, follow the code; `bits` takes up
+// to 32.
 struct Counts {
     int64_t counts[8][256] = {};
 
-    ALWAYS void symbol(int table, int symbol, int, int) { counts[table][symbol]++; }
+    ALWAYS void symbol(int table, int symbol, int) { counts[table][symbol]++; }
     ALWAYS void bits(uint32_t, int) {}
     bool room() const { return true; }
     bool finish() { return true; }
 };
 
+// The last n bits of a number.
+constexpr uint32_t MASKS[16] = {0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 2047, 4095, 8191, 16383, 32767};
+
+// A symbol's code with room for the bits behind it, and the length of both.
 struct Code {
     uint32_t code, length;
 };
@@ -144,12 +150,13 @@ class Writer {
             const uint8_t *counts = s.tables + 272 * table, *symbol = counts + 16;
             uint32_t code = 0;
             for (uint32_t length = 1; length <= 16; length++, code <<= 1)
-                for (int i = 0; i < counts[length - 1]; i++) codes[table][*symbol++] = {code++, length};
+                for (int i = 0; i < counts[length - 1]; i++, symbol++, code++)
+                    codes[table][*symbol] = {code << (*symbol & 15), length + (*symbol & 15)};
         }
     }
-    ALWAYS void symbol(int table, int symbol, int value, int size) {
+    ALWAYS void symbol(int table, int symbol, int value) {
         const Code code = codes[table][symbol];
-        bits(code.code << size | ((uint32_t)value & ((1u << size) - 1)), (int)code.length + size);
+        bits(code.code | ((uint32_t)value & MASKS[symbol & 15]), (int)code.length);
     }
     ALWAYS void bits(uint32_t value, int length) {
         left -= length;
@@ -220,23 +227,23 @@ template <class Sink> struct Sequential {
         int size, difference = block.levels[0] - before[i];
         before[i] = block.levels[0];
         if (!source.size(difference, MAX_DC_DIFFERENCE, size)) return false;
-        sink.symbol(c.dc, size, difference + (difference >> 31), size);
+        sink.symbol(c.dc, size, difference + (difference >> 31));
         int last = 0;
         for (uint64_t rest = block.places([](I16 x) { return x != 0; }) & ~(uint64_t)1; rest; rest &= rest - 1) {
             const int k = __builtin_ctzll(rest);
             int value = block.levels[ZIGZAG[k]], run = k - last - 1;
             if (!source.size(value, MAX_AC, size)) return false;
-            for (; run > 15; run -= 16) sink.symbol(AC + c.ac, ZRL, 0, 0);
-            sink.symbol(AC + c.ac, run << 4 | size, value + (value >> 31), size);
+            for (; run > 15; run -= 16) sink.symbol(AC + c.ac, ZRL, 0);
+            sink.symbol(AC + c.ac, run << 4 | size, value + (value >> 31));
             last = k;
         }
-        if (last != 63) sink.symbol(AC + c.ac, EOB, 0, 0);
+        if (last != 63) sink.symbol(AC + c.ac, EOB, 0);
         return true;
     }
     void dummy(int i) {
         const CodedComponent& c = source.s.components[i];
-        sink.symbol(c.dc, 0, 0, 0);
-        sink.symbol(AC + c.ac, EOB, 0, 0);
+        sink.symbol(c.dc, 0, 0);
+        sink.symbol(AC + c.ac, EOB, 0);
     }
     void finish() {}
 };
@@ -254,10 +261,10 @@ template <class Sink> struct FirstDC {
         int size, difference = value - before[i];
         before[i] = value;
         if (!source.size(difference, MAX_DC_DIFFERENCE, size)) return false;
-        sink.symbol(c.dc, size, difference + (difference >> 31), size);
+        sink.symbol(c.dc, size, difference + (difference >> 31));
         return true;
     }
-    void dummy(int i) { sink.symbol(source.s.components[i].dc, 0, 0, 0); }
+    void dummy(int i) { sink.symbol(source.s.components[i].dc, 0, 0); }
     void finish() {}
 };
 
@@ -303,7 +310,8 @@ template <class Sink> class Ends {
 
     __attribute__((noinline)) void put_run() {
         const int size = bit_length(run) - 1;
-        sink.symbol(table, size << 4, run, size);
+        sink.symbol(table, size << 4, 0);
+        sink.bits((uint32_t)run & MASKS[size], size);
         for (int i = 0; i < entries; i++) put_bits(sink, owed[i], counts[i]);
         run = entries = total = 0;
     }
@@ -342,8 +350,8 @@ template <class Sink> struct FirstAC {
             int value = shifted(level, s.low), run = k - last - 1, size;
             if (!source.size(value, MAX_AC, size)) return false;
             ends.put();
-            for (; run > 15; run -= 16) sink.symbol(table, ZRL, 0, 0);
-            sink.symbol(table, run << 4 | size, level < 0 ? ~value : value, size);
+            for (; run > 15; run -= 16) sink.symbol(table, ZRL, 0);
+            sink.symbol(table, run << 4 | size, level < 0 ? ~value : value);
             last = k;
         }
         if (last != s.last) ends.add(0, 0);
@@ -376,7 +384,7 @@ template <class Sink> struct RefineAC {
             // A run of zeros that no fresh level follows is part of the end of the band.
             for (; run > 15 && k <= last_fresh; run -= 16) {
                 ends.put();
-                sink.symbol(table, ZRL, 0, 0);
+                sink.symbol(table, ZRL, 0);
                 put_bits(sink, corrections, count);
                 corrections = 0, count = 0;
             }
@@ -386,7 +394,7 @@ template <class Sink> struct RefineAC {
                 continue;
             }
             ends.put();
-            sink.symbol(table, run << 4 | 1, level >= 0, 1);
+            sink.symbol(table, run << 4 | 1, level >= 0);
             put_bits(sink, corrections, count);
             corrections = 0, count = 0, run = 0;
         }
@@ -453,10 +461,10 @@ void make_table(const int64_t* counts, uint8_t* table) {
         heap[count - 1] = -(((first >> 9) + (second >> 9)) << 9 | (511 - name));
         std::push_heap(heap, heap + count);
     }
-    int lengths[258] = {}, longest = 0;
-    for (int i = 0; i <= 256; i++) lengths[depth[i]]++, longest = std::max(longest, depth[i]);
+    int lengths[258] = {}, deepest = 0;
+    for (int i = 0; i <= 256; i++) lengths[depth[i]]++, deepest = std::max(deepest, depth[i]);
     lengths[0] = 0;
-    for (int length = longest; length > 16; length--)
+    for (int length = deepest; length > 16; length--)
         while (lengths[length] > 0) {
             int leaf = length - 2;
             while (lengths[leaf] == 0) leaf--;
@@ -466,11 +474,12 @@ void make_table(const int64_t* counts, uint8_t* table) {
             lengths[leaf]--;
         }
     // Pseudo-symbol 256 took a code so that the code of ones only stays free; its place is one of the longest.
-    for (longest = 16; lengths[longest] == 0;) longest--;
+    int longest = 16;
+    while (lengths[longest] == 0) longest--;
     lengths[longest]--;
     for (int length = 1; length <= 16; length++) table[length - 1] = (uint8_t)lengths[length];
     uint8_t* symbol = table + 16;
-    for (int length = 1; length <= 256; length++)
+    for (int length = 1; length <= deepest; length++)
         for (int i = 0; i < 256; i++)
             if (depth[i] == length) *symbol++ = (uint8_t)i;
 }
