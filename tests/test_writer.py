@@ -22,6 +22,7 @@ from jpegrad.entropy.coder import coded_scans
 from jpegrad.entropy.script import ProgressiveScan, simple_progression
 from jpegrad.jfif import segments
 from jpegrad.spec import SUBSAMPLING, blocks, ratios
+from jpegrad.tables import ZIGZAG
 
 MODES = (*SUBSAMPLING, "gray")
 CODERS = ("native", "reference")
@@ -231,8 +232,9 @@ def test_long_runs_of_ended_bands(kind: str, coders, tmp_path) -> None:
     if kind == "run of ends":
         levels[0, 0, 1] = 4
     else:
-        levels[..., [1, 8, 16, 9, 2]] = 6.0
-        levels[3, 7, 63], levels[20, 3, 40] = 1, -1
+        # Seven in each block, of which the 134th makes more than 937.
+        levels[..., [1, 8, 16, 9, 2, 3, 10]] = 6.0
+        levels[20, 3, 40], levels[25, 7, 63] = 1, -1
     levels, size = levels.view(rows, columns, 8, 8), (8 * rows, 8 * columns)
     script = [
         ProgressiveScan((0,), 0, 0),
@@ -245,6 +247,28 @@ def test_long_runs_of_ended_bands(kind: str, coders, tmp_path) -> None:
     assert torch.equal(jpegrad.read(data).levels[0], levels)
     (tmp_path / "script").write_text("0: 0 0 0 0; 0: 1 63 0 1; 0: 1 63 1 0;")
     assert data == jpegtran(jpegrad.to_bytes(coefficients), "-scans", str(tmp_path / "script"))
+
+
+def test_growing_data(coders) -> None:
+    # More than the first room for it, and bytes of ones at every place.
+    levels = random_levels((200, 400), "4:4:4", 1.0, 500.0)
+    ((_, _, data),) = coders(levels, (200, 400), "4:4:4", "optimized")
+    assert len(data) > 300_000
+    assert data.count(b"\xff\x00") > 500
+
+
+@pytest.mark.parametrize("count", [16, 17, 18, 19])
+def test_codes_that_would_be_too_long_agree(count: int, coders) -> None:
+    # One symbol in each block, and each as frequent as two rarer ones together: the deepest tree.
+    parts = []
+    for i in range(count):
+        block = torch.zeros(64)
+        block[ZIGZAG[1 + i % 15]] = 2.0 ** (i // 15)
+        parts.append(block.expand(int(1.7**i), 64))
+    level = torch.cat(parts).view(1, -1, 8, 8)
+    size = (8, 8 * level.shape[1])
+    scans = coders([level], size, "4:4:4", "optimized")
+    assert scans[0][1][1][2][15] > 0
 
 
 @settings(max_examples=60)
@@ -292,6 +316,22 @@ def test_levels_that_no_progressive_file_can_hold(coder: str, monkeypatch) -> No
         else:
             with pytest.raises(ValueError, match=r"levels\[0\]: expected AC levels in ±4095 .* got ±4096"):
                 jpegrad.to_bytes(coefficients, progressive=True)
+    # Without five bits all of 15 bits fit; no larger number may become one of them.
+    script = [((0,), 0, 0), ((0,), 1, 63, 0, 5), *[((0,), 1, 63, low + 1, low) for low in (4, 3, 2, 1, 0)]]
+    for value, legal in ((32767, True), (-32767, True), (32768, False), (-32768, False), (40000, False)):
+        for dtype in (torch.float32, torch.float64, torch.int16):
+            level = torch.zeros(1, 2, 8, 8)
+            level[0, 1, 4, 4] = value
+            if dtype is torch.int16 and not -32769 < value < 32768:
+                continue
+            level = level.to(dtype)
+            coefficients = jpegrad.Coefficients((level,), tables, (8, 16), "4:4:4")
+            if legal:
+                found = jpegrad.read(jpegrad.to_bytes(coefficients, progressive=script)).levels[0]
+                assert torch.equal(found, level.float())
+            else:
+                with pytest.raises(ValueError, match=r"levels\[0\]: expected integers of at most 15 bits"):
+                    jpegrad.to_bytes(coefficients, progressive=script)
     for apart, legal in ((4095, True), (4096, False)):
         level = torch.zeros(1, 2, 8, 8)
         level[0, :, 0, 0] = torch.tensor([-2048, -2048 + apart])

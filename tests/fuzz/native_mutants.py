@@ -26,6 +26,10 @@ TESTS = {
     "trellis.cpp": (["tests/test_trellis.py"], "kernel_chooses"),
     "intervals.h": READER,
     "huffman_decode.cpp": READER,
+    "huffman_encode.cpp": (
+        ["tests/test_writer.py", "tests/test_progressive_size.py"],
+        "agree or any_type or refused or ended_bands or alike or no_progressive or growing or integers_count",
+    ),
     "arithmetic_decode.cpp": READER,
     "soft.h": (["tests/test_native_soft.py"], "not every_machine"),
     "soft_functions.h": (["tests/test_native_soft.py"], "not every_machine"),
@@ -203,6 +207,112 @@ MUTANTS = {
         "huffman_decode.cpp",
         "if (size == 0 || size > free) continue;",
         "if (size == 0) continue;",
+    ),
+    "encoder: a saturated level passes": (
+        "huffman_encode.cpp",
+        "ends |= (I16)(row == INT16_MAX) | (I16)(row == INT16_MIN);",
+        "",
+    ),
+    "encoder: fractions of the upper half pass": (
+        "huffman_encode.cpp",
+        "(I32)(to_float(high) != hi)",
+        "(I32)(to_float(high) != to_float(high))",
+    ),
+    "encoder: ties of doubles": ("huffman_encode.cpp", "(T)MAGIC_WIDE", "(T)MAGIC"),
+    "encoder: no limit": (
+        "huffman_encode.cpp",
+        "if (__builtin_expect(magnitude > limit, 0)) {",
+        "if (false) {",
+    ),
+    "encoder: one above the limit": (
+        "huffman_encode.cpp",
+        "magnitude > limit, 0",
+        "magnitude > limit + 1, 0",
+    ),
+    "encoder: size of a clamped value": ("huffman_encode.cpp", "magnitude = limit;", ""),
+    "encoder: the DC prediction": ("huffman_encode.cpp", "before[i] = block.levels[0];", ""),
+    "encoder: the prediction of a first scan": ("huffman_encode.cpp", "before[i] = value;", ""),
+    "encoder: DC levels round to 0": (
+        "huffman_encode.cpp",
+        "const int value = level >> source.s.low;",
+        "const int value = level / (1 << source.s.low);",
+    ),
+    "encoder: bit of a dummy block": (
+        "huffman_encode.cpp",
+        "before = level >> source.s.low & 1;\n        sink.bits((uint32_t)before, 1);",
+        "sink.bits((uint32_t)(level >> source.s.low & 1), 1);",
+    ),
+    "encoder: an EOB after the last place": (
+        "huffman_encode.cpp",
+        "if (last != 63) sink.symbol(AC + c.ac, EOB, 0);",
+        "sink.symbol(AC + c.ac, EOB, 0);",
+    ),
+    "encoder: runs of 16": (
+        "huffman_encode.cpp",
+        "for (; run > 15; run -= 16) sink.symbol(AC + c.ac, ZRL, 0);",
+        "for (; run > 16; run -= 16) sink.symbol(AC + c.ac, ZRL, 0);",
+    ),
+    "encoder: stuffed zeros": ("huffman_encode.cpp", "if (value == 0xFF) *at++ = 0;", ""),
+    "encoder: padding is ones": (
+        "huffman_encode.cpp",
+        "bits((1u << padding) - 1, padding);",
+        "bits(0, padding);",
+    ),
+    "encoder: growing forgets its place": ("huffman_encode.cpp", "at = data + used;", "at = data;"),
+    "encoder: longest run of ended bands": (
+        "huffman_encode.cpp",
+        "LONGEST_RUN = 0x7FFF",
+        "LONGEST_RUN = 0x7FFE",
+    ),
+    "encoder: correction bits that wait": (
+        "huffman_encode.cpp",
+        "total > PENDING - 64 + 1",
+        "total > PENDING - 64 + 2",
+    ),
+    "encoder: long corrections": (
+        "huffman_encode.cpp",
+        "if (count > 32) sink.bits((uint32_t)(bits >> 32), count - 32);",
+        "",
+    ),
+    "encoder: a run before the last fresh level": (
+        "huffman_encode.cpp",
+        "run > 15 && k <= last_fresh",
+        "run > 15",
+    ),
+    "encoder: corrections after a run": (
+        "huffman_encode.cpp",
+        "put_bits(sink, corrections, count);\n                corrections = 0, count = 0;",
+        "put_bits(sink, corrections, count);",
+    ),
+    "encoder: sign of a fresh level": (
+        "huffman_encode.cpp",
+        "run << 4 | 1, level >= 0)",
+        "run << 4 | 1, level > 1)",
+    ),
+    "encoder: the last place of a band": (
+        "huffman_encode.cpp",
+        "if (run || count || last != s.last) ends.add(corrections, count);",
+        "ends.add(corrections, count);",
+    ),
+    "encoder: bands end at 63": (
+        "huffman_encode.cpp",
+        "if (last != s.last) ends.add(0, 0);",
+        "if (last != 63) ends.add(0, 0);",
+    ),
+    "encoder: tables, ties": (
+        "huffman_encode.cpp",
+        "heap[count++] = -(frequency << 9 | (511 - i));",
+        "heap[count++] = -(frequency << 9 | i);",
+    ),
+    "encoder: tables, a free code of ones": (
+        "huffman_encode.cpp",
+        "lengths[longest]--;",
+        "lengths[longest] -= 0;",
+    ),
+    "encoder: tables, lengths above 16": (
+        "huffman_encode.cpp",
+        "lengths[leaf + 1] += 2;",
+        "lengths[leaf + 1] += 1;",
     ),
     "huffman: the prediction": ("huffman_decode.cpp", "before[i] = level;", ""),
     "huffman: the prediction after a restart": (
