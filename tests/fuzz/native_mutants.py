@@ -299,11 +299,7 @@ MUTANTS = {
         "if (last != s.last) ends.add(0, 0);",
         "if (last != 63) ends.add(0, 0);",
     ),
-    "encoder: tables, ties": (
-        "huffman_encode.cpp",
-        "heap[count++] = -(frequency << 9 | (511 - i));",
-        "heap[count++] = -(frequency << 9 | i);",
-    ),
+    "encoder: tables, weight of the free code": ("huffman_encode.cpp", "counts[i] : 1;", "counts[i] : 2;"),
     "encoder: tables, a free code of ones": (
         "huffman_encode.cpp",
         "lengths[longest]--;",
