@@ -12,6 +12,7 @@ from torch import Tensor
 from jpegrad import arguments, backends, inputs
 from jpegrad.coefficients import Coefficients as Coefficients
 from jpegrad.coefficients import check_8_bit_tables
+from jpegrad.decoder import Decoder
 from jpegrad.spec import (
     FLOATS,
     FORWARDS,
@@ -27,9 +28,11 @@ from jpegrad.spec import (
     check_channels,
     check_choice,
     check_clip_slope,
+    check_decoded,
     check_image,
     check_value_range,
     resolve,
+    resolve_decoder,
     resolve_tables,
 )
 from jpegrad.surrogates import Surrogate, finite, identity, straight_through
@@ -51,6 +54,7 @@ def jpeg(
     value_range: tuple[Any, Any] = (0.0, 1.0),
     rounding: Rounding = "nearest",
     channels: Channels | None = None,
+    decoder: Decoder | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """Encode and decode images as libjpeg-turbo does, with gradients to image, quality, tables and colour conversion.
@@ -87,10 +91,13 @@ def jpeg(
             ``ToPILImage`` does.
         channels: for other counts of channels: ``"planes"`` codes each channel as a gray image, ``"alpha"`` leaves the
             last channel as it is.
+        decoder: :class:`~jpegrad.decoder.Decoder`, another than every viewer's: plain upsampling, the fast DCT, a
+            reduced size (not with ``channels="alpha"``), or samples that are not clipped (not for uint8).
         backend: ``"auto"`` or a name of ``jpegrad.backends.ORDER``; a name never falls back.
 
     Returns:
-        The decoded image: shape, dtype, device, memory format and tensor subclass of ``image``.
+        The decoded image: shape (but for ``decoder.scale``), dtype, device, memory format and tensor subclass of
+        ``image``.
 
     Raises:
         TypeError, ValueError: an argument is not as described; the message names it, what was expected and what came.
@@ -126,7 +133,14 @@ def jpeg(
         color=color,
         value_range=value_range,
         rounding=rounding,
+        decoder=decoder,
     )
+    check_decoded(image.dtype, spec.decoder, "image")
+    if alpha is not None and spec.decoder.scale != 1:
+        raise ValueError(
+            f'decoder: expected scale=1 with channels="alpha", which keeps the last channel as it is; '
+            f"got {spec.decoder.scale}"
+        )
     x, inner = _shown(inputs.poisoned(plain, quality, tables), spec)
     x = x.unsqueeze(-3) if channels == "planes" else x
     out = _backend(backend, "jpeg", x, inner).jpeg(x, entries, inner)
@@ -272,6 +286,7 @@ def decode(
     value_range: tuple[Any, Any] | None = None,
     forward: Forward | None = None,
     clip_slope: float | None = None,
+    decoder: Decoder | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """The image that every viewer shows for these levels, with gradients to levels and tables.
@@ -282,11 +297,12 @@ def decode(
         value_range: (low, high) of a floating-point result, as in :func:`jpeg`; None is the encoded image's ((0, 1)
             from a file).
         forward: ``"exact"`` or ``"soft"``; None is the encoder's.
-        clip_slope: slope outside the clamps; None is the encoder's.
+        clip_slope: slope outside the clamps; None is the encoder's. Not with ``decoder.clip=False``.
+        decoder: :class:`~jpegrad.decoder.Decoder`, another than every viewer's, as in :func:`jpeg`.
         backend: as in :func:`jpeg`.
 
     Returns:
-        ``[..., C, H, W]``.
+        ``[..., C, H, W]``, with ``decoder.scale`` ``[..., C, ⌈H / scale⌉, ⌈W / scale⌉]``.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -306,6 +322,12 @@ def decode(
         raise TypeError(f"dtype: expected a floating-point type or torch.uint8, got {dtype}")
     chosen = c.forward if forward is None else forward
     check_choice("forward", chosen, FORWARDS)
+    reader = resolve_decoder(decoder, chosen)
+    check_decoded(dtype, reader, "dtype")
+    if clip_slope is not None and not reader.clip:
+        raise ValueError(
+            f"clip_slope: expected None with decoder.clip=False, which clips nothing; got {clip_slope}"
+        )
     spec = Spec(
         subsampling=c.subsampling,
         forward=chosen,
@@ -315,6 +337,7 @@ def decode(
         clip_slope=c.clip_slope if clip_slope is None else check_clip_slope(clip_slope),
         value_range=c.value_range if value_range is None else check_value_range(value_range),
         color=c.color,
+        decoder=reader,
     )
     check_broadcast("tables", c.tables.shape[:-3], c.batch_shape)
     check_channels(spec.value_range, c.channels)
