@@ -25,8 +25,8 @@ def test_the_types_that_editors_see_are_the_tables_that_run() -> None:
 def test_the_options_are_the_arguments_of_jpeg() -> None:
     arguments = set(inspect.signature(jpegrad.jpeg).parameters)
     assert set(spec.Options.__annotations__) == arguments - {"image", "quality", "tables", "like"}
-    # An encoded file has one or three components.
-    assert arguments - {"channels"} == set(inspect.signature(jpegrad.encode).parameters)
+    # An encoded file has one or three components, and is not decoded.
+    assert arguments - {"channels", "decoder"} == set(inspect.signature(jpegrad.encode).parameters)
 
 
 @pytest.mark.parametrize(

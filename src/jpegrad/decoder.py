@@ -51,7 +51,9 @@ class Decoder:
         if not isinstance(self.clip, bool):
             raise TypeError(f"clip: expected True or False, got {self.clip!r}")
         if self.dct == "fast" and not self.clip:
-            raise ValueError('dct: expected "accurate" with clip=False, which computes in real numbers; got "fast"')
+            raise ValueError(
+                'dct: expected "accurate" with clip=False, which computes in real numbers; got "fast"'
+            )
 
     @property
     def block(self) -> int:
@@ -76,5 +78,11 @@ class Decoder:
     def component(self, size: tuple[int, int], ratio: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of a component's samples, of an image of ``size``."""
         side = self.side(ratio)
-        height, width = (-(-length * side // (8 * r)) for length, r in zip(size, reversed(ratio), strict=True))
+        height, width = (
+            -(-length * side // (8 * r)) for length, r in zip(size, reversed(ratio), strict=True)
+        )
         return height, width
+
+
+DEFAULT = Decoder()
+"""That of every viewer."""

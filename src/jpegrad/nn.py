@@ -174,6 +174,12 @@ class RandomJPEG(nn.Module):
         if not 0 <= p <= 1:
             raise ValueError(f"p: expected a probability 0 to 1, got {p}")
         check_options("nn.RandomJPEG", options)
+        decoder = options.get("decoder")
+        if decoder is not None and decoder.scale != 1:
+            raise ValueError(
+                "decoder: expected scale=1 in nn.RandomJPEG, which returns what is not coded in its own size; "
+                f"got {decoder.scale}"
+            )
         self.per = per
         self.subsampling = modes
         self.p = float(p)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jpegrad import arguments, surrogates
 from jpegrad import tables as quantization
-from jpegrad.decoder import Decoder
+from jpegrad.decoder import DEFAULT, Decoder
 from jpegrad.surrogates import Component, Surrogate
 
 SUBSAMPLING: dict[str, tuple[int, int]] = {
@@ -129,7 +129,7 @@ class Spec:
     value_range: Range = (0.0, 1.0)
     color: Color | None = None
     rounding: str = "nearest"
-    decoder: Decoder = Decoder()
+    decoder: Decoder = DEFAULT
 
 
 def components(channels: int, subsampling: str, color: Color | None = None) -> tuple[Component, ...]:
@@ -329,7 +329,7 @@ def _named(value: object) -> str:
 def resolve_decoder(decoder: Decoder | None, forward: str) -> Decoder:
     """A decoder that goes with the forward; None is that of every viewer."""
     if decoder is None:
-        return Decoder()
+        return DEFAULT
     if not isinstance(decoder, Decoder):
         raise TypeError(f"decoder: expected None or a jpegrad.Decoder, got {type(decoder).__name__}")
     if decoder.dct == "fast" and forward == "soft":

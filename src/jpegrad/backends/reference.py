@@ -159,7 +159,7 @@ def _decode(
         side = decoder.side(ratio)
         h, v = (r * decoder.block // side for r in ratio)
         samples = _clip(_inverse(level, _table(tables, i, level), side, spec), spec)
-        plane = chroma.crop(blocks.merge(samples), *decoder.component(size, ratio))
+        plane = chroma.crop(blocks.merge(samples), *decoder.component((size[0], size[1]), ratio))
         if decoder.triangle:
             plane = _stage(spec, chroma.upsample_exact, chroma.upsample_real, plane, h, v)
         else:

@@ -4,7 +4,7 @@ The exact pair is libjpeg's accurate integer method ("islow", ``jfdctint.c``, ``
 Loeffler, Ligtenberg and Moschytz with 13-bit constants, written as two integer matrix products with a rounding shift
 after each. The last-digit asymmetries of the matrix are the butterflies' own.
 
-The inverse has reduced sizes too, those of ``jidctred.c``: a sample is the mean of a square of samples of the whole block.
+The inverse has the reduced sizes of ``jidctred.c`` too: a sample is the mean of a square of those of the whole block.
 """
 
 import math

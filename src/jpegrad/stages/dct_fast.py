@@ -23,11 +23,11 @@ def inverse_real(levels: Tensor, table: Tensor) -> Tensor:
 
 
 def inverse_exact(levels: Tensor, table: Tensor) -> Tensor:
+    """The same in libjpeg's integers; levels that are none are rounded."""
     scales = torch.tensor(TABLE_SCALES, dtype=table.dtype, device=table.device)
     multipliers = ((table * scales + 2**11) / 2**12).floor().int().short()
     block = levels.round().short() * multipliers
-    samples = _pass(_pass(block, -2), -1) >> 5
-    return samples.clamp(-128, 127).to(levels.dtype) + 128
+    return (_pass(_pass(block, -2), -1) >> 5).to(levels.dtype) + 128
 
 
 def _times(x: Tensor, constant: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends.fused.settings import ONE, Families, known
-from jpegrad.decoder import Decoder
+from jpegrad.decoder import DEFAULT
 from jpegrad.spec import Color, Spec, constant_result, conversion
 
 
@@ -21,7 +21,7 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
         found.append(
             f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"
         )
-    if spec.decoder != Decoder():
+    if spec.decoder != DEFAULT:
         found.append("it decodes as every viewer does, and this call names another decoder")
     return found + _color_reasons(spec.color)
 
