@@ -356,14 +356,33 @@ def test_kernels_leave_other_decoders_to_the_reference(backend: str) -> None:
         assert "this call names another decoder" in "; ".join(reasons)
         with pytest.raises(ValueError, match="names another decoder"):
             jpegrad.jpeg(image, 50, decoder=decoder, backend=backend)
-    assert jpegrad.backends.explain(image, decoder=Decoder()) == jpegrad.backends.explain(image)
+    for operation, decoder in (("jpeg", Decoder()), ("encode", Decoder(scale=2))):
+        found = jpegrad.backends.explain(image, operation, decoder=decoder)
+        assert found == jpegrad.backends.explain(image, operation)
+
+
+@pytest.mark.parametrize("decoder", [Decoder(scale=2), Decoder(dct="fast"), Decoder(clip=False)], ids=str)
+def test_kernels_encode_for_other_decoders(decoder: Decoder) -> None:
+    """Kernels have the levels; gradients are the reference's in float32."""
+    image = torch.rand(2, 3, 21, 34)
+    found = []
+    for backend in ("auto", "reference"):
+        leaf, quality = image.clone().requires_grad_(), torch.tensor([50.0, 80.0], requires_grad=True)
+        out = jpegrad.jpeg(leaf, quality, decoder=decoder, backend=backend)
+        gradients = torch.autograd.grad(out.square().sum(), (leaf, quality))
+        found.append((out.detach(), *gradients))
+    assert torch.equal(found[0][0], found[1][0])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
 def test_a_reduced_pixel_is_undefined_where_one_of_its_pixels_is(scale: int) -> None:
     image = torch.rand(3, 21, 34)
     image[1, 9, 33] = torch.nan
-    out = jpegrad.jpeg(image, 50, decoder=Decoder(scale=scale, upsampling="replicate"))
+    decoder = Decoder(scale=scale, upsampling="replicate")
+    out = jpegrad.jpeg(image, 50, decoder=decoder)
+    assert torch.equal(out.isnan(), jpegrad.jpeg(image, 50, decoder=decoder, backend="reference").isnan())
     expected = torch.zeros(-(-21 // scale), -(-34 // scale), dtype=torch.bool)
     expected[9 // scale, 33 // scale] = True
     assert torch.equal(out.isnan(), expected.expand_as(out))

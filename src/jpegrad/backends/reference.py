@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from jpegrad.inputs import marked, undefined
 from jpegrad.spec import Spec, ceil_div, components, conversion, ratios, table_index
 from jpegrad.stages import blocks, chroma, color, dct, dct_fast, quant
 from jpegrad.surrogates import finite, leaky_clamp, straight_through
@@ -31,11 +32,7 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
     levels, _ = _encode(image, tables, spec)
     out = _decode(levels, tables, image.shape[-2:], image.dtype, spec)
-    if image.dtype is torch.uint8:
-        return out
-    # Added and not chosen: the gradient of all pixels goes on.
-    undefined = _scaled(_undefined(image), spec.decoder.scale)
-    return out + torch.zeros_like(out).masked_fill(undefined, torch.nan)
+    return marked(out, image, spec.decoder.scale)
 
 
 def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
@@ -100,23 +97,11 @@ def _samples(image: Tensor, spec: Spec) -> Tensor:
     return x * _defined(image.to(x.dtype))
 
 
-def _undefined(image: Tensor) -> Tensor:
-    """Pixels with a NaN, ``[..., 1, H, W]``."""
-    return image.detach().isnan().any(-3, keepdim=True)
-
-
-def _scaled(mask: Tensor, scale: int) -> Tensor:
-    """Which pixels of a reduced image stand for any of those."""
-    height, width = (ceil_div(length, scale) for length in mask.shape[-2:])
-    whole = chroma.crop(mask, scale * height, scale * width)
-    return whole.unflatten(-1, (width, scale)).unflatten(-3, (height, scale)).any(-1).any(-2)
-
-
 def _defined(image: Tensor) -> Tensor:
     """1 everywhere, with a gradient that is NaN at pixels with a NaN and 0 elsewhere: an infinite slope, times 0."""
-    undefined = _undefined(image)
+    wrong = undefined(image)
     zero = torch.nan_to_num(image) * 0
-    return torch.where(undefined, zero, 1).sqrt() + undefined
+    return torch.where(wrong, zero, 1).sqrt() + wrong
 
 
 def _encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[list[Tensor], list[Tensor]]:

@@ -11,7 +11,7 @@ from jpegrad.spec import Color, Spec, constant_result, conversion
 
 
 def common_reasons(image: Tensor, spec: Spec) -> list[str]:
-    """Reasons in the image's type, in the transforms of torch.func, the decoder and the colour conversion."""
+    """Reasons in the image's type, in the transforms of torch.func, and in the colour conversion."""
     found = ["it has gradients in float32, the image is float64"] if image.dtype is torch.float64 else []
     if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
         found.append("it has no rules for the transforms of torch.func")
@@ -21,9 +21,14 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
         found.append(
             f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"
         )
-    if spec.decoder != DEFAULT:
-        found.append("it decodes as every viewer does, and this call names another decoder")
     return found + _color_reasons(spec.color)
+
+
+def decoder_reasons(operation: str, spec: Spec) -> list[str]:
+    """Reasons in the decoder, of which the kernels know every viewer's."""
+    if operation == "encode" or spec.decoder == DEFAULT:
+        return []
+    return ["it decodes as every viewer does, and this call names another decoder"]
 
 
 def soft_reasons(operation: str, spec: Spec, families: Families) -> list[str]:
