@@ -86,7 +86,9 @@ def forward_exact(samples: Tensor) -> Tensor:
 
 def inverse_real(coefficients: Tensor, size: int = 8) -> Tensor:
     """Coefficients to ``[..., size, size]`` samples around 128, before the clamp to 0…255; 8, 4, 2 or 1."""
-    matrix = _matrix(ORTHONORMAL, coefficients).unflatten(-1, (size, -1)).mean(-1).mT
+    means = _matrix(ORTHONORMAL, coefficients).unflatten(-1, (size, -1)).mean(-1)
+    # Frequencies that cancel out have 0, not float64's rest.
+    matrix = (means * (_matrix(REDUCED[size], coefficients) != 0)).mT
     return _rows(_columns(coefficients, matrix), matrix) + 128
 
 
