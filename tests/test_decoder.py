@@ -19,6 +19,7 @@ from torch import Tensor
 import jpegrad
 from corpus import opencv, pillow
 from jpegrad import Decoder
+from kernel_cases import Kernel, compare_gradients, law, spec
 from oracles import adjoint, pictures
 from oracles.libjpeg import MODES
 
@@ -33,6 +34,7 @@ PLAIN: tuple[dict[str, Any], ...] = (
     {"upsampling": "replicate", "dct": "fast"},
 )
 SCALES = (2, 4, 8)
+PLAIN_UPSAMPLING = Decoder(upsampling="replicate")
 
 
 def file(kind: str, pixels: np.ndarray, quality: int) -> bytes:
@@ -72,7 +74,7 @@ def pillow_reduced(data: bytes, scale: int) -> np.ndarray:
         return np.atleast_3d(np.array(image)).transpose(2, 0, 1)
 
 
-def compare(data: bytes, tally: Tally) -> None:
+def check(data: bytes, tally: Tally) -> None:
     """Every decoder that another program has, on one file."""
     for decoder in PLAIN:
         tally(decoded(data, **decoder), turbojpeg(data, **decoder))
@@ -89,7 +91,7 @@ def compare(data: bytes, tally: Tally) -> None:
 def test_plain_fast_and_reduced_decoding_are_libjpegs(kind: str, size: tuple[int, int], tally: Tally) -> None:
     random = np.random.default_rng([*size, KINDS.index(kind)])
     for make, quality in ((pictures.photo, 75), (pictures.patches, 20), (pictures.noise, 96)):
-        compare(file(kind, make(random, 3, *size), quality), tally)
+        check(file(kind, make(random, 3, *size), quality), tally)
 
 
 @pytest.mark.parametrize("quality", [1, 5, 10, 25, 50, 75, 90, 95, 100])
@@ -97,7 +99,7 @@ def test_plain_fast_and_reduced_decoding_are_libjpegs(kind: str, size: tuple[int
 def test_other_decoders_at_qualities(kind: str, quality: int, tally: Tally) -> None:
     random = np.random.default_rng([quality, KINDS.index(kind)])
     for make in (pictures.photo, pictures.saturated):
-        compare(file(kind, make(random, 3, 41, 55), quality), tally)
+        check(file(kind, make(random, 3, 41, 55), quality), tally)
 
 
 @pytest.mark.slow
@@ -106,7 +108,7 @@ def test_other_decoders_at_every_size(kind: str, tally: Tally) -> None:
     random = np.random.default_rng(KINDS.index(kind))
     for size in itertools.product(range(1, 41), repeat=2):
         make = (pictures.photo, pictures.noise, pictures.patches)[sum(size) % 3]
-        compare(file(kind, make(random, 3, *size), int(random.integers(1, 101))), tally)
+        check(file(kind, make(random, 3, *size), int(random.integers(1, 101))), tally)
 
 
 @pytest.mark.slow
@@ -115,7 +117,7 @@ def test_other_decoders_at_every_quality(kind: str, tally: Tally) -> None:
     random = np.random.default_rng(KINDS.index(kind))
     for quality in range(1, 101):
         for make in (pictures.photo, pictures.noise, pictures.patches, pictures.saturated):
-            compare(file(kind, make(random, 3, 67, 53), quality), tally)
+            check(file(kind, make(random, 3, 67, 53), quality), tally)
 
 
 def test_a_reduced_size_goes_with_the_other_options(tally: Tally) -> None:
@@ -343,22 +345,28 @@ def test_jpeg_is_decode_of_encode(decoder: Decoder, forward: str) -> None:
 @pytest.mark.parametrize("backend", jpegrad.backends.ORDER)
 def test_kernels_leave_other_decoders_to_the_reference(backend: str) -> None:
     image = torch.rand(3, 16, 16)
-    for decoder in (
-        Decoder(scale=2),
-        Decoder(dct="fast"),
-        Decoder(upsampling="replicate"),
-        Decoder(clip=False),
-    ):
+    for decoder in (Decoder(scale=2), Decoder(dct="fast"), Decoder(clip=False)):
         reasons = jpegrad.backends.explain(image, decoder=decoder)[backend]
         if backend == "reference":
             assert reasons == []
             continue
-        assert "this call names another decoder" in "; ".join(reasons)
-        with pytest.raises(ValueError, match="names another decoder"):
+        assert "this decoder has others" in "; ".join(reasons)
+        with pytest.raises(ValueError, match="this decoder has others"):
             jpegrad.jpeg(image, 50, decoder=decoder, backend=backend)
-    for operation, decoder in (("jpeg", Decoder()), ("encode", Decoder(scale=2))):
+    plain = Decoder(upsampling="replicate")
+    for operation, decoder in (("jpeg", Decoder()), ("jpeg", plain), ("encode", Decoder(scale=2))):
         found = jpegrad.backends.explain(image, operation, decoder=decoder)
         assert found == jpegrad.backends.explain(image, operation)
+
+
+@law("mode", MODES, few=["4:2:0"])
+def test_kernels_replicate_as_the_reference_does(kernel: Kernel, mode: str) -> None:
+    every = [(37, 50), (16, 32), (9, 4), (1, 1), (40, 3)]
+    for size in kernel.take(every, [(21, 26)]):
+        image, entries = kernel.picture(2, 3, *size), kernel.tables(torch.tensor([20.0, 95.0]))
+        for split in kernel.take((False, True), [False]):
+            chosen = spec(mode, decoder=PLAIN_UPSAMPLING, clip_slope=0.1)
+            compare_gradients(kernel, image, entries, chosen, split)
 
 
 @pytest.mark.parametrize("decoder", [Decoder(scale=2), Decoder(dct="fast"), Decoder(clip=False)], ids=str)

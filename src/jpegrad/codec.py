@@ -12,7 +12,7 @@ from torch import Tensor
 from jpegrad import arguments, backends, inputs
 from jpegrad.coefficients import Coefficients as Coefficients
 from jpegrad.coefficients import check_8_bit_tables
-from jpegrad.decoder import DEFAULT, Decoder
+from jpegrad.decoder import Decoder
 from jpegrad.spec import (
     FLOATS,
     FORWARDS,
@@ -143,7 +143,7 @@ def jpeg(
         )
     x, inner = _shown(inputs.poisoned(plain, quality, tables), spec)
     x = x.unsqueeze(-3) if channels == "planes" else x
-    if spec.decoder == DEFAULT:
+    if spec.decoder.whole:
         out = _backend(backend, "jpeg", x, inner).jpeg(x, entries, inner)
     else:
         out = _by_halves(x, entries, inner, backend)
@@ -156,7 +156,7 @@ def jpeg(
 
 
 def _by_halves(image: Tensor, entries: Tensor, spec: Spec, backend: str) -> Tensor:
-    """Each half by the fastest backend for it: other decoders leave no more than the second to the reference."""
+    """Each half by the fastest backend for it: most decoders leave only the second to the reference."""
     reader = backends.select(backend, "decode", image, spec)
     levels, _ = _backend(backend, "encode", image, spec).encode(image, entries, spec)
     size = image.shape[-2], image.shape[-1]

@@ -56,6 +56,11 @@ class Decoder:
             )
 
     @property
+    def whole(self) -> bool:
+        """Whether all but the upsampling is as in every viewer, which is what kernels have."""
+        return (self.dct, self.scale, self.clip) == ("accurate", 1, True)
+
+    @property
     def block(self) -> int:
         """Samples along a side of a block that is not subsampled: 8, 4, 2 or 1."""
         return 8 // self.scale

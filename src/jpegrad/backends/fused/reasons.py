@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends.fused.settings import ONE, Families, known
-from jpegrad.decoder import DEFAULT
 from jpegrad.spec import Color, Spec, constant_result, conversion
 
 
@@ -25,10 +24,10 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
 
 
 def decoder_reasons(operation: str, spec: Spec) -> list[str]:
-    """Reasons in the decoder, of which the kernels know every viewer's."""
-    if operation == "encode" or spec.decoder == DEFAULT:
+    """Reasons in the decoder, of which the kernels know both ways of upsampling."""
+    if operation == "encode" or spec.decoder.whole:
         return []
-    return ["it decodes as every viewer does, and this call names another decoder"]
+    return ['it decodes with dct="accurate", scale=1 and clip=True, and this decoder has others']
 
 
 def soft_reasons(operation: str, spec: Spec, families: Families) -> list[str]:
