@@ -17,7 +17,7 @@ from jpegrad.data import photograph_path
 from jpegrad.entropy.scan import entropy_coded
 from jpegrad.jfif import segments
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.spec import SUBSAMPLING
+from jpegrad.spec import SUBSAMPLING, sampling_factors
 
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"
 ICC = bytes(range(256)) * 3
@@ -95,7 +95,7 @@ def separate_scans(
         identifier: of the first component; the others count on.
     """
     count = coefficients.channels
-    sampling = [SUBSAMPLING[coefficients.subsampling] if i == 0 else (1, 1) for i in range(count)]
+    sampling = sampling_factors(count, coefficients.subsampling)
     tables = coefficients.tables.flatten(-2).int().tolist()
     frame = [
         FrameComponent(identifier + i, h * multiply[0], v * multiply[1], 0 if one_slot else i)

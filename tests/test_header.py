@@ -128,7 +128,7 @@ def test_files_that_read_refuses() -> None:
     assert read_header(forged(4, 12)).precision == 12
     assert read_header(forged(6, 0)).size == (0, 40)
     odd = read_header(forged(11, 0x42))
-    assert (odd.sampling, odd.subsampling) == (((4, 2), (1, 1), (1, 1)), None)
+    assert (odd.sampling, odd.subsampling) == (((4, 2), (1, 1), (1, 1)), "4x2,1x1,1x1")
     for marker, process, arithmetic in (
         (0xC1, "extended sequential", False),
         (0xC3, "lossless", False),

@@ -23,6 +23,7 @@ from jpegrad.spec import (
     Spec,
     Subsampling,
     SurrogateName,
+    canonical,
     check_broadcast,
     check_channels,
     check_choice,
@@ -41,7 +42,7 @@ def jpeg(
     *,
     tables: Tensor | None = None,
     like: Coefficients | None = None,
-    subsampling: Subsampling | None = None,
+    subsampling: Subsampling | str | None = None,
     forward: Forward | None = None,
     surrogate: SurrogateName | Surrogate = "gaussian",
     sigma: float | None = None,
@@ -68,8 +69,8 @@ def jpeg(
             1…255, with slope 1; the soft forward does not round them. NaN makes its image NaN.
         like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
             Table entries above 255, which some files have, are an error.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; None is 4:2:0, or that of
-            ``like``; gray images ignore it.
+        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``, or sampling factors as
+            :class:`Coefficients` has them; None is 4:2:0, or that of ``like``; gray images ignore it.
         forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued
             pipeline with the surrogate's soft function in place of rounding, and the file's tables for a quality.
             ``surrogate="reich2024"`` alone selects ``"soft"``.
@@ -144,7 +145,7 @@ def encode(
     *,
     tables: Tensor | None = None,
     like: Coefficients | None = None,
-    subsampling: Subsampling | None = None,
+    subsampling: Subsampling | str | None = None,
     forward: Forward | None = None,
     surrogate: SurrogateName | Surrogate = "gaussian",
     sigma: float | None = None,
@@ -234,6 +235,8 @@ def _prepare(
             raise ValueError(f"like: expected {count} components as the image has, got {like.channels}")
         check_8_bit_tables("like", like)
         tables, subsampling, color = like.tables, like.subsampling, like.color
+    if subsampling is not None:
+        subsampling = canonical(count, subsampling)
     spec = resolve(subsampling=subsampling, color=color, **options)
     if spec.color is not None and count == 1:
         raise ValueError("color: expected None for a gray image, which is not converted; got a conversion")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from jpegrad.spec import SUBSAMPLING, Color, Range, blocks, check_choice, ratios
+from jpegrad.spec import Color, Range, blocks, canonical, ratios
 from jpegrad.tables import check_real
 
 Segment = tuple[int, bytes]
@@ -26,7 +26,9 @@ class Coefficients:
             in floating point (real numbers after ``encode(forward="soft")``), or integers, which have no gradient.
         tables: ``[..., n, 8, 8]``, n = 1 (gray), 2 (luma, chroma) or 3; integers 1…255; natural order.
         size: (height, width) in pixels.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; gray images have ``"4:4:4"``.
+        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; other sampling factors,
+            horizontal × vertical of each component, as cjpeg's ``-sample`` spells them: ``"3x1,1x1,1x1"``. They are
+            kept without common divisors. Gray images have ``"4:4:4"``.
         color: colour conversion; None is JFIF.
         dtype: of the decoded image, unless ``decode`` is told another.
         value_range: (low, high) of the decoded image, likewise; each a number or one number per channel.
@@ -68,11 +70,11 @@ class Coefficients:
     unrounded: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_choice("subsampling", self.subsampling, tuple(SUBSAMPLING))
         if min(self.size) < 1:
             raise ValueError(f"size: expected (height, width) of at least 1, got {self.size}")
         if len(self.levels) not in (1, 3):
             raise ValueError(f"levels: expected 1 or 3 components, got {len(self.levels)}")
+        object.__setattr__(self, "subsampling", canonical(len(self.levels), self.subsampling))
         for i, (level, ratio) in enumerate(
             zip(self.levels, ratios(len(self.levels), self.subsampling), strict=True)
         ):

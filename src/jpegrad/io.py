@@ -19,7 +19,7 @@ from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import natural_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.spec import JFIF, RGB, SUBSAMPLING, decodes_alike, is_rgb
+from jpegrad.spec import JFIF, RGB, decodes_alike, is_rgb, sampling_factors
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
@@ -194,11 +194,10 @@ def to_bytes(
     at = _flat_index(coefficients, index)
     levels = _levels_at(coefficients, at)
     tables = _tables_at(coefficients, at)
-    sampling = SUBSAMPLING[coefficients.subsampling]
+    sampling = sampling_factors(coefficients.channels, coefficients.subsampling)
     frame, scan = [], []
     for i, identifier in enumerate(b"RGB" if rgb else bytes(range(1, len(levels) + 1))):
-        h, v = sampling if i == 0 else (1, 1)
-        frame.append(FrameComponent(identifier, h, v, min(i, len(tables) - 1)))
+        frame.append(FrameComponent(identifier, *sampling[i], min(i, len(tables) - 1)))
         scan.append(ScanComponent(identifier, min(i, 1), min(i, 1)))
     huffman_tables, data = entropy_coded(levels, coefficients.size, coefficients.subsampling, huffman)
     carried = coefficients.metadata if metadata else ()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jpegrad.inputs import for_backends
 from jpegrad.notice import warn_once
-from jpegrad.spec import Options, Spec, check_choice, check_image, check_names, resolve
+from jpegrad.spec import Options, Spec, canonical, check_choice, check_image, check_names, resolve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -162,6 +162,8 @@ def explain(
     asked: dict[str, Any] = {**options}
     backend = check(asked.pop("backend", "auto"))
     asked.pop("channels", None)
+    if asked.get("subsampling") is not None:
+        asked["subsampling"] = canonical(image.shape[-3], asked["subsampling"])
     spec = for_backends(resolve(**asked))
     names = BACKENDS if backend == "auto" else (backend,)
     return {name: reasons(name, operation, image, spec) for name in names}

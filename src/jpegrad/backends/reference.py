@@ -118,8 +118,12 @@ def _encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[list[Tensor], li
         planes = _stage(spec, color.to_ycbcr_exact, color.to_ycbcr_real, planes, matrix, offset)
     levels, unrounded = [], []
     roles = components(channels, spec.subsampling, spec.color)
-    for i, ((h, v), role) in enumerate(zip(ratios(channels, spec.subsampling), roles, strict=True)):
-        plane = _stage(spec, chroma.downsample_exact, chroma.downsample_real, planes[..., i, :, :], h, v)
+    shapes = ratios(channels, spec.subsampling)
+    rows = max(v for _, v in shapes)
+    for i, ((h, v), role) in enumerate(zip(shapes, roles, strict=True)):
+        plane = _stage(
+            spec, chroma.downsample_exact, chroma.downsample_real, planes[..., i, :, :], h, v, rows
+        )
         coefficients = _stage(spec, dct.forward_exact, dct.forward_real, blocks.split(plane))
         table = _table(tables, i, coefficients)
         if spec.forward == "soft":

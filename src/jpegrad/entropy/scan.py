@@ -24,7 +24,7 @@ from jpegrad.entropy.symbols import (
     scan_symbols,
     whole,
 )
-from jpegrad.spec import SUBSAMPLING
+from jpegrad.spec import luma_factors
 
 HUFFMAN = ("default", "optimized")
 COEFFICIENTS_AT_ONCE = 1 << 22
@@ -128,11 +128,12 @@ def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: 
     if levels[0].numel() == 0:
         return _fake_bytes(levels)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
-    if kernel := backends.kernel("scan_bytes", levels[0]):
+    sampling = luma_factors(len(levels), subsampling)
+    if sampling and (kernel := backends.kernel("scan_bytes", levels[0])):
         tables = [list(DEFAULT[: _tables(levels)])]
         if huffman == "optimized":
             tables = optimal_tables(scan_counts(flat, height, width, subsampling))
-        count = kernel(flat, _book(tables), height, width, _sampling(levels, subsampling))
+        count = kernel(flat, _book(tables), height, width, sampling)
         found = torch.stack([count, _listed(tables).to(count.device).expand_as(count)], -1)
     else:
         found = _packed_bytes(flat, (height, width), subsampling, huffman)
@@ -155,8 +156,9 @@ def _scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling:
     if levels[0].numel() == 0:
         return _fake_counts(levels)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
-    if kernel := backends.kernel("scan_counts", levels[0]):
-        counts = kernel(flat, height, width, _sampling(levels, subsampling))
+    sampling = luma_factors(len(levels), subsampling)
+    if sampling and (kernel := backends.kernel("scan_counts", levels[0])):
+        counts = kernel(flat, height, width, sampling)
     else:
         symbols = scan_symbols([whole(x) for x in flat], (height, width), subsampling)
         counts = symbol_counts(symbols, len(flat[0]), _tables(levels))
@@ -165,10 +167,6 @@ def _scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling:
 
 def _tables(levels: Sequence[Tensor]) -> int:
     return 2 if len(levels) == 1 else 4
-
-
-def _sampling(levels: Sequence[Tensor], subsampling: str) -> tuple[int, int]:
-    return SUBSAMPLING[subsampling] if len(levels) == 3 else (1, 1)
 
 
 def _fake_bytes(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
@@ -226,7 +224,7 @@ def entropy_coded(
     Args:
         levels: one or three tensors ``[blocks_y, blocks_x, 8, 8]`` of integers.
         size: height and width in pixels.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
+        subsampling: as :class:`~jpegrad.Coefficients` has it.
         huffman: ``"default"`` (Annex K) or ``"optimized"``.
 
     Returns:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.segments import FrameComponent, FrameHeader
-from jpegrad.spec import SUBSAMPLING, ceil_div
+from jpegrad.spec import ceil_div, sampling_name
 from jpegrad.tables import ZIGZAG
 
 NEVER_SENT = -1
@@ -63,15 +63,10 @@ def check_size(header: FrameHeader, max_pixels: int | None) -> None:
 
 def subsampling_of(components: Sequence[FrameComponent]) -> str | None:
     """The library's name of the sampling factors, of which only the ratios count; None if it has none."""
-    if len(components) == 1:
-        return "4:4:4"
-    if len(components) != 3:
+    try:
+        return find_subsampling(components)
+    except JPEGError:
         return None
-    luma, first, second = components
-    for name, (h, v) in SUBSAMPLING.items():
-        if all((c.h * h, c.v * v) == (luma.h, luma.v) for c in (first, second)):
-            return name
-    return None
 
 
 _RGB = tuple(b"RGB")
@@ -106,10 +101,10 @@ def find_subsampling(components: Sequence[FrameComponent]) -> str:
         raise JPEGError(f"not supported: {kind}; expected gray or three components")
     if any(not (1 <= c.h <= 4 and 1 <= c.v <= 4) for c in components):
         raise JPEGError("corrupt: sampling factors outside 1 to 4")
-    if name := subsampling_of(components):
-        return name
-    factors = ", ".join(f"{c.h}x{c.v}" for c in components)
-    raise JPEGError(f"not supported: sampling factors {factors}; expected one of {', '.join(SUBSAMPLING)}")
+    try:
+        return sampling_name([(c.h, c.v) for c in components])
+    except ValueError as error:
+        raise JPEGError(f"not supported: {error}; expected the largest to be a multiple of each") from None
 
 
 def new_frame(header: FrameHeader, progressive: bool, data_length: int | None) -> Frame:
