@@ -155,7 +155,7 @@ def with_fill_bytes(data: bytes, count: int) -> bytes:
 
 
 def adobe(transform: int) -> bytes:
-    return segments.emit_adobe_rgb()[:-1] + bytes((transform,))
+    return segments.emit_adobe(transform)
 
 
 def _by_encoders() -> dict[str, bytes]:

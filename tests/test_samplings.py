@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 import jpegrad
+from corpus import join, libjpeg, noise, picture, pillow_pixels, separate_scans, split, tensor
 from jpegrad import JPEGError, backends
 from jpegrad.jfif import segments
 from jpegrad.jfif.segments import FrameComponent
 from jpegrad.spec import SUBSAMPLING, ratios, sampling_factors, sampling_name
-from corpus import join, libjpeg, noise, picture, pillow_pixels, separate_scans, split, tensor
 
 FACTORS = list(itertools.product(range(1, 5), repeat=2))
 

@@ -30,7 +30,9 @@ Subsampling = Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"]
 Forward = Literal["exact", "soft"]
 ROUNDINGS = ("nearest", "truncate")
 Rounding = Literal["nearest", "truncate"]
-Channels = Literal["planes", "alpha"]
+Channels = Literal["planes", "alpha", "CMYK"]
+SPACES = ("native", "RGB", "YCbCr")
+Space = Literal["native", "RGB", "YCbCr"]
 Backend = Literal["auto", "triton", "native", "reference"]
 SurrogateName = Literal[
     "identity",
@@ -81,6 +83,14 @@ JFIF = Color(
 _UNIT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 RGB = Color(matrix=_UNIT, offset=(0.0, 0.0, 0.0), inverse=_UNIT)
 """No conversion: the three components are R, G and B (Adobe transform 0)."""
+CMYK = Color(
+    matrix=((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
+    offset=(255.0, 255.0, 255.0),
+    inverse=((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
+)
+"""No conversion of C, M and Y, which files hold inverted, as Adobe's do."""
+TABLE_COUNTS = {1: (1, 2, 3), 3: (2, 3), 4: (1, 2, 3, 4)}
+"""How many quantization tables serve so many components."""
 
 
 def decodes_alike(a: Color, b: Color) -> bool:
@@ -95,9 +105,18 @@ def decodes_alike(a: Color, b: Color) -> bool:
     return all(torch.equal(x, y) for x, y in zip(fixed(a), fixed(b), strict=True))
 
 
-def is_rgb(color: Color | None) -> bool:
-    """Whether a file of three components announces them as R, G and B, stored as they are."""
-    return color is not None and color.inverse is not None and decodes_alike(color, RGB)
+def space_of(channels: int, color: Color | None) -> str:
+    """How files hold the components: ``"gray"``, ``"YCbCr"``, ``"RGB"``, ``"YCCK"`` or ``"CMYK"``.
+
+    It is ``"private"`` where the way back from the components is none that a file can announce.
+    """
+    if channels == 1:
+        return "gray"
+    if color is None or color.inverse is None or decodes_alike(color, JFIF):
+        return "YCbCr" if channels == 3 else "YCCK"
+    if decodes_alike(color, RGB if channels == 3 else CMYK):
+        return "RGB" if channels == 3 else "CMYK"
+    return "private"
 
 
 def conversion(color: Color | None) -> tuple[Any, Any, Any, Any]:
@@ -119,7 +138,8 @@ class Spec:
         clip_slope: slope outside the clamps.
         value_range: (low, high) of a floating-point image; ``inputs.for_backends`` makes numbers of bounds per channel.
         rounding: of a floating-point image to 8 bits: ``"nearest"`` or ``"truncate"`` (exact forward only).
-        color: colour conversion, or None for JFIF.
+        color: colour conversion, or None for JFIF; of four components it is that of the first three.
+        space: what to decode four components to: ``"native"``, CMYK, or ``"RGB"``.
     """
 
     subsampling: str = "4:2:0"
@@ -130,6 +150,7 @@ class Spec:
     value_range: Range = (0.0, 1.0)
     color: Color | None = None
     rounding: str = "nearest"
+    space: str = "native"
 
 
 def components(channels: int, subsampling: str, color: Color | None = None) -> tuple[Component, ...]:
@@ -138,9 +159,9 @@ def components(channels: int, subsampling: str, color: Color | None = None) -> t
         return (Component("Y", converted=False),)
     rows: Any = (JFIF if color is None else color).matrix
     gains = [(row**2).sum() if isinstance(row, Tensor) else sum(x * x for x in row) for row in rows]
-    names = ("Y", "Cb", "Cr")
     averaged = [h * v for h, v in ratios(channels, subsampling)]
-    return tuple(Component(*fields) for fields in zip(names, gains, averaged, strict=True))
+    planes = tuple(Component(*fields) for fields in zip(("Y", "Cb", "Cr"), gains, averaged, strict=False))
+    return planes if channels == 3 else (*planes, Component("K", averaged=averaged[3], converted=False))
 
 
 def check_subsampling(argument: str, value: object) -> None:
@@ -328,7 +349,7 @@ def check_broadcast(argument: str, shape: Sequence[int], lead: Sequence[int]) ->
 
 def check_tables(tables: Tensor, channels: int, lead: Sequence[int]) -> None:
     quantization.check_real("tables", tables)
-    counts = (1, 2, 3) if channels == 1 else (2, 3)
+    counts = TABLE_COUNTS[channels]
     if tables.ndim < 3 or tables.shape[-2:] != (8, 8) or tables.shape[-3] not in counts:
         expected = " or ".join(str(n) for n in counts)
         raise ValueError(f"tables: expected shape [..., {expected}, 8, 8], got {list(tables.shape)}")
@@ -517,6 +538,16 @@ def resolve_tables(
     if quality is None:
         raise ValueError("quality: expected a number or a tensor (or tables instead), got None")
     quantization.check_quality(quality)
+    entries = _by_quality(image, quality, spec)
+    if image.shape[-3] != 4:
+        return entries
+    # As libjpeg does: all inks with the table of luma, or those of a conversion as their kind is.
+    slots = [0] if space_of(4, spec.color) == "CMYK" else [0, 1, 1, 0]
+    return entries[..., slots, :, :]
+
+
+def _by_quality(image: Tensor, quality: float | Tensor, spec: Spec) -> Tensor:
+    lead = image.shape[:-3]
     # The paper's soft forward alone codes with tables that no file has.
     soft = spec.forward == "soft" and spec.surrogate.floor is not None
     if isinstance(quality, Tensor):

@@ -156,12 +156,14 @@ def explain(
         >>> jpegrad.backends.explain(torch.rand(3, 16, 16, dtype=torch.float64))["reference"]
         []
     """
-    check_image(image)
+    check_image(image, (4,) if options.get("channels") == "CMYK" else (1, 3))
     check_choice("operation", operation, ("jpeg", "encode"))
     check_names("explain", options)
     asked: dict[str, Any] = {**options}
     backend = check(asked.pop("backend", "auto"))
     asked.pop("channels", None)
+    if image.shape[-3] == 4 and asked.get("subsampling") is None:
+        asked["subsampling"] = "4:4:4"
     if asked.get("subsampling") is not None:
         asked["subsampling"] = canonical(image.shape[-3], asked["subsampling"])
     spec = for_backends(resolve(**asked))

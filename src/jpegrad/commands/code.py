@@ -18,7 +18,7 @@ from jpegrad.io import SUFFIXES, write
 from jpegrad.pictures import Picture, load
 from jpegrad.rate import bits
 from jpegrad.rate.size import header_bytes
-from jpegrad.spec import SUBSAMPLING, check_choice, is_rgb
+from jpegrad.spec import SUBSAMPLING, check_choice
 from jpegrad.tables import check_quality, scale
 from jpegrad.tables import load as load_tables
 
@@ -140,8 +140,7 @@ def read_picture(path: Path, metadata: bool = True, *, upright: bool = False) ->
 
 def carrying(coefficients: Coefficients, source: Picture) -> Coefficients:
     """The coefficients with what a .jpg file of them carries of its source."""
-    rgb = coefficients.channels == 3 and is_rgb(coefficients.color)
-    density = NO_DENSITY if rgb else source.density
+    density = NO_DENSITY if coefficients.space == "RGB" else source.density
     return replace(coefficients, metadata=source.metadata, density=density)
 
 

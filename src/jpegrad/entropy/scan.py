@@ -16,6 +16,7 @@ from jpegrad import backends
 from jpegrad.entropy.huffman import DEFAULT, HuffmanTable, code_book, optimal_table
 from jpegrad.entropy.symbols import (
     EOB,
+    HUFFMAN_TABLES,
     MAX_AC,
     MAX_DC_DIFFERENCE,
     ZRL,
@@ -38,7 +39,7 @@ def check_huffman(huffman: str) -> None:
 
 def huffman_tables(symbols: Symbols, batch: int, components: int, huffman: str) -> list[list[HuffmanTable]]:
     """The tables of each image: DC luma, AC luma, and for colour DC chroma, AC chroma."""
-    n = 2 if components == 1 else 4
+    n = HUFFMAN_TABLES[components]
     if huffman == "default":
         return [list(DEFAULT[:n])] * batch
     return optimal_tables(symbol_counts(symbols, batch, n))
@@ -166,7 +167,7 @@ def _scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling:
 
 
 def _tables(levels: Sequence[Tensor]) -> int:
-    return 2 if len(levels) == 1 else 4
+    return HUFFMAN_TABLES[len(levels)]
 
 
 def _fake_bytes(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
@@ -222,7 +223,7 @@ def entropy_coded(
     """The scan of one image as bytes, and the Huffman tables that code it.
 
     Args:
-        levels: one or three tensors ``[blocks_y, blocks_x, 8, 8]`` of integers.
+        levels: of each component ``[blocks_y, blocks_x, 8, 8]`` of integers.
         size: height and width in pixels.
         subsampling: as :class:`~jpegrad.Coefficients` has it.
         huffman: ``"default"`` (Annex K) or ``"optimized"``.

@@ -18,6 +18,8 @@ from jpegrad.tables import ZIGZAG
 ZRL, EOB = 0xF0, 0x00
 MAX_AC, MAX_DC_DIFFERENCE, MAX_LEVEL = 1023, 2047, 32767
 MAX_BLOCKS_IN_MCU = 10
+HUFFMAN_TABLES = {1: 2, 3: 4, 4: 2}
+"""How many code so many components: DC and AC; DC and AC of chroma, if there is one."""
 
 
 def mcu_grid(components: int, size: tuple[int, int], subsampling: str) -> tuple[int, int, Factors]:
@@ -132,7 +134,7 @@ def scan_symbols(levels: Sequence[Tensor], size: tuple[int, int], subsampling: s
     """Symbols of whole images in the order in which a baseline encoder writes them.
 
     Args:
-        levels: one or three tensors ``[batch, blocks_y, blocks_x, 8, 8]`` of integers; AC beyond ±1023 and DC
+        levels: of each component ``[batch, blocks_y, blocks_x, 8, 8]`` of integers; AC beyond ±1023 and DC
             differences beyond ±2047 are clamped.
         size: height and width in pixels.
         subsampling: as :class:`~jpegrad.Coefficients` has it.
@@ -152,7 +154,7 @@ def scan_symbols(levels: Sequence[Tensor], size: tuple[int, int], subsampling: s
     run = torch.where(position > 0, index.diff(prepend=index[:1]) - 1, 0).int()
     bits = size_category(value.abs())
     ends_block = torch.cat([block[1:] != block[:-1], coded.new_ones(1)])
-    chroma = block % in_mcu >= components[0].shape[-2]
+    chroma = block % in_mcu >= (components[0].shape[-2] if len(levels) == 3 else in_mcu)
     return Symbols(
         image=block // (mcus * in_mcu),
         table=2 * chroma + (position > 0),

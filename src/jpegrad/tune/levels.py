@@ -20,7 +20,7 @@ from jpegrad import backends
 from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.huffman import DEFAULT, code_book
 from jpegrad.entropy.scan import check_huffman, optimal_tables, scan_counts
-from jpegrad.entropy.symbols import MAX_AC, mcu_grid, scan_order, size_category
+from jpegrad.entropy.symbols import HUFFMAN_TABLES, MAX_AC, mcu_grid, scan_order, size_category
 from jpegrad.rate.marginal import costs_of
 from jpegrad.spec import (
     Color,
@@ -232,7 +232,7 @@ def _symbol_costs(
         length = torch.stack([code_book(each)[..., 1] for each in optimal_tables(counts)]).double()
         # A symbol without a code costs what one would that was seen half a time.
         length = torch.where(counts > 0, length, torch.log2(2 * counts.sum(-1, keepdim=True)))
-    costs = costs_of(length)[: min(2, len(levels))]
+    costs = costs_of(length)[: HUFFMAN_TABLES[len(levels)] // 2]
     ac = torch.stack([cost.ac.mT.expand(len(multiplier), 12, 64) for cost in costs], 1)
     dc = torch.stack([cost.dc.expand(len(multiplier), 12) for cost in costs], 1)
     return ac * multiplier[:, None, None, None], dc * multiplier[:, None, None]
@@ -265,7 +265,8 @@ def _trellis(
         scale = (table * table).expand(u.shape)
         if weights:
             scale = scale * weights[i].double()
-        component = _Component(u.double(), scale, ac_costs[:, min(i, 1)], dc_costs[:, min(i, 1)])
+        slot = min(i, ac_costs.shape[1] - 1)
+        component = _Component(u.double(), scale, ac_costs[:, slot], dc_costs[:, slot])
         levels = _ac_levels(component)
         index, dummy = scan_order((u.shape[1], u.shape[2]), (rows, columns), factors[i])
         levels[..., 0, 0] = _dc_levels(component, index[~dummy])
