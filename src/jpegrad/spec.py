@@ -216,7 +216,10 @@ def sampling_factors(channels: int, subsampling: str) -> Factors:
     found = tuple((int(each[0]), int(each[2])) for each in subsampling.split(","))
     if len(found) != channels:
         raise ValueError(f"subsampling: expected the factors of {channels} components, got {subsampling!r}")
-    sampling_name(found)
+    try:
+        sampling_name(found)
+    except ValueError as error:
+        raise ValueError(f"subsampling: {error}; expected the largest to be a multiple of each") from None
     return found
 
 
