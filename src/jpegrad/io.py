@@ -52,12 +52,13 @@ def read(
 ) -> Coefficients:
     """Read a .jpg file: quantized levels, tables, subsampling, colour space and metadata, without loss.
 
-    Baseline, extended sequential and progressive files of 8 bits, Huffman's or arithmetic coding, gray or three
-    components (JFIF's YCbCr, or RGB as libjpeg recognises it), in the subsampling modes of the library. Reading is
-    strict: where a viewer would show a damaged picture, and where the EOI marker is missing, this raises. Time and
-    memory are bounded in proportion to the length of the file: each block must cost at least one bit, no bit of a
-    coefficient may be sent twice, and all scans together may visit 128 blocks per byte of the file. Arithmetic coding
-    has no such bounds: there only ``max_pixels`` limits memory, and damage inside of a scan is seldom noticed.
+    Baseline, extended sequential and progressive files of 8 bits, Huffman's or arithmetic coding, of one component
+    (gray), three (YCbCr or RGB) or four (CMYK or YCCK) as libjpeg recognises them, in every sampling that it decodes.
+
+    Reading is strict: where a viewer would show a damaged picture, and where the EOI marker is missing, this raises.
+    Time and memory are bounded in proportion to the length of the file: each block must cost at least one bit, no bit
+    of a coefficient may be sent twice, and all scans together may visit 128 blocks per byte of the file. Arithmetic
+    coding has no such bounds: there only ``max_pixels`` limits memory, and damage inside of a scan is seldom noticed.
 
     ``decode`` of the result equals Pillow's decoding. (Forged levels can be so large that the inverse DCT leaves the
     16 bits in which libjpeg-turbo computes it; its builds then disagree with each other, while ``decode`` computes on
@@ -77,8 +78,8 @@ def read(
         ``density`` is that of JFIF's header.
 
     Raises:
-        JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: CMYK, YCCK,
-            12 bits, lossless, hierarchical, other sampling factors.
+        JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: 12 bits,
+            lossless, hierarchical, fractional sampling factors, other counts of components.
         TypeError: ``source`` or ``level_dtype`` is none of the above.
         OSError: the file cannot be opened.
 
@@ -117,8 +118,8 @@ def read(
 def read_header(source: Source) -> Header:
     """What a .jpg file says of itself before its first scan: size, sampling, tables, metadata; nothing is decoded.
 
-    It takes files that :func:`read` refuses as well: CMYK, 12 bits, lossless, other sampling factors, damaged scans. Of
-    a file on disk only the headers are read, so that large files take no longer.
+    It takes files that :func:`read` refuses as well: 12 bits, lossless, fractional sampling factors, damaged scans.
+    Of a file on disk only the headers are read, so that large files take no longer.
 
     Args:
         source: as in :func:`read`. A file object that can seek is left where it was.
@@ -161,8 +162,8 @@ def to_bytes(
     decodes the file to exactly ``decode(coefficients)``; :func:`read` says with which reservation.
 
     Args:
-        coefficients: integer levels, integer tables 1…255, and the colour conversion that a viewer has: JFIF's, or RGB
-            stored as it is (then Adobe's header says so).
+        coefficients: integer levels, integer tables 1…255, at most 10 blocks in an MCU, and a colour conversion that a
+            viewer has: JFIF's, or RGB and CMYK stored as files have them (then Adobe's header says so).
         index: which image of a batch, counted through the flattened leading dimensions; a single image needs none.
         huffman: ``"default"`` tables of Annex K.3, or ``"optimized"`` ones (Pillow's ``optimize=True``).
         metadata: write the carried segments too, after the JFIF header.

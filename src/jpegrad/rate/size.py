@@ -33,7 +33,8 @@ def bits(
         ``[...]``, the leading dimensions of the levels; float64, in which every size is exact.
 
     Raises:
-        TypeError, ValueError: an argument is not as described, or a table entry is above 255.
+        TypeError, ValueError: an argument is not as described, a table entry is above 255, or an MCU has more than 10
+            blocks.
 
     Source: ITU-T T.81 Annexes B, F and K; libjpeg-turbo ``jchuff.c``, ``jcmarker.c``.
 
