@@ -5,9 +5,11 @@ import io
 import itertools
 import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
+import jpeglib
 import numpy as np
 import pytest
 import scipy.fft
@@ -17,11 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 import jpegrad
-from corpus import opencv, pillow
+from corpus import inks, noise, opencv, pillow, tensor, ycck
 from jpegrad import Decoder
 from kernel_cases import Kernel, compare_gradients, law, spec
 from oracles import adjoint, pictures
 from oracles.libjpeg import MODES
+from test_samplings import NAMES, file_of
 
 Tally = Callable[[np.ndarray, np.ndarray], None]
 
@@ -67,11 +70,11 @@ def opencv_reduced(data: bytes, scale: int) -> np.ndarray:
     return found[..., ::-1].transpose(2, 0, 1) if color else found[None]
 
 
-def pillow_reduced(data: bytes, scale: int) -> np.ndarray:
-    """What ``draft`` gives; it does not reduce pictures that are smaller than one pixel then."""
+def pillow_reduced(data: bytes, scale: int, mode: str | None = None) -> np.ndarray:
+    """What ``draft`` gives, in a mode; it does not reduce pictures that are smaller than one pixel then."""
     with Image.open(io.BytesIO(data)) as image:
         image.draft(image.mode, (image.width // scale, image.height // scale))
-        return np.atleast_3d(np.array(image)).transpose(2, 0, 1)
+        return np.atleast_3d(np.array(image.convert(mode or image.mode))).transpose(2, 0, 1)
 
 
 def check(data: bytes, tally: Tally) -> None:
@@ -136,6 +139,67 @@ def test_a_reduced_size_goes_with_the_other_options(tally: Tally) -> None:
                 min_factor=scale,
             )
             tally(decoded(data, scale=scale, **options), expected.transpose(2, 0, 1))
+
+
+def jpeglib_pixels(data: bytes, path: Path, decoder: Decoder) -> np.ndarray:
+    """Of full size; TurboJPEG does not take samplings without a name."""
+    path.write_bytes(data)
+    flags = ["-DO_FANCY_UPSAMPLING"] if decoder.upsampling == "replicate" else []
+    with jpeglib.version("turbo210"):
+        found = jpeglib.read_spatial(str(path), dct_method=int(decoder.dct == "fast"), flags=flags)
+    return found.spatial.transpose(2, 0, 1)
+
+
+def check_sampling(name: str, size: tuple[int, int], path: Path, tally: Tally) -> None:
+    data = file_of(jpegrad.encode(tensor(noise(*size)), quality=60, subsampling=name))
+    for options in PLAIN:
+        tally(decoded(data, **options), jpeglib_pixels(data, path / "picture.jpg", Decoder(**options)))
+    for scale in SCALES:
+        tally(decoded(data, scale=scale), opencv_reduced(data, scale))
+
+
+@pytest.mark.parametrize("name", NAMES[::23])
+def test_other_decoders_in_samplings_without_a_name(name: str, tmp_path: Path, tally: Tally) -> None:
+    for size in ((17, 33), (9, 4), (1, 1)):
+        check_sampling(name, size, tmp_path, tally)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(17, 33), (30, 21), (2, 5), (9, 4), (49, 97)], ids=str)
+def test_other_decoders_in_every_sampling(size: tuple[int, int], tmp_path: Path, tally: Tally) -> None:
+    for name in NAMES:
+        check_sampling(name, size, tmp_path, tally)
+
+
+@pytest.mark.parametrize("mode", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("space", ["CMYK", "YCCK"])
+def test_other_decoders_of_four_components(space: str, mode: str, tmp_path: Path, tally: Tally) -> None:
+    for size in ((33, 47), (24, 16), (9, 4)):
+        data = pillow(inks(*size), quality=70, subsampling=mode)
+        data = ycck(data) if space == "YCCK" else data
+        for options in PLAIN:
+            stored = jpeglib_pixels(data, tmp_path / "picture.jpg", Decoder(**options))
+            # Adobe's files have light, not ink.
+            tally(decoded(data, **options), 255 - stored)
+        for scale in SCALES:
+            if min(size) >= scale:
+                tally(decoded(data, scale=scale), pillow_reduced(data, scale))
+                rgb = jpegrad.decode(
+                    jpegrad.read(data), space="RGB", dtype=torch.uint8, decoder=Decoder(scale=scale)
+                )
+                tally(rgb.numpy(), pillow_reduced(data, scale, "RGB"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_reduced_planes_are_those_of_pillow(mode: str, tally: Tally) -> None:
+    data = file(mode, pictures.photo(np.random.default_rng(0), 3, 37, 53), 60)
+    for scale in SCALES:
+        with Image.open(io.BytesIO(data)) as image:
+            image.draft("YCbCr", (image.width // scale, image.height // scale))
+            expected = np.array(image).transpose(2, 0, 1)
+        reduced = Decoder(scale=scale)
+        planes = jpegrad.decode(jpegrad.read(data), space="YCbCr", dtype=torch.uint8, decoder=reduced)
+        tally(planes.numpy(), expected)
 
 
 def blocks(levels: Tensor, entry: int) -> bytes:
@@ -238,6 +302,23 @@ def test_unclipped_samples_leave_the_range() -> None:
     expected = adjoint.to_plane(scipy.fft.idctn(dequantized, axes=(-2, -1), norm="ortho")) + 128
     np.testing.assert_allclose(got.numpy(), expected, rtol=0, atol=1e-10)
     assert got.min() < -5 and got.max() > 260
+
+
+def test_unclipped_inks_are_the_real_numbers_of_the_levels() -> None:
+    """255 less what the file has, and as RGB the product with the light that black leaves."""
+    found = jpegrad.read(pillow(inks(37, 53), quality=20))
+    options: dict[str, Any] = {
+        "decoder": Decoder(clip=False),
+        "value_range": (0, 255),
+        "dtype": torch.float64,
+    }
+    native = jpegrad.decode(found, **options).numpy()
+    for level, ink in zip(found.levels, native, strict=True):
+        dequantized = (level * found.tables[0]).double().numpy()
+        light = adjoint.to_plane(scipy.fft.idctn(dequantized, axes=(-2, -1), norm="ortho")) + 128
+        np.testing.assert_allclose(ink, 255 - light[:37, :53], rtol=0, atol=1e-10)
+    rgb = jpegrad.decode(found, space="RGB", **options).numpy()
+    np.testing.assert_allclose(rgb, (255 - native[:3]) * (255 - native[3]) / 255, rtol=0, atol=1e-10)
 
 
 def moved(coefficients: jpegrad.Coefficients, random: np.random.Generator) -> jpegrad.Coefficients:
