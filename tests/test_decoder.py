@@ -21,7 +21,6 @@ from torch import Tensor
 import jpegrad
 from corpus import inks, noise, opencv, pillow, tensor, ycck
 from jpegrad import Decoder
-from kernel_cases import Kernel, compare_gradients, law, spec
 from oracles import adjoint, pictures
 from oracles.libjpeg import MODES
 from test_samplings import NAMES, file_of
@@ -37,7 +36,6 @@ PLAIN: tuple[dict[str, Any], ...] = (
     {"upsampling": "replicate", "dct": "fast"},
 )
 SCALES = (2, 4, 8)
-PLAIN_UPSAMPLING = Decoder(upsampling="replicate")
 
 
 def file(kind: str, pixels: np.ndarray, quality: int) -> bytes:
@@ -438,16 +436,6 @@ def test_kernels_leave_other_decoders_to_the_reference(backend: str) -> None:
     for operation, decoder in (("jpeg", Decoder()), ("jpeg", plain), ("encode", Decoder(scale=2))):
         found = jpegrad.backends.explain(image, operation, decoder=decoder)
         assert found == jpegrad.backends.explain(image, operation)
-
-
-@law("mode", MODES, few=["4:2:0"])
-def test_kernels_replicate_as_the_reference_does(kernel: Kernel, mode: str) -> None:
-    every = [(37, 50), (16, 32), (9, 4), (1, 1), (40, 3)]
-    for size in kernel.take(every, [(21, 26)]):
-        image, entries = kernel.picture(2, 3, *size), kernel.tables(torch.tensor([20.0, 95.0]))
-        for split in kernel.take((False, True), [False]):
-            chosen = spec(mode, decoder=PLAIN_UPSAMPLING, clip_slope=0.1)
-            compare_gradients(kernel, image, entries, chosen, split)
 
 
 @pytest.mark.parametrize("decoder", [Decoder(scale=2), Decoder(dct="fast"), Decoder(clip=False)], ids=str)
