@@ -251,3 +251,19 @@ def test_levels_of_least_cost() -> None:
     assert np.array_equal(
         jpegrad.decode(thinned, dtype=torch.uint8).numpy(), pillow_pixels(jpegrad.to_bytes(thinned))
     )
+
+
+@pytest.mark.parametrize("huffman", ["default", "optimized"])
+def test_every_rate_model_has_a_slope(huffman: str) -> None:
+    inks = torch.from_numpy(noise(18, 26)).permute(2, 0, 1).float()[[0, 1, 2, 1]] / 255
+    for image, options in (
+        (inks[:3], {"subsampling": "3x1,1x1,1x1"}),
+        (inks, {"channels": "CMYK", "subsampling": "2x2,1x2,1x1,2x1"}),
+    ):
+        coded = jpegrad.encode(image.clone().requires_grad_(), 60, **options)  # type: ignore[arg-type]
+        assert coded.unrounded is not None
+        for name in jpegrad.rate.ALL:
+            size = jpegrad.bits(coded, huffman=huffman, rate=name)
+            assert size == 8 * len(jpegrad.to_bytes(coded, huffman=huffman))
+            slopes = torch.autograd.grad(size, coded.unrounded, retain_graph=True)
+            assert all(slope.isfinite().all() and slope.any() for slope in slopes), name

@@ -519,7 +519,7 @@ class CommonOptions(TypedDict, total=False):
 class Options(CommonOptions, total=False):
     """What ``nn.JPEG`` and ``backends.explain`` hand on to :func:`jpegrad.jpeg`."""
 
-    subsampling: Subsampling | None
+    subsampling: Subsampling | str | None
 
 
 def check_names(caller: str, options: Mapping[str, object]) -> None:

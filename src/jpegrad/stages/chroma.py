@@ -47,18 +47,18 @@ def _whole_blocks(plane: Tensor, height: int, v: int) -> Tensor:
     return extend_bottom(plane, ceil_div(height, 8 * v) * 8)
 
 
-def downsample_real(plane: Tensor, h: int, v: int, rows: int) -> Tensor:
+def downsample_real(plane: Tensor, h: int, v: int, rows: int | None = None) -> Tensor:
     """``[..., H, W]`` to whole blocks of the component, ``[..., 8·blocks_y, 8·blocks_x]``.
 
-    ``rows`` of the image make a row group, a multiple of ``v``.
+    ``rows`` of the image make a row group: a multiple of ``v``, or just these.
     """
-    sums, n = _box_sums(_pad(plane, h, rows), h, v), h * v
+    sums, n = _box_sums(_pad(plane, h, rows or v), h, v), h * v
     # The floor takes (n - 1)/2 away on average.
     return _whole_blocks((sums + (_bias(sums, h, v) - (n - 1) / 2)) / n, plane.shape[-2], v)
 
 
-def downsample_exact(plane: Tensor, h: int, v: int, rows: int) -> Tensor:
-    sums = _box_sums(_pad(plane, h, rows), h, v)
+def downsample_exact(plane: Tensor, h: int, v: int, rows: int | None = None) -> Tensor:
+    sums = _box_sums(_pad(plane, h, rows or v), h, v)
     return _whole_blocks(((sums + _bias(sums, h, v)) / (h * v)).floor(), plane.shape[-2], v)
 
 
