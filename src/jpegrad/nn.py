@@ -128,7 +128,8 @@ class RandomJPEG(nn.Module):
             alone what is drawn, but in a worker of a ``DataLoader``, where it is first seeded anew from its own next
             number and the worker's seed, which differs per worker and epoch. Each call also takes a number from the
             default generator, by which a recomputation under ``torch.utils.checkpoint`` finds what was drawn.
-        options: every other argument of :func:`jpegrad.jpeg`.
+        options: every other argument of :func:`jpegrad.jpeg`; a ``decoder`` has ``scale=1``, because all images keep
+            their size.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
