@@ -5,7 +5,7 @@ slope.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,24 +13,32 @@ from torch import Tensor
 from jpegrad import arguments, backends, inputs
 from jpegrad.coefficients import Coefficients as Coefficients
 from jpegrad.coefficients import has_wide_tables
+from jpegrad.decoder import Decoder
 from jpegrad.spec import (
+    CMYK,
     FLOATS,
     FORWARDS,
+    RGB,
+    SPACES,
     Backend,
     Channels,
     Color,
     Forward,
     Rounding,
+    Space,
     Spec,
     Subsampling,
     SurrogateName,
+    canonical,
     check_broadcast,
     check_channels,
     check_choice,
     check_clip_slope,
+    check_decoded,
     check_image,
     check_value_range,
     resolve,
+    resolve_decoder,
     resolve_tables,
 )
 from jpegrad.surrogates import Surrogate, finite, identity, straight_through
@@ -42,7 +50,7 @@ def jpeg(
     *,
     tables: Tensor | None = None,
     like: Coefficients | None = None,
-    subsampling: Subsampling | None = None,
+    subsampling: Subsampling | str | None = None,
     forward: Forward | None = None,
     surrogate: SurrogateName | Surrogate = "gaussian",
     sigma: float | None = None,
@@ -52,6 +60,7 @@ def jpeg(
     value_range: tuple[Any, Any] = (0.0, 1.0),
     rounding: Rounding = "nearest",
     channels: Channels | None = None,
+    decoder: Decoder | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """Encode and decode images as libjpeg-turbo does, with gradients to image, quality, tables and colour conversion.
@@ -69,8 +78,8 @@ def jpeg(
             1…255, with slope 1; the soft forward does not round them. NaN makes its image NaN.
         like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
             Table entries above 255, which some files have, are kept.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; None is 4:2:0, or that of
-            ``like``; gray images ignore it.
+        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``, or sampling factors as
+            :class:`Coefficients` has them; None is 4:2:0, or that of ``like``; gray images ignore it.
         forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued
             pipeline with the surrogate's soft function in place of rounding, and the file's tables for a quality.
             ``surrogate="reich2024"`` alone selects ``"soft"``.
@@ -87,11 +96,14 @@ def jpeg(
         rounding: how the exact forward makes 8 bits of a floating-point image: ``"nearest"``, or ``"truncate"`` as
             ``ToPILImage`` does.
         channels: for other counts of channels: ``"planes"`` codes each channel as a gray image, ``"alpha"`` leaves the
-            last channel as it is.
+            last channel as it is, ``"CMYK"`` codes four inks as Pillow does: inverted, with the luma table, in 4:4:4.
+        decoder: :class:`~jpegrad.decoder.Decoder`, another than every viewer's: plain upsampling, the fast DCT, a
+            reduced size (not with ``channels="alpha"``), or samples that are not clipped (not for uint8).
         backend: ``"auto"`` or a name of ``jpegrad.backends.ORDER``; a name never falls back.
 
     Returns:
-        The decoded image: shape, dtype, device, memory format and tensor subclass of ``image``.
+        The decoded image: shape (but for ``decoder.scale``), dtype, device, memory format and tensor subclass of
+        ``image``.
 
     Raises:
         TypeError, ValueError: an argument is not as described; the message names it, what was expected and what came.
@@ -105,10 +117,10 @@ def jpeg(
         >>> image.grad.shape
         torch.Size([2, 3, 37, 53])
     """
-    counts = {None: (1, 3), "alpha": (2, 4), "planes": None}
     if channels is not None:
-        check_choice("channels", channels, ("planes", "alpha"))
-    check_image(image, counts[channels])
+        check_choice("channels", channels, get_args(Channels))
+    counts = {"alpha": (2, 4), "planes": None}
+    check_image(image, counts[channels] if channels in counts else _counts(channels, like))
     plain, alpha = inputs.bare(image), None
     if channels == "alpha":
         plain, alpha = plain[..., :-1, :, :], plain[..., -1:, :, :]
@@ -127,10 +139,20 @@ def jpeg(
         color=color,
         value_range=value_range,
         rounding=rounding,
+        decoder=decoder,
     )
+    check_decoded(image.dtype, spec.decoder, "image")
+    if alpha is not None and spec.decoder.scale != 1:
+        raise ValueError(
+            f'decoder: expected scale=1 with channels="alpha", which keeps the last channel as it is; '
+            f"got {spec.decoder.scale}"
+        )
     x, inner = _shown(inputs.poisoned(plain, quality, tables), spec)
     x = x.unsqueeze(-3) if channels == "planes" else x
-    out = _backend(backend, "jpeg", x, inner).jpeg(x, entries, inner)
+    if spec.decoder.whole:
+        out = _backend(backend, "jpeg", x, inner).jpeg(x, entries, inner)
+    else:
+        out = _by_halves(x, entries, inner, backend)
     out = out.squeeze(-3) if channels == "planes" else out
     if inner is not spec and image.dtype is not torch.uint8:
         out = inputs.from_grey(out, spec.value_range, image.dtype)
@@ -139,13 +161,21 @@ def jpeg(
     return inputs.dressed(out, image)
 
 
+def _by_halves(image: Tensor, entries: Tensor, spec: Spec, backend: str) -> Tensor:
+    """Each half by the fastest backend for it: most decoders leave only the second to the reference."""
+    reader = backends.select(backend, "decode", image, spec)
+    levels, _ = _backend(backend, "encode", image, spec).encode(image, entries, spec)
+    size = image.shape[-2], image.shape[-1]
+    return inputs.marked(reader.decode(levels, entries, size, image.dtype, spec), image, spec.decoder.scale)
+
+
 def encode(
     image: Tensor,
     quality: float | Tensor | None = None,
     *,
     tables: Tensor | None = None,
     like: Coefficients | None = None,
-    subsampling: Subsampling | None = None,
+    subsampling: Subsampling | str | None = None,
     forward: Forward | None = None,
     surrogate: SurrogateName | Surrogate = "gaussian",
     sigma: float | None = None,
@@ -154,6 +184,7 @@ def encode(
     color: Color | tuple[Any, ...] | None = None,
     value_range: tuple[Any, Any] = (0.0, 1.0),
     rounding: Rounding = "nearest",
+    channels: Literal["CMYK"] | None = None,
     backend: Backend = "auto",
 ) -> Coefficients:
     """Quantized levels of images, as libjpeg-turbo computes them, with gradients.
@@ -162,6 +193,7 @@ def encode(
         image, quality, tables, like, subsampling, forward, surrogate, sigma, table_surrogate, clip_slope, color: as
             in :func:`jpeg`.
         value_range, rounding, backend: as in :func:`jpeg`.
+        channels: ``"CMYK"`` for an image of four inks, as in :func:`jpeg`; ``like`` of four components says so too.
 
     Returns:
         :class:`Coefficients`; ``decode`` of it is ``jpeg`` of the image. Levels are float64 for a float64 image, else
@@ -177,7 +209,9 @@ def encode(
         >>> coefficients.levels[0].shape
         torch.Size([2, 2, 8, 8])
     """
-    check_image(image)
+    if channels is not None:
+        check_choice("channels", channels, ("CMYK",))
+    check_image(image, _counts(channels, like))
     image = inputs.bare(image)
     _, _, entries, spec = _prepare(
         image,
@@ -200,7 +234,7 @@ def encode(
         levels=levels,
         tables=entries.to(levels[0].dtype),
         size=(image.shape[-2], image.shape[-1]),
-        subsampling=spec.subsampling if image.shape[-3] == 3 else "4:4:4",
+        subsampling=spec.subsampling if image.shape[-3] > 1 else "4:4:4",
         color=spec.color,
         dtype=image.dtype,
         value_range=spec.value_range,
@@ -209,6 +243,13 @@ def encode(
     )
     object.__setattr__(coefficients, "unrounded", unrounded)
     return coefficients
+
+
+def _counts(channels: str | None, like: object) -> tuple[int, ...]:
+    """How many channels an image may have. Four are mostly RGBA: that they are inks must be said."""
+    if channels == "CMYK":
+        return (4,)
+    return (1, 3, 4) if isinstance(like, Coefficients) and like.channels == 4 else (1, 3)
 
 
 def _prepare(
@@ -234,6 +275,11 @@ def _prepare(
         if like.channels != count:
             raise ValueError(f"like: expected {count} components as the image has, got {like.channels}")
         tables, subsampling, color = like.tables, like.subsampling, like.color
+    elif count == 4:
+        color = CMYK if color is None else color
+        subsampling = "4:4:4" if subsampling is None else subsampling
+    if subsampling is not None:
+        subsampling = canonical(count, subsampling)
     spec = resolve(subsampling=subsampling, color=color, **options)
     if like is not None and has_wide_tables("like", like):
         spec = replace(spec, largest_entry=65535)
@@ -270,25 +316,31 @@ def _backend(name: str, operation: str, image: Tensor, spec: Spec) -> backends.B
 def decode(
     coefficients: Coefficients,
     *,
+    space: Space = "native",
     dtype: torch.dtype | None = None,
     value_range: tuple[Any, Any] | None = None,
     forward: Forward | None = None,
     clip_slope: float | None = None,
+    decoder: Decoder | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """The image that every viewer shows for these levels, with gradients to levels and tables.
 
     Args:
         coefficients: from :func:`encode`, from a file, or your own.
+        space: ``"native"``, the mode in which Pillow opens the file: gray, RGB or CMYK; ``"RGB"``, what Pillow's
+            ``convert("RGB")`` makes of that; ``"YCbCr"``, the planes of three components before the conversion to RGB.
         dtype: floating point, or ``torch.uint8`` for 0…255; None is the encoded image's (float32 from a file).
         value_range: (low, high) of a floating-point result, as in :func:`jpeg`; None is the encoded image's ((0, 1)
             from a file).
         forward: ``"exact"`` or ``"soft"``; None is the encoder's.
-        clip_slope: slope outside the clamps; None is the encoder's.
+        clip_slope: slope outside the clamps; None is the encoder's. Not with ``decoder.clip=False``.
+        decoder: :class:`~jpegrad.decoder.Decoder`, another than every viewer's, as in :func:`jpeg`.
         backend: as in :func:`jpeg`.
 
     Returns:
-        ``[..., C, H, W]``.
+        ``[..., C, H, W]``, with ``decoder.scale`` ``[..., C, ⌈H / scale⌉, ⌈W / scale⌉]``. CMYK are amounts of ink: 0 is
+        none.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -308,6 +360,15 @@ def decode(
         raise TypeError(f"dtype: expected a floating-point type or torch.uint8, got {dtype}")
     chosen = c.forward if forward is None else forward
     check_choice("forward", chosen, FORWARDS)
+    check_choice("space", space, SPACES)
+    if space == "YCbCr" and c.space not in ("YCbCr", "private"):
+        raise ValueError(f"space: expected native or RGB for components of {c.space}, got 'YCbCr'")
+    reader = resolve_decoder(decoder, chosen)
+    check_decoded(dtype, reader, "dtype")
+    if clip_slope is not None and not reader.clip:
+        raise ValueError(
+            f"clip_slope: expected None with decoder.clip=False, which clips nothing; got {clip_slope}"
+        )
     spec = Spec(
         subsampling=c.subsampling,
         forward=chosen,
@@ -316,17 +377,22 @@ def decode(
         table_surrogate=identity,
         clip_slope=c.clip_slope if clip_slope is None else check_clip_slope(clip_slope),
         value_range=c.value_range if value_range is None else check_value_range(value_range),
-        color=c.color,
+        # Without a conversion the planes are the image.
+        color=RGB if space == "YCbCr" else c.color,
+        space=space,
+        decoder=reader,
     )
     check_broadcast("tables", c.tables.shape[:-3], c.batch_shape)
-    check_channels(spec.value_range, c.channels)
+    check_channels(spec.value_range, 3 if space == "RGB" else c.channels)
     inner = inputs.for_backends(spec)
     tables = c.tables.to(c.levels[0].device, torch.float64)
     tables = finite(tables, 1.0, 1.0, 65535.0)
     if chosen == "exact":
         tables = straight_through(tables.round().clamp(1, 65535), tables)
     run = backends.select(backend, "decode", c.levels[0], inner).decode
-    if inner is spec or dtype is torch.uint8:
-        return run(c.levels, tables, c.size, dtype, inner)
-    working = torch.float64 if dtype is torch.float64 else torch.float32
-    return inputs.from_grey(run(c.levels, tables, c.size, working, inner), spec.value_range, dtype)
+    ready = inner is spec or dtype is torch.uint8
+    working = dtype if ready else torch.float64 if dtype is torch.float64 else torch.float32
+    image = run(c.levels, tables, c.size, working, inner)
+    if space == "RGB" and c.channels == 1:
+        image = torch.cat([image] * 3, -3)
+    return image if ready else inputs.from_grey(image, spec.value_range, dtype)

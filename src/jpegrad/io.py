@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import NO_DENSITY, Coefficients
-from jpegrad.entropy.coder import CodedScan, coded_scans, coding, in_threads, slot
+from jpegrad.coefficients import NO_DENSITY, Coefficients, Density
+from jpegrad.entropy.coder import CodedScan, coded_scans, coding, huffman_slots, in_threads
 from jpegrad.entropy.script import ProgressiveScan
-from jpegrad.entropy.symbols import mcu_grid
 from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
@@ -22,7 +21,7 @@ from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import natural_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.spec import JFIF, RGB, decodes_alike, is_rgb
+from jpegrad.spec import CMYK, RGB, sampling_factors
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
@@ -31,6 +30,9 @@ MAX_SIDE = 65500
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 """What the name of a .jpg file ends in."""
+
+COLORS = {"RGB": RGB, "CMYK": CMYK}
+"""Files without a conversion."""
 
 LEVEL_TYPES = (torch.float32, torch.float64, torch.int16)
 
@@ -52,12 +54,13 @@ def read(
 ) -> Coefficients:
     """Read a .jpg file: quantized levels, tables, subsampling, colour space and metadata, without loss.
 
-    Baseline, extended sequential and progressive files of 8 bits, Huffman's or arithmetic coding, gray or three
-    components (JFIF's YCbCr, or RGB as libjpeg recognises it), in the subsampling modes of the library. Reading is
-    strict: where a viewer would show a damaged picture, and where the EOI marker is missing, this raises. Time and
-    memory are bounded in proportion to the length of the file: each block must cost at least one bit, no bit of a
-    coefficient may be sent twice, and all scans together may visit 128 blocks per byte of the file. Arithmetic coding
-    has no such bounds: there only ``max_pixels`` limits memory, and damage inside of a scan is seldom noticed.
+    Baseline, extended sequential and progressive files of 8 bits, Huffman's or arithmetic coding, of one component
+    (gray), three (YCbCr or RGB) or four (CMYK or YCCK) as libjpeg recognises them, in every sampling that it decodes.
+
+    Reading is strict: where a viewer would show a damaged picture, and where the EOI marker is missing, this raises.
+    Time and memory are bounded in proportion to the length of the file: each block must cost at least one bit, no bit
+    of a coefficient may be sent twice, and all scans together may visit 128 blocks per byte of the file. Arithmetic
+    coding has no such bounds: there only ``max_pixels`` limits memory, and damage inside of a scan is seldom noticed.
 
     ``decode`` of the result equals Pillow's decoding. (Forged levels can be so large that the inverse DCT leaves the
     16 bits in which libjpeg-turbo computes it; its builds then disagree with each other, while ``decode`` computes on
@@ -77,8 +80,8 @@ def read(
         ``density`` is that of JFIF's header.
 
     Raises:
-        JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: CMYK, YCCK,
-            12 bits, lossless, hierarchical, other sampling factors.
+        JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: 12 bits,
+            lossless, hierarchical, fractional sampling factors, other counts of components.
         TypeError: ``source`` or ``level_dtype`` is none of the above.
         OSError: the file cannot be opened.
 
@@ -108,7 +111,7 @@ def read(
         tables=natural_tables([(c.header.table, c.table or ()) for c in frame.components]),
         size=frame.size,
         subsampling=frame.subsampling,
-        color=RGB if decoder.rgb() else None,
+        color=COLORS.get(decoder.space()),
         metadata=tuple(decoder.metadata),
         density=decoder.density,
     )
@@ -117,8 +120,8 @@ def read(
 def read_header(source: Source) -> Header:
     """What a .jpg file says of itself before its first scan: size, sampling, tables, metadata; nothing is decoded.
 
-    It takes files that :func:`read` refuses as well: CMYK, 12 bits, lossless, other sampling factors, damaged scans. Of
-    a file on disk only the headers are read, so that large files take no longer.
+    It takes files that :func:`read` refuses as well: 12 bits, lossless, fractional sampling factors, damaged scans.
+    Of a file on disk only the headers are read, so that large files take no longer.
 
     Args:
         source: as in :func:`read`. A file object that can seek is left where it was.
@@ -167,7 +170,8 @@ def to_bytes(
 
     Args:
         coefficients: integer levels, integer tables 1…65535 (above 255 the file is extended sequential, not baseline),
-            and the colour conversion that a viewer has: JFIF's, or RGB stored as it is (then Adobe's header says so).
+            at most 10 blocks in an MCU, and a colour conversion that a viewer has: JFIF's, or RGB and CMYK stored as
+            files have them (then Adobe's header says so).
         index: which image of a batch, counted through the flattened leading dimensions; a single image needs none.
         huffman: ``"default"`` tables of Annex K.3, which None is too, or ``"optimized"`` ones (Pillow's
             ``optimize=True``). Those of progressive files are always optimized, for each scan.
@@ -194,11 +198,11 @@ def to_bytes(
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     _check_color(coefficients)
-    rgb = coefficients.channels == 3 and is_rgb(coefficients.color)
+    space = coefficients.space
     height, width = coefficients.size
     if max(height, width) > MAX_SIDE:
         raise ValueError(f"size: expected at most {MAX_SIDE} rows and columns, got {height} × {width}")
-    if rgb and coefficients.density != NO_DENSITY:
+    if space == "RGB" and coefficients.density != NO_DENSITY:
         raise ValueError(
             f"density: expected {NO_DENSITY}, because files of R, G and B have no JFIF header; "
             f"got {coefficients.density}"
@@ -206,12 +210,13 @@ def to_bytes(
     at = _flat_index(coefficients, index)
     levels = [x.detach().reshape(-1, *x.shape[-4:])[at].cpu() for x in coefficients.levels]
     tables = _tables_at(coefficients, at)
-    _, _, factors = mcu_grid(len(levels), coefficients.size, coefficients.subsampling)
+    factors = sampling_factors(coefficients.channels, coefficients.subsampling)
+    identifiers = space.encode() if space in COLORS else range(1, len(levels) + 1)
     frame = [
         FrameComponent(identifier, *h_v, min(i, len(tables) - 1))
-        for i, (identifier, h_v) in enumerate(zip(b"RGB" if rgb else b"\1\2\3\4", factors, strict=False))
+        for i, (identifier, h_v) in enumerate(zip(identifiers, factors, strict=True))
     ]
-    kind, script = coding(huffman, progressive, factors, luma_chroma=not rgb)
+    kind, script = coding(huffman, progressive, factors, luma_chroma=space == "YCbCr")
     try:
         scans = coded_scans(levels, coefficients.size, coefficients.subsampling, kind, script)
     except ValueError as error:
@@ -223,7 +228,7 @@ def to_bytes(
     return b"".join(
         [
             segments.marker(segments.SOI),
-            segments.emit_adobe_rgb() if rgb else segments.emit_jfif(coefficients.density),
+            _application(space, coefficients.density),
             *(segments.emit_metadata(marker, payload) for marker, payload in carried),
             *(segments.emit_dqt(slot, entries) for slot, entries in enumerate(tables)),
             segments.emit_sof(coefficients.size, frame, process),
@@ -274,8 +279,9 @@ def _scan_parts(frame: list[FrameComponent], coded: CodedScan) -> Iterator[bytes
     components, *sent = coded.scan
     # Of tables that a progressive scan does not use, libjpeg says 0.
     sends_dc, sends_ac = coded.scan.first == 0 and coded.scan.high == 0, coded.scan.last > 0
+    slots = huffman_slots(len(frame))
     yield segments.emit_sos(
-        [ScanComponent(frame[i].identifier, slot(i) * sends_dc, slot(i) * sends_ac) for i in components],
+        [ScanComponent(frame[i].identifier, slots[i] * sends_dc, slots[i] * sends_ac) for i in components],
         *sent,
     )
     yield coded.data
@@ -362,15 +368,20 @@ def _view_of(source: Any) -> memoryview | None:
     return view
 
 
+def _application(space: str, density: Density) -> bytes:
+    """JFIF's header, and Adobe's where the components are not gray or YCbCr."""
+    adobe = b"" if space in ("gray", "YCbCr") else segments.emit_adobe(2 if space == "YCCK" else 0)
+    # Of four components a viewer reads Adobe's alone; libjpeg writes JFIF's for the density.
+    jfif = not adobe or (space != "RGB" and density != NO_DENSITY)
+    return (segments.emit_jfif(density) if jfif else b"") + adobe
+
+
 def _check_color(coefficients: Coefficients) -> None:
     """Raise unless viewers have the inverse of the colour conversion."""
-    color = coefficients.color
-    if color is None or coefficients.channels == 1 or color.inverse is None:
-        return
-    if not (decodes_alike(color, JFIF) or is_rgb(color)):
+    if coefficients.space == "private":
         raise ValueError(
-            "color: expected JFIF's conversion back to RGB (inverse=None) or none at all (RGB stored as it is), "
-            "the two that a .jpg file can announce; got another inverse or offset"
+            "color: expected JFIF's conversion back to RGB (inverse=None) or none at all (RGB stored as it is, CMYK "
+            "inverted), the two that a .jpg file can announce; got another inverse or offset"
         )
 
 

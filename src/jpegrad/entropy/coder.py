@@ -172,19 +172,20 @@ def interleaved(components: int) -> ProgressiveScan:
     return ProgressiveScan(tuple(range(components)), 0, 63)
 
 
-def slot(component: int) -> int:
-    """Which Huffman tables a component uses: those of luma or of chroma."""
-    return min(component, 1)
+def huffman_slots(components: int) -> tuple[int, ...]:
+    """Which Huffman tables each component uses: of three components the others have those of chroma."""
+    return (0, 1, 1) if components == 3 else (0,) * components
 
 
-def used_tables(scan: ProgressiveScan) -> list[tuple[int, int]]:
-    """(class, slot) of each table that a scan needs, in the order in which libjpeg writes them."""
+def used_tables(scan: ProgressiveScan, components: int) -> list[tuple[int, int]]:
+    """(class, slot) of each table that a scan of a file needs, in the order in which libjpeg writes them."""
     found: dict[tuple[int, int], None] = {}
     for i in scan.components:
+        slot = huffman_slots(components)[i]
         if scan.first == 0 and scan.high == 0:
-            found[0, slot(i)] = None
+            found[0, slot] = None
         if scan.last > 0:
-            found[1, slot(i)] = None
+            found[1, slot] = None
     return list(found)
 
 
@@ -212,8 +213,9 @@ def _coded(
     else:
         rows, columns, all_factors = mcu_grid(len(levels), size, subsampling)
         factors, mcus = [all_factors[i] for i in scan.components], (rows, columns)
+    slots = huffman_slots(len(levels))
     grids = [
-        (level, *h_v, slot(i), slot(i))
+        (level, *h_v, slots[i], slots[i])
         for level, h_v, i in zip(chosen, factors, scan.components, strict=True)
     ]
     found = kernel(grids, mcus, process, scan[1:], None if optimize else default_tables(), clamp=clamp)
@@ -222,7 +224,7 @@ def _coded(
         raise AssertionError("the kernel refused levels in which nothing is wrong")
     tables, data = found
     listed = []
-    for kind, i in used_tables(scan):
+    for kind, i in used_tables(scan, len(levels)):
         counts, symbols = tables[272 * (4 * kind + i) :][:16], tables[272 * (4 * kind + i) + 16 :]
         listed.append(Table(kind, i, counts, symbols[: sum(counts)]))
     return CodedScan(scan, listed, data)
@@ -259,13 +261,17 @@ def _progressive(
     levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, scan: ProgressiveScan
 ) -> CodedScan:
     symbols = progressive_symbols(levels, size, subsampling, scan)
-    tables = {where: _made_for(symbols, where[1]) for where in used_tables(scan)}
+    slots = huffman_slots(len(levels))
+    tables = {
+        (kind, slot): _made_for([each for each in symbols if slots[each.component] == slot])
+        for kind, slot in used_tables(scan, len(levels))
+    }
     codes = {
         i: {symbol: f"{code:0{length}b}" for symbol, (code, length) in table.codes().items()}
         for (_, i), table in tables.items()
     }
     bits = "".join(
-        bits if symbol is None else codes[slot(component)][symbol] + bits
+        bits if symbol is None else codes[slots[component]][symbol] + bits
         for component, symbol, bits in symbols
     )
     bits += "1" * (-len(bits) % 8)
@@ -273,11 +279,11 @@ def _progressive(
     return CodedScan(scan, [Table(*where, *table) for where, table in tables.items()], data)
 
 
-def _made_for(symbols: list[Symbol], of_slot: int) -> HuffmanTable:
+def _made_for(symbols: list[Symbol]) -> HuffmanTable:
     frequencies = [0] * 256
-    for component, symbol, _ in symbols:
-        if symbol is not None and slot(component) == of_slot:
-            frequencies[symbol] += 1
+    for each in symbols:
+        if each.symbol is not None:
+            frequencies[each.symbol] += 1
     return optimal_table(frequencies)
 
 

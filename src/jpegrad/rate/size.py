@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import BEYOND_8_BITS, Coefficients
+from jpegrad.coefficients import BEYOND_8_BITS, NO_DENSITY, Coefficients
 from jpegrad.entropy.coder import coding, interleaved, progressive_bytes, used_tables
 from jpegrad.entropy.scan import scan_bytes
 from jpegrad.entropy.script import ProgressiveScan, Script
-from jpegrad.entropy.symbols import mcu_grid
 from jpegrad.rate.models import ALL, RateModel, Scan
-from jpegrad.spec import is_rgb
+from jpegrad.spec import sampling_factors
 
 
 def bits(
@@ -42,7 +41,7 @@ def bits(
         ``[...]``, the leading dimensions of the levels; float64, in which every size is exact.
 
     Raises:
-        TypeError, ValueError: an argument is not as described.
+        TypeError, ValueError: an argument is not as described, or an MCU has more than 10 blocks.
 
     Source: ITU-T T.81 Annexes B, F and K; libjpeg-turbo ``jchuff.c``, ``jcmarker.c``.
 
@@ -77,8 +76,8 @@ def coding_of(
 ) -> tuple[str, Script]:
     """The kind of Huffman tables and the scans of the file of these coefficients."""
     c = coefficients
-    _, _, factors = mcu_grid(c.channels, c.size, c.subsampling)
-    return coding(huffman, progressive, factors, luma_chroma=not is_rgb(c.color))
+    factors = sampling_factors(c.channels, c.subsampling)
+    return coding(huffman, progressive, factors, luma_chroma=c.space == "YCbCr")
 
 
 def _data_bytes(
@@ -100,11 +99,12 @@ def header_bytes(coefficients: Coefficients, metadata: bool = True, script: Scri
     tables = c.tables.detach()[..., :components, :, :]
     wide = (tables >= BEYOND_8_BITS).flatten(-2).any(-1).sum(-1)
     dqt = (69 * tables.shape[-3] + 64 * wide).to(c.levels[0].device).expand(c.batch_shape)
-    # JFIF's APP0, or Adobe's APP14 if the components are R, G and B.
-    application = 16 if components == 3 and is_rgb(c.color) else 18
+    # JFIF's APP0; Adobe's APP14 if the components are R, G and B, and of four; then APP0 has the density alone.
+    application = 18 if c.space in ("gray", "YCbCr") else 16
+    application += 18 if components == 4 and c.density != NO_DENSITY else 0
     scans = script or (interleaved(components),)
     sos = sum(8 + 2 * len(scan.components) for scan in scans)
-    dht = sum(21 * len(used_tables(scan)) for scan in scans)
+    dht = sum(21 * len(used_tables(scan, components)) for scan in scans)
     carried = sum(4 + len(payload) for _, payload in c.metadata) if metadata else 0
     return dqt + (2 + application + carried + (10 + 3 * components) + dht + sos + 2)
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends.fused.settings import ONE, Families, known
-from jpegrad.spec import Color, Spec, constant_result, conversion
+from jpegrad.spec import SUBSAMPLING, Color, Spec, constant_result, conversion
 
 
 def common_reasons(image: Tensor, spec: Spec) -> list[str]:
-    """Reasons in the image's type, in the transforms of torch.func, in the tables and in the colour conversion."""
+    """Reasons in the image's type, in the transforms of torch.func, in sampling, tables and colour conversion."""
     found = ["it has gradients in float32, the image is float64"] if image.dtype is torch.float64 else []
     if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
         found.append("it has no rules for the transforms of torch.func")
@@ -22,7 +22,16 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
         )
     if spec.largest_entry > 255:
         found.append("its quantiser divides by table entries up to 255, like has larger ones")
+    if spec.subsampling not in SUBSAMPLING:
+        found.append(f"it samples by {', '.join(SUBSAMPLING)}, not {spec.subsampling}")
     return found + _color_reasons(spec.color)
+
+
+def decoder_reasons(operation: str, spec: Spec) -> list[str]:
+    """Reasons in the decoder, of which the kernels know both ways of upsampling."""
+    if operation == "encode" or spec.decoder.whole:
+        return []
+    return ['it decodes with dct="accurate", scale=1 and clip=True, and this decoder has others']
 
 
 def soft_reasons(operation: str, spec: Spec, families: Families) -> list[str]:
