@@ -24,8 +24,16 @@ from jpegrad.jfif import segments
 from jpegrad.spec import SUBSAMPLING, blocks, ratios
 from jpegrad.tables import ZIGZAG
 
-MODES = (*SUBSAMPLING, "gray")
+MODES = (*SUBSAMPLING, "gray", "3x1,1x1,1x1", "1x2,2x1,1x1", "1x1,1x1,1x1,1x1", "2x2,1x1,1x1,2x2")
 CODERS = ("native", "reference")
+
+
+def channels_of(mode: str) -> int:
+    return 1 if mode == "gray" else 1 + mode.count(",") if "," in mode else 3
+
+
+def subsampling_of(mode: str) -> str:
+    return "4:4:4" if mode == "gray" else mode
 
 
 def random_levels(
@@ -33,9 +41,8 @@ def random_levels(
 ) -> list[torch.Tensor]:
     """Levels of which so many are not 0, of all sizes up to the largest that a file holds."""
     generator = torch.Generator().manual_seed(seed)
-    channels, subsampling = (1, "4:4:4") if mode == "gray" else (3, mode)
     planes = []
-    for ratio in ratios(channels, subsampling):
+    for ratio in ratios(channels_of(mode), subsampling_of(mode)):
         shape = (*blocks(size, ratio), 8, 8)
         plane = (torch.randn(shape, generator=generator) * spread).round().clamp(-1023, 1023)
         planes.append(plane * (torch.rand(shape, generator=generator) < density))
@@ -67,7 +74,7 @@ def coders(monkeypatch):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_coders_agree_on_every_small_size(mode: str, coders) -> None:
-    subsampling = "4:4:4" if mode == "gray" else mode
+    subsampling = subsampling_of(mode)
     for seed, size in enumerate(itertools.product((1, 8, 9, 17, 40), (1, 16, 24, 33, 41))):
         for density, spread in ((0.0, 1.0), (0.05, 2.0), (0.4, 30.0), (1.0, 2000.0)):
             levels = random_levels(size, mode, density, spread, seed)
@@ -102,8 +109,7 @@ def test_what_is_no_level_is_refused_wherever_it_stands(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_coders_agree_on_progressive_scans(mode: str, coders) -> None:
-    subsampling = "4:4:4" if mode == "gray" else mode
-    channels = 1 if mode == "gray" else 3
+    subsampling, channels = subsampling_of(mode), channels_of(mode)
     scripts = [simple_progression(channels, luma_chroma=luma_chroma) for luma_chroma in (True, False)]
     for seed, size in enumerate(itertools.product((1, 9, 17, 40), (1, 24, 33))):
         density, spread = ((0.0, 1.0), (0.05, 2.0), (0.4, 30.0), (1.0, 2000.0))[seed % 4]
@@ -155,6 +161,25 @@ def test_progressive_files_of_photographs(photograph) -> None:
             assert data == jpegrad.to_bytes(coefficients, progressive=True, huffman="optimized")
             again = jpegrad.read(data)
             assert all(map(torch.equal, again.levels, coefficients.levels))
+
+
+def test_progressive_files_of_inks(tmp_path) -> None:
+    inks = np.concatenate([picture(23, 41), noise(23, 41)[..., :1]], -1)
+    for quality in (30, 95):
+        coefficients = jpegrad.encode(torch.from_numpy(inks).permute(2, 0, 1), quality, channels="CMYK")
+        buffer = io.BytesIO()
+        Image.fromarray(inks, "CMYK").save(buffer, "JPEG", quality=quality, progressive=True)
+        assert jpegrad.to_bytes(coefficients, progressive=True) == buffer.getvalue()
+        assert jpegrad.bits(coefficients, progressive=True) == 8 * len(buffer.getvalue())
+
+
+@pytest.mark.parametrize("mode", ["3x1,1x1,1x1", "1x2,2x1,1x1", "4x2,1x1,1x1"])
+def test_progressive_files_of_other_samplings(mode: str) -> None:
+    for seed, size in enumerate([(1, 1), (17, 33), (50, 70)]):
+        levels = tuple(random_levels(size, mode, 0.4, 30.0, seed))
+        coefficients = jpegrad.Coefficients(levels, torch.full((2, 8, 8), 3.0), size, mode)
+        data = jpegrad.to_bytes(coefficients, progressive=True)
+        assert data == jpegtran(jpegrad.to_bytes(coefficients), "-progressive")
 
 
 def test_progressive_files_of_other_color_spaces_have_the_general_script() -> None:
@@ -284,15 +309,14 @@ def test_any_levels_are_read_back(
     seed: int, size: tuple[int, int], mode: str, density: float, spread: float, progressive: bool
 ) -> None:
     levels = tuple(random_levels(size, mode, density, spread, seed))
-    subsampling = "4:4:4" if mode == "gray" else mode
     tables = torch.ones(1 if mode == "gray" else 2, 8, 8)
-    coefficients = jpegrad.Coefficients(levels, tables, size, subsampling)
+    coefficients = jpegrad.Coefficients(levels, tables, size, subsampling_of(mode))
     data = jpegrad.to_bytes(coefficients, progressive=progressive, huffman="optimized")
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
         file.write(data)
         file.flush()
         found = jpeglib.read_dct(file.name)
-    planes = [found.Y] if mode == "gray" else [found.Y, found.Cb, found.Cr]
+    planes = [found.Y, found.Cb, found.Cr, found.K][: channels_of(mode)]
     for ours, theirs, again in zip(levels, planes, jpegrad.read(data).levels, strict=True):
         assert np.array_equal(ours.numpy(), theirs.transpose(0, 1, 3, 2)) or np.array_equal(
             ours.numpy(), theirs

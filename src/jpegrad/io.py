@@ -14,6 +14,7 @@ from torch import Tensor
 from jpegrad.coefficients import NO_DENSITY, Coefficients, Density
 from jpegrad.entropy.coder import CodedScan, coded_scans, coding, huffman_slots, in_threads
 from jpegrad.entropy.script import ProgressiveScan
+from jpegrad.entropy.symbols import mcu_grid
 from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
@@ -21,7 +22,7 @@ from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import natural_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.spec import CMYK, RGB, sampling_factors
+from jpegrad.spec import CMYK, RGB
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
@@ -210,7 +211,7 @@ def to_bytes(
     at = _flat_index(coefficients, index)
     levels = [x.detach().reshape(-1, *x.shape[-4:])[at].cpu() for x in coefficients.levels]
     tables = _tables_at(coefficients, at)
-    factors = sampling_factors(coefficients.channels, coefficients.subsampling)
+    _, _, factors = mcu_grid(coefficients.channels, coefficients.size, coefficients.subsampling)
     identifiers = space.encode() if space in COLORS else range(1, len(levels) + 1)
     frame = [
         FrameComponent(identifier, *h_v, min(i, len(tables) - 1))
