@@ -287,6 +287,18 @@ def test_inspect_plots(run: Run, tmp_path: Path) -> None:
         assert min(opened.size) > 500
 
 
+def test_backends_say_who_reads_and_writes_files(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPEGRAD_BACKEND", "reference")
+    out = " ".join(run("backends").out.split())
+    assert "Files are read by the entropy decoder in Python, which is far slower." in out
+    assert "Files are written by the entropy encoder in Python, which is far slower." in out
+    if not jpegrad.backends.BACKENDS["native"].missing():
+        monkeypatch.delenv("JPEGRAD_BACKEND")
+        out = " ".join(run("backends").out.split())
+        assert "Files are read by the native entropy decoder." in out
+        assert "Files are written by the native entropy encoder." in out
+
+
 OPTIONS = {
     "jpeg": [
         "--output",
