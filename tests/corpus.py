@@ -80,13 +80,15 @@ def opencv(image: np.ndarray, subsampling: str = "4:2:0", **options: int) -> byt
     return data.tobytes()
 
 
-def libjpeg(image: np.ndarray, version: str, factors: Sequence[tuple[int, int]], *flags: str) -> bytes:
+def libjpeg(
+    image: np.ndarray, version: str, factors: Sequence[tuple[int, int]], *flags: str, quality: int = 80
+) -> bytes:
     """A file by another member of the libjpeg family; ``factors`` are (vertical, horizontal) per component."""
     with jpeglib.version(version), tempfile.TemporaryDirectory() as folder:
         picture = jpeglib.from_spatial(image)
         picture.samp_factor = np.array(factors)
         path = os.path.join(folder, "picture.jpg")
-        picture.write_spatial(path, qt=80, flags=list(flags))
+        picture.write_spatial(path, qt=quality, flags=list(flags))
         with open(path, "rb") as file:
             return file.read()
 
