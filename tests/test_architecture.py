@@ -71,6 +71,7 @@ PUBLIC = {
     "rate",
     "read",
     "read_header",
+    "read_structure",
     "surrogates",
     "tables",
     "testing",

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -11,12 +10,22 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 
 import jpegrad
-from corpus import corpus, inks, noise, picture, pillow, pillow_pixels, tensor
+from corpus import (
+    corpus,
+    exif,
+    exif_with_size_and_thumbnail,
+    inks,
+    noise,
+    picture,
+    pillow,
+    pillow_pixels,
+    tensor,
+    with_segments,
+)
 from jpegrad import Coefficients, lossless
 from jpegrad.io import read, read_header, to_bytes
 from jpegrad.jfif import segments
 from jpegtran import jpegtran, needs_jpegtran
-from test_header import exif, with_segments
 
 Change = Callable[..., Coefficients]
 CHANGES: dict[str, tuple[Change, tuple[str, ...]]] = {
@@ -285,33 +294,6 @@ def test_an_orientation_that_says_nothing_changes_nothing() -> None:
     for metadata in ((), ((0xE1, exif(9)),), ((0xE1, b"Exif\0\0II"),), ((0xFE, exif(6)),)):
         whole = dataclasses.replace(coded(16, 16, "4:4:4"), metadata=metadata)
         assert lossless.apply_orientation(whole) is whole
-
-
-def exif_with_size_and_thumbnail(order: str, thumbnail: bytes) -> bytes:
-    """Exif of orientation 6 that says 96 × 64 pixels and has a thumbnail."""
-    start = b"II*\0" if order == "<" else b"MM\0*"
-
-    def directory(entries: list[tuple[int, int, int]], following: int = 0) -> bytes:
-        packed = b"".join(
-            struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0)
-            if kind == 3
-            else struct.pack(f"{order}HHII", tag, 4, 1, value)
-            for tag, kind, value in entries
-        )
-        return struct.pack(f"{order}H", len(entries)) + packed + struct.pack(f"{order}I", following)
-
-    first, second, third = 8, 8 + 30, 8 + 60
-    return b"".join(
-        [
-            b"Exif\0\0",
-            start,
-            struct.pack(f"{order}I", first),
-            directory([(0x0112, 3, 6), (0x8769, 4, second)], third),
-            directory([(0xA002, 3, 96), (0xA003, 4, 64)]),
-            directory([(0x0201, 4, third + 30), (0x0202, 4, len(thumbnail))]),
-            thumbnail,
-        ]
-    )
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -9,6 +9,7 @@ from jpegrad.io import to_bytes as to_bytes
 from jpegrad.io import write as write
 from jpegrad.io import read as read
 from jpegrad.io import read_header as read_header
+from jpegrad.io import read_structure as read_structure
 from jpegrad.jfif.errors import JPEGError as JPEGError
 from jpegrad.spec import Color as Color
 from jpegrad.surrogates import Surrogate as Surrogate
