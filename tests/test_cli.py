@@ -423,7 +423,7 @@ def test_inks_through_the_command_line(run: Run, tmp_path: Path) -> None:
         assert "icc_profile" not in seen.info
     facts = inspected(run, "out.jpg")
     assert (facts["color"], facts["subsampling"]) == ("CMYK", "1x1,1x1,1x1,1x1")
-    assert facts["quality"] == {"quality": 60, "exact": True, "distance": 0.0}
+    assert facts["quality"] == {"quality": 60, "exact": True, "distance": 0.0, "base": "Annex K"}
     assert facts["baseline"]["bytes"] == len(data)  # type: ignore[index]
     assert {"C", "M", "Y", "K"} < set(facts["baseline"]["bits"])  # type: ignore[index]
     assert run("inspect", "out.jpg", "--plot", "plot.png").code == 0
