@@ -1,10 +1,13 @@
 """What read_structure says: what libjpeg-turbo traces of the same markers, of damaged and refused files too."""
 
+import contextlib
 import re
 import subprocess
 import time
+from collections import Counter
 
 import pytest
+import torch
 
 import jpegrad
 from corpus import (
@@ -17,9 +20,11 @@ from corpus import (
     tensor,
     with_segments,
 )
+from jpegrad import lossless
 from jpegrad.io import read_header, read_structure
 from jpegrad.jfif import JPEGError, segments
 from jpegtran import PROGRAM, jpegtran, needs_jpegtran
+from tests.fuzz.mutate import mutant
 
 
 def traced(data: bytes) -> list[str]:
@@ -204,3 +209,39 @@ def test_a_structure_is_read_at_the_speed_of_memory() -> None:
     assert structure.scans[0].length > len(coded)
     # It takes 6 ms; to walk through it byte by byte takes half a second.
     assert taken < 0.1
+
+
+def explored(index: int, seed: int) -> str:
+    """What header, structure and lossless changes make of a damaged file; an assertion fails where they disagree."""
+    data = mutant(seed, index)
+    try:
+        structure = read_structure(data)
+    except JPEGError:
+        with pytest.raises(JPEGError, match="not a JPEG file"):
+            read_header(data)
+        return "none"
+    with contextlib.suppress(JPEGError):
+        header = read_header(data)
+        assert structure.fault is not None or structure.process is not None
+        assert header.huffman_tables <= structure.huffman_tables
+    try:
+        whole = jpegrad.read(data, max_pixels=1 << 20)
+    except JPEGError:
+        return "refused"
+    assert structure.fault is None
+    assert structure.scans and header.size == whole.size
+    assert lossless.orientation(whole) == header.orientation or len(structure.scans) > 1
+    # Forged metadata and tables go along.
+    with contextlib.suppress(ValueError):
+        upright = lossless.apply_orientation(whole, trim=True)
+        assert upright is whole or lossless.orientation(upright) == 1
+    twice = lossless.transpose(lossless.transpose(whole))
+    assert all(map(torch.equal, twice.levels, whole.levels))
+    assert twice.subsampling == whole.subsampling
+    assert torch.equal(lossless.crop(whole, 0, 0, *whole.size).levels[0], whole.levels[0])
+    return "read"
+
+
+def test_damaged_files() -> None:
+    outcomes = Counter(explored(index, 3) for index in range(400))
+    assert outcomes["read"] > 20 and outcomes["refused"] > 200
