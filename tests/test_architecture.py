@@ -62,6 +62,7 @@ PUBLIC = {
     "Color",
     "Decoder",
     "JPEGError",
+    "ProgressiveScan",
     "Surrogate",
     "backends",
     "bits",
@@ -78,6 +79,7 @@ PUBLIC = {
     "tables",
     "testing",
     "to_bytes",
+    "to_bytes_batch",
     "tune",
     "write",
 }

@@ -17,6 +17,7 @@ CALLS = {
     "flip": (["--flip", "vertical"], ["-flip", "vertical"]),
     "transpose": (["--transpose"], ["-transpose"]),
     "transverse": (["--transverse", "--optimize"], ["-transverse", "-optimize"]),
+    "progressive": (["--flip", "horizontal", "--progressive"], ["-flip", "horizontal", "-progressive"]),
     "crop": (["--crop", "40x17+16+32"], ["-crop", "40x17+16+32"]),
     "grow": (["--crop", "40x17+20+33", "--grow"], ["-crop", "40x17+20+33"]),
     "turn and crop": (
@@ -77,7 +78,7 @@ def test_what_is_lost_is_said(run: Run, tmp_path: Path) -> None:
     result = run("transform", "in.jpg", "-o", "out.jpg", "--transpose")
     assert result.error.splitlines() == [
         "note: in.jpg: 4 bytes behind the picture are left out",
-        "note: in.jpg: is progressive; the output is baseline",
+        "note: in.jpg: is progressive, the output is not; --progressive makes it so",
     ]
     (tmp_path / "in.jpg").write_bytes(with_segments(pillow(picture(64, 96)), (0xE2, b"MPF\0")) + progressive)
     result = run("transform", "in.jpg", "-o", "out.jpg", "--transpose")

@@ -13,10 +13,12 @@ from jpegrad.commands.code import Force
 from jpegrad.commands.pictures import naming
 from jpegrad.commands.terminal import console, say
 from jpegrad.data import published_table_names
+from jpegrad.entropy.script import simple_progression
 from jpegrad.io import read, read_header, read_structure, to_bytes
 from jpegrad.jfif import JPEGError
 from jpegrad.jfif.header import Header, quality_of
 from jpegrad.jfif.segments import APPLICATION, COM
+from jpegrad.jfif.structure import FoundScan, Structure
 from jpegrad.rate import breakdown
 from jpegrad.tables import load as load_tables
 
@@ -91,8 +93,12 @@ def describe(file: Path, huffman: str) -> dict[str, Any]:
         "quantization_tables": structure.quantization_tables,
         "huffman": {"kind": structure.huffman, "tables": structure.huffman_tables},
         "restart_interval": max((scan.restart_interval for scan in structure.scans), default=0),
-        "scans": [scan._asdict() for scan in structure.scans],
+        "scans": [
+            {**scan.sent._asdict(), **dict(zip(scan._fields[1:], scan[1:], strict=True))}
+            for scan in structure.scans
+        ],
         "script": structure.script,
+        "standard_script": _is_standard(structure, header),
         "metadata": [
             {"kind": carried.kind, "bytes": 4 + carried.length}
             for carried in structure.segments
@@ -120,6 +126,17 @@ def _quality(tables: Tensor, color: str) -> dict[str, Any] | None:
                 found, base = estimate, name
                 break
     return {**found._asdict(), "base": base}
+
+
+def _scan(scan: FoundScan) -> dict[str, Any]:
+    found = scan._asdict()
+    return {**found.pop("sent")._asdict(), **found}
+
+
+def _is_standard(structure: Structure, header: Header) -> bool:
+    """Whether the scans are libjpeg's own for a progressive file."""
+    standard = simple_progression(header.components, luma_chroma=header.color == "YCbCr")
+    return structure.process == "progressive" and tuple(scan.sent for scan in structure.scans) == standard
 
 
 def _thumbnail(data: bytes, header: Header) -> dict[str, Any] | None:
@@ -167,7 +184,7 @@ def _print(facts: dict[str, Any]) -> None:
         say(f"damaged: {facts['fault']}")
     _print_quality(facts["quality"])
     _print_structure(facts)
-    if len(facts["scans"]) > 1:
+    if len(facts["scans"]) > 1 and not facts["standard_script"]:
         for line in facts["script"].splitlines():
             say(f"scan {line}")
     for segment in facts["metadata"]:
@@ -214,7 +231,7 @@ def _print_structure(facts: dict[str, Any]) -> None:
     parts = [
         _count(facts["quantization_tables"], "quantization table"),
         kinds.get(facts["huffman"]["kind"], ""),
-        _count(len(facts["scans"]), "scan"),
+        _count(len(facts["scans"]), "scan") + (" as libjpeg's" if facts["standard_script"] else ""),
         f"restart interval of {_count(facts['restart_interval'], 'MCU')}"
         if facts["restart_interval"]
         else "",

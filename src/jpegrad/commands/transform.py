@@ -8,7 +8,7 @@ import typer
 
 from jpegrad import lossless
 from jpegrad.codec import Coefficients
-from jpegrad.commands.code import Force, Optimize
+from jpegrad.commands.code import Force, Optimize, Progressive
 from jpegrad.commands.pictures import check_jpeg, naming
 from jpegrad.commands.terminal import WrongOption, note, say
 from jpegrad.io import read, read_structure, write
@@ -42,6 +42,7 @@ def transform(
         bool, typer.Option("--grow", help="Let a cropped part grow up and left onto the grid of MCUs.")
     ] = False,
     optimize: Optimize = False,
+    progressive: Progressive = False,
     force: Force = False,
 ) -> None:
     """Turn, flip or crop a .jpg file without loss: its levels are moved, and not coded again.
@@ -72,7 +73,7 @@ def transform(
     data = file.read_bytes()
     with naming(file):
         found = read(data)
-    _say_what_is_lost(file, data)
+    _say_what_is_lost(file, data, progressive)
     try:
         changed = _changed(found, orientation, rotate, flip, transpose, transverse, place, trim, grow)
     except ValueError as error:
@@ -80,7 +81,7 @@ def transform(
         raise ValueError(f"{file}: {advice}") from None
     if _has_thumbnail(found) and not _has_thumbnail(changed):
         note(f"{file}: Exif's thumbnail, which would stay as it was, is left out")
-    write(output, changed, huffman="optimized" if optimize else "default")
+    write(output, changed, huffman="optimized" if optimize else None, progressive=progressive)
     rows, columns = changed.size
     say(f"{output}: {columns}×{rows}, {output.stat().st_size:,} bytes")
 
@@ -121,14 +122,16 @@ def _place(crop: str | None) -> tuple[int, ...] | None:
     return tuple(map(int, found.groups()))
 
 
-def _say_what_is_lost(file: Path, data: bytes) -> None:
+def _say_what_is_lost(file: Path, data: bytes, progressive: bool) -> None:
     structure = read_structure(data)
     if any(segment.kind == "multi-picture index" for segment in structure.segments):
         note(f"{file}: further pictures are left out")
     elif structure.trailing:
         note(f"{file}: {structure.trailing:,} bytes behind the picture are left out")
-    if structure.process != "baseline" or structure.arithmetic:
-        note(f"{file}: is {structure.process}; the output is baseline")
+    if structure.arithmetic:
+        note(f"{file}: the output has Huffman's coding in place of arithmetic coding")
+    if structure.process == "progressive" and not progressive:
+        note(f"{file}: is progressive, the output is not; --progressive makes it so")
 
 
 def _has_thumbnail(coefficients: Coefficients) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jpegrad.entropy.huffman import HuffmanTable
+from jpegrad.entropy.script import ProgressiveScan
 from jpegrad.jfif import segments
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.header import Carried, huffman_kind
@@ -25,19 +26,14 @@ class FoundScan(NamedTuple):
     """A scan of a file.
 
     Args:
-        components: indices of the frame's components that it sends.
-        first, last: the coefficients in zigzag order; of a sequential scan 0 and 63.
-        high, low: the bit positions of successive approximation, Ah and Al; of a sequential scan 0.
+        sent: what it sends, as :func:`jpegrad.to_bytes` takes it for progressive files; a sequential scan sends all
+            places.
         restart_interval: in MCUs; 0 if there are no restart markers.
         offset: where its entropy-coded data begin in the file.
         length: of these in bytes.
     """
 
-    components: tuple[int, ...]
-    first: int
-    last: int
-    high: int
-    low: int
+    sent: ProgressiveScan
     restart_interval: int
     offset: int
     length: int
@@ -75,10 +71,10 @@ class Structure:
     def script(self) -> str:
         """The scans as cjpeg's and jpegtran's ``-scans`` take them, one a line."""
         lines = []
-        for scan in self.scans:
-            line = ",".join(map(str, scan.components))
+        for components, first, last, high, low in (scan.sent for scan in self.scans):
+            line = ",".join(map(str, components))
             if self.process == "progressive":
-                line += f": {scan.first}-{scan.last}, {scan.high}, {scan.low}"
+                line += f": {first}-{last}, {high}, {low}"
             lines.append(f"{line};\n")
         return "".join(lines)
 
@@ -123,8 +119,9 @@ class _Walk:
             raise JPEGError("corrupt: a scan before the frame header")
         start, self.position = self.position, segments.scan_end(self.data, self.position)
         components = _indices(self.frame, header)
-        sent = header[1:] if self.marker in (segments.SOF2, segments.SOF10) else (0, 63, 0, 0)
-        self.scans.append(FoundScan(components, *sent, self.restart_interval, start, self.position - start))
+        progressive = self.marker in (segments.SOF2, segments.SOF10)
+        sent = ProgressiveScan(components, *(header[1:] if progressive else (0, 63, 0, 0)))
+        self.scans.append(FoundScan(sent, self.restart_interval, start, self.position - start))
 
 
 def walk(data: bytes) -> Structure:
