@@ -386,3 +386,17 @@ def test_types_are_checked() -> None:
             function(torch.zeros(3))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="left: expected an integer, got float"):
         lossless.crop(coded(16, 16, "4:4:4"), 0, 0.0, 8, 8)  # type: ignore[arg-type]
+
+
+def test_transforms_and_the_compiler_see_plain_pytorch() -> None:
+    batch = Coefficients.stack([jpegrad.encode(tensor(noise(32, 48, seed)), 50) for seed in range(3)])
+    expected = lossless.rotate(batch, 90).levels[0]
+
+    def turned(*levels: torch.Tensor) -> torch.Tensor:
+        return lossless.rotate(dataclasses.replace(batch[0], levels=levels), 90).levels[0]
+
+    assert torch.equal(torch.func.vmap(turned)(*batch.levels), expected)
+    compiled = torch.compile(turned, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(*batch[1].levels), expected[1])
+    slope = torch.func.grad(lambda *levels: turned(*levels).square().sum())(*batch[0].levels)
+    assert torch.equal(slope, 2 * batch[0].levels[0])

@@ -276,10 +276,12 @@ def _change(
     axes = [axis for axis, mirrored in ((-4, down), (-3, across)) if mirrored]
 
     def mirrored(_: int, x: Tensor) -> Tensor:
-        alternating = torch.tensor([1, -1] * 4, device=x.device, dtype=x.dtype)
-        x = x.flip(axes)
-        x = x * alternating if across else x
-        return x * alternating[:, None] if down else x
+        # Odd frequencies are odd functions: mirrored, they change their sign.
+        odd = torch.arange(8, device=x.device) % 2
+        signs = (1 - 2 * odd if across else odd.new_ones(8)) * (1 - 2 * odd if down else odd.new_ones(8))[
+            :, None
+        ]
+        return x.flip(axes).mul_(signs.to(x.dtype))
 
     return _moved(coefficients, mirrored)
 
