@@ -28,6 +28,9 @@ DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0
 SUBDIRECTORIES = (0x8769, 0x8825)
 UNKEPT = {33723: "IPTC", 34377: "Photoshop's resources"}
 
+ROWS = 256
+"""Of a strip that is taken from Pillow at once."""
+
 
 class Picture(NamedTuple):
     """A picture as a file has it.
@@ -70,8 +73,8 @@ def load(path: Path, *, upright: bool = False, cmyk: bool = False) -> Picture:
             changes.append(f"Exif's orientation {orientation} is applied to the pixels")
         if orientation in range(5, 9):
             density = (density[1], density[0], density[2])
-    pixels = torch.from_numpy(np.array(_in_8_bits(path, image, cmyk)))
-    pixels = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+    pixels = torch.from_numpy(_array(_in_8_bits(path, image, cmyk)))
+    pixels = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     return Picture(pixels, metadata, density, tuple(changes))
 
 
@@ -145,6 +148,17 @@ def _in_8_bits(path: Path, image: Image.Image, cmyk: bool) -> Image.Image:
     if image.mode not in ("RGB", "L") and not (cmyk and image.mode == "CMYK"):
         raise ValueError(f"{path}: expected 8-bit RGB or gray, got Pillow mode {image.mode}")
     return image
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """The samples ``[H, W]`` or ``[H, W, C]``; by strips, because Pillow gives what it is asked for twice."""
+    width, height = image.size
+    bands = len(image.getbands())
+    samples = np.empty((height, width, bands) if bands > 1 else (height, width), np.uint8)
+    for top in range(0, height, ROWS):
+        bottom = min(height, top + ROWS)
+        samples[top:bottom] = image.crop((0, top, width, bottom))
+    return samples
 
 
 def _carried(path: Path, image: Image.Image, changes: list[str]) -> tuple[tuple[Segment, ...], Density]:
