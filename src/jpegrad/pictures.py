@@ -3,7 +3,6 @@
 Sources: JFIF 1.02; Exif 2.32 4.7; ICC.1:2022 Annex B.4; XMP Specification Part 3, 1.1.3.
 """
 
-import re
 import struct
 import warnings
 import zlib
@@ -17,9 +16,11 @@ from torch import Tensor
 
 from jpegrad.coefficients import NO_DENSITY, Density, Segment
 from jpegrad.jfif import JPEGError, segments
+from jpegrad.jfif import exif as exif_segments
+from jpegrad.jfif.exif import EXIF, ORIENTATION, XMP
 
-EXIF, ICC, XMP, MPF = b"Exif\0\0", b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0", b"MPF\0"
-APP1, ORIENTATION = 0xE1, 0x0112
+ICC, MPF = b"ICC_PROFILE\0", b"MPF\0"
+APP1 = 0xE1
 LONGEST = 65533
 """Bytes that a segment holds."""
 # What a TIFF file says of the picture, not of its own strips and tiles.
@@ -65,7 +66,7 @@ def load(path: Path, *, upright: bool = False, cmyk: bool = False) -> Picture:
     changes = [f"{frames - 1} further pictures, frames or pages are left out"] if frames > 1 else []
     metadata, density = _carried(path, image, changes)
     if upright or image.format == "TIFF":
-        metadata = tuple((marker, _upright(payload)) for marker, payload in metadata)
+        metadata = tuple((marker, exif_segments.upright(payload)) for marker, payload in metadata)
         # Of TIFF files Pillow has turned the pixels already; of others this does.
         ImageOps.exif_transpose(image, in_place=True)
         if orientation in range(2, 9):
@@ -255,24 +256,3 @@ def _density(image: Image.Image) -> Density:
             if 0 < x <= 65535 and 0 < y <= 65535:
                 return x, y, unit
     return NO_DENSITY
-
-
-def _upright(payload: bytes) -> bytes:
-    """Exif or XMP with orientation 1, everything else in its place; other segments as they are."""
-    if payload.startswith(XMP):
-        payload = re.sub(rb'(tiff:Orientation\s*=\s*["\'])\d', rb"\g<1>1", payload)
-        return re.sub(rb"(<tiff:Orientation>)\d", rb"\g<1>1", payload)
-    if not payload.startswith(EXIF):
-        return payload
-    tiff = bytearray(payload[len(EXIF) :])
-    order = "<" if tiff[:2] == b"II" else ">"
-    try:
-        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, start)
-        for at in range(start + 2, start + 2 + 12 * count, 12):
-            if struct.unpack_from(f"{order}HHI", tiff, at) == (ORIENTATION, 3, 1):
-                struct.pack_into(f"{order}H", tiff, at + 8, 1)
-    except struct.error:
-        # Damaged Exif, in which no viewer finds an orientation.
-        return payload
-    return EXIF + bytes(tiff)

@@ -16,6 +16,7 @@ from jpegrad.codec import Coefficients, decode, encode
 from jpegrad.coefficients import NO_DENSITY
 from jpegrad.commands import pictures
 from jpegrad.commands.terminal import WrongOption, console, note, options, say
+from jpegrad.data import table_names
 from jpegrad.io import SUFFIXES, write
 from jpegrad.pictures import Picture, icc_of, load
 from jpegrad.rate import bits
@@ -37,7 +38,7 @@ Subsampling = Annotated[
 Tables = Annotated[
     str | None,
     typer.Option(
-        help="JSON file of quantization tables, or mse, ms-ssim or mix, which ship; used as they are, "
+        help=f"JSON file of quantization tables, or {', '.join(table_names())}, which ship; used as they are, "
         "or with --quality scaled to it as libjpeg scales its own."
     ),
 ]

@@ -40,6 +40,9 @@ _STUFFED = re.compile(rb"\xff+\x00")
 
 
 NAMES = {
+    b"JFIF\0": "JFIF",
+    b"JFXX\0": "JFIF extension",
+    b"Adobe": "Adobe",
     b"Exif\0": "Exif",
     b"http://ns.adobe.com/xap/1.0/\0": "XMP",
     b"http://ns.adobe.com/xmp/extension/\0": "XMP extension",
@@ -47,7 +50,7 @@ NAMES = {
     b"Photoshop 3.0\0": "Photoshop",
     b"MPF\0": "multi-picture index",
 }
-"""What a metadata payload begins with, and what it is."""
+"""What the payload of an application segment begins with, and what it is."""
 
 
 def kind(marker: int, payload: bytes) -> str:
@@ -55,6 +58,14 @@ def kind(marker: int, payload: bytes) -> str:
     if marker == COM:
         return "comment"
     return next((name for start, name in NAMES.items() if payload.startswith(start)), f"APP{marker & 15}")
+
+
+def process_of(marker: int | None) -> tuple[str | None, bool]:
+    """What the marker of a frame says: ``"baseline"`` and so on, and whether the entropy coding is arithmetic."""
+    if marker is None:
+        return None, False
+    process = FRAMES[marker].split(",")[0]
+    return "extended sequential" if process == "sequential" else process, marker >= SOF9
 
 
 class Segment(NamedTuple):
@@ -80,14 +91,19 @@ def next_segment(data: bytes, position: int) -> Segment:
     return Segment(marker, data[start + 2 : start + length], start + length)
 
 
+def scan_end(data: bytes, start: int) -> int:
+    """Where the scan ends whose data begins at ``start``: at a marker that is no restart marker, or with the file."""
+    found = _MARKER_IN_SCAN.search(data, start)
+    return len(data) if found is None else found.start()
+
+
 def entropy_coded_intervals(data: bytes, start: int) -> tuple[list[bytes], int]:
     """The unstuffed restart intervals of the scan whose data begins at ``start``, and where the scan ends.
 
     Raises:
         JPEGError: the restart markers do not count RST0, RST1, … RST7, RST0.
     """
-    found = _MARKER_IN_SCAN.search(data, start)
-    end = len(data) if found is None else found.start()
+    end = scan_end(data, start)
     intervals: list[bytes] = []
     for restart in _RESTART.finditer(data, start, end):
         if data[restart.end() - 1] != RESTARTS[len(intervals) % 8]:
