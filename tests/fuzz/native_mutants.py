@@ -133,6 +133,7 @@ MUTANTS = {
         "if (keep) clear_lanes_without_block(c, 128);",
         "",
     ),
+    "channels side by side": ("exact.h", "second[x] = p[3 * x + 1]", "second[x] = p[3 * x + 2]"),
     "decoded levels: columns beyond 16 bits": ("exact.h", "~(I32)(sum <= 2950)", "~(I32)(sum <= 29500)"),
     "decoded levels: fractions": ("exact.h", "other |= (I32)((x + MAGIC) - MAGIC != x);", ""),
     "encoded levels: the last blocks": (

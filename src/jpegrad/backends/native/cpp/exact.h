@@ -16,6 +16,24 @@ INLINE const T* input_row(const Image& image, int64_t b, int c, int64_t y, int64
     return gathered;
 }
 
+// The rows of all channels; of pixels whose channels lie side by side in one pass.
+template <class T>
+INLINE void input_rows(const Image& image, int64_t b, int count, int64_t y, int64_t width, T* const gathered[3],
+                       const T* rows[3]) {
+    if (count != 3 || image.column != 3 || image.channel != 1) {
+        for (int c = 0; c < count; c++) rows[c] = input_row(image, b, c, y, width, gathered[c]);
+        return;
+    }
+    const T* p = (const T*)image.data + b * image.batch + y * image.row;
+    T* __restrict first = gathered[0], * __restrict second = gathered[1], * __restrict third = gathered[2];
+    for (int64_t x = 0; x < width; x++) {
+        first[x] = p[3 * x];
+        second[x] = p[3 * x + 1];
+        third[x] = p[3 * x + 2];
+    }
+    for (int c = 0; c < 3; c++) rows[c] = gathered[c];
+}
+
 // A pixel of the input that has a NaN is NaN in the output.
 static __attribute__((noinline)) void restore_undefined(const Call& call, const Layout& layout, int64_t b, int64_t y,
                                                         float* const gathered[3], float* out) {
@@ -96,7 +114,8 @@ class StripCoder : Strips<int16_t> {
         auto convert = [&](int64_t y, int16_t* const out[3]) {
             uint8_t* flags = SAVE ? flag_row(b, y) : nullptr;
             const T* pixels[3];
-            for (int c = 0; c < layout.count; c++) pixels[c] = input_row(call.input, b, c, y, width, (T*)gathered[c]);
+            T* const room[3] = {(T*)gathered[0], (T*)gathered[1], (T*)gathered[2]};
+            input_rows(call.input, b, layout.count, y, width, room, pixels);
             if (layout.count == 1) return encode_gray_row(pixels[0], width, levels, out[0], flags);
             Planes planes = {{out[0], out[1], out[2]}};
             if (color.real)
