@@ -157,7 +157,7 @@ def _array(image: Image.Image) -> np.ndarray:
     samples = np.empty((height, width, bands) if bands > 1 else (height, width), np.uint8)
     for top in range(0, height, ROWS):
         bottom = min(height, top + ROWS)
-        samples[top:bottom] = image.crop((0, top, width, bottom))
+        samples[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
     return samples
 
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import functools
 import io
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +39,6 @@ from jpegrad_studies.common import (
     load_images,
     markdown,
     publish,
-    track,
 )
 from jpegrad_studies.contestants import Contestant
 from jpegrad_studies.speed import machine, peak_bytes, race
@@ -163,9 +164,13 @@ def changes(data: bytes, folder: Path) -> Iterator[tuple[str, Jobs]]:
         ("optimise", lambda c: c, ["-optimize"]),
         ("make progressive", lambda c: c, ["-progressive"]),
     ):
-        written = {"optimise": {"huffman": "optimized"}, "make progressive": {"progressive": True}}.get(name, {})
+        written = {"optimise": {"huffman": "optimized"}, "make progressive": {"progressive": True}}.get(
+            name, {}
+        )
         jobs: Jobs = {
-            OURS: lambda change=change, written=written: jpegrad.to_bytes(change(jpegrad.read(data)), **written)
+            OURS: lambda change=change, written=written: jpegrad.to_bytes(
+                change(jpegrad.read(data)), **written
+            )
         }
         if tool := shutil.which("jpegtran"):
             command = [tool, *options, "-outfile", str(folder / "changed.jpg"), str(path)]
@@ -173,68 +178,76 @@ def changes(data: bytes, folder: Path) -> Iterator[tuple[str, Jobs]]:
         yield f"{name}, lossless", jobs
 
 
-def batches(picture: np.ndarray, threads: int) -> Iterator[tuple[str, Jobs]]:
-    """Many files at once, with all threads."""
-    image = torch.from_numpy(picture).permute(2, 0, 1)
-    batch = jpegrad.encode(image.expand(BATCH, -1, -1, -1).contiguous(), quality=75)
-    jobs: Jobs = {OURS: lambda: jpegrad.to_bytes_batch(batch)}
-    yield f"write {BATCH} files, {threads} threads", jobs
-
-
-def cell(jobs: Jobs, rounds: int) -> dict[str, dict[str, float | None]]:
-    seconds = race([Contestant(name, call) for name, call in jobs.items()], rounds, time.perf_counter)
-    return {"seconds": dict(seconds)}
+def batch_of(size: tuple[int, int], pictures: Sequence[Tensor]) -> jpegrad.Coefficients:
+    image = torch.from_numpy(picture_of(size, pictures)).permute(2, 0, 1)
+    return jpegrad.encode(image.expand(BATCH, -1, -1, -1).contiguous(), quality=75)
 
 
 def tables(cells: dict[str, Any]) -> str:
-    """Milliseconds, a table for each size; then memory."""
+    """Milliseconds, a table for each size; then memory, and files of a batch."""
     found = []
     for size in SIZES:
-        rows = {key.removeprefix(f"{size}: "): value for key, value in cells.items() if key.startswith(f"{size}: ")}
-        if not rows:
-            continue
-        names = [OURS, *dict.fromkeys(name for row in rows.values() for name in row["seconds"] if name != OURS)]
+        rows = _starting(cells, f"{size}: ")
+        names = _names(rows)
         lines = []
-        for job, row in rows.items():
-            seconds = row["seconds"]
+        for job, seconds in rows.items():
             best = min((value for name, value in seconds.items() if name != OURS), default=None)
             ratio = "–" if best is None else f"{best / seconds[OURS]:.2f}×"
-            lines.append([job, *(_milliseconds(seconds.get(name)) for name in names), ratio])
-        header = [f"{size}, ms", *names, "fastest other ÷ jpegrad"]
-        found.append(markdown(header, lines))
-    memory = {key.removeprefix("memory, "): value for key, value in cells.items() if key.startswith("memory, ")}
-    if memory:
-        names = list(dict.fromkeys(name for row in memory.values() for name in row))
-        lines = [[job, *(_bytes(row.get(name)) for name in names)] for job, row in memory.items()]
-        found.append(markdown(["12 Mpx, bytes per pixel", *names], lines))
+            lines.append([job, *(_number(seconds.get(name), 1e3) for name in names), ratio])
+        if rows:
+            found.append(markdown([f"{size}, ms", *names, "fastest other ÷ jpegrad"], lines))
+        rows = _starting(cells, f"memory, {size}: ")
+        names = _names(rows)
+        if rows:
+            lines = [[job, *(_number(row.get(name), 1) for name in names)] for job, row in rows.items()]
+            found.append(markdown([f"{size}, bytes per pixel", *names], lines))
+    lines = [
+        [threads, _number(row[OURS], 1e3)]
+        for threads, row in _starting(cells, f"{BATCH} files, threads: ").items()
+    ]
+    found.append(
+        markdown(["threads", f"to_bytes_batch of {BATCH} pictures of {next(iter(SIZES))}, ms"], lines)
+    )
     return "\n\n".join(found)
 
 
-def _milliseconds(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1e3:.3g}"
+def _starting(cells: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in cells.items() if key.startswith(prefix)}
 
 
-def _bytes(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+def _names(rows: dict[str, Any]) -> list[str]:
+    return [OURS, *dict.fromkeys(name for row in rows.values() for name in row if name != OURS)]
+
+
+def _number(value: float | None, factor: float) -> str:
+    return "–" if value is None else f"{value * factor:.3g}"
+
+
+DRAWN = (
+    "read levels, q 75",
+    "read levels, q 75, progressive",
+    "read pixels, q 75",
+    "write levels, q 75",
+    "code pixels, q 75",
+    "code pixels, q 75, optimised",
+    "code pixels, q 75, progressive",
+)
 
 
 def figure(cells: dict[str, Any], path: Path) -> None:
     """Bars: how many times as fast as the fastest other, by job and size."""
     import matplotlib.pyplot as plt
 
-    chosen = [job for job in ("read levels, q 75", "read levels, q 75, progressive", "read pixels, q 75",
-              "write levels, q 75", "code pixels, q 75", "code pixels, q 75, optimised",
-              "code pixels, q 75, progressive")]  # fmt: skip
     drawing, axis = plt.subplots(figsize=(9, 4.6), layout="constrained")
     for i, size in enumerate(SIZES):
         ratios = []
-        for job in chosen:
-            seconds = cells.get(f"{size}: {job}", {}).get("seconds", {})
+        for job in DRAWN:
+            seconds = cells.get(f"{size}: {job}", {})
             others = [value for name, value in seconds.items() if name != OURS]
             ratios.append(min(others) / seconds[OURS] if others else np.nan)
-        axis.barh(np.arange(len(chosen)) + 0.27 * (i - 1), ratios, 0.25, label=size)
+        axis.barh(np.arange(len(DRAWN)) + 0.27 * (i - 1), ratios, 0.25, label=size)
     axis.axvline(1, color="black", linewidth=0.8)
-    axis.set_yticks(range(len(chosen)), chosen)
+    axis.set_yticks(range(len(DRAWN)), DRAWN)
     axis.invert_yaxis()
     axis.set(xlabel="times as fast as the fastest other")
     axis.legend(frameon=False)
@@ -254,6 +267,12 @@ def jobs_of(size: tuple[int, int], pictures: Sequence[Tensor], folder: Path) -> 
     yield from changes(saved(picture, quality=75), folder)
 
 
+def memory(jobs: Jobs, pixels: int) -> dict[str, float]:
+    """Bytes per pixel that each takes beyond what was there before; not of jpegtran, which is another process."""
+    found = {name: peak_bytes(call) for name, call in jobs.items() if name != "jpegtran"}
+    return {name: round(value / pixels, 2) for name, value in found.items() if value is not None}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="jpegrad bench files", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -266,20 +285,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures = list(load_images(options.images).values())
     rounds = 3 if options.quick else options.rounds
     results = Results(options.out, {"rounds": rounds, **machine()})
+    sizes = dict(list(SIZES.items())[:1]) if options.quick else SIZES
+    label, largest = list(sizes.items())[-1]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if not options.quick and not (memory := [key for key in results.cells if key.startswith("memory")]):
-            # Before the heap keeps what is freed, which would hide what a call takes.
-            for job, jobs in jobs_of(SIZES["12 Mpx"], pictures, folder):
-                found = {each: peak_bytes(call) for each, call in jobs.items() if each != "jpegtran"}
-                pixels = SIZES["12 Mpx"][0] * SIZES["12 Mpx"][1]
-                memory_cell = {each: None if value is None else round(value / pixels, 2) for each, value in found.items()}
-                results.add(f"memory, {job}", memory_cell)
+        # First memory: a heap that keeps what is freed hides what a call takes.
+        for job, jobs in jobs_of(largest, pictures, Path(name)):
+            for key in results.missing([f"memory, {label}: {job}"]):
+                results.add(key, memory(jobs, largest[0] * largest[1]))
         keep_freed_memory()
-        for label, size in list(SIZES.items())[: 1 if options.quick else None]:
-            for job, jobs in track_jobs(jobs_of(size, pictures, folder), label):
-                if results.missing([f"{label}: {job}"]):
-                    results.add(f"{label}: {job}", cell(jobs, rounds))
+        torch.set_num_threads(1)
+        for label, size in sizes.items():
+            for job, jobs in jobs_of(size, pictures, Path(name)):
+                for key in results.missing([f"{label}: {job}"]):
+                    print(key, file=sys.stderr)
+                    results.add(
+                        key, race([Contestant(*each) for each in jobs.items()], rounds, time.perf_counter)
+                    )
+        batch = batch_of(next(iter(sizes.values())), pictures)
+        for threads in sorted({1, os.cpu_count() or 1}):
+            for key in results.missing([f"{BATCH} files, threads: {threads}"]):
+                call = Contestant(OURS, lambda: jpegrad.to_bytes_batch(batch), threads)
+                results.add(key, race([call], rounds, time.perf_counter))
     text = tables(results.cells)
     print(text)
     if CHECKOUT and options.out == RESULTS / "files.json" and not options.quick:

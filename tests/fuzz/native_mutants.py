@@ -133,6 +133,13 @@ MUTANTS = {
         "if (keep) clear_lanes_without_block(c, 128);",
         "",
     ),
+    "decoded levels: columns beyond 16 bits": ("exact.h", "~(I32)(sum <= 2950)", "~(I32)(sum <= 29500)"),
+    "decoded levels: fractions": ("exact.h", "other |= (I32)((x + MAGIC) - MAGIC != x);", ""),
+    "encoded levels: the last blocks": (
+        "exact.h",
+        "if (block >= 0) write(plane",
+        "if (block > 0) write(plane",
+    ),
     "adjoint: right padding": ("backward_rows.h", "out[width - 1] += beyond * weight;", ""),
     "adjoint: bottom padding": ("backward.h", "to[x] += from[x];", "to[x] += 0 * from[x];"),
     "adjoint: last row of an odd height": (
