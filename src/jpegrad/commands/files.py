@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.table import Table
 from torch import Tensor
@@ -69,7 +70,7 @@ def describe(file: Path, huffman: str) -> dict[str, Any]:
     with naming(file):
         header, structure = read_header(data), read_structure(data)
     try:
-        coefficients, error = read(data), None
+        coefficients, error = read(data, level_dtype=torch.int16), None
     except JPEGError as refused:
         coefficients, error = None, str(refused)
     tables = header.tables if coefficients is None else coefficients.tables

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from jpegrad import lossless
@@ -72,7 +73,7 @@ def transform(
         raise WrongOption("--grow: expected with --crop")
     data = file.read_bytes()
     with naming(file):
-        found = read(data)
+        found = read(data, level_dtype=torch.int16)
     _say_what_is_lost(file, data, progressive)
     try:
         changed = _changed(found, orientation, rotate, flip, transpose, transverse, place, trim, grow)
