@@ -209,10 +209,17 @@ def test_every_truncation_raises(kind: str) -> None:
         "separate": separate_scans(jpegrad.encode(tensor(image), quality=75)),
     }[kind]
     read(data)
+    # After its first scan a progressive file may end with any segment, or a fill byte behind it.
+    ends = set()
+    if kind == "progressive":
+        parts = split(data)
+        scan = [marker for marker, _ in parts].index(segments.SOS)
+        ends = {2 + sum(len(part) for _, part in parts[:end]) for end in range(scan + 1, len(parts))}
+        ends |= {end + 1 for end in ends}
     for length in range(len(data)):
         with pytest.raises(JPEGError, match="truncated" if length > 1 else "not a JPEG file"):
             read(data[:length])
-        if length > 1:
+        if length > 1 and length not in ends:
             # With an EOI after the cut, what is missing is noticed by counting. A cut through a marker is corrupt.
             with pytest.raises(JPEGError):
                 read(data[: min(length, len(data) - 4)] + b"\xff\xd9")
@@ -221,7 +228,8 @@ def test_every_truncation_raises(kind: str) -> None:
 def test_missing_scans_raise(progressive: bytes) -> None:
     parts = split(progressive)
     scans = [i for i, (marker, _) in enumerate(parts) if marker == segments.SOS]
-    for scan in scans:
+    # Of the standard script, the scans that another refines, or without which there is no picture.
+    for scan in scans[:6]:
         with pytest.raises(JPEGError, match=r"truncated|repeats or skips"):
             read(join(parts[:scan] + parts[scan + 1 :]))
     for scan in scans:

@@ -325,6 +325,6 @@ def decode(
         tables = straight_through(tables.round().clamp(1, 65535), tables)
     run = backends.select(backend, "decode", c.levels[0], inner).decode
     if inner is spec or dtype is torch.uint8:
-        return run(c.levels, tables, c.size, dtype, inner)
+        return run(c.shown, tables, c.size, dtype, inner)
     working = torch.float64 if dtype is torch.float64 else torch.float32
-    return inputs.from_grey(run(c.levels, tables, c.size, working, inner), spec.value_range, dtype)
+    return inputs.from_grey(run(c.shown, tables, c.size, working, inner), spec.value_range, dtype)

@@ -19,6 +19,7 @@ from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.frame import natural_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
+from jpegrad.jfif.smoothing import smoothing
 from jpegrad.spec import JFIF, RGB, SUBSAMPLING, decodes_alike, is_rgb
 
 MAX_PIXELS = 178_956_970
@@ -50,7 +51,8 @@ def read(
     """Read a .jpg file: quantized levels, tables, subsampling, colour space and metadata, without loss.
 
     Baseline, extended sequential and progressive files of 8 bits, Huffman's or arithmetic coding, gray or three
-    components (JFIF's YCbCr, or RGB as libjpeg recognises it), in the subsampling modes of the library. Reading is
+    components (JFIF's YCbCr, or RGB as libjpeg recognises it), in the subsampling modes of the library. Progressive
+    files may leave bits unsent; ``smoothing`` then has what viewers make of that. Reading is
     strict: where a viewer would show a damaged picture, and where the EOI marker is missing, this raises. Time and
     memory are bounded in proportion to the length of the file: each block must cost at least one bit, no bit of a
     coefficient may be sent twice, and all scans together may visit 128 blocks per byte of the file. Arithmetic coding
@@ -100,6 +102,7 @@ def read(
     frame = decoder.frame
     if frame is None:
         raise JPEGError("corrupt: no frame header")
+    added = smoothing(frame)
     return Coefficients(
         levels=tuple(component.levels.to(level_dtype) for component in frame.components),
         tables=natural_tables([(c.header.table, c.table or ()) for c in frame.components]),
@@ -108,6 +111,7 @@ def read(
         color=RGB if decoder.rgb() else None,
         metadata=tuple(decoder.metadata),
         density=decoder.density,
+        smoothing=added and tuple(x.to(level_dtype) for x in added),
     )
 
 

@@ -11,6 +11,7 @@ from jpegrad.jfif.frame import NEVER_SENT, Component, Frame, check_size, color_s
 from jpegrad.jfif.lookup import check_prefix_code
 from jpegrad.jfif.scan import Scan, decode_scan
 from jpegrad.jfif.segments import ScanHeader, Segment
+from jpegrad.jfif.smoothing import SMOOTHED
 
 BLOCKS_PER_BYTE = 128
 """Limit on work: all scans together may visit this many blocks per byte of the file. Real files stay far below, since
@@ -80,7 +81,9 @@ class Decoder:
         for component in components:
             if component.table is None:
                 component.table = self.table(component.header.table)
-        advance(components, header)
+        self.frame.scans += 1
+        advance(components, header, self.frame.scans)
+        self.frame.reached = max(component.padded[0] for component in components)
         scan = Scan(header, components, self.frame.progressive, self.restart_interval)
         self.take_tables(scan)
         self.visited += scan.mcus() * sum(scan.blocks_in_mcu())
@@ -153,10 +156,12 @@ def select(frame: Frame, header: ScanHeader) -> list[Component]:
     return chosen
 
 
-def advance(components: list[Component], header: ScanHeader) -> None:
+def advance(components: list[Component], header: ScanHeader, number: int) -> None:
     """Check that a scan sends what is due next of its coefficients, and note that it did (T.81 G.1.1.1)."""
     _, first, last, high, low = header
     for component in components:
+        known = slice(min(first, 1), max(last + 1, SMOOTHED))
+        component.before[known] = (component.pending if number > 1 else [0] * 64)[known]
         if any(pending != (high or NEVER_SENT) for pending in component.pending[first : last + 1]):
             raise JPEGError(f"corrupt: a scan repeats or skips bits of coefficients {first} to {last}")
         component.pending[first : last + 1] = [low] * (last + 1 - first)
@@ -201,5 +206,5 @@ def decode(data: bytes, max_pixels: int | None) -> Decoder:
     if decoder.frame is None:
         raise JPEGError("corrupt: no frame header")
     if not decoder.frame.complete():
-        raise JPEGError("truncated: the scans do not send every bit of every coefficient")
+        raise JPEGError("truncated: the scans do not send every component")
     return decoder

@@ -76,12 +76,12 @@ def decode_scan(data: bytes, start: int, scan: Scan) -> int:
     Raises:
         JPEGError: truncated or corrupt data.
     """
-    kernel = backends.kernel("decode_scan", scan.components[0].levels)
+    kernel = backends.kernel("decode_scan", scan.components[0].stored)
     if kernel is None:
         return _decode_scan(data, start, scan)
     one = len(scan.components) == 1
     grids = [
-        (c.levels, *((1, 1) if one else (c.header.h, c.header.v)), selected.dc, selected.ac)
+        (c.stored, *((1, 1) if one else (c.header.h, c.header.v)), selected.dc, selected.ac)
         for c, selected in zip(scan.components, scan.header.components, strict=True)
     ]
     tables = scan.conditioning or b"".join(
@@ -187,10 +187,10 @@ def _zigzag(component: Component) -> "array[int]":
 
 def _show(component: Component) -> None:
     """Bring the decoded levels into the result."""
-    rows, columns = component.blocks
+    columns = component.blocks[1]
     zigzag = np.frombuffer(_zigzag(component), np.int16, prod(component.padded) * 64)
-    levels = component.levels.numpy().reshape(rows, columns, 64)
-    levels[..., list(ZIGZAG)] = zigzag.reshape(*component.padded, 64)[:rows, :columns]
+    levels = component.stored.numpy().reshape(-1, columns, 64)
+    levels[..., list(ZIGZAG)] = zigzag.reshape(*component.padded, 64)[:, :columns]
 
 
 def _block_offsets(scan: Scan) -> np.ndarray:
