@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -116,13 +117,16 @@ def separate_scans(
     return b"".join([*parts, segments.marker(segments.EOI)])
 
 
+MARKER_BEHIND_A_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]|\Z", re.DOTALL)
+
+
 def split(data: bytes) -> list[tuple[int, bytes]]:
     """(marker, everything from its FF to the next marker segment) of a whole file, up to its EOI."""
     parts, position, marker = [], 2, segments.SOI
     while marker != segments.EOI:
-        marker, _, end = segments.next_segment(data, position)
+        marker, _, end, _ = segments.next_segment(data, position)
         if marker == segments.SOS:
-            _, end = segments.entropy_coded_intervals(data, end)
+            end = MARKER_BEHIND_A_SCAN.search(data, end).start()
         parts.append((marker, data[position:end]))
         position = end
     return parts

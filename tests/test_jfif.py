@@ -37,6 +37,7 @@ from jpegrad.backends import native
 from jpegrad.entropy.huffman import AC_LUMA, HuffmanTable
 from jpegrad.io import read, to_bytes
 from jpegrad.jfif import JPEGError, arithmetic, segments
+from jpegrad.jfif.errors import refuse
 from jpegrad.jfif.decode import BLOCKS_PER_BYTE
 from jpegrad.jfif.lookup import lookup
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
@@ -277,7 +278,7 @@ def test_more_corrupt_structure(plain: bytes) -> None:
         "a scan before the frame header": join(parts[:frame] + parts[frame + 1 :]),
         "no frame header": b"\xff\xd8\xff\xd9",
         "quantization table 0 is missing": without(plain, segments.DQT),
-        "scans do not send": without(plain, segments.SOS),
+        "before its first scan": without(plain, segments.SOS),
         "repeats or skips": join(parts[: scan + 1] + parts[scan:]),
         "unexpected marker 0xFFD8": plain[:2] + plain,
         "unexpected marker 0xFF02": join([(2, b"\xff\x02\0\2"), *parts]),
@@ -452,7 +453,7 @@ class Forger(arithmetic.Decoder):
     """Codes the decisions that a decoder is to find (T.81 D.1, in integers of any length)."""
 
     def __init__(self, decisions: Sequence[int]) -> None:
-        super().__init__(b"", [], bytes((0, 0, 0, 0, 1, 1, 1, 1, 5, 5, 5, 5)))
+        super().__init__(b"", [], bytes((0, 0, 0, 0, 1, 1, 1, 1, 5, 5, 5, 5)), refuse)
         self.decisions, self.bottom, self.bits = iter(decisions), 0, 16
 
     def decide(self, bins: bytearray, at: int) -> int:

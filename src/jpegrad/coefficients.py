@@ -35,6 +35,7 @@ class Coefficients:
         metadata: marker segments to carry along, (marker, payload).
         density: (horizontal, vertical, unit) of the pixels: ``(300, 300, "inch")``, or per ``"cm"``; without a unit,
             ``(1, 1, "")``, a ratio. Integers 0…65535.
+        damage: what was wrong with the file, of which ``read(..., strict=False)`` made what there is.
         smoothing: what viewers add to the levels of a progressive file that never sent some of the bits, shaped like
             ``levels``: libjpeg's interblock smoothing; None is nothing. ``decode`` adds it; ``bits`` and ``to_bytes``
             see the levels alone.
@@ -68,6 +69,7 @@ class Coefficients:
     clip_slope: float = 0.0
     metadata: tuple[Segment, ...] = ()
     density: Density = NO_DENSITY
+    damage: tuple[str, ...] = ()
     smoothing: tuple[Tensor, ...] | None = None
     unrounded: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
 
@@ -189,6 +191,7 @@ class Coefficients:
         stacked = replace(
             first,
             levels=tuple(torch.stack(x) for x in zip(*(item.levels for item in items), strict=True)),
+            damage=tuple(dict.fromkeys(damage for item in items for damage in item.damage)),
             smoothing=_stack_smoothing(items),
             tables=torch.stack([_full_tables(item, most) for item in items]),
             metadata=first.metadata if all(item.metadata == first.metadata for item in items) else (),

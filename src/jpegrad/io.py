@@ -16,7 +16,7 @@ from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.frame import natural_tables
+from jpegrad.jfif.frame import natural_tables, repair_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.jfif.smoothing import smoothing
@@ -46,7 +46,11 @@ Source = (
 
 
 def read(
-    source: Source, *, max_pixels: int | None = MAX_PIXELS, level_dtype: torch.dtype = torch.float32
+    source: Source,
+    *,
+    strict: bool = True,
+    max_pixels: int | None = MAX_PIXELS,
+    level_dtype: torch.dtype = torch.float32,
 ) -> Coefficients:
     """Read a .jpg file: quantized levels, tables, subsampling, colour space and metadata, without loss.
 
@@ -98,11 +102,14 @@ def read(
         raise TypeError(
             f"level_dtype: expected one of {', '.join(map(str, LEVEL_TYPES))}; got {level_dtype!r}"
         )
-    decoder = decode(_bytes_of(source), max_pixels)
+    if not isinstance(strict, bool):
+        raise TypeError(f"strict: expected True or False, got {strict!r}")
+    decoder = decode(_bytes_of(source), max_pixels, strict)
     frame = decoder.frame
     if frame is None:
         raise JPEGError("corrupt: no frame header")
     added = smoothing(frame)
+    repair_tables(frame)
     return Coefficients(
         levels=tuple(component.levels.to(level_dtype) for component in frame.components),
         tables=natural_tables([(c.header.table, c.table or ()) for c in frame.components]),
@@ -111,6 +118,7 @@ def read(
         color=RGB if decoder.rgb() else None,
         metadata=tuple(decoder.metadata),
         density=decoder.density,
+        damage=tuple(decoder.damage),
         smoothing=added and tuple(x.to(level_dtype) for x in added),
     )
 

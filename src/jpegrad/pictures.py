@@ -194,7 +194,7 @@ def _of_jpeg(data: bytes, changes: list[str]) -> tuple[tuple[Segment, ...], Dens
     density = NO_DENSITY
     segment = segments.next_segment(data, 2)
     while segment.marker not in (segments.SOS, segments.EOI):
-        marker, payload, end = segment
+        marker, payload, end = segment[:3]
         if marker == segments.APP0:
             if len(payload) >= 14 and payload.startswith(b"JFIF\0"):
                 density = segments.parse_jfif(payload)

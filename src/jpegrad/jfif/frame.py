@@ -57,6 +57,7 @@ class Frame:
         components: in the order of SOF.
         scans: how many began.
         reached: the row of MCUs at which the data of the last one ended.
+        ended: whether one has sent everything, as the one scan of most sequential files does.
     """
 
     size: tuple[int, int]
@@ -65,6 +66,7 @@ class Frame:
     components: list[Component]
     scans: int = 0
     reached: int = 0
+    ended: bool = False
 
     def complete(self) -> bool:
         """Whether a picture is there: of progressive files, the DC levels; further bits may never come."""
@@ -112,6 +114,16 @@ def color_space(identifiers: Sequence[int], jfif: bool, adobe_transform: int | N
     if adobe_transform is not None:
         return "YCbCr" if adobe_transform else "RGB"
     return "RGB" if tuple(identifiers) == _RGB else "YCbCr"
+
+
+def repair_tables(frame: Frame) -> None:
+    """Entries of 1 for those that are 0 or never came, and levels of 0 with them: what a decoder makes of a damaged file."""
+    for component in frame.components:
+        table = component.table or (0,) * 64
+        levels = component.stored.flatten(-2)
+        for k in (k for k, entry in enumerate(table) if entry == 0):
+            levels[..., ZIGZAG[k]] = 0
+        component.table = tuple(entry or 1 for entry in table)
 
 
 def natural_tables(used: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:

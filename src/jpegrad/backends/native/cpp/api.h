@@ -98,6 +98,9 @@ struct Scan {
     int64_t mcu_rows, mcu_columns;
     int64_t restart_interval;          // in MCUs; 0 if there is none
     int64_t intervals;                 // afterwards: how many were found
+    int64_t damages;                   // afterwards: a bit 1 << Damage for each kind that was met
+    int64_t reached;                   // afterwards: the last row of MCUs for which there were data
+    int32_t lenient;                   // go on after damage, as libjpeg does, or return the first
     int32_t count;                     // components
     int32_t process;                   // a Process
     int32_t first, last, high, low;    // coefficients and bits that the scan sends
