@@ -37,8 +37,8 @@ from jpegrad.backends import native
 from jpegrad.entropy.huffman import AC_LUMA, HuffmanTable
 from jpegrad.io import read, to_bytes
 from jpegrad.jfif import JPEGError, arithmetic, segments
-from jpegrad.jfif.errors import refuse
 from jpegrad.jfif.decode import BLOCKS_PER_BYTE
+from jpegrad.jfif.errors import refuse
 from jpegrad.jfif.lookup import lookup
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.spec import RGB, SUBSAMPLING
@@ -453,7 +453,7 @@ class Forger(arithmetic.Decoder):
     """Codes the decisions that a decoder is to find (T.81 D.1, in integers of any length)."""
 
     def __init__(self, decisions: Sequence[int]) -> None:
-        super().__init__(b"", [], bytes((0, 0, 0, 0, 1, 1, 1, 1, 5, 5, 5, 5)), refuse)
+        super().__init__(b"", [], bytes(16) + bytes([1] * 16) + bytes([5] * 16), refuse)
         self.decisions, self.bottom, self.bits = iter(decisions), 0, 16
 
     def decide(self, bins: bytearray, at: int) -> int:

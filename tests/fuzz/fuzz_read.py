@@ -59,7 +59,7 @@ def leaves_16_bits(coefficients: jpegrad.Coefficients) -> bool:
     steps up to 255 adds at most 127.5 · Σ|column of ISLOW| / 2048 = 3811.
     """
     islow = torch.tensor(ISLOW, dtype=torch.float64)
-    for component, level in enumerate(coefficients.levels):
+    for component, level in enumerate(coefficients.shown):
         x = level.double() * coefficients.tables[min(component, len(coefficients.tables) - 1)].double()
         first_pass = islow.mT @ x / 2048
         if max(x.abs().max(), first_pass.abs().max()) > 16383:

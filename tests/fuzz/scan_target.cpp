@@ -71,8 +71,8 @@ struct Case {
             blocks += c.h * c.v;
             c.rows = scan.mcu_rows * c.v - (c.v > 1 ? in.byte() & 1 : 0);
             c.columns = scan.mcu_columns * c.h - (c.h > 1 ? in.byte() & 1 : 0);
-            c.dc = in.within(0, 3);
-            c.ac = in.within(0, 3);
+            c.dc = in.within(0, arithmetic ? 15 : 3);
+            c.ac = in.within(0, arithmetic ? 15 : 3);
             levels.emplace_back((size_t)(64 * c.rows * c.columns));
             // What scans before this one may have left.
             if (scan.high)
@@ -81,11 +81,11 @@ struct Case {
                         levels[(size_t)i][k] = (int16_t)(((int)(k * 40503u % 65536) - 32768) / (1 << scan.high) * (1 << scan.high));
         }
         if (arithmetic) {
-            tables.resize(12);
-            for (int i = 0; i < 4; i++) {
-                tables[(size_t)i] = (uint8_t)in.within(0, 15);
-                tables[(size_t)i + 4] = (uint8_t)in.within(tables[(size_t)i], 15);
-                tables[(size_t)i + 8] = (uint8_t)in.within(1, 63);
+            tables.resize(48);
+            for (size_t i = 0; i < 16; i++) {
+                tables[i] = (uint8_t)in.within(0, 15);
+                tables[i + 16] = (uint8_t)in.within(tables[i], 15);
+                tables[i + 32] = (uint8_t)in.within(1, 63);
             }
         } else {
             tables.resize(8 * 272);

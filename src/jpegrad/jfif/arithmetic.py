@@ -70,7 +70,7 @@ class Decoder:
     Args:
         data: the interval, unstuffed.
         mcu: the blocks of one MCU.
-        conditioning: 4 lower and 4 upper bounds of DC, 4 Kx of AC.
+        conditioning: 16 lower and 16 upper bounds of DC, 16 Kx of AC; files have 4, damaged ones may name more.
         note: is told of corrupt data.
     """
 
@@ -79,7 +79,7 @@ class Decoder:
         self.bytes = iter(data)
         self.code = next(self.bytes, 0) << 8 | next(self.bytes, 0)
         self.interval, self.ahead = 0x10000, 0
-        self.dc, self.ac = [bytearray(64) for _ in range(4)], [bytearray(256) for _ in range(4)]
+        self.dc, self.ac = [bytearray(64) for _ in range(16)], [bytearray(256) for _ in range(16)]
         self.before, self.context = [0] * 4, [0] * 4
 
     def decide(self, bins: bytearray, at: int) -> int:
@@ -138,14 +138,14 @@ class Decoder:
         if value:
             value = self.magnitude(bins, FIRST_SIZE, 1, BAD_DC)
         size = 1 << value.bit_length() >> 1
-        lower, upper = (1 << self.conditioning[4 * k + part.dc] >> 1 for k in (0, 1))
+        lower, upper = (1 << self.conditioning[16 * k + part.dc] >> 1 for k in (0, 1))
         self.context[i] = 0 if size < lower else (12 if size > upper else 4) + 4 * negative
         self.before[i] = self.fitting(self.before[i] + (-value - 1 if negative else value + 1), BAD_DC)
         return self.before[i]
 
     def read_ac(self, part: Part, offset: int, first: int, last: int, low: int) -> None:
         """The AC levels of a band (F.2.4.2)."""
-        bins, knee = self.ac[part.ac], self.conditioning[8 + part.ac]
+        bins, knee = self.ac[part.ac], self.conditioning[32 + part.ac]
         k = first
         while k <= last:
             at = 3 * (k - 1)

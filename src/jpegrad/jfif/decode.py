@@ -117,6 +117,9 @@ class Decoder:
             )
         frame.ended = not frame.progressive and len(components) == len(frame.components)
         end, reached = decode_scan(self.data, segment.end, scan)
+        if self.data.find(b"\xff\xff\0", segment.end, end) >= 0:
+            # Two of libjpeg-turbo's decoders disagree on it, and which one serves depends on its buffer.
+            scan.note("corrupt: fill bytes inside of the entropy-coded data")
         # In rows of MCUs as an interleaved scan has them. Arithmetic data have no end.
         frame.reached = components[0].padded[0] if self.arithmetic else reached
         if len(components) == 1 and not self.arithmetic:
@@ -137,9 +140,9 @@ class Decoder:
         """The tables with which a scan is coded."""
         if self.arithmetic:
             if any(max(selected.dc, selected.ac) > 3 for selected in scan.header.components):
-                raise JPEGError("corrupt: a conditioning table above 3")
-            bounds = [self.conditioning.get((0, slot), 0x10) for slot in range(4)]
-            knees = [self.conditioning.get((1, slot), 5) for slot in range(4)]
+                self.note("corrupt: a conditioning table above 3")
+            bounds = [self.conditioning.get((0, slot), 0x10) for slot in range(16)]
+            knees = [self.conditioning.get((1, slot), 5) for slot in range(16)]
             scan.conditioning = bytes([*(x & 15 for x in bounds), *(x >> 4 for x in bounds), *knees])
             return
         for selected in scan.header.components:
@@ -235,9 +238,12 @@ def decode(data: bytes, max_pixels: int | None, strict: bool = True) -> Decoder:
         try:
             if segment.marker not in segments.KNOWN:
                 raise JPEGError(f"corrupt: unexpected marker 0xFF{segment.marker:02X}")
+            ended = segment.marker == segments.EOI or (segment.damage != "" and segment.end == len(data))
+            if segment.damage and not ended and segment.marker not in segments.SKIPPED:
+                raise JPEGError(segment.damage)
             if segment.damage:
                 decoder.note(segment.damage)
-            if segment.marker == segments.EOI or segment.damage.startswith("truncated"):
+            if ended:
                 break
             position = decoder.take(segment)
         except JPEGError as error:

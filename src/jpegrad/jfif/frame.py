@@ -117,7 +117,7 @@ def color_space(identifiers: Sequence[int], jfif: bool, adobe_transform: int | N
 
 
 def repair_tables(frame: Frame) -> None:
-    """Entries of 1 for those that are 0 or never came, and levels of 0 with them: what a decoder makes of a damaged file."""
+    """Entries that are 0 or never came become 1 and their levels 0, which decodes to the same picture."""
     for component in frame.components:
         table = component.table or (0,) * 64
         levels = component.stored.flatten(-2)

@@ -56,7 +56,7 @@ class Scan:
         strict: whether to stop at the first damage.
         note: is told of damage; a strict one raises.
         dc, ac: the Huffman tables that it needs, by slot.
-        conditioning: of arithmetic coding, 4 lower and 4 upper bounds of DC, 4 Kx of AC; else None.
+        conditioning: of arithmetic coding, 16 lower and 16 upper bounds of DC, 16 Kx of AC; else None.
     """
 
     header: ScanHeader

@@ -32,7 +32,9 @@ FRAMES = {
     0xCF: "hierarchical",
 }
 
-KNOWN = {*FRAMES, *STANDALONE, *APPLICATION, SOS, EOI, DQT, DHT, DRI, DAC, DNL, COM}
+SKIPPED = {*APPLICATION, COM, DNL}
+"""Markers whose segments need not be understood."""
+KNOWN = {*FRAMES, *STANDALONE, *SKIPPED, SOS, EOI, DQT, DHT, DRI, DAC}
 """Markers that a file may have behind its SOI."""
 
 # FF 00 is a stuffed byte of entropy-coded data; any number of fill bytes FF may stand before a marker.

@@ -189,7 +189,7 @@ struct Arithmetic {
     const Scan& s;
     Decisions decisions;
     bool lost;                         // the data have no meaning
-    uint8_t dc[4][64], ac[4][256];
+    uint8_t dc[16][64], ac[16][256];
     int before[4], context[4];
 
     explicit Arithmetic(const Scan& scan) : s(scan) {}
@@ -245,14 +245,14 @@ struct Arithmetic {
         if (less < 0) return lose(damages, BAD_DC);
         // The size of the difference conditions the next one (F.1.4.4.1.2).
         const int size = 1 << bit_length(less) >> 1;
-        const int lower = 1 << s.tables[table] >> 1, upper = 1 << s.tables[4 + table] >> 1;
+        const int lower = 1 << s.tables[table] >> 1, upper = 1 << s.tables[16 + table] >> 1;
         context[i] = size < lower ? 0 : (size > upper ? 12 : 4) + 4 * negative;
         before[i] = fitting(before[i] + (negative ? -less - 1 : less + 1), BAD_DC, damages);
     }
 
     // The AC levels of a band (F.2.4.2).
     void read_ac(int table, int first, int last, int low, int16_t* levels, int& damages) {
-        const int knee = s.tables[8 + table];
+        const int knee = s.tables[32 + table];
         for (int k = first; k <= last; k++) {
             uint8_t* bin = ac[table] + 3 * (k - 1);
             if (decisions.next(bin[0])) break;
