@@ -50,7 +50,9 @@ def compare(data: bytes) -> str:
         assert sorted(native.damage) == sorted(python.damage), "damage differs"
         outcomes.append("equal, damaged" if native.damage else "equal")
     # What is not damaged is read both ways; what is damaged is refused.
-    assert (outcomes[0] == "equal") == (outcomes[1] == "equal"), "damage that is not refused, or refused without"
+    assert (outcomes[0] == "equal") == (outcomes[1] == "equal"), (
+        "damage that is not refused, or refused without"
+    )
     return outcomes[1]
 
 
@@ -65,7 +67,9 @@ def fuzz(count: int, seed: int, *, alone: bool = False) -> Counter[str]:
         data = mutant(seed, index)
         try:
             if alone:
-                outcomes["refused" if read_with("native", data, strict=bool(index % 2)) is None else "read"] += 1
+                outcomes[
+                    "refused" if read_with("native", data, strict=bool(index % 2)) is None else "read"
+                ] += 1
             else:
                 outcomes[compare(data)] += 1
         except AssertionError as error:

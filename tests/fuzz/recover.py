@@ -4,14 +4,14 @@
 
 Where Pillow's result is not libjpeg's, another counts:
 
-- The data of an arithmetic-coded file end early. Pillow hands its bytes over in pieces, and libjpeg's arithmetic decoder
-  cannot wait for the next one. TurboJPEG's picture is right.
+- The data of an arithmetic-coded file end early. Pillow hands its bytes over in pieces, and the arithmetic decoder of
+  libjpeg cannot wait for the next one. TurboJPEG's picture is right.
 - The file ends inside a segment. What is missing of it is up to the program that reads; here the file ends before it.
 
 And where libjpeg has no result of its own, there is nothing to compare:
 
-- There are fill bytes inside of the data, FF FF 00. libjpeg-turbo has two Huffman decoders, which disagree on that; which
-  one serves depends on how many bytes its buffer has at this moment.
+- There are fill bytes inside of the data, FF FF 00. libjpeg-turbo has two Huffman decoders, which disagree on that;
+  which one serves depends on how many bytes its buffer has at this moment.
 - Levels are so large that the inverse DCT leaves 16 bits.
 """
 
@@ -36,6 +36,7 @@ from tests.fuzz.mutate import delete, flip_bits, insert_noise, repeat, seeds, se
 Rng = np.random.Generator
 ARITHMETIC = (b"\xff\xc9", b"\xff\xca")
 EQUAL, BOTH_REFUSE = "equal to Pillow", "both refuse"
+WITHOUT_LAST = "equal to Pillow without the last segment"
 
 
 def restarts(data: bytes) -> list[int]:
@@ -104,7 +105,11 @@ def with_restarts() -> tuple[bytes, ...]:
         for p in (False, True)
         for n in (1, 3, 6)
     ]
-    return (*files, opencv(photo, "4:4:0", rst_interval=2), opencv(photo[..., 1].copy(), "4:4:4", rst_interval=1))
+    return (
+        *files,
+        opencv(photo, "4:4:0", rst_interval=2),
+        opencv(photo[..., 1].copy(), "4:4:4", rst_interval=1),
+    )
 
 
 def damaged(seed: int, index: int) -> bytes:
@@ -130,7 +135,9 @@ def by_pillow(data: bytes) -> np.ndarray | None:
 
 def by_turbojpeg(data: bytes, channels: int) -> np.ndarray | None:
     try:
-        return simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", strict=False).transpose(2, 0, 1)
+        return simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", strict=False).transpose(
+            2, 0, 1
+        )
     except ValueError:
         return None
 
@@ -157,7 +164,7 @@ def judge(data: bytes) -> str:
             begins = [at.start() for at in re.finditer(bytes.fromhex(damage[-4:]), data)]
             shown = [by_pillow(data[:at] + b"\xff\xd9") for at in begins]
             assert any(each is not None and np.array_equal(ours, each) for each in shown), damage
-            return "equal to Pillow without the last segment"
+            return WITHOUT_LAST
     if any("fill bytes" in damage for damage in coefficients.damage):
         return "undefined: fill bytes inside of the data"
     assert any("before its EOI" in damage for damage in coefficients.damage), coefficients.damage
@@ -183,7 +190,9 @@ def fuzz(count: int, seed: int) -> Counter[str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=6_000)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()

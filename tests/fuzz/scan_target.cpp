@@ -47,6 +47,7 @@ struct Case {
 
     explicit Case(Input in) {
         arithmetic = in.byte() & 1;
+        scan.lenient = in.byte() & 1;
         scan.process = in.within(SEQUENTIAL, PROGRESSIVE);
         scan.last = 63;
         scan.count = in.within(1, 4);
@@ -105,6 +106,10 @@ struct Case {
         const int damage = arithmetic ? jpegrad_decode_arithmetic_scan(nullptr, &scan) : jpegrad_decode_scan(nullptr, &scan);
         std::free(file);
         if (damage < NONE || damage > RESTARTS_MISSING) fail("an unknown damage");
+        if (scan.damages & ~(int64_t)((2 << RESTARTS_MISSING) - 2)) fail("unknown damages");
+        if (damage && scan.lenient) fail("a lenient decoder that gives up");
+        if (damage != NONE && !(scan.damages >> damage & 1)) fail("a damage that is not among the damages");
+        if (scan.reached < 0 || scan.reached >= scan.mcu_rows) fail("a row that the scan does not have");
         if (scan.position < 0 || scan.position > scan.size) fail("the scan ends outside the file");
         if (scan.intervals < 1) fail("no restart interval");
         return damage;
@@ -115,7 +120,13 @@ int decode(const uint8_t* data, size_t size) {
     Case once({data, data + size}), again({data, data + size});
     const int damage = once.run();
     if (again.run() != damage || again.levels != once.levels) fail("another result of the same data");
-    return damage;
+    // Without damage both ways are one.
+    Case other({data, data + size});
+    other.scan.lenient = !once.scan.lenient;
+    const int other_damage = other.run();
+    const bool whole = !once.scan.damages, other_whole = !other.scan.damages;
+    if (whole != other_whole || (whole && other.levels != once.levels)) fail("strict and lenient decoders disagree");
+    return damage | other_damage;
 }
 }  // namespace
 

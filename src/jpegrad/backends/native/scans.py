@@ -41,13 +41,14 @@ def decode_scan(
         data: the file.
         position: where the entropy-coded data begins.
         grids: one to four components: levels ``[blocks_y, blocks_x, 8, 8]``, int16, contiguous, natural order, 0 before
-            the first scan; blocks of an MCU, horizontally and vertically; which DC and AC tables, 0 to 3, of arithmetic coding 0 to 15.
+            the first scan; blocks of an MCU, horizontally and vertically; which DC and AC tables, 0 to 3, of arithmetic
+            coding 0 to 15.
         mcus: rows and columns.
         restart_interval: in MCUs, or 0.
         process: one of :data:`PROCESSES`.
         sent: first and last place of the coefficients, high and low bit.
         tables: of Huffman codes DC tables 0 to 3, AC tables 0 to 3: of each 16 counts of code lengths and 256 symbols,
-            a prefix code; of arithmetic coding 16 lower and 16 upper bounds of DC, 16 Kx of AC, 0 to 15, 0 to 15, 1 to 63.
+            a prefix code; of arithmetic coding 16 lower and 16 upper bounds of DC, 0 to 15, 16 Kx of AC, 1 to 63.
         arithmetic: which of the two.
         lenient: whether to go on after damage, as libjpeg does.
 

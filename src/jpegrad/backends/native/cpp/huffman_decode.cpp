@@ -225,7 +225,9 @@ struct RefineDC : Huffman {
     ALWAYS int block(int, int16_t* levels) {
         bits.need(1);
         levels[0] = (int16_t)(levels[0] | bits.take(1) << s.low);
-        return bits.overdrawn() ? ENDS_EARLY : NONE;
+        int damages = NONE;
+        if (bits.overdrawn()) bits.note(damages, ENDS_EARLY);
+        return damages;
     }
 };
 
