@@ -18,7 +18,7 @@ from jpegrad.data import photograph_path
 from jpegrad.entropy.scan import entropy_coded
 from jpegrad.jfif import segments
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.spec import SUBSAMPLING
+from jpegrad.spec import SUBSAMPLING, sampling_factors
 
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"
 ICC = bytes(range(256)) * 3
@@ -48,9 +48,20 @@ def tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.atleast_3d(image).copy()).permute(2, 0, 1)
 
 
+def inks(height: int, width: int) -> np.ndarray:
+    """Four inks that differ, uint8 [height, width, 4]."""
+    photo = picture(height, width)
+    return np.concatenate([photo, 255 - photo[::-1, ::-1, 1:2]], -1)
+
+
 def pillow(image: np.ndarray, **options: object) -> bytes:
+    """Of three channels RGB, of four CMYK."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", **options)
+    mode = "CMYK" if image.ndim == 3 and image.shape[-1] == 4 else None
+    opened = (
+        Image.fromarray(image) if mode is None else Image.frombytes(mode, image.shape[1::-1], image.tobytes())
+    )
+    opened.save(buffer, "JPEG", **options)
     return buffer.getvalue()
 
 
@@ -96,7 +107,7 @@ def separate_scans(
         identifier: of the first component; the others count on.
     """
     count = coefficients.channels
-    sampling = [SUBSAMPLING[coefficients.subsampling] if i == 0 else (1, 1) for i in range(count)]
+    sampling = sampling_factors(count, coefficients.subsampling)
     tables = coefficients.tables.flatten(-2).int().tolist()
     frame = [
         FrameComponent(identifier + i, h * multiply[0], v * multiply[1], 0 if one_slot else i)
@@ -136,6 +147,11 @@ def join(parts: Sequence[tuple[int, bytes]]) -> bytes:
     return segments.marker(segments.SOI) + b"".join(part for _, part in parts)
 
 
+def ycck(data: bytes) -> bytes:
+    """A file of CMYK, announced as YCCK."""
+    return data.replace(adobe(0), adobe(2), 1)
+
+
 def without(data: bytes, *markers: int) -> bytes:
     return join([part for part in split(data) if part[0] not in markers])
 
@@ -159,7 +175,7 @@ def with_fill_bytes(data: bytes, count: int) -> bytes:
 
 
 def adobe(transform: int) -> bytes:
-    return segments.emit_adobe_rgb()[:-1] + bytes((transform,))
+    return segments.emit_adobe(transform)
 
 
 def _by_encoders() -> dict[str, bytes]:
@@ -208,6 +224,14 @@ def _by_encoders() -> dict[str, bytes]:
             photo, "turbo210", [(2, 2), (1, 1), (1, 1)], "+ARITH_CODE", "+PROGRESSIVE_MODE"
         ),
         "arithmetic 4:4:4 of noise": libjpeg(rough, "9f", [(1, 1), (1, 1), (1, 1)], "+ARITH_CODE"),
+        "pillow CMYK": pillow(inks(59, 83), quality=85),
+        "pillow CMYK 4:2:0 progressive": pillow(inks(59, 83), subsampling="4:2:0", progressive=True),
+        "pillow CMYK 4:2:2 restart tiny": pillow(inks(3, 2), subsampling="4:2:2", restart_marker_blocks=1),
+        "pillow CMYK tables": pillow(inks(17, 33), qtables=[[9 * i + 1] * 64 for i in range(4)]),
+        "pillow CMYK density": pillow(inks(17, 33), dpi=(300, 200)),
+        "libjpeg-turbo 3x1": libjpeg(photo, "turbo210", [(1, 3), (1, 1), (1, 1)]),
+        "libjpeg-turbo 4:1:0": libjpeg(rough, "turbo210", [(2, 4), (1, 1), (1, 1)], "+PROGRESSIVE_MODE"),
+        "arithmetic 1x2 2x1 1x1": libjpeg(photo, "turbo210", [(2, 1), (1, 2), (1, 1)], "+ARITH_CODE"),
         "libjpeg-turbo 4:4:0": libjpeg(photo, "turbo210", [(2, 1), (1, 1), (1, 1)]),
     }
     return files
@@ -235,6 +259,10 @@ def _by_hand() -> dict[str, bytes]:
         "Adobe 1": join([(segments.APP14, adobe(1)), *parts[1:]]),
         "Adobe 2": join([(segments.APP14, adobe(2)), *parts[1:]]),
         "rgb by identifiers": without(rgb, segments.APP14),
+        "CMYK without Adobe": without(pillow(inks(17, 33)), segments.APP14),
+        "YCCK": ycck(pillow(inks(59, 83), quality=85, subsampling="4:2:2")),
+        "YCCK progressive": ycck(pillow(inks(17, 33), progressive=True)),
+        "YCCK by Adobe 1": pillow(inks(17, 33)).replace(adobe(0), adobe(1), 1),
         "extended sequential": plain.replace(b"\xff\xc0", b"\xff\xc1", 1),
         "comment after the scan": plain[:-2] + segments.segment(segments.COM, COMMENT) + plain[-2:],
         "garbage between segments": join([*parts[:2], (0, b"\0garbage\xff\0"), *parts[2:]]),
@@ -250,6 +278,11 @@ def _by_hand() -> dict[str, bytes]:
     files["separate scans other identifiers"] = separate_scans(coefficients, identifier=0)
     coefficients = jpegrad.encode(tensor(photo), quality=60, subsampling="4:4:4")
     files["separate scans 2x2 2x2 2x2"] = separate_scans(coefficients, (2, 2))
+    for name in ("4x4,1x1,1x1", "1x1,3x3,3x1", "1x4,1x2,1x1"):
+        coefficients = jpegrad.encode(tensor(photo), quality=80, subsampling=name)
+        files[f"separate scans {name}"] = separate_scans(coefficients)
+    coefficients = jpegrad.encode(tensor(inks(59, 83)), 80, channels="CMYK", subsampling="2x2,2x1,1x2,2x2")
+    files["separate scans CMYK"] = separate_scans(coefficients)
     coefficients = jpegrad.encode(tensor(photo[..., :1]), quality=60)
     files["gray 3x2"] = separate_scans(coefficients, (3, 2))
     return files

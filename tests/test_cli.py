@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import jpegrad
 import oracles.pictures
 from command import Run
-from corpus import COMMENT, EXIF, ICC, noise, picture, pillow, pillow_pixels, with_16_bit_tables
+from corpus import COMMENT, EXIF, ICC, inks, noise, picture, pillow, pillow_pixels, with_16_bit_tables, ycck
 from jpegrad.cli import app
 from jpegrad.commands.code import best_quality
 
@@ -271,3 +271,55 @@ def test_the_installed_command(tmp_path: Path, png: np.ndarray) -> None:
     right = call("jpeg", "in.png", "-o", "out.jpg", "-q", "100")
     assert (right.returncode, right.stderr) == (0, "")
     assert (tmp_path / "out.jpg").read_bytes() == pillow(png, quality=100)
+
+
+def test_inks_through_the_command_line(run: Run, tmp_path: Path) -> None:
+    source = pillow(inks(37, 53), quality=95, icc_profile=ICC, dpi=(300, 300))
+    (tmp_path / "in.jpg").write_bytes(source)
+    pixels = pillow_pixels(source).transpose(1, 2, 0)
+    Image.frombytes("CMYK", (53, 37), pixels.tobytes()).save(tmp_path / "in.tif")
+    result = run("jpeg", "in.jpg", "-o", "out.jpg", "-q", 60)
+    assert (result.code, result.error) == (0, "")
+    data = pillow(pixels, quality=60, icc_profile=ICC, dpi=(300, 300))
+    assert (tmp_path / "out.jpg").read_bytes() == data
+    assert run("jpeg", "out.jpg", "-o", "again.jpg", "--like", "out.jpg").code == 0
+    assert jpegrad.read("again.jpg").space == "CMYK"
+    assert f"{len(data):,}" in run("size", "in.jpg", "-q", 60).out
+    assert run("jpeg", "in.tif", "-o", "tif.jpg", "-q", 60).code == 0
+    assert all(map(torch.equal, jpegrad.read("tif.jpg").levels, jpegrad.read("out.jpg").levels))
+    result = run("jpeg", "in.jpg", "-o", "seen.png", "-q", 60)
+    assert result.error == "note: seen.png: the ICC profile of CMYK does not fit RGB and is left out\n"
+    with Image.open("seen.png") as seen, Image.open("out.jpg") as made:
+        assert np.array_equal(np.array(seen), np.array(made.convert("RGB")))
+        assert "icc_profile" not in seen.info
+    facts = inspected(run, "out.jpg")
+    assert (facts["color"], facts["subsampling"]) == ("CMYK", "1x1,1x1,1x1,1x1")
+    assert facts["quality"] == {"quality": 60, "exact": True, "distance": 0.0}
+    assert facts["baseline"]["bytes"] == len(data)  # type: ignore[index]
+    assert {"C", "M", "Y", "K"} < set(facts["baseline"]["bits"])  # type: ignore[index]
+    assert run("inspect", "out.jpg", "--plot", "plot.png").code == 0
+    (tmp_path / "ycck.jpg").write_bytes(ycck(data))
+    assert inspected(run, "ycck.jpg")["color"] == "YCCK"
+    assert run("jpeg", "in.jpg", "-o", "other.jpg", "--like", "ycck.jpg").code == 0
+    assert jpegrad.read("other.jpg").space == "YCCK"
+    pillow_made = pillow(picture(16, 16))
+    (tmp_path / "rgb.jpg").write_bytes(pillow_made)
+    assert (
+        "expected 4 components as the image has, got 3"
+        in run("jpeg", "in.jpg", "-o", "x.jpg", "--like", "rgb.jpg").error
+    )
+
+
+def test_sampling_factors_by_option(run: Run, png: np.ndarray) -> None:
+    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 60, "--subsampling", "3x1,1x1,1x1").code == 0
+    coded = jpegrad.encode(torch.from_numpy(png).permute(2, 0, 1), 60, subsampling="3x1,1x1,1x1")
+    assert Path("out.jpg").read_bytes() == jpegrad.to_bytes(coded)
+    assert inspected(run, "out.jpg")["subsampling"] == "3x1,1x1,1x1"
+    result = run("jpeg", "in.png", "-o", "out.jpg", "--subsampling", "3x1")
+    assert result.code == 2 and "--subsampling: expected one of 4:4:4" in result.error
+    result = run("jpeg", "in.png", "-o", "out.jpg", "--subsampling", "3x1,2x1,1x1")
+    assert result.error == (
+        "error: subsampling: fractional sampling factors 3x1, 2x1, 1x1; expected the largest to be a multiple of each\n"
+    )
+    result = run("jpeg", "in.png", "-o", "out.jpg", "--subsampling", "4x4,1x1,1x1")
+    assert result.error.startswith("error: subsampling: expected at most 10 blocks")

@@ -191,7 +191,7 @@ def test_pixels_that_would_be_changed_are_refused(run: Run, tmp_path: Path) -> N
     Image.fromarray(np.zeros((16, 16), np.float32)).save(tmp_path / "float.tif")
     names = sorted(files(tmp_path))
     for name in names:
-        for command in ("jpeg", "tune", "size"):
+        for command in ("tune",) if "cmyk" in name else ("jpeg", "tune", "size"):
             result = run(command, name, *([] if command == "size" else ["-o", "out.jpg"]))
             assert result.code == 1 and result.error.startswith(f"error: {name}: expected"), result.error
             assert result.error.count("\n") == 1

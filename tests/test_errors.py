@@ -240,7 +240,7 @@ def test_decode(case: str) -> None:
 
 LEVELS = COEFFICIENTS.levels
 HELD: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
-    "levels: two": ({"levels": LEVELS[:2]}, VALUE, ("levels", "1 or 3", "2")),
+    "levels: two": ({"levels": LEVELS[:2]}, VALUE, ("levels", "1, 3 or 4", "2")),
     "levels: swapped": ({"levels": LEVELS[::-1]}, VALUE, ("levels[0]", "[..., 2, 2, 8, 8]", "[1, 1, 8, 8]")),
     "levels: arrays": (
         {"levels": tuple(x.numpy() for x in LEVELS)},

@@ -297,3 +297,37 @@ def test_no_sample_is_counted_twice() -> None:
             jpegrad.jpeg(picture, 50)
     finally:
         torch.set_num_threads(threads)
+
+
+def _odd_numbers() -> Tensor:
+    """Around the ends of the range and of its levels, far outside, and such whose rounding looks like one inside."""
+    ends = torch.tensor([0.0, -0.0, 1.0, -0.5 / 255, 255.5 / 255])
+    near = torch.cat([ends, ends.nextafter(torch.tensor(-9.0)), ends.nextafter(torch.tensor(9.0))])
+    far = torch.tensor([256 / 255, 511 / 255, 1e-45, -1e-45, 3e38, -3e38, torch.inf, -torch.inf, torch.nan])
+    raised = 1.5 * 2.0**23
+    patterns = torch.tensor([0x4B400000 & ~(1 << bit) for bit in (30, 27, 25, 24, 22)] + [0x42000000])
+    hidden = (patterns.int().view(torch.float32).double() - raised) / 255
+    return torch.cat([near, far, hidden.float()])
+
+
+@pytest.mark.skipif(isinstance(abi.load(), str), reason="no native kernel")
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("value_range", [(0.0, 1.0), (-1.0, 1.0), (0.1, 0.9)])
+def test_one_odd_number_in_a_picture(value_range: tuple[float, float], channels: int, pixels: Tensor) -> None:
+    low, high = value_range
+    odd = _odd_numbers() * (high - low) + low
+    images = low + (pixels[:channels, :9, :21] / 255 * (high - low)).repeat(len(odd), 1, 1, 1)
+    images[:, channels // 2, 4, 7] = odd
+    options: dict[str, Any] = {"value_range": value_range, "subsampling": "4:4:4"}
+    for clip_slope in (0.0, 0.25):
+        results = []
+        for backend in ("native", "reference"):
+            plain = jpegrad.jpeg(images, 90, backend=backend, **options)
+            x = images.clone().requires_grad_()
+            out = jpegrad.jpeg(x, 90, backend=backend, clip_slope=clip_slope, **options)
+            assert torch.equal(plain.nan_to_num(7), out.detach().nan_to_num(7))
+            out.nan_to_num(0).sum().backward()
+            results.append((plain, x.grad))
+        (native, slopes), (reference, expected) = results
+        torch.testing.assert_close(native, reference, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(slopes, expected, rtol=1e-4, atol=1e-4, equal_nan=True)

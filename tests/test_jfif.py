@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import struct
 import time
 import tracemalloc
@@ -13,13 +12,11 @@ import jpeglib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import jpegrad
 from corpus import (
     COMMENT,
     EXIF,
-    adobe,
     corpus,
     join,
     libjpeg,
@@ -41,7 +38,7 @@ from jpegrad.jfif.decode import BLOCKS_PER_BYTE
 from jpegrad.jfif.errors import refuse
 from jpegrad.jfif.lookup import lookup
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.spec import RGB, SUBSAMPLING
+from jpegrad.spec import RGB, SUBSAMPLING, sampling_factors
 
 
 @pytest.fixture(autouse=True, params=("native", "reference"))
@@ -53,7 +50,9 @@ def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def pixels(coefficients: jpegrad.Coefficients) -> np.ndarray:
-    return jpegrad.decode(coefficients, dtype=torch.uint8).numpy()
+    # Kernels have the named modes.
+    backend = "auto" if coefficients.subsampling in SUBSAMPLING else "reference"
+    return jpegrad.decode(coefficients, dtype=torch.uint8, backend=backend).numpy()
 
 
 def patch(data: bytes, marker: int, offset: int, value: int) -> bytes:
@@ -83,6 +82,10 @@ def test_survives_our_own_writing(name: str) -> None:
     coefficients = read(corpus()[name])
     if coefficients.tables.max() > 255:
         with pytest.raises(ValueError, match="tables: expected integers 1 to 255"):
+            to_bytes(coefficients)
+        return
+    if sum(h * v for h, v in sampling_factors(coefficients.channels, coefficients.subsampling)) > 10:
+        with pytest.raises(ValueError, match="at most 10 blocks in an MCU"):
             to_bytes(coefficients)
         return
     again = read(to_bytes(coefficients))
@@ -166,14 +169,9 @@ def frame_file(*factors: tuple[int, int]) -> bytes:
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
-        ([(1, 1)] * 2, "two components"),
-        ([(1, 1)] * 4, "CMYK"),
+        ([(1, 1)] * 2, "2 components"),
         ([(1, 1)] * 5, "5 components"),
         ([], "0 components"),
-        ([(4, 2), (1, 1), (1, 1)], "4x2, 1x1, 1x1"),
-        ([(1, 4), (1, 1), (1, 1)], "1x4, 1x1, 1x1"),
-        ([(2, 2), (2, 1), (1, 1)], "2x2, 2x1, 1x1"),
-        ([(1, 1), (2, 1), (2, 1)], "1x1, 2x1, 2x1"),
         ([(3, 1), (2, 1), (2, 1)], "3x1, 2x1, 2x1"),
     ],
 )
@@ -182,15 +180,6 @@ def test_other_components_and_sampling_factors_are_not_supported(
 ) -> None:
     with pytest.raises(JPEGError, match=f"not supported: .*{message}"):
         read(frame_file(*factors))
-
-
-def test_cmyk_is_not_supported() -> None:
-    buffer = io.BytesIO()
-    Image.new("CMYK", (16, 16)).save(buffer, "JPEG")
-    ycck = join([(segments.APP14, adobe(2)), *split(frame_file(*[(1, 1)] * 4))])
-    for data in (buffer.getvalue(), ycck):
-        with pytest.raises(JPEGError, match="not supported: CMYK or YCCK"):
-            read(data)
 
 
 def test_other_precision_and_late_height_are_not_supported(plain: bytes) -> None:

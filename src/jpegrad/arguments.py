@@ -107,5 +107,5 @@ def advice(shape: Sequence[int]) -> str:
         return "; channels come first: image.movedim(-1, -3)"
     return (
         '; jpeg(channels="alpha") codes all but the last channel (gray + alpha, RGBA), '
-        'jpeg(channels="planes") each channel as a gray picture'
+        'jpeg(channels="planes") each channel as a gray picture, channels="CMYK" four inks'
     )

@@ -4,7 +4,7 @@ The one rule: the forward value is what a real encoder and decoder (libjpeg-turb
 slope.
 """
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,16 +13,21 @@ from jpegrad import arguments, backends, inputs
 from jpegrad.coefficients import Coefficients as Coefficients
 from jpegrad.coefficients import check_8_bit_tables
 from jpegrad.spec import (
+    CMYK,
     FLOATS,
     FORWARDS,
+    RGB,
+    SPACES,
     Backend,
     Channels,
     Color,
     Forward,
     Rounding,
+    Space,
     Spec,
     Subsampling,
     SurrogateName,
+    canonical,
     check_broadcast,
     check_channels,
     check_choice,
@@ -41,7 +46,7 @@ def jpeg(
     *,
     tables: Tensor | None = None,
     like: Coefficients | None = None,
-    subsampling: Subsampling | None = None,
+    subsampling: Subsampling | str | None = None,
     forward: Forward | None = None,
     surrogate: SurrogateName | Surrogate = "gaussian",
     sigma: float | None = None,
@@ -68,8 +73,8 @@ def jpeg(
             1…255, with slope 1; the soft forward does not round them. NaN makes its image NaN.
         like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
             Table entries above 255, which some files have, are an error.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; None is 4:2:0, or that of
-            ``like``; gray images ignore it.
+        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``, or sampling factors as
+            :class:`Coefficients` has them; None is 4:2:0, or that of ``like``; gray images ignore it.
         forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued
             pipeline with the surrogate's soft function in place of rounding, and the file's tables for a quality.
             ``surrogate="reich2024"`` alone selects ``"soft"``.
@@ -86,7 +91,7 @@ def jpeg(
         rounding: how the exact forward makes 8 bits of a floating-point image: ``"nearest"``, or ``"truncate"`` as
             ``ToPILImage`` does.
         channels: for other counts of channels: ``"planes"`` codes each channel as a gray image, ``"alpha"`` leaves the
-            last channel as it is.
+            last channel as it is, ``"CMYK"`` codes four inks as Pillow does: inverted, with the luma table, in 4:4:4.
         backend: ``"auto"`` or a name of ``jpegrad.backends.ORDER``; a name never falls back.
 
     Returns:
@@ -104,10 +109,10 @@ def jpeg(
         >>> image.grad.shape
         torch.Size([2, 3, 37, 53])
     """
-    counts = {None: (1, 3), "alpha": (2, 4), "planes": None}
     if channels is not None:
-        check_choice("channels", channels, ("planes", "alpha"))
-    check_image(image, counts[channels])
+        check_choice("channels", channels, get_args(Channels))
+    counts = {"alpha": (2, 4), "planes": None}
+    check_image(image, counts[channels] if channels in counts else _counts(channels, like))
     plain, alpha = inputs.bare(image), None
     if channels == "alpha":
         plain, alpha = plain[..., :-1, :, :], plain[..., -1:, :, :]
@@ -144,7 +149,7 @@ def encode(
     *,
     tables: Tensor | None = None,
     like: Coefficients | None = None,
-    subsampling: Subsampling | None = None,
+    subsampling: Subsampling | str | None = None,
     forward: Forward | None = None,
     surrogate: SurrogateName | Surrogate = "gaussian",
     sigma: float | None = None,
@@ -153,6 +158,7 @@ def encode(
     color: Color | tuple[Any, ...] | None = None,
     value_range: tuple[Any, Any] = (0.0, 1.0),
     rounding: Rounding = "nearest",
+    channels: Literal["CMYK"] | None = None,
     backend: Backend = "auto",
 ) -> Coefficients:
     """Quantized levels of images, as libjpeg-turbo computes them, with gradients.
@@ -161,6 +167,7 @@ def encode(
         image, quality, tables, like, subsampling, forward, surrogate, sigma, table_surrogate, clip_slope, color: as
             in :func:`jpeg`.
         value_range, rounding, backend: as in :func:`jpeg`.
+        channels: ``"CMYK"`` for an image of four inks, as in :func:`jpeg`; ``like`` of four components says so too.
 
     Returns:
         :class:`Coefficients`; ``decode`` of it is ``jpeg`` of the image. Levels are float64 for a float64 image, else
@@ -176,7 +183,9 @@ def encode(
         >>> coefficients.levels[0].shape
         torch.Size([2, 2, 8, 8])
     """
-    check_image(image)
+    if channels is not None:
+        check_choice("channels", channels, ("CMYK",))
+    check_image(image, _counts(channels, like))
     image = inputs.bare(image)
     _, _, entries, spec = _prepare(
         image,
@@ -199,7 +208,7 @@ def encode(
         levels=levels,
         tables=entries.to(levels[0].dtype),
         size=(image.shape[-2], image.shape[-1]),
-        subsampling=spec.subsampling if image.shape[-3] == 3 else "4:4:4",
+        subsampling=spec.subsampling if image.shape[-3] > 1 else "4:4:4",
         color=spec.color,
         dtype=image.dtype,
         value_range=spec.value_range,
@@ -208,6 +217,13 @@ def encode(
     )
     object.__setattr__(coefficients, "unrounded", unrounded)
     return coefficients
+
+
+def _counts(channels: str | None, like: object) -> tuple[int, ...]:
+    """How many channels an image may have. Four are mostly RGBA: that they are inks must be said."""
+    if channels == "CMYK":
+        return (4,)
+    return (1, 3, 4) if isinstance(like, Coefficients) and like.channels == 4 else (1, 3)
 
 
 def _prepare(
@@ -234,6 +250,11 @@ def _prepare(
             raise ValueError(f"like: expected {count} components as the image has, got {like.channels}")
         check_8_bit_tables("like", like)
         tables, subsampling, color = like.tables, like.subsampling, like.color
+    elif count == 4:
+        color = CMYK if color is None else color
+        subsampling = "4:4:4" if subsampling is None else subsampling
+    if subsampling is not None:
+        subsampling = canonical(count, subsampling)
     spec = resolve(subsampling=subsampling, color=color, **options)
     if spec.color is not None and count == 1:
         raise ValueError("color: expected None for a gray image, which is not converted; got a conversion")
@@ -268,6 +289,7 @@ def _backend(name: str, operation: str, image: Tensor, spec: Spec) -> backends.B
 def decode(
     coefficients: Coefficients,
     *,
+    space: Space = "native",
     dtype: torch.dtype | None = None,
     value_range: tuple[Any, Any] | None = None,
     forward: Forward | None = None,
@@ -278,6 +300,8 @@ def decode(
 
     Args:
         coefficients: from :func:`encode`, from a file, or your own.
+        space: ``"native"``, the mode in which Pillow opens the file: gray, RGB or CMYK; ``"RGB"``, what Pillow's
+            ``convert("RGB")`` makes of that; ``"YCbCr"``, the planes of three components before the conversion to RGB.
         dtype: floating point, or ``torch.uint8`` for 0…255; None is the encoded image's (float32 from a file).
         value_range: (low, high) of a floating-point result, as in :func:`jpeg`; None is the encoded image's ((0, 1)
             from a file).
@@ -286,7 +310,7 @@ def decode(
         backend: as in :func:`jpeg`.
 
     Returns:
-        ``[..., C, H, W]``.
+        ``[..., C, H, W]``. CMYK are amounts of ink: 0 is none.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -306,6 +330,9 @@ def decode(
         raise TypeError(f"dtype: expected a floating-point type or torch.uint8, got {dtype}")
     chosen = c.forward if forward is None else forward
     check_choice("forward", chosen, FORWARDS)
+    check_choice("space", space, SPACES)
+    if space == "YCbCr" and c.space not in ("YCbCr", "private"):
+        raise ValueError(f"space: expected native or RGB for components of {c.space}, got 'YCbCr'")
     spec = Spec(
         subsampling=c.subsampling,
         forward=chosen,
@@ -314,17 +341,21 @@ def decode(
         table_surrogate=identity,
         clip_slope=c.clip_slope if clip_slope is None else check_clip_slope(clip_slope),
         value_range=c.value_range if value_range is None else check_value_range(value_range),
-        color=c.color,
+        # Without a conversion the planes are the image.
+        color=RGB if space == "YCbCr" else c.color,
+        space=space,
     )
     check_broadcast("tables", c.tables.shape[:-3], c.batch_shape)
-    check_channels(spec.value_range, c.channels)
+    check_channels(spec.value_range, 3 if space == "RGB" else c.channels)
     inner = inputs.for_backends(spec)
     tables = c.tables.to(c.levels[0].device, torch.float64)
     tables = finite(tables, 1.0, 1.0, 65535.0)
     if chosen == "exact":
         tables = straight_through(tables.round().clamp(1, 65535), tables)
     run = backends.select(backend, "decode", c.levels[0], inner).decode
-    if inner is spec or dtype is torch.uint8:
-        return run(c.shown, tables, c.size, dtype, inner)
-    working = torch.float64 if dtype is torch.float64 else torch.float32
-    return inputs.from_grey(run(c.shown, tables, c.size, working, inner), spec.value_range, dtype)
+    ready = inner is spec or dtype is torch.uint8
+    working = dtype if ready else torch.float64 if dtype is torch.float64 else torch.float32
+    image = run(c.shown, tables, c.size, working, inner)
+    if space == "RGB" and c.channels == 1:
+        image = torch.cat([image] * 3, -3)
+    return image if ready else inputs.from_grey(image, spec.value_range, dtype)

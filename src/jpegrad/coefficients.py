@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from jpegrad.spec import SUBSAMPLING, Color, Range, blocks, check_choice, ratios
+from jpegrad.spec import TABLE_COUNTS, Color, Range, blocks, canonical, ratios, space_of
 from jpegrad.tables import check_real
 
 Segment = tuple[int, bytes]
@@ -22,12 +22,17 @@ class Coefficients:
     """Quantized DCT levels of a batch of images, with everything needed to decode them, count their bits or write them.
 
     Args:
-        levels: per component (Y, Cb, Cr; or Y alone) ``[..., blocks_y, blocks_x, 8, 8]``, natural order, integers held
-            in floating point (real numbers after ``encode(forward="soft")``), or integers, which have no gradient.
-        tables: ``[..., n, 8, 8]``, n = 1 (gray), 2 (luma, chroma) or 3; integers 1…255; natural order.
+        levels: per component (Y, Cb, Cr; Y alone; or four of CMYK) ``[..., blocks_y, blocks_x, 8, 8]``, natural order,
+            integers held in floating point (real numbers after ``encode(forward="soft")``), or integers, which have no
+            gradient.
+        tables: ``[..., n, 8, 8]``, n = 1 (gray), 2 (luma, chroma) or 3; of four components 1 to 4. Component i has the
+            i-th table, or the last. Integers 1…255; natural order.
         size: (height, width) in pixels.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; gray images have ``"4:4:4"``.
-        color: colour conversion; None is JFIF.
+        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; other sampling factors,
+            horizontal × vertical of each component, as cjpeg's ``-sample`` spells them: ``"3x1,1x1,1x1"``. They are
+            kept without common divisors. Gray images have ``"4:4:4"``.
+        color: colour conversion; None is JFIF. Of four components it is that of the first three: ``spec.CMYK``, or None
+            for YCCK.
         dtype: of the decoded image, unless ``decode`` is told another.
         value_range: (low, high) of the decoded image, likewise; each a number or one number per channel.
         forward: ``"exact"`` or ``"soft"``, likewise.
@@ -74,11 +79,11 @@ class Coefficients:
     unrounded: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_choice("subsampling", self.subsampling, tuple(SUBSAMPLING))
         if min(self.size) < 1:
             raise ValueError(f"size: expected (height, width) of at least 1, got {self.size}")
-        if len(self.levels) not in (1, 3):
-            raise ValueError(f"levels: expected 1 or 3 components, got {len(self.levels)}")
+        if len(self.levels) not in TABLE_COUNTS:
+            raise ValueError(f"levels: expected 1, 3 or 4 components, got {len(self.levels)}")
+        object.__setattr__(self, "subsampling", canonical(len(self.levels), self.subsampling))
         for i, (level, ratio) in enumerate(
             zip(self.levels, ratios(len(self.levels), self.subsampling), strict=True)
         ):
@@ -97,9 +102,10 @@ class Coefficients:
         _check_smoothing(self.smoothing, self.levels)
         _check_density(self.density)
         check_real("tables", self.tables)
-        counts = (1, 2, 3) if len(self.levels) == 1 else (2, 3)
+        counts = TABLE_COUNTS[len(self.levels)]
         if self.tables.ndim < 3 or self.tables.shape[-2:] != (8, 8) or self.tables.shape[-3] not in counts:
-            raise ValueError(f"tables: expected shape [..., 2 or 3, 8, 8], got {list(self.tables.shape)}")
+            some = " or ".join(map(str, counts))
+            raise ValueError(f"tables: expected shape [..., {some}, 8, 8], got {list(self.tables.shape)}")
 
     def __repr__(self) -> str:
         return (
@@ -109,7 +115,7 @@ class Coefficients:
 
     @property
     def channels(self) -> int:
-        """1 (gray) or 3."""
+        """1 (gray), 3 or 4 (CMYK)."""
         return len(self.levels)
 
     @property
@@ -118,6 +124,14 @@ class Coefficients:
         if self.smoothing is None:
             return self.levels
         return tuple(x + added for x, added in zip(self.levels, self.smoothing, strict=True))
+
+    @property
+    def space(self) -> str:
+        """How the components hold the picture: ``"gray"``, ``"YCbCr"``, ``"RGB"``, ``"CMYK"`` or ``"YCCK"``.
+
+        ``"private"`` is a colour conversion whose inverse no file announces.
+        """
+        return space_of(self.channels, self.color)
 
     @property
     def batch_shape(self) -> torch.Size:

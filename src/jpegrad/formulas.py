@@ -18,9 +18,9 @@ class Component:
     """One plane of the image, as a surrogate sees it.
 
     Args:
-        name: ``"Y"``, ``"Cb"`` or ``"Cr"``.
+        name: ``"Y"``, ``"Cb"`` or ``"Cr"``; ``"K"`` of a fourth.
         gain: variance of the plane per unit of pixel variance, Σ of the squared colour weights.
-        averaged: samples that the downsampling averages into one (1, 2 or 4).
+        averaged: samples that the downsampling averages into one.
         converted: whether the plane comes out of a rounded colour conversion (gray images do not).
     """
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import NO_DENSITY, Coefficients
+from jpegrad.coefficients import NO_DENSITY, Coefficients, Density
 from jpegrad.entropy.scan import check_huffman, entropy_coded
 from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
@@ -20,7 +20,7 @@ from jpegrad.jfif.frame import natural_tables, repair_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.jfif.smoothing import smoothing
-from jpegrad.spec import JFIF, RGB, SUBSAMPLING, decodes_alike, is_rgb
+from jpegrad.spec import CMYK, RGB, sampling_factors
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
@@ -29,6 +29,9 @@ MAX_SIDE = 65500
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 """What the name of a .jpg file ends in."""
+
+COLORS = {"RGB": RGB, "CMYK": CMYK}
+"""Files without a conversion."""
 
 LEVEL_TYPES = (torch.float32, torch.float64, torch.int16)
 
@@ -54,13 +57,19 @@ def read(
 ) -> Coefficients:
     """Read a .jpg file: quantized levels, tables, subsampling, colour space and metadata, without loss.
 
-    Baseline, extended sequential and progressive files of 8 bits, Huffman's or arithmetic coding, gray or three
-    components (JFIF's YCbCr, or RGB as libjpeg recognises it), in the subsampling modes of the library. Progressive
-    files may leave bits unsent; ``smoothing`` then has what viewers make of that. Reading is
-    strict: where a viewer would show a damaged picture, and where the EOI marker is missing, this raises. Time and
-    memory are bounded in proportion to the length of the file: each block must cost at least one bit, no bit of a
-    coefficient may be sent twice, and all scans together may visit 128 blocks per byte of the file. Arithmetic coding
-    has no such bounds: there only ``max_pixels`` limits memory, and damage inside of a scan is seldom noticed.
+    Baseline, extended sequential and progressive files of 8 bits, Huffman's or arithmetic coding, of one component
+    (gray), three (YCbCr or RGB) or four (CMYK or YCCK) as libjpeg recognises them, in every sampling that it decodes.
+    Progressive files need not send every bit: ``smoothing`` has what viewers make of that.
+
+    Reading is strict: where a viewer would show a damaged picture, and where the EOI marker is missing, this raises.
+    Time and memory are bounded in proportion to the length of the file: each block must cost at least one bit, no bit
+    of a coefficient may be sent twice, and all scans together may visit 128 blocks per byte of the file. Arithmetic
+    coding has no such bounds: there only ``max_pixels`` limits memory, and damage inside of a scan is seldom noticed.
+
+    ``strict=False`` makes of a damaged file what libjpeg makes of it. Data that end early are zeros, lost restart
+    markers cost the intervals beside them, codes that are none mean 0, and what is wrong between scans is passed over;
+    ``damage`` says what was wrong. What libjpeg itself gives up is still an error. Memory is then bounded by
+    ``max_pixels`` alone, and each block is visited 64 times more at most.
 
     ``decode`` of the result equals Pillow's decoding. (Forged levels can be so large that the inverse DCT leaves the
     16 bits in which libjpeg-turbo computes it; its builds then disagree with each other, while ``decode`` computes on
@@ -69,6 +78,7 @@ def read(
     Args:
         source: path; bytes-like object (bytes, bytearray, memoryview, mmap, …); binary file object (read from its
             position to its end); array or tensor of uint8 with one dimension.
+        strict: whether damage is an error; else it is recovered from, and said in ``damage``.
         max_pixels: largest height · width accepted; None for no limit.
         level_dtype: of the levels: ``torch.float32``, which can require a gradient; ``torch.float64``; or
             ``torch.int16``, in which they take half the memory.
@@ -80,8 +90,8 @@ def read(
         ``density`` is that of JFIF's header.
 
     Raises:
-        JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: CMYK, YCCK,
-            12 bits, lossless, hierarchical, other sampling factors.
+        JPEGError: not a JPEG file; truncated or corrupt; more than ``max_pixels``; or not supported: 12 bits,
+            lossless, hierarchical, fractional sampling factors, other counts of components.
         TypeError: ``source`` or ``level_dtype`` is none of the above.
         OSError: the file cannot be opened.
 
@@ -115,7 +125,7 @@ def read(
         tables=natural_tables([(c.header.table, c.table or ()) for c in frame.components]),
         size=frame.size,
         subsampling=frame.subsampling,
-        color=RGB if decoder.rgb() else None,
+        color=COLORS.get(decoder.space()),
         metadata=tuple(decoder.metadata),
         density=decoder.density,
         damage=tuple(decoder.damage),
@@ -126,8 +136,8 @@ def read(
 def read_header(source: Source) -> Header:
     """What a .jpg file says of itself before its first scan: size, sampling, tables, metadata; nothing is decoded.
 
-    It takes files that :func:`read` refuses as well: CMYK, 12 bits, lossless, other sampling factors, damaged scans. Of
-    a file on disk only the headers are read, so that large files take no longer.
+    It takes files that :func:`read` refuses as well: 12 bits, lossless, fractional sampling factors, damaged scans.
+    Of a file on disk only the headers are read, so that large files take no longer.
 
     Args:
         source: as in :func:`read`. A file object that can seek is left where it was.
@@ -170,8 +180,8 @@ def to_bytes(
     decodes the file to exactly ``decode(coefficients)``; :func:`read` says with which reservation.
 
     Args:
-        coefficients: integer levels, integer tables 1…255, and the colour conversion that a viewer has: JFIF's, or RGB
-            stored as it is (then Adobe's header says so).
+        coefficients: integer levels, integer tables 1…255, at most 10 blocks in an MCU, and a colour conversion that a
+            viewer has: JFIF's, or RGB and CMYK stored as files have them (then Adobe's header says so).
         index: which image of a batch, counted through the flattened leading dimensions; a single image needs none.
         huffman: ``"default"`` tables of Annex K.3, or ``"optimized"`` ones (Pillow's ``optimize=True``).
         metadata: write the carried segments too, after the JFIF header.
@@ -194,11 +204,11 @@ def to_bytes(
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
     _check_color(coefficients)
-    rgb = coefficients.channels == 3 and is_rgb(coefficients.color)
+    space = coefficients.space
     height, width = coefficients.size
     if max(height, width) > MAX_SIDE:
         raise ValueError(f"size: expected at most {MAX_SIDE} rows and columns, got {height} × {width}")
-    if rgb and coefficients.density != NO_DENSITY:
+    if space == "RGB" and coefficients.density != NO_DENSITY:
         raise ValueError(
             f"density: expected {NO_DENSITY}, because files of R, G and B have no JFIF header; "
             f"got {coefficients.density}"
@@ -206,18 +216,18 @@ def to_bytes(
     at = _flat_index(coefficients, index)
     levels = _levels_at(coefficients, at)
     tables = _tables_at(coefficients, at)
-    sampling = SUBSAMPLING[coefficients.subsampling]
+    sampling = sampling_factors(coefficients.channels, coefficients.subsampling)
     frame, scan = [], []
-    for i, identifier in enumerate(b"RGB" if rgb else bytes(range(1, len(levels) + 1))):
-        h, v = sampling if i == 0 else (1, 1)
-        frame.append(FrameComponent(identifier, h, v, min(i, len(tables) - 1)))
-        scan.append(ScanComponent(identifier, min(i, 1), min(i, 1)))
+    for i, identifier in enumerate(space.encode() if space in COLORS else range(1, len(levels) + 1)):
+        frame.append(FrameComponent(identifier, *sampling[i], min(i, len(tables) - 1)))
+        slot = min(i, 1) if len(levels) == 3 else 0
+        scan.append(ScanComponent(identifier, slot, slot))
     huffman_tables, data = entropy_coded(levels, coefficients.size, coefficients.subsampling, huffman)
     carried = coefficients.metadata if metadata else ()
     return b"".join(
         [
             segments.marker(segments.SOI),
-            segments.emit_adobe_rgb() if rgb else segments.emit_jfif(coefficients.density),
+            _application(space, coefficients.density),
             *(segments.emit_metadata(marker, payload) for marker, payload in carried),
             *(segments.emit_dqt(slot, entries) for slot, entries in enumerate(tables)),
             segments.emit_sof0(coefficients.size, frame),
@@ -307,15 +317,20 @@ def _view_of(source: Any) -> memoryview | None:
     return view
 
 
+def _application(space: str, density: Density) -> bytes:
+    """JFIF's header, and Adobe's where the components are not gray or YCbCr."""
+    adobe = b"" if space in ("gray", "YCbCr") else segments.emit_adobe(2 if space == "YCCK" else 0)
+    # Of four components a viewer reads Adobe's alone; libjpeg writes JFIF's for the density.
+    jfif = not adobe or (space != "RGB" and density != NO_DENSITY)
+    return (segments.emit_jfif(density) if jfif else b"") + adobe
+
+
 def _check_color(coefficients: Coefficients) -> None:
     """Raise unless viewers have the inverse of the colour conversion."""
-    color = coefficients.color
-    if color is None or coefficients.channels == 1 or color.inverse is None:
-        return
-    if not (decodes_alike(color, JFIF) or is_rgb(color)):
+    if coefficients.space == "private":
         raise ValueError(
-            "color: expected JFIF's conversion back to RGB (inverse=None) or none at all (RGB stored as it is), "
-            "the two that a .jpg file can announce; got another inverse or offset"
+            "color: expected JFIF's conversion back to RGB (inverse=None) or none at all (RGB stored as it is, CMYK "
+            "inverted), the two that a .jpg file can announce; got another inverse or offset"
         )
 
 

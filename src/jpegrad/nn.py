@@ -68,7 +68,11 @@ class JPEG(nn.Module):
             quality = _tensor_of(quality)
             check_quality(quality)
         if tables is not None:
-            check_tables(tables, 1, tables.shape[:-3] if isinstance(tables, Tensor) else ())
+            check_tables(
+                tables,
+                4 if options.get("channels") == "CMYK" else 1,
+                tables.shape[:-3] if isinstance(tables, Tensor) else (),
+            )
         check_options("nn.JPEG", options)
         _hold(self, "quality", quality)
         _hold(self, "tables", tables)

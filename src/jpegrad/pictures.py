@@ -32,7 +32,7 @@ class Picture(NamedTuple):
     """A picture as a file has it.
 
     Args:
-        pixels: uint8 ``[C, H, W]``, C = 3 or 1.
+        pixels: uint8 ``[C, H, W]``, C = 3, 1 or, of CMYK, 4.
         metadata: segments for a .jpg file.
         density: as :class:`~jpegrad.Coefficients` has it.
         changes: what of the file is not in these, in words.
@@ -44,16 +44,18 @@ class Picture(NamedTuple):
     changes: tuple[str, ...]
 
 
-def load(path: Path, *, upright: bool = False) -> Picture:
-    """An 8-bit RGB or gray picture.
+def load(path: Path, *, upright: bool = False, cmyk: bool = False) -> Picture:
+    """An 8-bit RGB or gray picture, or one of four inks.
 
     Args:
         path: a file of any kind that Pillow opens.
         upright: turn the pixels as Exif's orientation says, and say 1 there. Else they are as stored, and the
             metadata keep the orientation; but those of a TIFF file are always turned.
+        cmyk: take pictures of CMYK too.
 
     Raises:
-        ValueError: the file is no picture, is transparent, has more than 8 bits per sample, or is neither RGB nor gray.
+        ValueError: the file is no picture, is transparent, has more than 8 bits per sample, or is neither RGB nor gray
+            nor, if wanted, CMYK.
         OSError: the file cannot be read.
     """
     image, frames, orientation = _opened(path)
@@ -67,7 +69,7 @@ def load(path: Path, *, upright: bool = False) -> Picture:
             changes.append(f"Exif's orientation {orientation} is applied to the pixels")
         if orientation in range(5, 9):
             density = (density[1], density[0], density[2])
-    pixels = torch.from_numpy(np.array(_in_8_bits(path, image)))
+    pixels = torch.from_numpy(np.array(_in_8_bits(path, image, cmyk)))
     pixels = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
     return Picture(pixels, metadata, density, tuple(changes))
 
@@ -126,8 +128,8 @@ def _check_depth(path: Path, opened: ImageFile.ImageFile) -> None:
             raise _WrongDepth(f"{path}: expected 8-bit RGB or gray, got 16 bits per sample")
 
 
-def _in_8_bits(path: Path, image: Image.Image) -> Image.Image:
-    """Mode RGB or L, which loses nothing."""
+def _in_8_bits(path: Path, image: Image.Image, cmyk: bool) -> Image.Image:
+    """Mode RGB or L, which loses nothing; or CMYK as it is."""
     palette = image.palette.mode if image.palette else ""
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA") or palette.endswith("A"):
         alpha = image.convert("RGBA").getchannel("A")
@@ -139,7 +141,7 @@ def _in_8_bits(path: Path, image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     if image.mode in ("LA", "1"):
         return image.convert("L")
-    if image.mode not in ("RGB", "L"):
+    if image.mode not in ("RGB", "L") and not (cmyk and image.mode == "CMYK"):
         raise ValueError(f"{path}: expected 8-bit RGB or gray, got Pillow mode {image.mode}")
     return image
 

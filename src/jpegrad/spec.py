@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, cast, get_args
@@ -20,14 +21,18 @@ SUBSAMPLING: dict[str, tuple[int, int]] = {
     "4:4:0": (1, 2),
     "4:1:1": (4, 1),
 }
-"""Luma sampling factors (horizontal, vertical); chroma's are (1, 1)."""
+"""Named modes: sampling factors (horizontal, vertical) of the first component; those of the others are (1, 1)."""
+Factors = tuple[tuple[int, int], ...]
+_SPELLED = re.compile(r"[1-4]x[1-4](,[1-4]x[1-4])*")
 
 FORWARDS = ("exact", "soft")
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"]
 Forward = Literal["exact", "soft"]
 ROUNDINGS = ("nearest", "truncate")
 Rounding = Literal["nearest", "truncate"]
-Channels = Literal["planes", "alpha"]
+Channels = Literal["planes", "alpha", "CMYK"]
+SPACES = ("native", "RGB", "YCbCr")
+Space = Literal["native", "RGB", "YCbCr"]
 Backend = Literal["auto", "triton", "native", "reference"]
 SurrogateName = Literal[
     "identity",
@@ -78,6 +83,14 @@ JFIF = Color(
 _UNIT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 RGB = Color(matrix=_UNIT, offset=(0.0, 0.0, 0.0), inverse=_UNIT)
 """No conversion: the three components are R, G and B (Adobe transform 0)."""
+CMYK = Color(
+    matrix=((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
+    offset=(255.0, 255.0, 255.0),
+    inverse=((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
+)
+"""No conversion of C, M and Y, which files hold inverted, as Adobe's do."""
+TABLE_COUNTS = {1: (1, 2, 3), 3: (2, 3), 4: (1, 2, 3, 4)}
+"""How many quantization tables serve so many components."""
 
 
 def decodes_alike(a: Color, b: Color) -> bool:
@@ -92,9 +105,18 @@ def decodes_alike(a: Color, b: Color) -> bool:
     return all(torch.equal(x, y) for x, y in zip(fixed(a), fixed(b), strict=True))
 
 
-def is_rgb(color: Color | None) -> bool:
-    """Whether a file of three components announces them as R, G and B, stored as they are."""
-    return color is not None and color.inverse is not None and decodes_alike(color, RGB)
+def space_of(channels: int, color: Color | None) -> str:
+    """How files hold the components: ``"gray"``, ``"YCbCr"``, ``"RGB"``, ``"YCCK"`` or ``"CMYK"``.
+
+    It is ``"private"`` where the way back from the components is none that a file can announce.
+    """
+    if channels == 1:
+        return "gray"
+    if color is None or color.inverse is None or decodes_alike(color, JFIF):
+        return "YCbCr" if channels == 3 else "YCCK"
+    if decodes_alike(color, RGB if channels == 3 else CMYK):
+        return "RGB" if channels == 3 else "CMYK"
+    return "private"
 
 
 def conversion(color: Color | None) -> tuple[Any, Any, Any, Any]:
@@ -109,14 +131,15 @@ class Spec:
     """How to code: everything about a call that is not a tensor.
 
     Args:
-        subsampling: a key of :data:`SUBSAMPLING`.
+        subsampling: as :func:`canonical` gives it.
         forward: ``"exact"`` or ``"soft"``.
         surrogate: the quantiser's rounding as the image sees it.
         table_surrogate: the same rounding as tables and quality see it (exact forward only).
         clip_slope: slope outside the clamps.
         value_range: (low, high) of a floating-point image; ``inputs.for_backends`` makes numbers of bounds per channel.
         rounding: of a floating-point image to 8 bits: ``"nearest"`` or ``"truncate"`` (exact forward only).
-        color: colour conversion, or None for JFIF.
+        color: colour conversion, or None for JFIF; of four components it is that of the first three.
+        space: what to decode four components to: ``"native"``, CMYK, or ``"RGB"``.
     """
 
     subsampling: str = "4:2:0"
@@ -127,6 +150,7 @@ class Spec:
     value_range: Range = (0.0, 1.0)
     color: Color | None = None
     rounding: str = "nearest"
+    space: str = "native"
 
 
 def components(channels: int, subsampling: str, color: Color | None = None) -> tuple[Component, ...]:
@@ -135,16 +159,20 @@ def components(channels: int, subsampling: str, color: Color | None = None) -> t
         return (Component("Y", converted=False),)
     rows: Any = (JFIF if color is None else color).matrix
     gains = [(row**2).sum() if isinstance(row, Tensor) else sum(x * x for x in row) for row in rows]
-    h, v = SUBSAMPLING[subsampling]
-    names = ("Y", "Cb", "Cr")
-    averaged = (1, h * v, h * v)
-    return tuple(Component(*fields) for fields in zip(names, gains, averaged, strict=True))
+    averaged = [h * v for h, v in ratios(channels, subsampling)]
+    planes = tuple(Component(*fields) for fields in zip(("Y", "Cb", "Cr"), gains, averaged, strict=False))
+    return planes if channels == 3 else (*planes, Component("K", averaged=averaged[3], converted=False))
 
 
-def ratios(channels: int, subsampling: str) -> tuple[tuple[int, int], ...]:
-    """Per component, how many luma samples one of its samples covers: (horizontal, vertical)."""
-    chroma = SUBSAMPLING[subsampling]
-    return ((1, 1),) if channels == 1 else ((1, 1), chroma, chroma)
+def check_subsampling(argument: str, value: object) -> None:
+    """Raise unless this is a named mode, or the sampling factors of three or four components."""
+    named = isinstance(value, str) and value in SUBSAMPLING
+    spelled = isinstance(value, str) and _SPELLED.fullmatch(value) and value.count(",") in (2, 3)
+    if not named and not spelled:
+        raise ValueError(
+            f"{argument}: expected one of {', '.join(SUBSAMPLING)}, or the sampling factors of each component, "
+            f'1 to 4, as in "3x1,1x1,1x1"; got {value!r}'
+        )
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -167,6 +195,76 @@ def constant_result(function: Call) -> Call:
     # What torch.compiler.assume_constant_result does, but that imports the compiler to do it.
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+@constant_result
+def sampling_factors(channels: int, subsampling: str) -> Factors:
+    """Sampling factors (horizontal, vertical) of each component.
+
+    Args:
+        channels: of the image; gray has (1, 1), because of one component they have no meaning.
+        subsampling: a key of :data:`SUBSAMPLING`, or factors as cjpeg's ``-sample`` has them: ``"3x1,1x1,1x1"``.
+
+    Raises:
+        ValueError: factors of another count of components, or such as libjpeg does not decode.
+    """
+    check_subsampling("subsampling", subsampling)
+    if channels == 1:
+        return ((1, 1),)
+    if subsampling in SUBSAMPLING:
+        return (SUBSAMPLING[subsampling], *[(1, 1)] * (channels - 1))
+    found = tuple((int(each[0]), int(each[2])) for each in subsampling.split(","))
+    if len(found) != channels:
+        raise ValueError(f"subsampling: expected the factors of {channels} components, got {subsampling!r}")
+    try:
+        sampling_name(found)
+    except ValueError as error:
+        raise ValueError(f"subsampling: {error}; expected the largest to be a multiple of each") from None
+    return found
+
+
+def luma_factors(channels: int, subsampling: str) -> tuple[int, int] | None:
+    """The first component's factors in the named modes, the only ones of kernels; else None."""
+    return (1, 1) if channels == 1 else SUBSAMPLING.get(subsampling) if channels == 3 else None
+
+
+def sampling_name(factors: Sequence[tuple[int, int]]) -> str:
+    """The name of sampling factors, of which only the ratios count; what has no name is spelled out.
+
+    Raises:
+        ValueError: the largest factor is not a multiple of each, which libjpeg decodes not either.
+    """
+    if len(factors) == 1:
+        return "4:4:4"
+    widths, heights = zip(*factors, strict=True)
+    if any(max(row) % x for row in (widths, heights) for x in row):
+        raise ValueError(f"fractional sampling factors {', '.join(f'{h}x{v}' for h, v in factors)}")
+    across, down = math.gcd(*widths), math.gcd(*heights)
+    first, *others = ((h // across, v // down) for h, v in factors)
+    if len(factors) == 3 and others == [(1, 1)] * 2:
+        for name, mode in SUBSAMPLING.items():
+            if mode == first:
+                return name
+    return ",".join(f"{h}x{v}" for h, v in (first, *others))
+
+
+def canonical(channels: int, subsampling: str) -> str:
+    """One word for each sampling: a key of :data:`SUBSAMPLING` for three components where one fits and for gray."""
+    if channels == 3 and isinstance(subsampling, str) and subsampling in SUBSAMPLING:
+        return subsampling
+    return _canonical(constant(channels), subsampling)
+
+
+@constant_result
+def _canonical(channels: int, subsampling: str) -> str:
+    return sampling_name(sampling_factors(channels, subsampling))
+
+
+def ratios(channels: int, subsampling: str) -> Factors:
+    """Per component, how many samples of the full size one of its samples covers: (horizontal, vertical)."""
+    found = sampling_factors(constant(channels), subsampling)
+    across, down = max(h for h, _ in found), max(v for _, v in found)
+    return tuple((across // h, down // v) for h, v in found)
 
 
 def constant(value: Number) -> Number:
@@ -254,7 +352,7 @@ def check_broadcast(argument: str, shape: Sequence[int], lead: Sequence[int]) ->
 
 def check_tables(tables: Tensor, channels: int, lead: Sequence[int]) -> None:
     quantization.check_real("tables", tables)
-    counts = (1, 2, 3) if channels == 1 else (2, 3)
+    counts = TABLE_COUNTS[channels]
     if tables.ndim < 3 or tables.shape[-2:] != (8, 8) or tables.shape[-3] not in counts:
         expected = " or ".join(str(n) for n in counts)
         raise ValueError(f"tables: expected shape [..., {expected}, 8, 8], got {list(tables.shape)}")
@@ -341,7 +439,7 @@ def resolve(
     """
     if subsampling is None:
         subsampling = "4:2:0"
-    check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
+    check_subsampling("subsampling", subsampling)
     gaussian = resolve_sigma(sigma, surrogate, table_surrogate)
     record = resolve_surrogate("surrogate", surrogate, gaussian)
     if forward is None:
@@ -393,7 +491,7 @@ class CommonOptions(TypedDict, total=False):
 class Options(CommonOptions, total=False):
     """What ``nn.JPEG`` and ``backends.explain`` hand on to :func:`jpegrad.jpeg`."""
 
-    subsampling: Subsampling | None
+    subsampling: Subsampling | str | None
 
 
 def check_names(caller: str, options: Mapping[str, object]) -> None:
@@ -443,6 +541,16 @@ def resolve_tables(
     if quality is None:
         raise ValueError("quality: expected a number or a tensor (or tables instead), got None")
     quantization.check_quality(quality)
+    entries = _by_quality(image, quality, spec)
+    if image.shape[-3] != 4:
+        return entries
+    # As libjpeg does: all inks with the table of luma, or those of a conversion as their kind is.
+    slots = [0] if space_of(4, spec.color) == "CMYK" else [0, 1, 1, 0]
+    return entries[..., slots, :, :]
+
+
+def _by_quality(image: Tensor, quality: float | Tensor, spec: Spec) -> Tensor:
+    lead = image.shape[:-3]
     # The paper's soft forward alone codes with tables that no file has.
     soft = spec.forward == "soft" and spec.surrogate.floor is not None
     if isinstance(quality, Tensor):

@@ -15,10 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native" / "cpp"
 CODEC = (
     "not triton and (size or every_mode or every_quality or every_table or tie or no_numbers or picture_has"
-    " or slope_one or number_of_threads or up_to_the_border or every_record)"
+    " or slope_one or one_odd_number or number_of_threads or up_to_the_border or every_record)"
 )
 READER = (["tests/test_jfif.py", "tests/test_fuzz.py"], "native or decoders_agree or any_arithmetic")
-CODEC_TESTS = [f"tests/test_{name}.py" for name in ("kernels", "kernel_gradients", "native", "native_safety")]
+CODEC_TESTS = [
+    f"tests/test_{name}.py" for name in ("inputs", "kernels", "kernel_gradients", "native", "native_safety")
+]
 # Test files and what to take of them, for mutants of a source of its own; else those of the codec.
 TESTS = {
     "scan.cpp": (["tests/test_rate_native.py"], "every_mode or no_file or between"),
@@ -92,6 +94,23 @@ MUTANTS = {
         "half[i] = (uint16_t)(d / 2 - 1);",
     ),
     "reciprocal one too small": ("quant.h", "(((1u << (16 + b)) + d - 1) / d)", "((1u << (16 + b)) / d)"),
+    "values in the range round half away": (
+        "color.h",
+        "return raised - MAGIC;",
+        "return to_float(to_int(load<F32>(p) * k.factor + 0.5f));",
+    ),
+    "numbers that look like levels": (
+        "color.h",
+        "seen |= (I32)raised ^ (I32)splatf(MAGIC);",
+        "seen |= (I32)raised & ~(I32)splatf(MAGIC);",
+    ),
+    "levels up to 511": ("color.h", "if (!any(seen & ~255)) return;", "if (!any(seen & ~511)) return;"),
+    "a range from 0: the last number": (
+        "color.h",
+        "return !any((I32)(largest >",
+        "return true || !any((I32)(largest >",
+    ),
+    "another range: its numbers": ("color.h", "return !any(~inside);", "return true;"),
     "values round half away": (
         "color.h",
         "mul_add(clamped, k.factor, splatf(MAGIC)) - MAGIC",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jpegrad.inputs import for_backends
 from jpegrad.notice import warn_once
-from jpegrad.spec import Options, Spec, check_choice, check_image, check_names, resolve
+from jpegrad.spec import Options, Spec, canonical, check_choice, check_image, check_names, resolve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -156,12 +156,16 @@ def explain(
         >>> jpegrad.backends.explain(torch.rand(3, 16, 16, dtype=torch.float64))["reference"]
         []
     """
-    check_image(image)
+    check_image(image, (4,) if options.get("channels") == "CMYK" else (1, 3))
     check_choice("operation", operation, ("jpeg", "encode"))
     check_names("explain", options)
     asked: dict[str, Any] = {**options}
     backend = check(asked.pop("backend", "auto"))
     asked.pop("channels", None)
+    if image.shape[-3] == 4 and asked.get("subsampling") is None:
+        asked["subsampling"] = "4:4:4"
+    if asked.get("subsampling") is not None:
+        asked["subsampling"] = canonical(image.shape[-3], asked["subsampling"])
     spec = for_backends(resolve(**asked))
     names = BACKENDS if backend == "auto" else (backend,)
     return {name: reasons(name, operation, image, spec) for name in names}

@@ -113,13 +113,19 @@ def _defined(image: Tensor) -> Tensor:
 def _encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[list[Tensor], list[Tensor]]:
     channels = image.shape[-3]
     planes = _samples(image, spec)
-    if channels == 3:
+    if channels > 1:
         matrix, offset, _, _ = _color(spec, planes)
+        planes, inks = planes[..., :3, :, :], 255 - planes[..., 3:, :, :]
         planes = _stage(spec, color.to_ycbcr_exact, color.to_ycbcr_real, planes, matrix, offset)
+        planes = torch.cat([planes, inks], -3) if channels == 4 else planes
     levels, unrounded = [], []
     roles = components(channels, spec.subsampling, spec.color)
-    for i, ((h, v), role) in enumerate(zip(ratios(channels, spec.subsampling), roles, strict=True)):
-        plane = _stage(spec, chroma.downsample_exact, chroma.downsample_real, planes[..., i, :, :], h, v)
+    shapes = ratios(channels, spec.subsampling)
+    rows = max(v for _, v in shapes)
+    for i, ((h, v), role) in enumerate(zip(shapes, roles, strict=True)):
+        plane = _stage(
+            spec, chroma.downsample_exact, chroma.downsample_real, planes[..., i, :, :], h, v, rows
+        )
         coefficients = _stage(spec, dct.forward_exact, dct.forward_real, blocks.split(plane))
         table = _table(tables, i, coefficients)
         if spec.forward == "soft":
@@ -150,9 +156,13 @@ def _decode(
         plane = _stage(spec, chroma.upsample_exact, chroma.upsample_real, plane, h, v)
         planes.append(chroma.crop(plane, height, width))
     image = torch.stack(planes, -3)
-    if len(levels) == 3:
+    if len(levels) > 1:
         _, _, inverse, offset = _color(spec, image)
+        image, inks = image[..., :3, :, :], 255 - image[..., 3:, :, :]
         image = _clamp(_stage(spec, color.to_rgb_exact, color.to_rgb_real, image, inverse, offset), spec)
+        image = torch.cat([image, inks], -3) if len(levels) == 4 else image
+    if len(levels) == 4 and spec.space == "RGB":
+        image = _stage(spec, color.cmyk_to_rgb_exact, color.cmyk_to_rgb_real, image)
     if dtype is torch.uint8:
         return (image if spec.forward == "exact" else image.round()).to(torch.uint8)
     low, high = spec.value_range

@@ -15,19 +15,22 @@ from jpegrad.coefficients import NO_DENSITY
 from jpegrad.commands import pictures
 from jpegrad.commands.terminal import WrongOption, console, note, options, say
 from jpegrad.io import SUFFIXES, write
-from jpegrad.pictures import Picture, load
+from jpegrad.pictures import Picture, icc_of, load
 from jpegrad.rate import bits
 from jpegrad.rate.size import header_bytes
-from jpegrad.spec import SUBSAMPLING, check_choice, is_rgb
+from jpegrad.spec import SUBSAMPLING, check_subsampling
 from jpegrad.tables import check_quality, scale
 from jpegrad.tables import load as load_tables
 
-Source = Annotated[Path, typer.Argument(help="An 8-bit RGB or gray picture.", show_default=False)]
+Source = Annotated[Path, typer.Argument(help="An 8-bit RGB, gray or CMYK picture.", show_default=False)]
 Quality = Annotated[
     float | None, typer.Option("--quality", "-q", help="1 to 100; 75 if nothing else decides.")
 ]
 Subsampling = Annotated[
-    str | None, typer.Option(help=f"{', '.join(SUBSAMPLING)}; 4:2:0 if nothing else decides.")
+    str | None,
+    typer.Option(
+        help=f"{', '.join(SUBSAMPLING)}, or factors as 3x1,1x1,1x1; if nothing else decides, 4:2:0, of CMYK 4:4:4."
+    ),
 ]
 Tables = Annotated[
     str | None,
@@ -80,7 +83,7 @@ def jpeg(
         both = [option for option, value in decided.items() if value is not None]
         if both:
             raise WrongOption(f"--target-bytes: expected without {', '.join(both)}; it finds the quality")
-    source = read_picture(picture, metadata, upright=not as_jpeg)
+    source = read_picture(picture, metadata, upright=not as_jpeg, cmyk=True)
     image = source.pixels
     if target_bytes is not None:
         quality = best_quality(image, target_bytes, subsampling, optimize, source)
@@ -92,7 +95,11 @@ def jpeg(
             note(f"{output}: a file of R, G and B has no place for the density")
         write(output, coefficients, huffman=_huffman(optimize))
     else:
-        pictures.save(output, decoded, source)
+        if coefficients.channels == 4:
+            shown = decode(coefficients, space="RGB")
+            pictures.save(output, shown, _without_profile(output, source))
+        else:
+            pictures.save(output, decoded, source)
     count = _bytes(coefficients, optimize)
     height, width = coefficients.size
     say(
@@ -115,7 +122,7 @@ def size(
     qualities: list[float | None] = [*quality] if quality else [None]
     for q in qualities:
         _check_options(q, subsampling, tables, like)
-    source = read_picture(picture, metadata)
+    source = read_picture(picture, metadata, cmyk=True)
     image = source.pixels
     table = Table("quality", "bytes", "bytes, optimised Huffman", "bits per pixel", "PSNR")
     pixels = image.shape[-2] * image.shape[-1]
@@ -128,9 +135,17 @@ def size(
     console.print(table)
 
 
-def read_picture(path: Path, metadata: bool = True, *, upright: bool = False) -> Picture:
+def _without_profile(output: Path, source: Picture) -> Picture:
+    """Without the profile of the inks, which says nothing of their RGB."""
+    if icc_of(source.metadata) is None:
+        return source
+    note(f"{output}: the ICC profile of CMYK does not fit RGB and is left out")
+    return source._replace(metadata=tuple(x for x in source.metadata if icc_of((x,)) is None))
+
+
+def read_picture(path: Path, metadata: bool = True, *, upright: bool = False, cmyk: bool = False) -> Picture:
     """A picture, and a line for each thing of the file that is lost; without metadata it is upright."""
-    source = load(path, upright=upright or not metadata)
+    source = load(path, upright=upright or not metadata, cmyk=cmyk)
     if not metadata:
         source = source._replace(metadata=(), density=NO_DENSITY)
     for change in source.changes:
@@ -140,8 +155,7 @@ def read_picture(path: Path, metadata: bool = True, *, upright: bool = False) ->
 
 def carrying(coefficients: Coefficients, source: Picture) -> Coefficients:
     """The coefficients with what a .jpg file of them carries of its source."""
-    rgb = coefficients.channels == 3 and is_rgb(coefficients.color)
-    density = NO_DENSITY if rgb else source.density
+    density = NO_DENSITY if coefficients.space == "RGB" else source.density
     return replace(coefficients, metadata=source.metadata, density=density)
 
 
@@ -200,7 +214,7 @@ def _check_options(
         if quality is not None:
             check_quality(quality)
         if subsampling is not None:
-            check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
+            check_subsampling("--subsampling", subsampling)
         decided = {"--quality": quality, "--tables": tables, "--subsampling": subsampling}
         both = [option for option, value in decided.items() if value is not None]
         if like is not None and both:
@@ -210,7 +224,7 @@ def _check_options(
 def _encode(
     image: Tensor, quality: float | None, subsampling: str | None, tables: str | None, like: Path | None
 ) -> Coefficients:
-    how: dict[str, Any] = {"subsampling": subsampling}
+    how: dict[str, Any] = {"subsampling": subsampling, "channels": "CMYK" if len(image) == 4 else None}
     if tables is not None:
         base = load_tables(tables)
         how["tables"] = base if quality is None else scale(base, quality)

@@ -16,7 +16,13 @@ from jpegrad.jfif.segments import FRAMES, kind, next_segment
 from jpegrad.rate import breakdown
 from jpegrad.tables import estimate_quality
 
-NAMES = {"gray": ("Y",), "YCbCr": ("Y", "Cb", "Cr"), "RGB": ("R", "G", "B")}
+NAMES = {
+    "gray": ("Y",),
+    "YCbCr": ("Y", "Cb", "Cr"),
+    "RGB": ("R", "G", "B"),
+    "CMYK": ("C", "M", "Y", "K"),
+    "YCCK": ("Y", "Cb", "Cr", "K"),
+}
 
 
 def inspect(
@@ -52,8 +58,10 @@ def describe(file: Path, huffman: str) -> dict[str, Any]:
     coefficients = read_jpeg(file)
     data = file.read_bytes()
     height, width = coefficients.size
-    color = "gray" if coefficients.channels == 1 else "YCbCr" if coefficients.color is None else "RGB"
-    estimate = estimate_quality(coefficients.tables)
+    color = coefficients.space
+    # All inks have the table of luma, or one of their own each.
+    tables = coefficients.tables[:1] if color == "CMYK" else coefficients.tables[:3]
+    estimate = estimate_quality(tables)
     return {
         "file": str(file),
         "bytes": len(data),

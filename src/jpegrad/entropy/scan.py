@@ -16,6 +16,7 @@ from jpegrad import backends
 from jpegrad.entropy.huffman import DEFAULT, HuffmanTable, code_book, optimal_table
 from jpegrad.entropy.symbols import (
     EOB,
+    HUFFMAN_TABLES,
     MAX_AC,
     MAX_DC_DIFFERENCE,
     ZRL,
@@ -24,7 +25,7 @@ from jpegrad.entropy.symbols import (
     scan_symbols,
     whole,
 )
-from jpegrad.spec import SUBSAMPLING
+from jpegrad.spec import luma_factors
 
 HUFFMAN = ("default", "optimized")
 COEFFICIENTS_AT_ONCE = 1 << 22
@@ -38,7 +39,7 @@ def check_huffman(huffman: str) -> None:
 
 def huffman_tables(symbols: Symbols, batch: int, components: int, huffman: str) -> list[list[HuffmanTable]]:
     """The tables of each image: DC luma, AC luma, and for colour DC chroma, AC chroma."""
-    n = 2 if components == 1 else 4
+    n = HUFFMAN_TABLES[components]
     if huffman == "default":
         return [list(DEFAULT[:n])] * batch
     return optimal_tables(symbol_counts(symbols, batch, n))
@@ -128,11 +129,12 @@ def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: 
     if levels[0].numel() == 0:
         return _fake_bytes(levels)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
-    if kernel := backends.kernel("scan_bytes", levels[0]):
+    sampling = luma_factors(len(levels), subsampling)
+    if sampling and (kernel := backends.kernel("scan_bytes", levels[0])):
         tables = [list(DEFAULT[: _tables(levels)])]
         if huffman == "optimized":
             tables = optimal_tables(scan_counts(flat, height, width, subsampling))
-        count = kernel(flat, _book(tables), height, width, _sampling(levels, subsampling))
+        count = kernel(flat, _book(tables), height, width, sampling)
         found = torch.stack([count, _listed(tables).to(count.device).expand_as(count)], -1)
     else:
         found = _packed_bytes(flat, (height, width), subsampling, huffman)
@@ -155,8 +157,9 @@ def _scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling:
     if levels[0].numel() == 0:
         return _fake_counts(levels)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
-    if kernel := backends.kernel("scan_counts", levels[0]):
-        counts = kernel(flat, height, width, _sampling(levels, subsampling))
+    sampling = luma_factors(len(levels), subsampling)
+    if sampling and (kernel := backends.kernel("scan_counts", levels[0])):
+        counts = kernel(flat, height, width, sampling)
     else:
         symbols = scan_symbols([whole(x) for x in flat], (height, width), subsampling)
         counts = symbol_counts(symbols, len(flat[0]), _tables(levels))
@@ -164,11 +167,7 @@ def _scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling:
 
 
 def _tables(levels: Sequence[Tensor]) -> int:
-    return 2 if len(levels) == 1 else 4
-
-
-def _sampling(levels: Sequence[Tensor], subsampling: str) -> tuple[int, int]:
-    return SUBSAMPLING[subsampling] if len(levels) == 3 else (1, 1)
+    return HUFFMAN_TABLES[len(levels)]
 
 
 def _fake_bytes(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
@@ -224,9 +223,9 @@ def entropy_coded(
     """The scan of one image as bytes, and the Huffman tables that code it.
 
     Args:
-        levels: one or three tensors ``[blocks_y, blocks_x, 8, 8]`` of integers.
+        levels: of each component ``[blocks_y, blocks_x, 8, 8]`` of integers.
         size: height and width in pixels.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
+        subsampling: as :class:`~jpegrad.Coefficients` has it.
         huffman: ``"default"`` (Annex K) or ``"optimized"``.
 
     Returns:

@@ -12,23 +12,32 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jpegrad.spec import SUBSAMPLING, ceil_div
+from jpegrad.spec import Factors, ceil_div, sampling_factors
 from jpegrad.tables import ZIGZAG
 
 ZRL, EOB = 0xF0, 0x00
 MAX_AC, MAX_DC_DIFFERENCE, MAX_LEVEL = 1023, 2047, 32767
+MAX_BLOCKS_IN_MCU = 10
+HUFFMAN_TABLES = {1: 2, 3: 4, 4: 2}
+"""How many code so many components: DC and AC; DC and AC of chroma, if there is one."""
 
 
-def mcu_grid(
-    components: int, size: tuple[int, int], subsampling: str
-) -> tuple[int, int, list[tuple[int, int]]]:
+def mcu_grid(components: int, size: tuple[int, int], subsampling: str) -> tuple[int, int, Factors]:
     """Rows and columns of MCUs, and the sampling factors (h, v) of each component.
 
     A gray scan is not interleaved: its MCU is one block (T.81 A.2.2).
+
+    Raises:
+        ValueError: sampling factors for which no scan can have all components (T.81 B.2.3).
     """
-    factors = [(1, 1)] if components == 1 else [SUBSAMPLING[subsampling], (1, 1), (1, 1)]
-    h, v = factors[0]
-    return ceil_div(size[0], 8 * v), ceil_div(size[1], 8 * h), factors
+    factors = sampling_factors(components, subsampling)
+    if (blocks := sum(h * v for h, v in factors)) > MAX_BLOCKS_IN_MCU:
+        raise ValueError(
+            f"subsampling: expected at most {MAX_BLOCKS_IN_MCU} blocks in an MCU of one interleaved scan, "
+            f"got {blocks} of {subsampling}"
+        )
+    across, down = max(h for h, _ in factors), max(v for _, v in factors)
+    return ceil_div(size[0], 8 * down), ceil_div(size[1], 8 * across), factors
 
 
 def scan_order(
@@ -125,10 +134,10 @@ def scan_symbols(levels: Sequence[Tensor], size: tuple[int, int], subsampling: s
     """Symbols of whole images in the order in which a baseline encoder writes them.
 
     Args:
-        levels: one or three tensors ``[batch, blocks_y, blocks_x, 8, 8]`` of integers; AC beyond ±1023 and DC
+        levels: of each component ``[batch, blocks_y, blocks_x, 8, 8]`` of integers; AC beyond ±1023 and DC
             differences beyond ±2047 are clamped.
         size: height and width in pixels.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
+        subsampling: as :class:`~jpegrad.Coefficients` has it.
     """
     components = in_scan_order(levels, size, subsampling)
     values = torch.cat(components, -2).clamp_(-MAX_AC, MAX_AC)
@@ -145,7 +154,7 @@ def scan_symbols(levels: Sequence[Tensor], size: tuple[int, int], subsampling: s
     run = torch.where(position > 0, index.diff(prepend=index[:1]) - 1, 0).int()
     bits = size_category(value.abs())
     ends_block = torch.cat([block[1:] != block[:-1], coded.new_ones(1)])
-    chroma = block % in_mcu >= components[0].shape[-2]
+    chroma = block % in_mcu >= (components[0].shape[-2] if len(levels) == 3 else in_mcu)
     return Symbols(
         image=block // (mcus * in_mcu),
         table=2 * chroma + (position > 0),

@@ -45,12 +45,10 @@ class Decoder:
     metadata: list[tuple[int, bytes]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
-    def rgb(self) -> bool:
-        """Whether the components are R, G and B."""
-        if self.frame is None:
-            return False
-        identifiers = [component.header.identifier for component in self.frame.components]
-        return color_space(identifiers, self.jfif, self.adobe_transform) == "RGB"
+    def space(self) -> str:
+        """What the components of the frame are."""
+        components = self.frame.components if self.frame else []
+        return color_space([c.header.identifier for c in components], self.jfif, self.adobe_transform)
 
     def note(self, damage: str) -> None:
         """Take note of damage that libjpeg goes on after, or refuse it."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.segments import FrameComponent, FrameHeader
-from jpegrad.spec import SUBSAMPLING, ceil_div
+from jpegrad.spec import ceil_div, sampling_name
 from jpegrad.tables import ZIGZAG
 
 NEVER_SENT = -1
@@ -89,15 +89,10 @@ def check_size(header: FrameHeader, max_pixels: int | None) -> None:
 
 def subsampling_of(components: Sequence[FrameComponent]) -> str | None:
     """The library's name of the sampling factors, of which only the ratios count; None if it has none."""
-    if len(components) == 1:
-        return "4:4:4"
-    if len(components) != 3:
+    try:
+        return find_subsampling(components)
+    except JPEGError:
         return None
-    luma, first, second = components
-    for name, (h, v) in SUBSAMPLING.items():
-        if all((c.h * h, c.v * v) == (luma.h, luma.v) for c in (first, second)):
-            return name
-    return None
 
 
 _RGB = tuple(b"RGB")
@@ -127,9 +122,13 @@ def repair_tables(frame: Frame) -> None:
 
 
 def natural_tables(used: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:
-    """``[n, 8, 8]``, float32: of (slot, entries in zigzag order) per component; two if both chroma components share."""
-    if len(used) == 3 and used[1] == used[2]:
-        used = used[:2]
+    """``[n, 8, 8]``, float32: of (slot, entries in zigzag order) per component.
+
+    The last serves the components that remain: of three, both of chroma; of four, as many as share it.
+    """
+    least = {3: 2, 4: 1}.get(len(used), len(used))
+    while len(used) > least and used[-2] == used[-1]:
+        used = used[:-1]
     tables = torch.empty(len(used), 64)
     tables[:, list(ZIGZAG)] = torch.tensor([entries for _, entries in used], dtype=torch.float32)
     return tables.view(-1, 8, 8)
@@ -137,15 +136,14 @@ def natural_tables(used: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:
 
 def find_subsampling(components: Sequence[FrameComponent]) -> str:
     """The library's name of the sampling factors, or an error."""
-    if len(components) not in (1, 3):
-        kind = {2: "two components", 4: "CMYK or YCCK"}.get(len(components), f"{len(components)} components")
-        raise JPEGError(f"not supported: {kind}; expected gray or three components")
+    if len(components) not in (1, 3, 4):
+        raise JPEGError(f"not supported: {len(components)} components; expected 1, 3 or 4")
     if any(not (1 <= c.h <= 4 and 1 <= c.v <= 4) for c in components):
         raise JPEGError("corrupt: sampling factors outside 1 to 4")
-    if name := subsampling_of(components):
-        return name
-    factors = ", ".join(f"{c.h}x{c.v}" for c in components)
-    raise JPEGError(f"not supported: sampling factors {factors}; expected one of {', '.join(SUBSAMPLING)}")
+    try:
+        return sampling_name([(c.h, c.v) for c in components])
+    except ValueError as error:
+        raise JPEGError(f"not supported: {error}; expected the largest to be a multiple of each") from None
 
 
 def new_frame(header: FrameHeader, progressive: bool, data_length: int | None) -> Frame:

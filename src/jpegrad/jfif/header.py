@@ -48,9 +48,9 @@ class Header:
         precision: bits per sample.
         color: ``"gray"``, ``"YCbCr"``, ``"RGB"``, ``"CMYK"``, ``"YCCK"`` or ``"unknown"``, by libjpeg's rules.
         sampling: (horizontal, vertical) factor of each component.
-        subsampling: the library's name of these, or None if it has none.
-        tables: ``[n, 8, 8]``, float32, natural order: one for gray, two where the chroma components share one, else one
-            for each component; None where one is missing, as it may be before a later scan.
+        subsampling: the library's word for these, or None if :func:`jpegrad.read` refuses them.
+        tables: ``[n, 8, 8]``, float32, natural order, as :class:`~jpegrad.Coefficients` has them; None where one is
+            missing, as it may be before a later scan.
         restart_interval: in MCUs; 0 if there are no restart markers.
         density: as :class:`~jpegrad.Coefficients` has it.
         orientation: Exif's, 1 to 8; None if there is none.

@@ -208,9 +208,9 @@ def emit_jfif(density: Density) -> bytes:
     return segment(APP0, b"JFIF\0\1\1" + struct.pack(">BHHBB", UNITS.index(unit), x, y, 0, 0))
 
 
-def emit_adobe_rgb() -> bytes:
-    """Adobe marker with transform 0: the components are R, G and B."""
-    return segment(APP14, b"Adobe" + struct.pack(">HHHB", 100, 0, 0, 0))
+def emit_adobe(transform: int) -> bytes:
+    """Adobe marker: the components are R, G, B or C, M, Y, K (transform 0), or YCCK (2)."""
+    return segment(APP14, b"Adobe" + struct.pack(">HHHB", 100, 0, 0, transform))
 
 
 def emit_metadata(marker: int, payload: bytes) -> bytes:

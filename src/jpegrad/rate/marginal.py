@@ -45,7 +45,8 @@ def symbol_costs(
         length = torch.log2(frequencies.sum(-1, keepdim=True) / frequencies.clamp(min=0.5)).float()
     else:
         length = code_book(DEFAULT)[..., 1].float().to(levels[0].device)
-    return costs_of(length)[: len(levels)]
+    costs = costs_of(length)
+    return costs if len(levels) == 3 else costs[:1] * len(levels)
 
 
 def costs_of(length: Tensor) -> tuple[Costs, Costs, Costs]:

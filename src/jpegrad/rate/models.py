@@ -25,7 +25,7 @@ class Scan:
         values: real-valued levels per component, ``[..., blocks_y, blocks_x, 8, 8]``, carrying the graph.
         levels: what they were rounded to, detached.
         size: height and width in pixels.
-        subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``.
+        subsampling: as :class:`~jpegrad.Coefficients` has it.
         huffman: ``"default"`` or ``"optimized"``.
         bits: exact length of the coded levels, headers left out, ``[...]``.
         integer: whether ``values`` are the levels themselves, so that nothing is known below one step.

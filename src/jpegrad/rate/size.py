@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import Coefficients, check_8_bit_tables
+from jpegrad.coefficients import NO_DENSITY, Coefficients, check_8_bit_tables
 from jpegrad.entropy.scan import check_huffman, scan_bytes
+from jpegrad.entropy.symbols import HUFFMAN_TABLES
 from jpegrad.rate.models import ALL, RateModel, Scan
-from jpegrad.spec import is_rgb
 
 
 def bits(
@@ -33,7 +33,8 @@ def bits(
         ``[...]``, the leading dimensions of the levels; float64, in which every size is exact.
 
     Raises:
-        TypeError, ValueError: an argument is not as described, or a table entry is above 255.
+        TypeError, ValueError: an argument is not as described, a table entry is above 255, or an MCU has more than 10
+            blocks.
 
     Source: ITU-T T.81 Annexes B, F and K; libjpeg-turbo ``jchuff.c``, ``jcmarker.c``.
 
@@ -66,9 +67,11 @@ def header_bytes(coefficients: Coefficients, metadata: bool = True) -> int:
     """Bytes of the file that are not coded data: all marker segments, but not the symbols that DHT segments list."""
     components = coefficients.channels
     tables = min(components, coefficients.tables.shape[-3])
-    # JFIF's APP0, or Adobe's APP14 if the components are R, G and B.
-    application = 16 if components == 3 and is_rgb(coefficients.color) else 18
-    frame, scan, huffman = 10 + 3 * components, 8 + 2 * components, 21 * min(4, 2 * components)
+    space = coefficients.space
+    # JFIF's APP0; Adobe's APP14 if the components are R, G and B, and of four; then APP0 has the density alone.
+    application = 18 if space in ("gray", "YCbCr") else 16
+    application += 18 if components == 4 and coefficients.density != NO_DENSITY else 0
+    frame, scan, huffman = 10 + 3 * components, 8 + 2 * components, 21 * HUFFMAN_TABLES[components]
     carried = sum(4 + len(payload) for _, payload in coefficients.metadata) if metadata else 0
     return 2 + application + carried + 69 * tables + frame + huffman + scan + 2
 

@@ -1,7 +1,8 @@
 """Padding, chroma downsampling and upsampling (libjpeg-turbo ``jcprepct.c``, ``jcsample.c``, ``jdsample.c``).
 
-Downsampling is the mean of each ``h × v`` box; upsampling is the triangle filter ("fancy upsampling", the default), or
-replication where libjpeg has no triangle: 4:1:1, and planes at most two samples wide in 4:2:2 and 4:2:0.
+Downsampling is the mean of each ``h × v`` box; upsampling is the triangle filter ("fancy upsampling", the default) of
+components at half the width, half the height, or both. Replication serves where libjpeg has no triangle: all other
+ratios, and components of half the width that are at most two samples wide.
 """
 
 import torch
@@ -34,32 +35,36 @@ def _box_sums(plane: Tensor, h: int, v: int) -> Tensor:
     return plane.reshape(*plane.shape[:-2], height // v, v, width // h, h).sum((-3, -1))
 
 
-def _pad(plane: Tensor, h: int, v: int) -> Tensor:
-    """To whole blocks on the right, but only to whole boxes at the bottom: libjpeg pads there after downsampling."""
+def _pad(plane: Tensor, h: int, rows: int) -> Tensor:
+    """To whole blocks on the right, but at the bottom to whole row groups: there libjpeg pads after downsampling."""
     height, width = plane.shape[-2:]
     plane = extend_right(plane, ceil_div(width, 8 * h) * 8 * h)
-    return extend_bottom(plane, ceil_div(height, v) * v)
+    return extend_bottom(plane, ceil_div(height, rows) * rows)
 
 
-def _whole_blocks(plane: Tensor) -> Tensor:
-    return extend_bottom(plane, ceil_div(plane.shape[-2], 8) * 8)
+def _whole_blocks(plane: Tensor, height: int, v: int) -> Tensor:
+    """Those of a component of an image of ``height``; the last row group may reach beyond them."""
+    return extend_bottom(plane, ceil_div(height, 8 * v) * 8)
 
 
-def downsample_real(plane: Tensor, h: int, v: int) -> Tensor:
-    """``[..., H, W]`` to whole blocks of the component, ``[..., 8·blocks_y, 8·blocks_x]``."""
-    sums, n = _box_sums(_pad(plane, h, v), h, v), h * v
+def downsample_real(plane: Tensor, h: int, v: int, rows: int | None = None) -> Tensor:
+    """``[..., H, W]`` to whole blocks of the component, ``[..., 8·blocks_y, 8·blocks_x]``.
+
+    ``rows`` of the image make a row group: a multiple of ``v``, or just these.
+    """
+    sums, n = _box_sums(_pad(plane, h, rows or v), h, v), h * v
     # The floor takes (n - 1)/2 away on average.
-    return _whole_blocks((sums + (_bias(sums, h, v) - (n - 1) / 2)) / n)
+    return _whole_blocks((sums + (_bias(sums, h, v) - (n - 1) / 2)) / n, plane.shape[-2], v)
 
 
-def downsample_exact(plane: Tensor, h: int, v: int) -> Tensor:
-    sums = _box_sums(_pad(plane, h, v), h, v)
-    return _whole_blocks(((sums + _bias(sums, h, v)) / (h * v)).floor())
+def downsample_exact(plane: Tensor, h: int, v: int, rows: int | None = None) -> Tensor:
+    sums = _box_sums(_pad(plane, h, rows or v), h, v)
+    return _whole_blocks(((sums + _bias(sums, h, v)) / (h * v)).floor(), plane.shape[-2], v)
 
 
 def _bias(sums: Tensor, h: int, v: int) -> Tensor | int:
     """What libjpeg adds before the division, along a row: 0, 1, 0, 1 for pairs, 1, 2, 1, 2 for squares."""
-    if h != 2:
+    if h != 2 or v > 2:
         return h * v // 2
     return (torch.arange(sums.shape[-1], device=sums.device) % 2 + (v - 1)).to(sums.dtype)
 
@@ -85,9 +90,9 @@ def _replicate(plane: Tensor, h: int, v: int) -> Tensor:
     return plane.repeat_interleave(v, -2).repeat_interleave(h, -1)
 
 
-def _triangle_applies(plane: Tensor, h: int) -> bool:
-    """Width decides in the modes that halve it; 4:1:1 never has a triangle, 4:4:0 always."""
-    return h == 1 or (h == 2 and plane.shape[-1] > 2)
+def _triangle_applies(plane: Tensor, h: int, v: int) -> bool:
+    """Width decides where it is halved; half the height alone always has a triangle, thirds and quarters never."""
+    return (h, v) == (1, 2) or (h == 2 and v <= 2 and plane.shape[-1] > 2)
 
 
 def _triangle(plane: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -99,7 +104,7 @@ def upsample_real(plane: Tensor, h: int, v: int) -> Tensor:
     """A component of the decoder's size to ``[..., v·height, h·width]``."""
     if (h, v) == (1, 1):
         return plane
-    if not _triangle_applies(plane, h):
+    if not _triangle_applies(plane, h, v):
         return _replicate(plane, h, v)
     if v == 2:
         upper, lower = _triangle(plane, -2)
@@ -113,7 +118,7 @@ def upsample_real(plane: Tensor, h: int, v: int) -> Tensor:
 def upsample_exact(plane: Tensor, h: int, v: int) -> Tensor:
     if (h, v) == (1, 1):
         return plane
-    if not _triangle_applies(plane, h):
+    if not _triangle_applies(plane, h, v):
         return _replicate(plane, h, v)
     if v == 1:
         left, right = _triangle(plane, -1)

@@ -34,6 +34,19 @@ def to_rgb_real(ycbcr: Tensor, inverse: Tensor, offset: Tensor) -> Tensor:
     return _mix(ycbcr - _column(offset), inverse)
 
 
+def cmyk_to_rgb_real(cmyk: Tensor) -> Tensor:
+    """(255 − ink)·(255 − K)/255 of ``[..., 4, H, W]``."""
+    light = 255 - cmyk
+    return light[..., :3, :, :] * light[..., 3:, :, :] / 255
+
+
+def cmyk_to_rgb_exact(cmyk: Tensor) -> Tensor:
+    """Pillow's ``convert("RGB")``: what the ink takes of the light that K leaves is rounded."""
+    light = 255 - cmyk[..., 3:, :, :]
+    product = cmyk[..., :3, :, :] * light + 128
+    return light - ((product / 256).floor() + product).div(256).floor()
+
+
 def to_rgb_exact(ycbcr: Tensor, inverse: Tensor, offset: Tensor) -> Tensor:
     """Before the clamp to 0…255."""
     return ((_mix(ycbcr - _column(offset), (inverse * ONE).round()) + HALF) / ONE).floor()

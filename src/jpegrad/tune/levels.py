@@ -11,7 +11,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,14 +20,13 @@ from jpegrad import backends
 from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.huffman import DEFAULT, code_book
 from jpegrad.entropy.scan import check_huffman, optimal_tables, scan_counts
-from jpegrad.entropy.symbols import MAX_AC, mcu_grid, scan_order, size_category
+from jpegrad.entropy.symbols import HUFFMAN_TABLES, MAX_AC, mcu_grid, scan_order, size_category
 from jpegrad.rate.marginal import costs_of
 from jpegrad.spec import (
-    SUBSAMPLING,
     Color,
     check_broadcast,
-    check_choice,
     conversion,
+    luma_factors,
     ratios,
     resolve_color,
     table_index,
@@ -94,11 +93,12 @@ def trellis(
     flat = [u.reshape(images, *u.shape[-4:]).cpu() for u in exact]
     levels = [_rounded(u) for u in flat]
     if images and each.any():
-        search = backends.kernel("trellis", flat[0]) or _trellis
-        sampling = SUBSAMPLING[c.subsampling] if len(flat) == 3 else (1, 1)
+        sampling = luma_factors(len(flat), c.subsampling)
+        search = backends.kernel("trellis", flat[0]) if sampling else None
         for _ in range(passes if huffman == "optimized" else 1):
             costs = _symbol_costs(levels, c.size, c.subsampling, huffman, each)
-            levels = search(flat, entries, weighing or [], *costs, *c.size, sampling)
+            given = (flat, entries, weighing or [], *costs, *c.size)
+            levels = search(*given, sampling) if search else _trellis(*given, c.subsampling)
     return replace(c, levels=tuple(x.view(*lead, *x.shape[1:]).to(device) for x in levels))
 
 
@@ -121,7 +121,6 @@ def rgb_weights(subsampling: str, color: Color | None = None) -> tuple[Tensor, T
         >>> [round(float(weight), 3) for weight in rgb_weights("4:2:0")]
         [3.0, 13.034, 9.902]
     """
-    check_choice("subsampling", subsampling, tuple(SUBSAMPLING))
     inverse = torch.as_tensor(conversion(resolve_color(color))[2], dtype=torch.float64)
     area = torch.tensor([h * v for h, v in ratios(3, subsampling)], dtype=torch.float64)
     y, cb, cr = (inverse.square().sum(0) * area).unbind()
@@ -233,7 +232,7 @@ def _symbol_costs(
         length = torch.stack([code_book(each)[..., 1] for each in optimal_tables(counts)]).double()
         # A symbol without a code costs what one would that was seen half a time.
         length = torch.where(counts > 0, length, torch.log2(2 * counts.sum(-1, keepdim=True)))
-    costs = costs_of(length)[: min(2, len(levels))]
+    costs = costs_of(length)[: HUFFMAN_TABLES[len(levels)] // 2]
     ac = torch.stack([cost.ac.mT.expand(len(multiplier), 12, 64) for cost in costs], 1)
     dc = torch.stack([cost.dc.expand(len(multiplier), 12) for cost in costs], 1)
     return ac * multiplier[:, None, None, None], dc * multiplier[:, None, None]
@@ -256,10 +255,9 @@ def _trellis(
     dc_costs: Tensor,
     height: int,
     width: int,
-    sampling: Any,
+    subsampling: str,
 ) -> list[Tensor]:
-    """What the native operator of that name computes, in PyTorch: same arguments, same levels."""
-    subsampling = next(name for name, ratio in SUBSAMPLING.items() if ratio == tuple(sampling))
+    """What the native operator of that name computes, in PyTorch."""
     rows, columns, factors = mcu_grid(len(unrounded), (height, width), subsampling)
     chosen = []
     for i, u in enumerate(unrounded):
@@ -267,7 +265,8 @@ def _trellis(
         scale = (table * table).expand(u.shape)
         if weights:
             scale = scale * weights[i].double()
-        component = _Component(u.double(), scale, ac_costs[:, min(i, 1)], dc_costs[:, min(i, 1)])
+        slot = min(i, ac_costs.shape[1] - 1)
+        component = _Component(u.double(), scale, ac_costs[:, slot], dc_costs[:, slot])
         levels = _ac_levels(component)
         index, dummy = scan_order((u.shape[1], u.shape[2]), (rows, columns), factors[i])
         levels[..., 0, 0] = _dc_levels(component, index[~dummy])

@@ -22,28 +22,38 @@ struct Watch {
         for (int i = 0; i < HALF; i++) far -= beyond[i];
         undefined |= any((I32)(x != x));
     }
-    void note(const uint8_t*) {}
 };
 
 // Numbers in value_range to grey levels, rounded half to even, clamped, NaN to 0.
 struct Levels {
     double low, scale;
     F32 high, factor;
-    bool direct;  // low is 0 and factor exact: one fused multiply-add rounds correctly
+    float first, last;  // the numbers between which the clamp does not act
+    bool direct;        // low is 0 and factor exact: one fused multiply-add rounds correctly
     Watch* watch;
 
     explicit Levels(const Codec& c, Watch* watch) : low(c.low), scale(255 / (c.high - c.low)), watch(watch) {
         high = splatf((float)c.high);
         factor = splatf((float)scale);
         direct = FUSED && low == 0 && (float)scale == scale && (float)c.high == c.high && scale * c.high == 255;
+        first = (float)c.low;
+        while (level(first) < 0) first = __builtin_nextafterf(first, INFINITY);
+        last = (float)c.high;
+        while (level(last) > 255) last = __builtin_nextafterf(last, -INFINITY);
     }
+    double level(float x) const { return ((double)x - low) * scale; }
 };
 
-// Grey levels of HALF pixels as floating-point integers; `outside` collects where the clamp acts.
-INLINE F32 read_levels(const float* p, const Levels& k, I32& outside) {
+// Grey levels of HALF pixels as floating-point integers. Without CLAMP, which needs k.direct, only where they lie in
+// 0...255; elsewhere `seen` gets other bits than the lowest eight.
+template <bool CLAMP> INLINE F32 read_levels(const float* p, const Levels& k, I32& seen) {
+    if (!CLAMP) {
+        F32 raised = mul_add(load<F32>(p), k.factor, splatf(MAGIC));
+        seen |= (I32)raised ^ (I32)splatf(MAGIC);
+        return raised - MAGIC;
+    }
     if (k.direct) {
-        F32 x = load<F32>(p), clamped = minf(maxf(x, F32{}), k.high);
-        outside |= (I32)(clamped != x);
+        F32 clamped = minf(maxf(load<F32>(p), F32{}), k.high);
         return mul_add(clamped, k.factor, splatf(MAGIC)) - MAGIC;
     }
     F32 levels;
@@ -51,46 +61,55 @@ INLINE F32 read_levels(const float* p, const Levels& k, I32& outside) {
         F64 x = (__builtin_convertvector(load<HalfF32>(p + half * HALF / 2), F64) - k.low) * k.scale;
         F64 zero = {}, full = zero + 255.0, clamped = x > zero ? x : zero;
         clamped = clamped < full ? clamped : full;
-        outside |= (I32)(clamped != x);
         HalfF32 rounded = __builtin_convertvector(clamped + MAGIC_WIDE - MAGIC_WIDE, HalfF32);
         __builtin_memcpy((char*)&levels + half * sizeof rounded, &rounded, sizeof rounded);
     }
     return levels;
 }
 
-INLINE F32 read_levels(const uint8_t* p, const Levels&, I32&) { return to_float(load_bytes(p)); }
+template <bool CLAMP> INLINE F32 read_levels(const uint8_t* p, const Levels&, I32&) { return to_float(load_bytes(p)); }
+
+// Whether the clamp acts on none of `n` numbers. May say no of a row with -0.
+static bool row_is_inside(const float* x, int64_t n, const Levels& k) {
+    if (k.direct) {
+        // As unsigned integers, negative numbers and NaN are the largest.
+        U32 largest = {};
+        in_vectors<HALF>(n, [&](int64_t i, auto count) {
+            float tail[HALF];
+            U32 bits = load<U32>(readable(x + i, count, tail, 0.0f));
+            largest = bits > largest ? bits : largest;
+        });
+        return !any((I32)(largest > (U32)splatf(k.last)));
+    }
+    I32 inside = splat32(-1);
+    in_vectors<HALF>(n, [&](int64_t i, auto count) {
+        float tail[HALF];
+        F32 number = load<F32>(readable(x + i, count, tail, k.first));
+        inside &= (I32)(number >= k.first) & (I32)(number <= k.last);
+    });
+    return !any(~inside);
+}
 
 // The flag of one channel of a pixel on which the input clamp may act.
 INLINE uint8_t clip_flag(float x, const Levels& k, uint8_t bit) {
-    double level = ((double)x - k.low) * k.scale;
-    bool finite = level - level == 0;
-    return level >= 0 && level <= 255 ? 0 : finite ? bit : (uint8_t)(bit | UNDEFINED);
+    bool finite = x - x == 0;
+    return x >= k.first && x <= k.last ? 0 : finite ? bit : (uint8_t)(bit | UNDEFINED);
 }
 
-template <class T>
-static __attribute__((noinline)) void clip_flags(const T* const x[], int channels, const Levels& k, uint8_t* flags) {
-    for (int i = 0; i < LANES; i++) {
-        flags[i] = 0;
-        for (int c = 0; c < channels; c++) flags[i] |= clip_flag((float)x[c][i], k, (uint8_t)(IN_R << c));
+// The flags of a row on which the input clamp may act; the watch counts what lies far outside.
+static __attribute__((noinline)) void note_row(const float* const x[], int channels, int64_t n, const Levels& k,
+                                               uint8_t* flags) {
+    for (int c = 0; c < channels; c++)
+        in_vectors<HALF>(n, [&](int64_t i, auto count) {
+            float tail[HALF];
+            k.watch->note(readable(x[c] + i, count, tail, k.first));
+        });
+    for (int64_t i = 0; i < n && flags; i++) {
+        for (int c = 0; c < channels; c++) flags[i] |= clip_flag(x[c][i], k, (uint8_t)(IN_R << c));
         for (int c = 0; c < channels; c++)
             if (x[c][i] != x[c][i]) flags[i] = UNDEFINED;
     }
 }
-
-template <class T> struct Pixels {
-    const T* at[3];
-};
-
-// LANES pixels, some of them outside the value range.
-template <bool SAVE, class T>
-static __attribute__((noinline)) void note_outside(Pixels<T> x, int channels, const Levels& k, uint8_t* flags) {
-    for (int c = 0; c < channels; c++)
-        for (int half = 0; half < 2; half++) k.watch->note(x.at[c] + half * HALF);
-    if (SAVE) clip_flags(x.at, channels, k, flags);
-}
-
-// A number of the value range.
-template <class T> INLINE T inside(const Levels& k) { return sizeof(T) == 1 ? (T)0 : (T)k.low; }
 
 // A row of the forward matrix: in float where every partial sum is an integer below 2^24, otherwise in int32.
 struct Mix {
@@ -129,50 +148,59 @@ struct Planes {
     int16_t* row[3];
 };
 
-// LANES pixels to samples.
-template <bool SAVE, bool REAL, class T>
-INLINE void encode_pixels(const T* r, const T* g, const T* b, const Levels& k, const ForwardColor& color, I16 out[3],
-                          uint8_t* flags) {
-    I32 parts[3][2], outside = {};
-    for (int half = 0; half < 2; half++) {
-        F32 red = read_levels(r + half * HALF, k, outside);
-        F32 green = read_levels(g + half * HALF, k, outside);
-        F32 blue = read_levels(b + half * HALF, k, outside);
-        for (int i = 0; i < 3; i++) parts[i][half] = mix<REAL>(color.rows[i], red, green, blue);
+// Reads a row of pixels by convert(clamp, seen), and writes its flags, if there are any.
+template <class Convert>
+INLINE void read_row(const float* const x[], int channels, int64_t n, const Levels& k, uint8_t* flags,
+                     const Convert& convert) {
+    I32 seen = {};
+    if (k.direct && !flags) {
+        convert(std::false_type(), seen);
+        if (!any(seen & ~255)) return;
     }
-    for (int i = 0; i < 3; i++) out[i] = clamp_sample(narrow(parts[i][0], parts[i][1]));
-    if (SAVE) store(flags, U8{});
-    if (__builtin_expect(any(outside), 0)) note_outside<SAVE>(Pixels<T>{{r, g, b}}, 3, k, flags);
+    convert(std::true_type(), seen);
+    if (flags) __builtin_memset(flags, 0, (size_t)n);
+    bool inside = true;
+    for (int c = 0; c < channels; c++) inside = inside && row_is_inside(x[c], n, k);
+    if (!inside) note_row(x, channels, n, k, flags);
+}
+
+template <class Convert>
+INLINE void read_row(const uint8_t* const[], int, int64_t n, const Levels&, uint8_t* flags, const Convert& convert) {
+    I32 seen;
+    convert(std::true_type(), seen);
+    if (flags) __builtin_memset(flags, 0, (size_t)n);
 }
 
 // A row of `n` RGB pixels to three rows of samples (written in whole vectors).
-template <bool SAVE, bool REAL, class T>
+template <bool REAL, class T>
 static void encode_row(const T* const x[3], int64_t n, const Levels& k, const ForwardColor& color, const Planes& out,
                        uint8_t* flags) {
-    in_vectors<LANES>(n, [&](int64_t i, auto count) {
-        T tail[3][LANES];
-        uint8_t tail_flags[LANES];
-        const T* p[3];
-        for (int c = 0; c < 3; c++) p[c] = readable(x[c] + i, count, tail[c], inside<T>(k));
-        I16 samples[3];
-        encode_pixels<SAVE, REAL>(p[0], p[1], p[2], k, color, samples, writable(flags + i, count, tail_flags));
-        for (int c = 0; c < 3; c++) store(out.row[c] + i, samples[c]);
-        if (SAVE) write_back(flags + i, count, tail_flags);
+    read_row(x, 3, n, k, flags, [&](auto clamp, I32& seen) {
+        in_vectors<LANES>(n, [&](int64_t i, auto count) {
+            T tail[3][LANES];
+            const T* p[3];
+            for (int c = 0; c < 3; c++) p[c] = readable(x[c] + i, count, tail[c], (T)0);
+            I32 parts[3][2];
+            for (int half = 0; half < 2; half++) {
+                F32 rgb[3];
+                for (int c = 0; c < 3; c++) rgb[c] = read_levels<decltype(clamp)::value>(p[c] + half * HALF, k, seen);
+                for (int c = 0; c < 3; c++) parts[c][half] = mix<REAL>(color.rows[c], rgb[0], rgb[1], rgb[2]);
+            }
+            for (int c = 0; c < 3; c++) store(out.row[c] + i, clamp_sample(narrow(parts[c][0], parts[c][1])));
+        });
     });
 }
 
-template <bool SAVE, class T>
+template <class T>
 static void encode_gray_row(const T* x, int64_t n, const Levels& k, int16_t* out, uint8_t* flags) {
-    in_vectors<LANES>(n, [&](int64_t i, auto count) {
-        T tail[LANES];
-        uint8_t tail_flags[LANES], *flag = writable(flags + i, count, tail_flags);
-        const T* p = readable(x + i, count, tail, inside<T>(k));
-        I32 outside = {};
-        F32 lo = read_levels(p, k, outside), hi = read_levels(p + HALF, k, outside);
-        store(out + i, narrow(to_int(lo), to_int(hi)));
-        if (SAVE) store(flag, U8{});
-        if (__builtin_expect(any(outside), 0)) note_outside<SAVE>(Pixels<T>{{p}}, 1, k, flag);
-        if (SAVE) write_back(flags + i, count, tail_flags);
+    read_row(&x, 1, n, k, flags, [&](auto clamp, I32& seen) {
+        in_vectors<LANES>(n, [&](int64_t i, auto count) {
+            T tail[LANES];
+            const T* p = readable(x + i, count, tail, (T)0);
+            F32 lo = read_levels<decltype(clamp)::value>(p, k, seen);
+            F32 hi = read_levels<decltype(clamp)::value>(p + HALF, k, seen);
+            store(out + i, narrow(to_int(lo), to_int(hi)));
+        });
     });
 }
 

@@ -94,15 +94,15 @@ class StripCoder : Strips<int16_t> {
     template <bool SAVE, class T> void read_strip(int64_t b, int64_t s) {
         const int64_t width = layout.width;
         auto convert = [&](int64_t y, int16_t* const out[3]) {
-            uint8_t* flags = flag_row(b, y);
+            uint8_t* flags = SAVE ? flag_row(b, y) : nullptr;
             const T* pixels[3];
             for (int c = 0; c < layout.count; c++) pixels[c] = input_row(call.input, b, c, y, width, (T*)gathered[c]);
-            if (layout.count == 1) return encode_gray_row<SAVE>(pixels[0], width, levels, out[0], flags);
+            if (layout.count == 1) return encode_gray_row(pixels[0], width, levels, out[0], flags);
             Planes planes = {{out[0], out[1], out[2]}};
             if (color.real)
-                encode_row<SAVE, true>(pixels, width, levels, color, planes, flags);
+                encode_row<true>(pixels, width, levels, color, planes, flags);
             else
-                encode_row<SAVE, false>(pixels, width, levels, color, planes, flags);
+                encode_row<false>(pixels, width, levels, color, planes, flags);
         };
         auto downsample = [&](int16_t* const in[2], int64_t n, int16_t* out) {
             downsample_row(in, layout.h, layout.v, n, out);
