@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from jpegrad.codec import Coefficients
-from jpegrad.commands.code import Force
+from jpegrad.commands.code import Force, Lenient
 from jpegrad.commands.pictures import read_jpeg
 from jpegrad.commands.terminal import console, say
 from jpegrad.io import to_bytes
@@ -33,6 +33,7 @@ def inspect(
     plot: Annotated[
         Path | None, typer.Option(help="Draw tables and bits into this file: .png, .svg or .pdf.")
     ] = None,
+    lenient: Lenient = False,
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
@@ -44,7 +45,7 @@ def inspect(
         from jpegrad.commands import plots
 
         plots.check(plot, file, force)
-    facts = describe(file, "optimized" if optimize else "default")
+    facts = describe(file, "optimized" if optimize else "default", lenient)
     if plot is not None:
         plots.save(plot, facts)
     if as_json:
@@ -53,9 +54,9 @@ def inspect(
         _print(facts)
 
 
-def describe(file: Path, huffman: str) -> dict[str, Any]:
+def describe(file: Path, huffman: str, lenient: bool = False) -> dict[str, Any]:
     """All that ``inspect`` prints, as values that JSON has."""
-    coefficients = read_jpeg(file)
+    coefficients = read_jpeg(file, lenient)
     data = file.read_bytes()
     height, width = coefficients.size
     color = coefficients.space
@@ -72,6 +73,7 @@ def describe(file: Path, huffman: str) -> dict[str, Any]:
         "subsampling": None if color == "gray" else coefficients.subsampling,
         "tables": coefficients.tables.int().tolist(),
         "quality": estimate._asdict(),
+        "damage": list(coefficients.damage),
         "metadata": [
             {"kind": kind(marker, payload), "bytes": 4 + len(payload)}
             for marker, payload in coefficients.metadata
@@ -113,6 +115,8 @@ def _print(facts: dict[str, Any]) -> None:
     say(
         f"{facts['file']}: {facts['width']}×{facts['height']}, {color}, {facts['coding']}, {facts['bytes']:,} bytes"
     )
+    for damage in facts["damage"]:
+        say(f"damaged, {damage}")
     quality = facts["quality"]
     if quality["exact"]:
         say(f"quality {quality['quality']}: libjpeg's tables")

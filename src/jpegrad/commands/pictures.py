@@ -20,12 +20,13 @@ STARTS = {"PNG": (b"\x89PNG",), "BMP": (b"BM",), "TIFF": (b"II", b"MM"), "PPM": 
 IS_JPEG = begins_with(b"\xff\xd8\xff")
 
 
-def read_jpeg(path: Path) -> Coefficients:
+def read_jpeg(path: Path, lenient: bool = False) -> Coefficients:
     """A .jpg file; errors name it."""
     try:
-        return read(path)
+        return read(path, strict=not lenient)
     except JPEGError as error:
-        raise JPEGError(f"{path}: {error}") from None
+        message = str(error).replace("strict=False", "--lenient")
+        raise JPEGError(f"{path}: {message}") from None
 
 
 def to_pillow(image: Tensor) -> Image.Image:
