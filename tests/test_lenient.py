@@ -326,6 +326,33 @@ def test_scans_are_bounded() -> None:
         jpegrad.read(data, strict=False)
 
 
+def test_many_small_scans_are_refused_soon() -> None:
+    ones, frame = segments.emit_dqt(0, [1] * 64), segments.emit_sof0((8, 8), [FrameComponent(1, 1, 1, 0)])
+    scan = segments.emit_sos([ScanComponent(1, 0, 0)])[:-3] + bytes((1, 63, 0))
+    huffman = segments.emit_dht(1, 0, (1, *[0] * 15), (0,))
+    data = b"".join(
+        [b"\xff\xd8", ones, frame.replace(b"\xff\xc0", b"\xff\xc2"), huffman, (scan + bytes(1)) * 100_000]
+    )
+    start = time.perf_counter()
+    with pytest.raises(JPEGError, match="more than 3584 scans"):
+        jpegrad.read(data, strict=False)
+    assert time.perf_counter() - start < 20
+
+
+def test_a_scan_of_all_components_behind_one_of_some(decoder: None) -> None:
+    """Only a first scan that sends everything is the end."""
+    coefficients = jpegrad.encode(tensor(picture(24, 40)), quality=60, subsampling="4:4:4")
+    separate = split(separate_scans(coefficients, one_slot=True))
+    together = split(jpegrad.to_bytes(coefficients))
+    scan = [marker for marker, _ in together].index(segments.SOS)
+    tables = [part for part in together if part[0] == segments.DHT]
+    first = [marker for marker, _ in separate].index(segments.SOS)
+    header = segments.emit_sos([ScanComponent(i, min(i - 1, 1), min(i - 1, 1)) for i in (1, 2, 3)])
+    data_of_all = together[scan][1][len(header) :]
+    mixed = [*separate[: first + 1], *tables, (segments.SOS, header + data_of_all), *separate[first + 1 :]]
+    assert equals_pillow(join(mixed))
+
+
 @needs_native
 def test_both_decoders_agree_beyond_the_headers() -> None:
     outcomes = [compare(damaged(7, i)) for i in range(150)] + [compare(mutant(8, i)) for i in range(150)]

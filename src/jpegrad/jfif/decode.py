@@ -21,6 +21,9 @@ SCANS = 64
 """How many more times each block may be visited where it can cost almost nothing: in arithmetic-coded and in damaged
 files."""
 
+MOST_SCANS = 64 * 14 * 4
+"""As many as an undamaged file may have: one for each bit of each coefficient of four components."""
+
 MOTION_JPEG = {(0, 0): DC_LUMA, (1, 0): AC_LUMA, (0, 1): DC_CHROMA, (1, 1): AC_CHROMA}
 """The tables of T.81 Annex K.3, which a sequential file may leave out, as the frames of a Motion JPEG do."""
 
@@ -43,7 +46,7 @@ class Decoder:
     density: Density = NO_DENSITY
     adobe_transform: int | None = None
     metadata: list[tuple[int, bytes]] = field(default_factory=list)
-    damage: list[str] = field(default_factory=list)
+    damage: dict[str, None] = field(default_factory=dict)
 
     def space(self) -> str:
         """What the components of the frame are."""
@@ -54,8 +57,7 @@ class Decoder:
         """Take note of damage that libjpeg goes on after, or refuse it."""
         if self.strict:
             refuse(damage)
-        if damage not in self.damage:
-            self.damage.append(damage)
+        self.damage[damage] = None
 
     def start_frame(self, segment: Segment) -> None:
         kind = segments.FRAMES[segment.marker]
@@ -91,6 +93,8 @@ class Decoder:
             header = header._replace(first=0, last=63, high=0, low=0)
         components = select(frame, header)
         frame.scans += 1
+        if frame.scans > MOST_SCANS:
+            raise JPEGError(f"decompression bomb: more than {MOST_SCANS} scans")
         for component in components:
             if component.table is None:
                 component.table = self.table(component.header.table)
@@ -113,7 +117,7 @@ class Decoder:
             raise JPEGError(
                 f"decompression bomb: {len(self.data)} bytes, whose scans visit more than {limit} blocks"
             )
-        frame.ended = not frame.progressive and len(components) == len(frame.components)
+        frame.ended = frame.scans == 1 and not frame.progressive and len(components) == len(frame.components)
         end, reached = decode_scan(self.data, segment.end, scan)
         if self.data.find(b"\xff\xff\0", segment.end, end) >= 0:
             # Two of libjpeg-turbo's decoders disagree on it, and which one serves depends on its buffer.
