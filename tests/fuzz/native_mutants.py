@@ -5,6 +5,7 @@
 Every mutant must be caught: by the tests that compare with the reference.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -500,7 +501,29 @@ ROUNDED = """static Codec rounded(Codec c) {
 """
 
 
-def caught(name: str, folder: Path) -> bool:
+COMPILER = [
+    os.environ.get("CXX", "g++"),
+    *("-O1", "-std=c++17", "-fPIC", "-pthread", "-ffp-contract=off", "-fwrapv", "-w"),
+]
+
+
+def built(folder: Path, objects: Path) -> Path:
+    """The library of the sources in ``folder``; a unit that was compiled before is taken from ``objects``."""
+    parts = []
+    for source in sorted(folder.glob("*.cpp")):
+        # The tests run the best kernel of the machine: the baseline need not be mutated too.
+        unit = SOURCES / source.name if source.name == "baseline.cpp" else source
+        text = subprocess.run([*COMPILER, "-E", "-P", unit], check=True, capture_output=True).stdout
+        part = objects / f"{hashlib.sha256(text).hexdigest()}.o"
+        if not part.exists():
+            subprocess.run([*COMPILER, "-c", unit, "-o", part], check=True)
+        parts.append(part)
+    library = folder / "native.so"
+    subprocess.run([*COMPILER, "-shared", "-o", library, *parts], check=True)
+    return library
+
+
+def caught(name: str, folder: Path, objects: Path) -> bool:
     """Whether the tests fail on a mutant."""
     file, before, after = MUTANTS[name]
     for source in (*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")):
@@ -516,19 +539,7 @@ def caught(name: str, folder: Path) -> bool:
             1,
         )
     (folder / file).write_text(mutated)
-    library = folder / "native.so"
-    compiler = [
-        os.environ.get("CXX", "g++"),
-        "-O1",
-        "-std=c++17",
-        "-fPIC",
-        "-shared",
-        "-pthread",
-        "-ffp-contract=off",
-        "-fwrapv",
-        "-w",
-    ]
-    subprocess.run([*compiler, "-o", library, *folder.glob("*.cpp")], check=True)
+    library = built(folder, objects)
     paths, chosen = TESTS.get(file, (CODEC_TESTS, CODEC))
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *paths, "-k", chosen]
     environment = {**os.environ, "JPEGRAD_NATIVE_LIBRARY": str(library), "JPEGRAD_NATIVE": "best"}
@@ -541,11 +552,12 @@ def caught(name: str, folder: Path) -> bool:
 
 def main() -> None:
     survivors = []
-    for name in sys.argv[1:] or MUTANTS:
-        with tempfile.TemporaryDirectory() as folder:
-            found = caught(name, Path(folder))
-        print(f"{'caught' if found else 'SURVIVED'}: {name}", flush=True)
-        survivors += [] if found else [name]
+    with tempfile.TemporaryDirectory() as objects:
+        for name in sys.argv[1:] or MUTANTS:
+            with tempfile.TemporaryDirectory() as folder:
+                found = caught(name, Path(folder), Path(objects))
+            print(f"{'caught' if found else 'SURVIVED'}: {name}", flush=True)
+            survivors += [] if found else [name]
     if survivors:
         raise SystemExit(f"{len(survivors)} mutants survived")
 
