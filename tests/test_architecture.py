@@ -14,7 +14,7 @@ import jpegrad
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
-GROUND = {"arguments", "formulas", "inputs", "notice", "spec", "surrogates", "tables"}
+GROUND = {"arguments", "decoder", "formulas", "inputs", "notice", "spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
@@ -26,7 +26,8 @@ ARROWS: dict[str, set[str]] = {
     "notice": set(),
     "surrogates": {"formulas", "notice"},
     "tables": {"files", "surrogates", "data"},
-    "spec": {"arguments", "surrogates", "tables"},
+    "decoder": set(),
+    "spec": {"arguments", "decoder", "surrogates", "tables"},
     "coefficients": GROUND,
     "data": set(),
     "files": set(),
@@ -58,6 +59,7 @@ ARROWS: dict[str, set[str]] = {
 PUBLIC = {
     "Coefficients",
     "Color",
+    "Decoder",
     "JPEGError",
     "Surrogate",
     "backends",

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,6 +125,45 @@ def test_target_bytes_writes_that_file(run: Run, png: np.ndarray, tmp_path: Path
     assert len(pillow(png, quality=quality, subsampling="4:4:4")) <= 1200
 
 
+@pytest.mark.parametrize(
+    "decoder", [{}, {"upsampling": "replicate"}, {"dct": "fast"}, {"scale": 2}, {"scale": 8, "dct": "fast"}]
+)
+def test_decode_writes_what_other_decoders_see(run: Run, tmp_path: Path, decoder: dict[str, Any]) -> None:
+    data = pillow(picture(37, 53), quality=60)
+    (tmp_path / "in.jpg").write_bytes(data)
+    arguments = [f"--{name}={value}" for name, value in decoder.items()]
+    result = run("decode", "in.jpg", "-o", "out.png", *arguments)
+    expected = jpegrad.decode(jpegrad.read(data), dtype=torch.uint8, decoder=jpegrad.Decoder(**decoder))
+    assert np.array_equal(pixels_of(tmp_path / "out.png"), expected.permute(1, 2, 0).numpy())
+    assert result == (0, f"out.png: {expected.shape[-1]}×{expected.shape[-2]}\n", "")
+
+
+def test_decode_gray_and_inks(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "gray.jpg").write_bytes(pillow(picture(20, 30)[..., 0]))
+    (tmp_path / "inks.jpg").write_bytes(pillow(inks(20, 30)))
+    for name, mode in (("gray", "L"), ("inks", "RGB")):
+        assert run("decode", f"{name}.jpg", "-o", f"{name}.png").code == 0
+        with Image.open(tmp_path / f"{name}.jpg") as image:
+            assert np.array_equal(pixels_of(tmp_path / f"{name}.png"), np.array(image.convert(mode)))
+
+
+def test_decode_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in.jpg").write_bytes(pillow(picture(20, 30)))
+    for arguments, words in (
+        (["in.jpg", "-o", "out.jpg"], "--output: expected a name that ends in .png"),
+        (["in.jpg", "-o", "out.png", "--scale", "3"], "scale: expected 1, 2, 4 or 8, got 3"),
+        (
+            ["in.jpg", "-o", "out.png", "--upsampling", "fancy"],
+            "upsampling: expected one of triangle, replicate",
+        ),
+    ):
+        result = run("decode", *arguments)
+        assert result.code == 2 and words in result.error
+    (tmp_path / "in.png").write_bytes(b"no .jpg")
+    result = run("decode", "in.png", "-o", "out.png")
+    assert result.code == 1 and "in.png: not a JPEG file" in result.error
+
+
 def inspected(run: Run, *arguments: object) -> dict[str, object]:
     result = run("inspect", *arguments, "--json")
     assert result.code == 0, result.error
@@ -222,6 +262,7 @@ def test_inspect_plots(run: Run, tmp_path: Path) -> None:
 OPTIONS = {
     "jpeg": ["--output", "--quality", "--subsampling", "--tables", "--like", "--target-bytes", "--optimize"],
     "size": ["--quality", "--subsampling", "--tables", "--like"],
+    "decode": ["--output", "--upsampling", "--dct", "--scale"],
     "inspect": ["--optimize", "--plot", "--json"],
     "tune": [
         "--output",

@@ -87,6 +87,27 @@ def test_same_view_and_same_colours(
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("scale", [1, 2])
+def test_decoded_pictures_are_upright_and_as_large_on_paper(
+    run: Run, tmp_path: Path, orientation: int, scale: int
+) -> None:
+    source = tmp_path / "phone.jpg"
+    source.write_bytes(
+        pillow(uneven(), quality=95, exif=exif(orientation), icc_profile=PROFILE, dpi=(300, 200))
+    )
+    result = run("decode", source, "-o", "out.png", "--scale", scale)
+    assert ("is applied" in result.error) == (orientation > 1)
+    with Image.open(source) as opened:
+        opened.draft("RGB", (64 // scale, 48 // scale))
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    with Image.open(tmp_path / "out.png") as made:
+        assert np.array_equal(np.asarray(made), expected)
+        assert made.getexif().get(0x0112, 1) == 1 and made.info["icc_profile"] == PROFILE
+        wanted = (200, 300) if orientation >= 5 else (300, 200)
+        assert np.allclose(made.info["dpi"], np.array(wanted) / scale, atol=0.1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
 def test_without_metadata_the_picture_is_upright(run: Run, tmp_path: Path, orientation: int) -> None:
     source = tmp_path / "phone.jpg"
     source.write_bytes(pillow(uneven(), quality=95, exif=exif(orientation), icc_profile=PROFILE))

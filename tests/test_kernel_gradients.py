@@ -66,6 +66,15 @@ def test_gradients_in_every_mode(kernel: Kernel, mode: str, path: str) -> None:
         compare_gradients(kernel, image, entries, chosen, path == "levels")
 
 
+@law("mode", MODES, few=["4:2:0"])
+def test_plain_upsampling_in_every_mode(kernel: Kernel, mode: str) -> None:
+    plain = jpegrad.Decoder(upsampling="replicate")
+    for size in kernel.take([(37, 50), (16, 32), (9, 4), (1, 1), (40, 3)], [(21, 26)]):
+        image, entries = kernel.picture(2, channels(mode), *size), kernel.tables(SEVERAL)
+        for split in kernel.take((False, True), [False]):
+            compare_gradients(kernel, image, entries, spec(mode, decoder=plain, clip_slope=0.1), split)
+
+
 @law("dtype", [torch.float16, torch.bfloat16], [torch.float16])
 def test_gradients_of_half_precision(kernel: Kernel, dtype: torch.dtype) -> None:
     # A type that the kernels do not decode to.

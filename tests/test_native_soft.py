@@ -77,6 +77,13 @@ def test_every_size(mode: str) -> None:
         check(picture(1, channels(mode), height, width), tables(30.0), soft(mode, clip_slope=1e-3))
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_plain_upsampling(mode: str) -> None:
+    for height, width in ((37, 50), (16, 32), (9, 4), (1, 1), (40, 3)):
+        plain = soft(mode, clip_slope=1e-3, decoder=jpegrad.Decoder(upsampling="replicate"))
+        check(picture(1, channels(mode), height, width), tables(30.0), plain)
+
+
 @pytest.mark.parametrize("width", [0.04, 0.08, 0.1, 0.17, 0.2, 0.24, 0.26, 0.5, 1.5])
 def test_every_threshold_that_matters(width: float) -> None:
     """Flat blocks of all grey levels: their means, in steps of 255, see the smoothed staircase alone."""

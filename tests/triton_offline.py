@@ -115,7 +115,7 @@ def measured(
 ) -> dict[str, dict[str, int]]:
     """The kernels of a call in colour: on whole MCUs, and ``odd``, with everything that other sizes and slopes need."""
     s = settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3)
-    g = launch.Grid(1, 3, 512, 512, s.h, s.v)
+    g = launch.Grid(1, 3, 512, 512, s.h, s.v, s.triangle)
     shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True}
     to_planes = {
         **shape,

@@ -4,6 +4,7 @@ from jpegrad.codec import jpeg as jpeg
 from jpegrad.codec import encode as encode
 from jpegrad.codec import decode as decode
 from jpegrad.codec import Coefficients as Coefficients
+from jpegrad.decoder import Decoder as Decoder
 from jpegrad.rate import bits as bits
 from jpegrad.io import to_bytes as to_bytes
 from jpegrad.io import write as write

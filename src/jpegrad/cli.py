@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from jpegrad import __version__
-from jpegrad.commands import bench, code, dataset, demo, files, listing, tune
+from jpegrad.commands import bench, code, dataset, decode, demo, files, listing, tune
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +21,7 @@ app = typer.Typer(
 
 app.command("demo")(demo.demo)
 app.command("jpeg")(code.jpeg)
+app.command("decode")(decode.decode)
 app.command("size")(code.size)
 app.command("inspect")(files.inspect)
 app.command("tune")(tune.tune)

@@ -12,6 +12,7 @@ from torch import Tensor
 from jpegrad import arguments, backends, inputs
 from jpegrad.coefficients import Coefficients as Coefficients
 from jpegrad.coefficients import check_8_bit_tables
+from jpegrad.decoder import Decoder
 from jpegrad.spec import (
     CMYK,
     FLOATS,
@@ -32,9 +33,11 @@ from jpegrad.spec import (
     check_channels,
     check_choice,
     check_clip_slope,
+    check_decoded,
     check_image,
     check_value_range,
     resolve,
+    resolve_decoder,
     resolve_tables,
 )
 from jpegrad.surrogates import Surrogate, finite, identity, straight_through
@@ -56,6 +59,7 @@ def jpeg(
     value_range: tuple[Any, Any] = (0.0, 1.0),
     rounding: Rounding = "nearest",
     channels: Channels | None = None,
+    decoder: Decoder | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """Encode and decode images as libjpeg-turbo does, with gradients to image, quality, tables and colour conversion.
@@ -92,10 +96,13 @@ def jpeg(
             ``ToPILImage`` does.
         channels: for other counts of channels: ``"planes"`` codes each channel as a gray image, ``"alpha"`` leaves the
             last channel as it is, ``"CMYK"`` codes four inks as Pillow does: inverted, with the luma table, in 4:4:4.
+        decoder: :class:`~jpegrad.decoder.Decoder`, another than every viewer's: plain upsampling, the fast DCT, a
+            reduced size (not with ``channels="alpha"``), or samples that are not clipped (not for uint8).
         backend: ``"auto"`` or a name of ``jpegrad.backends.ORDER``; a name never falls back.
 
     Returns:
-        The decoded image: shape, dtype, device, memory format and tensor subclass of ``image``.
+        The decoded image: shape (but for ``decoder.scale``), dtype, device, memory format and tensor subclass of
+        ``image``.
 
     Raises:
         TypeError, ValueError: an argument is not as described; the message names it, what was expected and what came.
@@ -131,16 +138,34 @@ def jpeg(
         color=color,
         value_range=value_range,
         rounding=rounding,
+        decoder=decoder,
     )
+    check_decoded(image.dtype, spec.decoder, "image")
+    if alpha is not None and spec.decoder.scale != 1:
+        raise ValueError(
+            f'decoder: expected scale=1 with channels="alpha", which keeps the last channel as it is; '
+            f"got {spec.decoder.scale}"
+        )
     x, inner = _shown(inputs.poisoned(plain, quality, tables), spec)
     x = x.unsqueeze(-3) if channels == "planes" else x
-    out = _backend(backend, "jpeg", x, inner).jpeg(x, entries, inner)
+    if spec.decoder.whole:
+        out = _backend(backend, "jpeg", x, inner).jpeg(x, entries, inner)
+    else:
+        out = _by_halves(x, entries, inner, backend)
     out = out.squeeze(-3) if channels == "planes" else out
     if inner is not spec and image.dtype is not torch.uint8:
         out = inputs.from_grey(out, spec.value_range, image.dtype)
     if alpha is not None:
         out = torch.cat([out, alpha], -3)
     return inputs.dressed(out, image)
+
+
+def _by_halves(image: Tensor, entries: Tensor, spec: Spec, backend: str) -> Tensor:
+    """Each half by the fastest backend for it: most decoders leave only the second to the reference."""
+    reader = backends.select(backend, "decode", image, spec)
+    levels, _ = _backend(backend, "encode", image, spec).encode(image, entries, spec)
+    size = image.shape[-2], image.shape[-1]
+    return inputs.marked(reader.decode(levels, entries, size, image.dtype, spec), image, spec.decoder.scale)
 
 
 def encode(
@@ -294,6 +319,7 @@ def decode(
     value_range: tuple[Any, Any] | None = None,
     forward: Forward | None = None,
     clip_slope: float | None = None,
+    decoder: Decoder | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """The image that every viewer shows for these levels, with gradients to levels and tables.
@@ -306,11 +332,13 @@ def decode(
         value_range: (low, high) of a floating-point result, as in :func:`jpeg`; None is the encoded image's ((0, 1)
             from a file).
         forward: ``"exact"`` or ``"soft"``; None is the encoder's.
-        clip_slope: slope outside the clamps; None is the encoder's.
+        clip_slope: slope outside the clamps; None is the encoder's. Not with ``decoder.clip=False``.
+        decoder: :class:`~jpegrad.decoder.Decoder`, another than every viewer's, as in :func:`jpeg`.
         backend: as in :func:`jpeg`.
 
     Returns:
-        ``[..., C, H, W]``. CMYK are amounts of ink: 0 is none.
+        ``[..., C, H, W]``, with ``decoder.scale`` ``[..., C, ⌈H / scale⌉, ⌈W / scale⌉]``. CMYK are amounts of ink: 0 is
+        none.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -333,6 +361,12 @@ def decode(
     check_choice("space", space, SPACES)
     if space == "YCbCr" and c.space not in ("YCbCr", "private"):
         raise ValueError(f"space: expected native or RGB for components of {c.space}, got 'YCbCr'")
+    reader = resolve_decoder(decoder, chosen)
+    check_decoded(dtype, reader, "dtype")
+    if clip_slope is not None and not reader.clip:
+        raise ValueError(
+            f"clip_slope: expected None with decoder.clip=False, which clips nothing; got {clip_slope}"
+        )
     spec = Spec(
         subsampling=c.subsampling,
         forward=chosen,
@@ -344,6 +378,7 @@ def decode(
         # Without a conversion the planes are the image.
         color=RGB if space == "YCbCr" else c.color,
         space=space,
+        decoder=reader,
     )
     check_broadcast("tables", c.tables.shape[:-3], c.batch_shape)
     check_channels(spec.value_range, 3 if space == "RGB" else c.channels)

@@ -151,6 +151,25 @@ def poisoned(image: Tensor, quality: object, tables: object) -> Tensor:
     return image
 
 
+def undefined(image: Tensor) -> Tensor:
+    """Pixels with a NaN, ``[..., 1, H, W]``."""
+    return image.detach().isnan().any(-3, keepdim=True)
+
+
+def marked(out: Tensor, image: Tensor, scale: int = 1) -> Tensor:
+    """A floating-point result, with NaN where one of the image's pixels that it stands for has one."""
+    if not out.is_floating_point():
+        return out
+    wrong = undefined(image)
+    if scale != 1:
+        height, width = out.shape[-2:]
+        lacking = (0, scale * width - image.shape[-1], 0, scale * height - image.shape[-2])
+        wrong = nn.functional.pad(wrong, lacking).unflatten(-1, (width, scale)).unflatten(-3, (height, scale))
+        wrong = wrong.any(-1).any(-2)
+    # Added and not chosen: the gradient of all pixels goes on.
+    return out + torch.zeros_like(out).masked_fill(wrong, torch.nan)
+
+
 def to_grey(image: Tensor, value_range: Range, rounding: str, forward: str) -> Tensor:
     """Grey levels 0…255 of a floating-point image, in float32 or float64, for a codec of ``value_range=(0, 255)``.
 

@@ -128,7 +128,8 @@ class RandomJPEG(nn.Module):
             alone what is drawn, but in a worker of a ``DataLoader``, where it is first seeded anew from its own next
             number and the worker's seed, which differs per worker and epoch. Each call also takes a number from the
             default generator, by which a recomputation under ``torch.utils.checkpoint`` finds what was drawn.
-        options: every other argument of :func:`jpegrad.jpeg`.
+        options: every other argument of :func:`jpegrad.jpeg`; a ``decoder`` has ``scale=1``, because all images keep
+            their size.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -178,6 +179,12 @@ class RandomJPEG(nn.Module):
         if not 0 <= p <= 1:
             raise ValueError(f"p: expected a probability 0 to 1, got {p}")
         check_options("nn.RandomJPEG", options)
+        decoder = options.get("decoder")
+        if decoder is not None and decoder.scale != 1:
+            raise ValueError(
+                "decoder: expected scale=1 in nn.RandomJPEG, which returns what is not coded in its own size; "
+                f"got {decoder.scale}"
+            )
         self.per = per
         self.subsampling = modes
         self.p = float(p)

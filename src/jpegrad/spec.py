@@ -12,6 +12,7 @@ from torch import Tensor
 
 from jpegrad import arguments, surrogates
 from jpegrad import tables as quantization
+from jpegrad.decoder import DEFAULT, Decoder
 from jpegrad.surrogates import Component, Surrogate
 
 SUBSAMPLING: dict[str, tuple[int, int]] = {
@@ -140,6 +141,7 @@ class Spec:
         rounding: of a floating-point image to 8 bits: ``"nearest"`` or ``"truncate"`` (exact forward only).
         color: colour conversion, or None for JFIF; of four components it is that of the first three.
         space: what to decode four components to: ``"native"``, CMYK, or ``"RGB"``.
+        decoder: how levels become samples.
     """
 
     subsampling: str = "4:2:0"
@@ -151,6 +153,7 @@ class Spec:
     color: Color | None = None
     rounding: str = "nearest"
     space: str = "native"
+    decoder: Decoder = DEFAULT
 
 
 def components(channels: int, subsampling: str, color: Color | None = None) -> tuple[Component, ...]:
@@ -421,6 +424,28 @@ def _named(value: object) -> str:
     return f"the record {value.name!r}" if isinstance(value, Surrogate) else repr(value)
 
 
+def resolve_decoder(decoder: Decoder | None, forward: str) -> Decoder:
+    """A decoder that goes with the forward; None is that of every viewer."""
+    if decoder is None:
+        return DEFAULT
+    if not isinstance(decoder, Decoder):
+        raise TypeError(f"decoder: expected None or a jpegrad.Decoder, got {type(decoder).__name__}")
+    if decoder.dct == "fast" and forward == "soft":
+        raise ValueError(
+            'decoder: expected dct="accurate" with forward="soft", which computes in real numbers; got "fast"'
+        )
+    return decoder
+
+
+def check_decoded(dtype: torch.dtype, decoder: Decoder, argument: str) -> None:
+    """Raise unless a decoded image of this type holds what the decoder computes."""
+    if dtype is torch.uint8 and not decoder.clip:
+        raise ValueError(
+            f"{argument}: expected floating point with decoder.clip=False, whose samples are real numbers outside of "
+            f"0 to 255 too; got {dtype}"
+        )
+
+
 def resolve(
     *,
     subsampling: str | None = None,
@@ -432,6 +457,7 @@ def resolve(
     color: Color | tuple[Any, ...] | None = None,
     value_range: Any = (0.0, 1.0),
     rounding: str = "nearest",
+    decoder: Decoder | None = None,
 ) -> Spec:
     """Check every argument that is not a tensor and put them into a :class:`Spec`.
 
@@ -470,6 +496,7 @@ def resolve(
         value_range=check_value_range(value_range),
         color=resolve_color(color),
         rounding=rounding,
+        decoder=resolve_decoder(decoder, forward),
     )
 
 
@@ -485,6 +512,7 @@ class CommonOptions(TypedDict, total=False):
     value_range: tuple[Any, Any]
     rounding: Rounding
     channels: Channels | None
+    decoder: Decoder | None
     backend: Backend
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.forward_ad import dual_level
 
-from jpegrad import Color, Surrogate, backends
+from jpegrad import Color, Decoder, Surrogate, backends
 from jpegrad.spec import JFIF
 from jpegrad_studies.common import CHECKOUT, ROOT, markdown, publish
 
@@ -35,6 +35,8 @@ CALLS: tuple[tuple[str, torch.dtype, dict[str, Any]], ...] = (
     ("float64", torch.float64, {}),
     ("`color` of numbers", torch.float32, {"color": JFIF}),
     ("`color` of tensors", torch.float32, {"color": Color(torch.tensor(JFIF.matrix))}),
+    ("`decoder`, plain upsampling", torch.float32, {"decoder": Decoder(upsampling="replicate")}),
+    ("`decoder`, any other", torch.float32, {"decoder": Decoder(scale=2)}),
     ("exact, a surrogate of your own", torch.float32, {"surrogate": OWN}),
     ("soft, a surrogate of your own", torch.float32, {**SOFT, "surrogate": OWN}),
     ("soft, `noise`", torch.float32, {**SOFT, "surrogate": "noise"}),

@@ -78,6 +78,12 @@ MUTANTS = {
     ),
     "upsampling bias of the right sample": ("chroma.h", "right = v == 2 ? 7 : 2", "right = v == 2 ? 8 : 2"),
     "triangle in planes two samples wide": ("geometry.h", "h == 2 && width > 2", "h == 2 && width > 1"),
+    "plain upsampling has a triangle": ("geometry.h", "c.triangle && triangle_applies", "triangle_applies"),
+    "adjoint: plain upsampling has a triangle": (
+        "backward.h",
+        "layout.h == 2 && layout.triangle",
+        "layout.h == 2",
+    ),
     "right border of the upsampling": ("chroma.h", "s[n] = s[n - 1];", "s[n] = 0;"),
     "halo: the strip above is forgotten": ("strips.h", "if (halo) carry();", "if (halo && s % 2) carry();"),
     "halo: lower neighbour clamped too early": (

@@ -5,12 +5,14 @@ be equal to this file. The soft forward, which has no integers to keep, computes
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from jpegrad.inputs import marked, undefined
 from jpegrad.spec import Spec, ceil_div, components, conversion, ratios, table_index
-from jpegrad.stages import blocks, chroma, color, dct, quant
+from jpegrad.stages import blocks, chroma, color, dct, dct_fast, quant
 from jpegrad.surrogates import finite, leaky_clamp, straight_through
 
 watches_range = False
@@ -30,10 +32,7 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
     levels, _ = _encode(image, tables, spec)
     out = _decode(levels, tables, image.shape[-2:], image.dtype, spec)
-    if image.dtype is torch.uint8:
-        return out
-    # Added and not chosen: the gradient of all pixels goes on.
-    return out + torch.zeros_like(image).masked_fill(_undefined(image), torch.nan)
+    return marked(out, image, spec.decoder.scale)
 
 
 def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
@@ -98,16 +97,11 @@ def _samples(image: Tensor, spec: Spec) -> Tensor:
     return x * _defined(image.to(x.dtype))
 
 
-def _undefined(image: Tensor) -> Tensor:
-    """Pixels with a NaN, ``[..., 1, H, W]``."""
-    return image.detach().isnan().any(-3, keepdim=True)
-
-
 def _defined(image: Tensor) -> Tensor:
     """1 everywhere, with a gradient that is NaN at pixels with a NaN and 0 elsewhere: an infinite slope, times 0."""
-    undefined = _undefined(image)
+    wrong = undefined(image)
     zero = torch.nan_to_num(image) * 0
-    return torch.where(undefined, zero, 1).sqrt() + undefined
+    return torch.where(wrong, zero, 1).sqrt() + wrong
 
 
 def _encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[list[Tensor], list[Tensor]]:
@@ -147,19 +141,26 @@ def _table(tables: Tensor, component: int, like: Tensor) -> Tensor:
 def _decode(
     levels: list[Tensor], tables: Tensor, size: tuple[int, int] | torch.Size, dtype: torch.dtype, spec: Spec
 ) -> Tensor:
-    height, width = size
+    decoder = spec.decoder
+    if not decoder.clip:
+        spec = replace(spec, forward="soft")
+    height, width = (ceil_div(length, decoder.scale) for length in size)
     planes = []
-    for i, (level, (h, v)) in enumerate(zip(levels, ratios(len(levels), spec.subsampling), strict=True)):
-        coefficients = quant.dequantize(level, _table(tables, i, level))
-        samples = _stage(spec, dct.inverse_exact, dct.inverse_real, coefficients)
-        plane = chroma.crop(blocks.merge(_clamp(samples, spec)), ceil_div(height, v), ceil_div(width, h))
-        plane = _stage(spec, chroma.upsample_exact, chroma.upsample_real, plane, h, v)
+    for i, (level, ratio) in enumerate(zip(levels, ratios(len(levels), spec.subsampling), strict=True)):
+        side = decoder.side(ratio)
+        h, v = (r * decoder.block // side for r in ratio)
+        samples = _clip(_inverse(level, _table(tables, i, level), side, spec), spec)
+        plane = chroma.crop(blocks.merge(samples), *decoder.component((size[0], size[1]), ratio))
+        if decoder.triangle:
+            plane = _stage(spec, chroma.upsample_exact, chroma.upsample_real, plane, h, v)
+        else:
+            plane = chroma.replicate(plane, h, v)
         planes.append(chroma.crop(plane, height, width))
     image = torch.stack(planes, -3)
     if len(levels) > 1:
         _, _, inverse, offset = _color(spec, image)
         image, inks = image[..., :3, :, :], 255 - image[..., 3:, :, :]
-        image = _clamp(_stage(spec, color.to_rgb_exact, color.to_rgb_real, image, inverse, offset), spec)
+        image = _clip(_stage(spec, color.to_rgb_exact, color.to_rgb_real, image, inverse, offset), spec)
         image = torch.cat([image, inks], -3) if len(levels) == 4 else image
     if len(levels) == 4 and spec.space == "RGB":
         image = _stage(spec, color.cmyk_to_rgb_exact, color.cmyk_to_rgb_real, image)
@@ -167,6 +168,18 @@ def _decode(
         return (image if spec.forward == "exact" else image.round()).to(torch.uint8)
     low, high = spec.value_range
     return (low + image / 255 * (high - low)).to(dtype)
+
+
+def _inverse(level: Tensor, table: Tensor, side: int, spec: Spec) -> Tensor:
+    """Samples of blocks, before their clamp."""
+    if spec.decoder.dct == "fast" and side == 8:
+        return _stage(spec, dct_fast.inverse_exact, dct_fast.inverse_real, level, table)
+    coefficients = quant.dequantize(level, table)
+    return _stage(spec, dct.inverse_exact, dct.inverse_real, coefficients, side)
+
+
+def _clip(samples: Tensor, spec: Spec) -> Tensor:
+    return _clamp(samples, spec) if spec.decoder.clip else samples
 
 
 def level_kernels(tensor: Tensor) -> dict[str, Callable[..., Tensor]]:

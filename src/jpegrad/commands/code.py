@@ -102,7 +102,7 @@ def jpeg(
     else:
         if coefficients.channels == 4:
             shown = decode(coefficients, space="RGB")
-            pictures.save(output, shown, _without_profile(output, source))
+            pictures.save(output, shown, without_profile(output, source))
         else:
             pictures.save(output, decoded, source)
     count = _bytes(coefficients, optimize)
@@ -141,7 +141,7 @@ def size(
     console.print(table)
 
 
-def _without_profile(output: Path, source: Picture) -> Picture:
+def without_profile(output: Path, source: Picture) -> Picture:
     """Without the profile of the inks, which says nothing of their RGB."""
     if icc_of(source.metadata) is None:
         return source

@@ -48,12 +48,28 @@ def check_picture(path: Path, inputs: list[Path | None], force: bool) -> None:
     if suffix in SUFFIXES:
         check_jpeg(path, inputs, force)
     elif suffix in LOSSLESS:
-        check_output("--output", path, begins_with(*STARTS[LOSSLESS[suffix]]), inputs=inputs, force=force)
+        check_decoded(path, inputs, force)
     else:
         raise WrongOption(
             f"--output: expected a name that ends in {', '.join(SUFFIXES)} (coded) or {', '.join(LOSSLESS)} "
             f"(decoded), got {path}"
         )
+
+
+def check_decoded(path: Path, inputs: list[Path | None], force: bool) -> None:
+    """Raise unless a picture without loss may be written there."""
+    suffix = path.suffix.lower()
+    if suffix not in LOSSLESS:
+        raise WrongOption(f"--output: expected a name that ends in {', '.join(LOSSLESS)}, got {path}")
+    check_output("--output", path, begins_with(*STARTS[LOSSLESS[suffix]]), inputs=inputs, force=force)
+
+
+def turned(image: Tensor, orientation: int | None) -> Tensor:
+    """A picture ``[C, H, W]`` as Exif's orientation says that it is to be seen."""
+    image = image.mT if orientation in (5, 6, 7, 8) else image
+    across = (-1,) if orientation in (2, 3, 6, 7) else ()
+    down = (-2,) if orientation in (3, 4, 7, 8) else ()
+    return image.flip(across + down)
 
 
 def save(path: Path, image: Tensor, source: Picture) -> None:

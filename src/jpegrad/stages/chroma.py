@@ -86,7 +86,8 @@ def _interleave_rows(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack([first, second], -2).flatten(-3, -2)
 
 
-def _replicate(plane: Tensor, h: int, v: int) -> Tensor:
+def replicate(plane: Tensor, h: int, v: int) -> Tensor:
+    """Every sample ``v`` times down and ``h`` times to the right."""
     return plane.repeat_interleave(v, -2).repeat_interleave(h, -1)
 
 
@@ -105,7 +106,7 @@ def upsample_real(plane: Tensor, h: int, v: int) -> Tensor:
     if (h, v) == (1, 1):
         return plane
     if not _triangle_applies(plane, h, v):
-        return _replicate(plane, h, v)
+        return replicate(plane, h, v)
     if v == 2:
         upper, lower = _triangle(plane, -2)
         plane = _interleave_rows(upper / 4, lower / 4)
@@ -119,7 +120,7 @@ def upsample_exact(plane: Tensor, h: int, v: int) -> Tensor:
     if (h, v) == (1, 1):
         return plane
     if not _triangle_applies(plane, h, v):
-        return _replicate(plane, h, v)
+        return replicate(plane, h, v)
     if v == 1:
         left, right = _triangle(plane, -1)
         return _interleave_columns(((left + 1) / 4).floor(), ((right + 2) / 4).floor())

@@ -3,6 +3,8 @@
 The exact pair is libjpeg's accurate integer method ("islow", ``jfdctint.c``, ``jidctint.c``): the butterflies of
 Loeffler, Ligtenberg and Moschytz with 13-bit constants, written as two integer matrix products with a rounding shift
 after each. The last-digit asymmetries of the matrix are the butterflies' own.
+
+The inverse has the reduced sizes of ``jidctred.c`` too: a sample is the mean of a square of those of the whole block.
 """
 
 import math
@@ -20,6 +22,32 @@ ISLOW = (
     (4433, -10704, 10704, -4433, -4433, 10704, -10704, 4433),
     (2260, -6436, 9633, -11363, 11363, -9633, 6436, -2260),
 )
+
+REDUCED = {
+    8: ISLOW,
+    4: (
+        (16384, 16384, 16384, 16384),
+        (20995, 8697, -8697, -20995),
+        (15137, -15137, -15137, 15137),
+        (7373, -17799, 17799, -7373),
+        (0, 0, 0, 0),
+        (-4926, 11893, -11893, 4926),
+        (-6270, 6270, 6270, -6270),
+        (-4176, -1730, 1730, 4176),
+    ),
+    2: (
+        (32768, 32768),
+        (29692, -29692),
+        (0, 0),
+        (-10426, 10426),
+        (0, 0),
+        (6967, -6967),
+        (0, 0),
+        (-5906, 5906),
+    ),
+    1: ((65536,), *((0,),) * 7),
+}
+"""Per size of the result, frequencies by samples; times 8192 · 8 / size."""
 
 ORTHONORMAL = tuple(
     tuple(math.sqrt((1 if k else 0.5) / 4) * math.cos((2 * n + 1) * k * math.pi / 16) for n in range(8))
@@ -56,12 +84,19 @@ def forward_exact(samples: Tensor) -> Tensor:
     return _shift(_columns(_shift(_rows(samples - 128, matrix), 11), matrix), 15) / 8
 
 
-def inverse_real(coefficients: Tensor) -> Tensor:
-    """Coefficients to samples around 128, before the clamp to 0…255."""
-    matrix = _matrix(ORTHONORMAL, coefficients).mT
+def inverse_real(coefficients: Tensor, size: int = 8) -> Tensor:
+    """Coefficients to ``[..., size, size]`` samples around 128, before the clamp to 0…255; 8, 4, 2 or 1."""
+    means = _matrix(ORTHONORMAL, coefficients).unflatten(-1, (size, -1)).mean(-1)
+    # Frequencies that cancel out have 0, not float64's rest.
+    matrix = (means * (_matrix(REDUCED[size], coefficients) != 0)).mT
     return _rows(_columns(coefficients, matrix), matrix) + 128
 
 
-def inverse_exact(coefficients: Tensor) -> Tensor:
-    matrix = _matrix(ISLOW, coefficients).mT
-    return _shift(_rows(_shift(_columns(coefficients, matrix), 11), matrix), 18) + 128
+def inverse_exact(coefficients: Tensor, size: int = 8) -> Tensor:
+    matrix = _matrix(REDUCED[size], coefficients).mT
+    more = (8 // size).bit_length() - 1
+    samples = _shift(_rows(_shift(_columns(coefficients, matrix), 11 + more), matrix), 18 + more)
+    if size == 1:
+        # The one size without vector code: what no picture reaches wraps around, and is not clamped.
+        samples = (samples + 512) % 1024 - 512
+    return samples + 128

@@ -31,7 +31,7 @@ class Fused:
         found = self._kernels.reasons(operation, image, spec)
         if spec.forward == "soft":
             found += reasons.soft_reasons(operation, spec, self._kernels.SOFT)
-        return found + reasons.common_reasons(image, spec)
+        return found + reasons.decoder_reasons(operation, spec) + reasons.common_reasons(image, spec)
 
     def jpeg(self, image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
         """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""

@@ -25,6 +25,13 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
     return found + _color_reasons(spec.color)
 
 
+def decoder_reasons(operation: str, spec: Spec) -> list[str]:
+    """Reasons in the decoder, of which the kernels know both ways of upsampling."""
+    if operation == "encode" or spec.decoder.whole:
+        return []
+    return ['it decodes with dct="accurate", scale=1 and clip=True, and this decoder has others']
+
+
 def soft_reasons(operation: str, spec: Spec, families: Families) -> list[str]:
     """Reasons in the soft forward, of which the kernels know some formulas."""
     if not families:

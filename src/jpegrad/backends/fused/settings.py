@@ -24,12 +24,14 @@ Numbers = tuple[float, ...]
 class Settings:
     """One call. Matrices are rows in succession; the real-valued ones include the value range.
 
-    ``h`` and ``v`` are chroma's subsampling, 1 for gray. The fixed-point biases include the rounding. A surrogate is
-    the name of its formula and, per component, the formula's parameter (of ``gaussian`` the noise in grey levels).
+    ``h`` and ``v`` are chroma's subsampling, 1 for gray; ``triangle`` says how it is upsampled. The fixed-point biases
+    include the rounding. A surrogate is the name of its formula and, per component, the formula's parameter (of
+    ``gaussian`` the noise in grey levels).
     """
 
     h: int
     v: int
+    triangle: bool
     soft: bool
     forward_matrix: tuple[int, ...]
     forward_bias: tuple[int, ...]
@@ -96,7 +98,8 @@ def settings_of(
     )
     keys = rounding or _STRAIGHT, known(spec.table_surrogate.slope, kernels.SLOPES) or _STRAIGHT
     value_range = value_range or spec.value_range
-    return _resolve(channels, spec.subsampling, soft, value_range, spec.clip_slope, color, *keys)
+    triangle = spec.decoder.upsampling == "triangle"
+    return _resolve(channels, spec.subsampling, triangle, soft, value_range, spec.clip_slope, color, *keys)
 
 
 _STRAIGHT = ("identity", 0.0)
@@ -115,6 +118,7 @@ def _resolve(*key: Any) -> str:
 def _computed(
     channels: int,
     subsampling: str,
+    triangle: bool,
     soft: bool,
     value_range: tuple[float, float],
     clip_slope: float,
@@ -132,6 +136,7 @@ def _computed(
     found = Settings(
         h=h,
         v=v,
+        triangle=triangle,
         soft=soft,
         forward_matrix=tuple(round(x * ONE) for row in matrix for x in row),
         forward_bias=tuple(round(o * ONE) + half for o, half in zip(offset, rounding, strict=True)),

@@ -38,6 +38,7 @@ class Codec(ctypes.Structure):
         ("channels", c_int32),
         ("h", c_int32),
         ("v", c_int32),
+        ("triangle", c_int32),
         ("table_count", c_int32),
         ("jfif", c_int32),
         ("forward_matrix", c_int32 * 9),

@@ -29,6 +29,7 @@ class Grid(NamedTuple):
     width: int
     h: int
     v: int
+    triangle: bool
 
     @property
     def mcus(self) -> tuple[int, int]:
@@ -42,7 +43,7 @@ class Grid(NamedTuple):
     @property
     def fancy(self) -> bool:
         """libjpeg has no triangle filter for 4:1:1, nor for planes at most two samples wide in 4:2:2 and 4:2:0."""
-        return self.h == 1 or (self.h == 2 and ceil_div(self.width, 2) > 2)
+        return self.triangle and (self.h == 1 or (self.h == 2 and ceil_div(self.width, 2) > 2))
 
     def per_program(self, device: torch.device) -> int:
         y, x = self.mcus
@@ -80,7 +81,7 @@ class Grid(NamedTuple):
 
 def grid(shape: Sequence[int], s: Settings) -> Grid:
     batch, channels, height, width = shape
-    return Grid(batch, channels, height, width, s.h, s.v)
+    return Grid(batch, channels, height, width, s.h, s.v, s.triangle)
 
 
 def warps(mcus: int) -> int:

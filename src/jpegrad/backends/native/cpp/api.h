@@ -7,6 +7,7 @@ struct Codec {
     int64_t height, width;
     int32_t channels;                  // 1 or 3
     int32_t h, v;                      // chroma subsampling: luma samples per chroma sample
+    int32_t triangle;                  // whether upsampling has a triangle filter where libjpeg has one
     int32_t table_count;               // tables per image: 1, 2 or 3
     int32_t jfif;                      // whether the decoder's matrix is JFIF's
     int32_t forward_matrix[9];         // RGB -> YCbCr, 16-bit fixed point

@@ -236,7 +236,7 @@ class StripAdjoint : Strip<float> {
                 weights[i] = exists ? wanted[i] : 0;
             }
         }
-        if (layout.h == 2 && triangle_applies(layout.h, k.width))
+        if (layout.h == 2 && layout.triangle)
             triangle_adjoint<ROWS>(rows, weights, k.width, out);
         else
             replication_adjoint<ROWS>(rows, weights, layout.width, layout.h, k.width, out);

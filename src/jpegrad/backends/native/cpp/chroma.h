@@ -40,9 +40,9 @@ static void downsample_row(const int16_t* const in[2], int h, int v, int64_t n, 
 
 // One output row of n >= 1 component samples from the nearer row and its vertical neighbour. `lower` is which of the
 // two output rows of `near`. `work` has room for n + 2 * LANES samples. Writes h * n samples in whole vectors.
-static void upsample_row(const int16_t* near, const int16_t* far, int h, int v, bool lower, int64_t n, int16_t* work,
-                         int16_t* out) {
-    if (!triangle_applies(h, n)) {
+static void upsample_row(const int16_t* near, const int16_t* far, int h, int v, bool triangle, bool lower, int64_t n,
+                         int16_t* work, int16_t* out) {
+    if (!triangle) {
         for (int64_t i = 0; i < n; i++)
             for (int k = 0; k < h; k++) out[h * i + k] = near[i];
         return;

@@ -225,7 +225,7 @@ class StripCoder : Strips<int16_t> {
         T* out = output_row<T>(b, y);
         const int16_t* rows[3];
         pixel_rows(s, y, rows, [&](const int16_t* near, const int16_t* far, bool lower, int64_t n, int16_t* up) {
-            upsample_row(near, far, layout.h, layout.v, lower, n, work, up);
+            upsample_row(near, far, layout.h, layout.v, layout.triangle, lower, n, work, up);
         });
         if (layout.count == 1) return decode_gray_row(rows[0], width, values, out);
         T* pixels[3] = {out, out + plane, out + 2 * plane};

@@ -30,6 +30,7 @@ struct Component {
 struct Layout {
     Component component[3];
     int count, h, v;
+    bool triangle;  // the filter that chroma is upsampled with
     int64_t height, width, strips, groups;
 
     explicit Layout(const Codec& c) : count(c.channels), h(c.h), v(c.v), height(c.height), width(c.width), groups(0) {
@@ -48,6 +49,7 @@ struct Layout {
             k.first_group = groups;
             groups += k.groups;
         }
+        triangle = count == 3 && c.triangle && triangle_applies(h, component[1].width);
     }
     // Where a row of a component's strip begins.
     INLINE_MEMBER int64_t row(int component_index, int64_t y) const {
@@ -59,7 +61,7 @@ struct Layout {
     int64_t saved(int64_t b, int64_t s, int c) const {
         return ((b * strips + s) * groups + component[c].first_group) * 64 * LANES;
     }
-    bool chroma_needs_neighbours() const { return count == 3 && v == 2 && triangle_applies(h, component[1].width); }
+    bool chroma_needs_neighbours() const { return v == 2 && triangle; }
 };
 
 }  // namespace NAMESPACE

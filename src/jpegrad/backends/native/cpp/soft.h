@@ -54,8 +54,9 @@ static void downsample_soft(const float* const in[2], int h, int v, int64_t n, f
 }
 
 // As upsample_row in chroma.h, without its roundings.
-static void upsample_soft(const float* near, const float* far, int h, int v, int64_t n, float* work, float* out) {
-    if (!triangle_applies(h, n)) {
+static void upsample_soft(const float* near, const float* far, int h, int v, bool triangle, int64_t n, float* work,
+                          float* out) {
+    if (!triangle) {
         for (int64_t i = 0; i < n; i++)
             for (int k = 0; k < h; k++) out[h * i + k] = near[i];
         return;
@@ -247,7 +248,7 @@ class SoftCoder : Strips<float> {
         const int64_t width = layout.width, plane = layout.height * width;
         const float* rows[3];
         pixel_rows(s, y, rows, [&](const float* near, const float* far, bool, int64_t n, float* up) {
-            upsample_soft(near, far, layout.h, layout.v, n, work, up);
+            upsample_soft(near, far, layout.h, layout.v, layout.triangle, n, work, up);
         });
         float* out = (float*)call.output.data + b * layout.count * plane + y * width;
         uint8_t* flags = flag_row(b, y);
