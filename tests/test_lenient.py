@@ -193,13 +193,17 @@ def test_corrupt_codes(decoder: None) -> None:
 
 
 def levels_of_libjpeg(data: bytes, path: object) -> np.ndarray:
+    return components_of_libjpeg(data, path)[0]
+
+
+def components_of_libjpeg(data: bytes, path: object) -> list[np.ndarray]:
     name = f"{path}/damaged.jpg"
     with open(name, "wb") as file:
         file.write(data)
     with jpeglib.version("turbo210"):
         found = jpeglib.read_dct(name)
         found.load()
-    return found.Y
+    return [each for each in (found.Y, found.Cb, found.Cr) if each is not None]
 
 
 def test_levels_beyond_16_bits_wrap(decoder: None, tmp_path: object) -> None:
@@ -257,6 +261,62 @@ def test_a_scan_that_ends_early_is_smoothed_in_part(decoder: None) -> None:
             assert judged in (EQUAL, WITHOUT_LAST)
             compared += judged == EQUAL
     assert compared > 15
+
+
+def test_the_row_of_an_interval_behind_a_lost_one(decoder: None) -> None:
+    """Where a row of MCUs is one MCU, libjpeg does not count the row that a restart begins."""
+    data = pillow(picture(72, 8)[..., 1].copy(), quality=70, progressive=True, restart_marker_blocks=1)
+    parts = split(data)
+    scans = [i for i, (marker, _) in enumerate(parts) if marker == segments.SOS]
+    for scan in scans:
+        marker, part = parts[scan]
+        found = restarts(part)
+        for lost in range(1, len(found)):
+            # The interval between two restart markers loses its data; here the scan is the last one.
+            emptied = part[: found[lost - 1] + 2] + part[found[lost] :]
+            assert equals_pillow(join([*parts[:scan], (marker, emptied)]) + b"\xff\xd9"), (scan, lost)
+
+
+def arithmetic_file(rng: np.random.Generator) -> bytes:
+    """Random arithmetic-coded data, in which restart markers may come or not."""
+    progressive, interval = bool(rng.integers(2)), int(rng.integers(4))
+    frame = segments.emit_sof0(
+        (32, 48), [FrameComponent(i, 1 + (i == 1), 1 + (i == 1), 0) for i in (1, 2, 3)]
+    )
+    header = segments.emit_sos([ScanComponent(i, 0, 0) for i in (1, 2, 3)])[:-3]
+    pieces = [b"\xff\0", b"\xff\0", b"\xfe", b"\0", *(bytes((0xFF, 0xD0 + i)) for i in range(4))]
+
+    def data() -> bytes:
+        drawn = rng.integers(0, 11, int(rng.integers(1, 120)))
+        return b"".join(pieces[i] if i < 8 else bytes((int(rng.integers(255)),)) for i in drawn)
+
+    scans = [header + bytes((0, 0, 0) if progressive else (0, 63, 0)) + data()]
+    if progressive:
+        one = segments.emit_sos([ScanComponent(1, 0, 0)])[:-3]
+        scans += [one + bytes((1, 9, 0x01)) + data(), one + bytes((1, 9, 0x10)) + data()]
+    return b"".join(
+        [
+            *(b"\xff\xd8", segments.emit_dqt(0, [1] * 64)),
+            frame.replace(b"\xff\xc0", b"\xff\xca" if progressive else b"\xff\xc9"),
+            segments.segment(segments.DRI, bytes((0, interval))),
+            *scans,
+            b"\xff\xd9",
+        ]
+    )
+
+
+def test_restarts_of_arithmetic_coding(decoder: None, tmp_path: object) -> None:
+    compared = 0
+    for seed in range(150):
+        data = arithmetic_file(np.random.default_rng(seed))
+        try:
+            found = jpegrad.read(data, strict=False)
+        except JPEGError:
+            continue
+        for ours, theirs in zip(found.levels, components_of_libjpeg(data, tmp_path), strict=True):
+            assert np.array_equal(ours.numpy(), theirs), seed
+        compared += 1
+    assert compared > 50
 
 
 def test_a_component_that_never_came(decoder: None) -> None:

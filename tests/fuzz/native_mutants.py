@@ -409,7 +409,6 @@ MUTANTS = {
         "s.reached = s.mcu_rows - 1;",
     ),
     "lenient: the row before a restart": ("intervals.h", "bool noted = !stopped;", "bool noted = true;"),
-    "lenient: data that end": ("intervals.h", "s.damages |= 1 << ENDS_EARLY;", ";"),
     "lenient: bits that are no code": ("huffman_decode.cpp", "NOT_A_CODE = 17", "NOT_A_CODE = 16"),
     "lenient: a DC code that is none": (
         "huffman_decode.cpp",
@@ -435,11 +434,6 @@ MUTANTS = {
         "huffman_decode.cpp",
         "skipped = 1;\n                    break;",
         "break;",
-    ),
-    "lenient: levels wrap": (
-        "huffman_decode.cpp",
-        "const int64_t level = (int64_t)before[i]",
-        "const int64_t level = (int64_t)(int16_t)before[i]",
     ),
     "lenient: the place behind a band": ("huffman_decode.cpp", ": s.last + 1]", ": s.last]"),
     "lenient: corrections before the band's end": (

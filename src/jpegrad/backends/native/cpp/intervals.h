@@ -112,7 +112,6 @@ template <class Decoder> int decode_intervals(Scan& s, Decoder& decoder) {
             stopped = decoder.stopped();
             if (++column == s.mcu_columns) column = 0, row++;
         }
-        if (stopped && !Decoder::ARITHMETIC) s.damages |= 1 << ENDS_EARLY;
         if (const int damage = decoder.finish())
             if (refuses(damage)) return damage;
         at = find_marker(decoder.position(), end);
