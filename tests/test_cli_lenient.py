@@ -51,6 +51,12 @@ def test_jpeg_and_size_take_what_is_there(run: Run, tmp_path: Path) -> None:
         ours, same = (jpegrad.read(tmp_path / f"{name}.{each}.jpg") for each in ("out", "same"))
         assert all(np.array_equal(x, y) for x, y in zip(ours.levels, same.levels, strict=True))
         assert run("size", name, "--lenient").code == 0
+        assert run("decode", name, "-o", "refused.png").code == 1
+        shown = run("decode", name, "-o", f"{name}.png", "--lenient", "--no-metadata")
+        assert shown.code == 0 and f"{name}: damaged, truncated" in shown.error
+        if len(theirs) < 4:
+            with Image.open(tmp_path / f"{name}.png") as opened:
+                assert np.array_equal(np.atleast_3d(np.array(opened)).transpose(2, 0, 1), theirs)
     assert (0xE1, EXIF) in jpegrad.read(tmp_path / "photo.jpg.out.jpg").metadata
 
 

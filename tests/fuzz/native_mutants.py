@@ -393,11 +393,6 @@ MUTANTS = {
         "stopped && !found && !Decoder::ARITHMETIC",
         "stopped && !found",
     ),
-    "lenient: arithmetic stops at once": (
-        "intervals.h",
-        "if (Decoder::ARITHMETIC && decoder.stopped()) continue;",
-        "",
-    ),
     "lenient: Huffman stops behind its MCU": (
         "intervals.h",
         "if (Decoder::ARITHMETIC && decoder.stopped()) continue;",

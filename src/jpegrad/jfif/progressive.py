@@ -160,11 +160,17 @@ def decode_ac_refine(
                     index = found + 1
                 break
             # Skip ``run`` zeros; every nonzero coefficient on the way gets its next bit.
-            begin = at
-            while at < stop and (run or coefficients[at]):
-                run -= not coefficients[at]
+            while at < stop:
+                known = coefficients[at]
+                if known:
+                    if words[position >> 3] >> 23 - (position & 7) & 1:
+                        coefficients[at] = _grown(known, bit, note)
+                    position += 1
+                elif run:
+                    run -= 1
+                else:
+                    break
                 at += 1
-            position = _refine(coefficients, begin, at, bit, words, position, note)
             if at == stop:
                 note(END_OF_DATA if position > end else BAD_RUN)
             if value:
@@ -187,14 +193,20 @@ def _refine(
     for k in range(at, stop):
         known = coefficients[k]
         if known:
-            # A scan that repeats another changes nothing.
-            if words[position >> 3] >> 23 - (position & 7) & 1 and not known & bit:
-                grown = known + (bit if known > 0 else -bit)
-                if not -0x8000 <= grown < 0x8000:
-                    note(BAD_AC)
-                coefficients[k] = wrapped(grown)
+            if words[position >> 3] >> 23 - (position & 7) & 1:
+                coefficients[k] = _grown(known, bit, note)
             position += 1
     return position
+
+
+def _grown(known: int, bit: int, note: Note) -> int:
+    """A level with one bit more; a scan that repeats another changes nothing."""
+    if known & bit:
+        return known
+    grown = known + (bit if known > 0 else -bit)
+    if not -0x8000 <= grown < 0x8000:
+        note(BAD_AC)
+    return wrapped(grown)
 
 
 def _nonzero_bands(offsets: Sequence[int], coefficients: "array[int]", first: int, last: int) -> bytes:
