@@ -15,7 +15,7 @@ from PIL import Image
 
 import jpegrad
 from jpegrad.data import photograph_path
-from jpegrad.entropy.scan import entropy_coded
+from jpegrad.entropy.coder import coded_scans
 from jpegrad.jfif import segments
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.spec import SUBSAMPLING, sampling_factors
@@ -117,10 +117,10 @@ def separate_scans(
     parts = [segments.marker(segments.SOI)]
     if not one_slot:
         parts += quantization
-    parts.append(segments.emit_sof0(coefficients.size, frame))
+    parts.append(segments.emit_sof(coefficients.size, frame))
     for i, level in enumerate(coefficients.levels):
         size = 8 * level.shape[-4], 8 * level.shape[-3]
-        huffman, data = entropy_coded([level], size, "4:4:4", "optimized")
+        (_, huffman, data) = coded_scans([level], size, "4:4:4", "optimized")[0]
         if one_slot:
             parts.append(quantization[i])
         parts += [segments.emit_dht(*table) for table in huffman]

@@ -61,6 +61,7 @@ PUBLIC = {
     "Color",
     "Decoder",
     "JPEGError",
+    "ProgressiveScan",
     "Surrogate",
     "backends",
     "bits",
@@ -75,6 +76,7 @@ PUBLIC = {
     "tables",
     "testing",
     "to_bytes",
+    "to_bytes_batch",
     "tune",
     "write",
 }

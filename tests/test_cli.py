@@ -31,15 +31,15 @@ def pixels_of(path: Path) -> np.ndarray:
         return np.array(opened)
 
 
-@pytest.mark.parametrize("optimize", [False, True])
+@pytest.mark.parametrize("ways", [(), ("optimize",), ("progressive",), ("optimize", "progressive")])
 @pytest.mark.parametrize("mode", MODES)
 def test_jpeg_writes_what_pillow_writes(
-    run: Run, png: np.ndarray, tmp_path: Path, mode: str, optimize: bool
+    run: Run, png: np.ndarray, tmp_path: Path, mode: str, ways: tuple[str, ...]
 ) -> None:
-    flags = ["--optimize"] if optimize else []
+    flags = [f"--{way}" for way in ways]
     result = run("jpeg", "in.png", "-o", "out.jpg", "--quality", 30, "--subsampling", mode, *flags)
     assert result.code == 0, result.error
-    data = pillow(png, quality=30, subsampling=mode, optimize=optimize)
+    data = pillow(png, quality=30, subsampling=mode, **dict.fromkeys(ways, True))
     assert (tmp_path / "out.jpg").read_bytes() == data
     assert f"out.jpg: 53×37, {len(data):,} bytes" in result.out
 
@@ -92,21 +92,35 @@ def test_sizes_are_those_of_real_files(run: Run, png: np.ndarray) -> None:
     result = run("size", "in.png", "-q", 5, "-q", 50, "-q", 95, "--subsampling", "4:4:4")
     assert result.code == 0, result.error
     rows = [re.findall(r"[\d.,]+", line) for line in result.out.splitlines() if line.startswith("│")]
-    found = [[int(cell.replace(",", "")) for cell in row[:3]] for row in rows]
+    found = [[int(cell.replace(",", "")) for cell in row[:4]] for row in rows]
     assert found == [
-        [q, *(len(pillow(png, quality=q, subsampling="4:4:4", optimize=o)) for o in (False, True))]
+        [
+            q,
+            *(
+                len(pillow(png, quality=q, subsampling="4:4:4", **ways))
+                for ways in ({}, {"optimize": True}, {"progressive": True})
+            ),
+        ]
         for q in (5, 50, 95)
     ]
 
 
-@pytest.mark.parametrize("optimize", [False, True])
+WAYS = {
+    "default": ({}, {}),
+    "optimized": ({"huffman": "optimized"}, {"optimize": True}),
+    "progressive": ({"progressive": True}, {"progressive": True}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["photo", "noise", "patches", "ramp", "basis"])
-def test_target_bytes_finds_the_best_of_all_qualities(kind: str, optimize: bool) -> None:
+def test_target_bytes_finds_the_best_of_all_qualities(kind: str, way: str) -> None:
+    ours, theirs = WAYS[way]
     random = np.random.default_rng(7)
     pixels = oracles.pictures.KINDS[kind](random, 3, 24, 32)
     image = torch.from_numpy(pixels)
     sizes = [
-        len(pillow(pixels.transpose(1, 2, 0), quality=q, subsampling="4:2:0", optimize=optimize))
+        len(pillow(pixels.transpose(1, 2, 0), quality=q, subsampling="4:2:0", **theirs))
         for q in range(1, 101)
     ]
     # Targets met and missed by one byte, where sizes fall as the quality rises too.
@@ -114,7 +128,7 @@ def test_target_bytes_finds_the_best_of_all_qualities(kind: str, optimize: bool)
     targets = {size + d for size in (*falls[:2], *random.choice(sizes, 3), max(sizes)) for d in (-1, 0)}
     for target in sorted(int(target) for target in targets if target >= min(sizes)):
         best = max(q for q, size in enumerate(sizes, 1) if size <= target)
-        assert best_quality(image, target, None, optimize) == best
+        assert best_quality(image, target, None, ours) == best
 
 
 def test_target_bytes_writes_that_file(run: Run, png: np.ndarray, tmp_path: Path) -> None:
@@ -240,12 +254,26 @@ def test_inspect_of_tables_that_are_not_libjpegs(run: Run, tmp_path: Path) -> No
 
 
 def test_inspect_of_what_no_baseline_file_holds(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "wide.jpg").write_bytes(with_16_bit_tables(pillow(picture(20, 20), quality=10), scale=7))
-    assert "tables: expected integers 1 to 255" in inspected(run, "wide.jpg")["baseline"]["error"]
-    result = run("inspect", "wide.jpg", "--plot", "wide.svg")
+    levels = torch.zeros(1, 2, 8, 8)
+    levels[0, 1, 4, 4] = 2000
+    large = jpegrad.Coefficients((levels,), torch.ones(1, 8, 8), (8, 16), "4:4:4")
+    jpegrad.write(tmp_path / "large.jpg", large, progressive=True)
+    assert "levels[0]: expected AC levels in ±1023" in inspected(run, "large.jpg")["baseline"]["error"]
+    result = run("inspect", "large.jpg", "--plot", "large.svg")
     assert result.code == 0
-    assert "no baseline file holds it: tables: expected integers 1 to 255" in result.out
-    assert (tmp_path / "wide.svg").read_text().rstrip().endswith("</svg>")
+    assert "no baseline file holds it: levels[0]: expected AC levels in ±1023" in result.out
+    assert (tmp_path / "large.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_tables_of_16_bits(run: Run, png: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "wide.jpg").write_bytes(with_16_bit_tables(pillow(picture(20, 20), quality=10), scale=7))
+    like = jpegrad.read(tmp_path / "wide.jpg")
+    expected = pillow(png, qtables=like.tables.flatten(1).int().tolist(), subsampling="4:2:0")
+    assert run("jpeg", "in.png", "-o", "out.jpg", "--like", "wide.jpg").code == 0
+    assert (tmp_path / "out.jpg").read_bytes() == expected
+    assert f"{len(expected):,}" in run("size", "in.png", "--like", "wide.jpg").out
+    facts = inspected(run, "wide.jpg")["baseline"]
+    assert facts["bytes"] == len(jpegrad.to_bytes(like)) == total(facts["bits"]) // 8
 
 
 def test_inspect_plots(run: Run, tmp_path: Path) -> None:
@@ -259,8 +287,29 @@ def test_inspect_plots(run: Run, tmp_path: Path) -> None:
         assert min(opened.size) > 500
 
 
+def test_backends_say_who_reads_and_writes_files(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPEGRAD_BACKEND", "reference")
+    out = " ".join(run("backends").out.split())
+    assert "Files are read by the entropy decoder in Python, which is far slower." in out
+    assert "Files are written by the entropy encoder in Python, which is far slower." in out
+    if not jpegrad.backends.BACKENDS["native"].missing():
+        monkeypatch.delenv("JPEGRAD_BACKEND")
+        out = " ".join(run("backends").out.split())
+        assert "Files are read by the native entropy decoder." in out
+        assert "Files are written by the native entropy encoder." in out
+
+
 OPTIONS = {
-    "jpeg": ["--output", "--quality", "--subsampling", "--tables", "--like", "--target-bytes", "--optimize"],
+    "jpeg": [
+        "--output",
+        "--quality",
+        "--subsampling",
+        "--tables",
+        "--like",
+        "--target-bytes",
+        "--optimize",
+        "--progressive",
+    ],
     "size": ["--quality", "--subsampling", "--tables", "--like"],
     "decode": ["--output", "--upsampling", "--dct", "--scale"],
     "inspect": ["--optimize", "--plot", "--json"],

@@ -10,7 +10,7 @@ from PIL import Image
 
 import jpegrad
 from command import Run, files
-from corpus import pillow, with_16_bit_tables
+from corpus import pillow
 from jpegrad.cli import main
 
 ERRORS = {
@@ -89,16 +89,6 @@ ERRORS = {
     ),
     "device": (2, "device: expected cpu or cuda", ["tune-dataset", ".", "-o", "o.json", "--device", "tpu"]),
     "study": (2, "study: expected one of", ["bench", "nope"]),
-    "like wide tables": (
-        1,
-        "like: expected table entries of at most 255",
-        ["jpeg", "in.png", "-o", "out.jpg", "--like", "wide.jpg"],
-    ),
-    "size like wide tables": (
-        1,
-        "like: expected table entries of at most 255",
-        ["size", "in.png", "--like", "wide.jpg"],
-    ),
     "tune bits per pixel": (
         1,
         "error: --bpp: expected one that some file meets, got 2 bytes; the nearest has",
@@ -139,7 +129,6 @@ def test_an_error_is_one_line_and_leaves_no_file(
     gray = pillow(png[..., 0])
     (tmp_path / "gray.jpg").write_bytes(gray)
     (tmp_path / "cut.jpg").write_bytes(gray[:-9])
-    (tmp_path / "wide.jpg").write_bytes(with_16_bit_tables(pillow(png, quality=10), scale=7))
     Image.new("RGBA", (4, 4)).save(tmp_path / "clear.png")
     Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
     jpegrad.tables.save(tmp_path / "tables.json", jpegrad.tables.annex_k(50))

@@ -46,7 +46,7 @@ def arithmetic_file(rng: np.random.Generator) -> bytes:
     sequential = bool(rng.integers(2))
     size, quantization = (8, 96), segments.emit_dqt(0, [1] * 64)
     marker = segments.SOF9 if sequential else segments.SOF10
-    frame = segments.emit_sof0(size, [FrameComponent(1, 1, 1, 0)]).replace(b"\xff\xc0", bytes((0xFF, marker)))
+    frame = segments.emit_sof(size, [FrameComponent(1, 1, 1, 0)]).replace(b"\xff\xc0", bytes((0xFF, marker)))
     header = segments.emit_sos([ScanComponent(1, 0, 0)])[:-3]
     first = 0 if sequential else int(rng.integers(1, 60))
     last = 63 if sequential else min(63, first + int(rng.integers(0, 9)))

@@ -233,23 +233,84 @@ def test_a_batch_needs_an_index_and_a_single_image_none(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def wide_tables(largest: int, count: int, seed: int = 0) -> list[list[int]]:
+    """Tables of which the first has an entry of 16 bits, and the others may."""
+    entries = np.random.default_rng(seed).integers(1, largest + 1, (count, 64))
+    entries[0, 5] = largest
+    return entries.tolist()
+
+
+@pytest.mark.parametrize("largest", [256, 1000, 2560, 8191])
+@pytest.mark.parametrize("mode", ["4:4:4", "4:2:2", "4:2:0", "gray"])
+def test_tables_of_16_bits_are_those_of_pillow(mode: str, largest: int) -> None:
+    for narrow, make in itertools.product((True, False), (picture, noise)):
+        pixels = make(23, 41)[..., 1].copy() if mode == "gray" else make(23, 41)
+        options = {} if mode == "gray" else {"subsampling": mode}
+        tables = wide_tables(largest, 1 if mode == "gray" else 2)
+        if narrow:
+            tables[1:] = [[min(entry, 255) for entry in table] for table in tables[1:]]
+        data = pillow(pixels, qtables=tables, **options)
+        assert b"\xff\xc1" in data
+        like = read(data)
+        assert to_bytes(like) == data
+        assert to_bytes(like, huffman="optimized") == pillow(pixels, qtables=tables, optimize=True, **options)
+        progressive = pillow(pixels, qtables=tables, progressive=True, **options)
+        assert (
+            to_bytes(like, progressive=True) == to_bytes(read(progressive), progressive=True) == progressive
+        )
+        assert jpegrad.bits(like) == 8 * len(data) == jpegrad.rate.breakdown(like).total
+        assert jpegrad.bits(like, progressive=True) == 8 * len(progressive)
+        # Another picture like this file: Pillow's quality="keep" of it.
+        other = make(23, 41)[::-1].copy() if mode != "gray" else pixels[::-1].copy()
+        coded, expected = jpegrad.encode(tensor(other), like=like), pillow(other, qtables=tables, **options)
+        assert to_bytes(coded) == expected
+        decoded = jpegrad.jpeg(tensor(other), like=like)
+        assert np.array_equal(decoded, pillow_pixels(expected))
+        assert np.array_equal(jpegrad.decode(coded, dtype=torch.uint8), decoded)
+
+
+def test_entries_beyond_libjpegs_divisors_leave_no_level() -> None:
+    # Above 8191 libjpeg-turbo's 16-bit divisors overflow; T.81's division by them gives 0.
+    like = jpegrad.encode(tensor(noise(16, 16)), quality=50, subsampling="4:4:4")
+    for entry in (8192, 8193, 32768, 65535):
+        wide = dataclasses.replace(like, tables=torch.full((2, 8, 8), float(entry)))
+        coded = jpegrad.encode(tensor(noise(16, 16)), like=wide)
+        assert not any(level.any() for level in coded.levels)
+        again = read(to_bytes(coded))
+        assert torch.equal(again.tables[0], wide.tables[0])
+
+
 def test_like_a_file_whose_tables_exceed_8_bits() -> None:
     wide = read(with_16_bit_tables(pillow(picture(20, 30), quality=10), scale=7))
     assert wide.tables.max() > 255
-    image = tensor(picture(20, 30))
-    assert np.array_equal(
-        jpegrad.decode(wide, dtype=torch.uint8),
-        pillow_pixels(with_16_bit_tables(pillow(picture(20, 30), quality=10), 7)),
-    )
-    for call in (jpegrad.jpeg, jpegrad.encode):
-        for like in (wide, dataclasses.replace(wide, metadata=()), wide.detach()):
-            with pytest.raises(ValueError, match=r"like: expected table entries of at most 255.*got 1785"):
-                call(image, like=like)
-    for size in (jpegrad.bits, jpegrad.rate.breakdown):
-        with pytest.raises(ValueError, match="coefficients: expected table entries of at most 255"):
-            size(wide)
-    legal = dataclasses.replace(wide, tables=jpegrad.tables.legal(wide.tables))
-    assert jpegrad.jpeg(image, like=legal).shape == image.shape
+    image = torch.rand(3, 20, 30, requires_grad=True)
+    coded = jpegrad.jpeg(image, like=wide)
+    coded.sum().backward()
+    assert image.grad is not None and image.grad.isfinite().all()
+    plain = image.detach()
+    assert torch.equal(torch.func.vmap(lambda x: jpegrad.jpeg(x, like=wide))(plain[None])[0], coded)
+    reasons = jpegrad.backends.explain(plain)["native"]
+    with pytest.raises(
+        ValueError, match=r"backend: 'native' cannot run this call: .*table entries up to 255"
+    ):
+        jpegrad.jpeg(plain, like=wide, backend="native")
+    assert jpegrad.backends.explain(plain)["native"] == reasons
+    # Tables as parameters stay those of baseline files.
+    learned = wide.tables.clone().requires_grad_()
+    clamped = jpegrad.encode(plain, tables=learned).tables
+    assert clamped.max() == 255
+    # The soft forward, and tables of a transform.
+    assert jpegrad.jpeg(plain, like=wide, forward="soft").isfinite().all()
+
+    def largest(tables: torch.Tensor) -> torch.Tensor:
+        return jpegrad.encode(
+            plain, like=dataclasses.replace(wide, tables=tables), backend="reference"
+        ).tables
+
+    assert torch.equal(torch.func.vmap(largest)(wide.tables[None])[0], wide.tables)
+    assert jpegrad.tables.legal(7 * wide.tables, largest=65535).max() == 7 * wide.tables.max()
+    with pytest.raises(ValueError, match="largest: expected 255 or 65535, got 1000"):
+        jpegrad.tables.legal(wide.tables, largest=1000)
 
 
 @pytest.mark.whole_graph
@@ -260,7 +321,9 @@ def test_like_a_file_whose_tables_exceed_8_bits_in_a_compiled_function() -> None
     )
     image = tensor(picture(20, 30))
     assert torch.equal(compiled(image, like), jpegrad.jpeg(image, 10))
-    with pytest.raises(RuntimeError, match="like: expected table entries of at most 255"):
+    with pytest.raises(
+        RuntimeError, match="like: expected table entries of at most 255 in a compiled function"
+    ):
         compiled(image, dataclasses.replace(like, tables=7 * like.tables))
 
 
@@ -284,13 +347,13 @@ def test_the_largest_levels_are_written() -> None:
         to_bytes(coefficients)
 
 
-@pytest.mark.parametrize("value", [0.0, 256.0, 1.5, float("nan"), -3.0])
-def test_tables_that_no_baseline_file_can_hold(value: float) -> None:
+@pytest.mark.parametrize("value", [0.0, 65536.0, 1.5, 300.5, float("nan"), -3.0])
+def test_tables_that_no_file_can_hold(value: float) -> None:
     coefficients = jpegrad.encode(torch.rand(3, 16, 16), quality=75)
     tables = coefficients.tables.clone()
     tables[1, 2, 3] = value
     with pytest.raises(
-        ValueError, match=rf"tables: expected integers 1 to 255, got {value} at tables\[1, 2, 3\]"
+        ValueError, match=rf"tables: expected integers 1 to 65535, got {value} at tables\[1, 2, 3\]"
     ):
         to_bytes(dataclasses.replace(coefficients, tables=tables))
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import jpegrad
 from corpus import COMMENT, EXIF, opencv, pillow, tensor
 from jpegrad.entropy import huffman, scan, symbols
+from jpegrad.entropy.coder import coded_scans
 from jpegrad.rate import bits
 from jpegrad.spec import RGB, SUBSAMPLING
 from oracles import huffman as oracle
@@ -57,7 +58,7 @@ def check(picture: np.ndarray, qualities: tuple[int, ...], mode: str) -> None:
             for data in files(picture, quality, mode, optimize):
                 assert sizes[i] == 8 * len(data)
                 levels = [level[i] for level in coefficients.levels]
-                _, coded = scan.entropy_coded(levels, coefficients.size, coefficients.subsampling, kind)
+                ((_, _, coded),) = coded_scans(levels, coefficients.size, coefficients.subsampling, kind)
                 assert coded == scan_of(data)
 
 
@@ -95,7 +96,7 @@ def test_sizes_where_the_scan_ends_on_any_bit_of_a_word() -> None:
         picture = np.full((1, 8, 8 * blocks), 77, np.uint8)
         check(picture, (50,), "gray")
         levels = jpegrad.encode(torch.from_numpy(picture), quality=50).levels
-        _, coded = scan.entropy_coded(levels, (8, 8 * blocks), "4:4:4")
+        ((_, _, coded),) = coded_scans(levels, (8, 8 * blocks), "4:4:4")
         ends.add(len(coded) % 4)
     assert ends == {0, 1, 2, 3}
 
@@ -183,7 +184,7 @@ def test_any_levels_as_a_sequential_coder(seed: int, mode: str, height: int, wid
     levels = random_levels(np.random.default_rng(seed), (height, width), mode)
     subsampling = "4:4:4" if mode == "gray" else mode
     for kind in HUFFMAN:
-        tables, coded = scan.entropy_coded(levels, (height, width), subsampling, kind)
+        ((_, tables, coded),) = coded_scans(levels, (height, width), subsampling, kind)
         code = [oracle.codes(counts, listed) for _, _, counts, listed in tables]
         assert [(a, b) for a, b, _, _ in tables] == [(0, 0), (1, 0), (0, 1), (1, 1)][: len(tables)]
         expected = oracle.scan_bits([x.int().numpy() for x in levels], code, *SUBSAMPLING[subsampling])
@@ -217,7 +218,7 @@ def test_codes_longer_than_16_bits_are_shortened_as_by_libjpeg(count: int) -> No
         jpeglib.read_dct(source).write_dct(target, flags=["+OPTIMIZE_CODING"])
         with open(target, "rb") as file:
             expected = file.read()
-    tables, coded = scan.entropy_coded([levels], size, "4:4:4", "optimized")
+    ((_, tables, coded),) = coded_scans([levels], size, "4:4:4", "optimized")
     assert coded == scan_of(expected)
     assert tables[1][2][15] > 0
 
@@ -252,7 +253,7 @@ def test_levels_beyond_baseline_are_refused_and_counted_as_clamped(
     level = torch.zeros(1, 2, 8, 8)
     level[..., 0, place[0], place[1]] = value
     with pytest.raises(ValueError, match=r"levels\[0\]: expected"):
-        scan.entropy_coded([level], (8, 16), "4:4:4")
+        coded_scans([level], (8, 16), "4:4:4")
     sizes = []
     for legal in (level, level.clamp(-1023, 1023) if place != (0, 0) else level.clamp(-2047, 2047)):
         sizes.append(bits(jpegrad.Coefficients((legal,), torch.ones(1, 8, 8), (8, 16), "4:4:4")))
@@ -263,7 +264,7 @@ def test_dc_levels_too_far_apart_are_refused() -> None:
     level = torch.zeros(1, 2, 8, 8)
     level[0, :, 0, 0] = torch.tensor([-1024.0, 1024.0])
     with pytest.raises(ValueError, match="at most 2047 apart"):
-        scan.entropy_coded([level], (8, 16), "4:4:4")
+        coded_scans([level], (8, 16), "4:4:4")
 
 
 def test_wrong_arguments() -> None:

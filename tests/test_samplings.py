@@ -110,7 +110,7 @@ def with_factors(data: bytes, factors: tuple[tuple[int, int], ...]) -> bytes:
                 FrameComponent(c.identifier, h, v, c.table)
                 for c, (h, v) in zip(header.components, factors, strict=True)
             ]
-            part = segments.emit_sof0((header.height, header.width), components)
+            part = segments.emit_sof((header.height, header.width), components)
         parts.append((marker, part))
     return join(parts)
 

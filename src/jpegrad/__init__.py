@@ -7,9 +7,11 @@ from jpegrad.codec import Coefficients as Coefficients
 from jpegrad.decoder import Decoder as Decoder
 from jpegrad.rate import bits as bits
 from jpegrad.io import to_bytes as to_bytes
+from jpegrad.io import to_bytes_batch as to_bytes_batch
 from jpegrad.io import write as write
 from jpegrad.io import read as read
 from jpegrad.io import read_header as read_header
+from jpegrad.entropy.script import ProgressiveScan as ProgressiveScan
 from jpegrad.jfif.errors import JPEGError as JPEGError
 from jpegrad.spec import Color as Color
 from jpegrad.surrogates import Surrogate as Surrogate

@@ -4,6 +4,7 @@ The one rule: the forward value is what a real encoder and decoder (libjpeg-turb
 slope.
 """
 
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from jpegrad import arguments, backends, inputs
 from jpegrad.coefficients import Coefficients as Coefficients
-from jpegrad.coefficients import check_8_bit_tables
+from jpegrad.coefficients import has_wide_tables
 from jpegrad.decoder import Decoder
 from jpegrad.spec import (
     CMYK,
@@ -76,7 +77,7 @@ def jpeg(
             ``[8, 8]`` or ``[1, 8, 8]`` serves all components. Natural order, used as they are, rounded and clamped to
             1…255, with slope 1; the soft forward does not round them. NaN makes its image NaN.
         like: coefficients, of a file for instance, whose tables, subsampling and colour conversion to use instead.
-            Table entries above 255, which some files have, are an error.
+            Table entries above 255, which some files have, are kept.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``, or sampling factors as
             :class:`Coefficients` has them; None is 4:2:0, or that of ``like``; gray images ignore it.
         forward: ``"exact"`` (default) equals libjpeg-turbo sample for sample; ``"soft"`` is the smooth real-valued
@@ -273,7 +274,6 @@ def _prepare(
             raise ValueError(f"like: expected without {', '.join(both)}, which it decides; got both")
         if like.channels != count:
             raise ValueError(f"like: expected {count} components as the image has, got {like.channels}")
-        check_8_bit_tables("like", like)
         tables, subsampling, color = like.tables, like.subsampling, like.color
     elif count == 4:
         color = CMYK if color is None else color
@@ -281,6 +281,8 @@ def _prepare(
     if subsampling is not None:
         subsampling = canonical(count, subsampling)
     spec = resolve(subsampling=subsampling, color=color, **options)
+    if like is not None and has_wide_tables("like", like):
+        spec = replace(spec, largest_entry=65535)
     if spec.color is not None and count == 1:
         raise ValueError("color: expected None for a gray image, which is not converted; got a conversion")
     check_channels(spec.value_range, image.shape[-3])

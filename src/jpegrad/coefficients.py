@@ -26,7 +26,7 @@ class Coefficients:
             integers held in floating point (real numbers after ``encode(forward="soft")``), or integers, which have no
             gradient.
         tables: ``[..., n, 8, 8]``, n = 1 (gray), 2 (luma, chroma) or 3; of four components 1 to 4. Component i has the
-            i-th table, or the last. Integers 1…255; natural order.
+            i-th table, or the last. Integers 1…255, or up to 65535 in some files; natural order.
         size: (height, width) in pixels.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; other sampling factors,
             horizontal × vertical of each component, as cjpeg's ``-sample`` spells them: ``"3x1,1x1,1x1"``. They are
@@ -303,29 +303,30 @@ def _full_tables(item: Coefficients, count: int) -> Tensor:
     return tables.expand(*item.batch_shape, count, 8, 8)
 
 
-def check_8_bit_tables(argument: str, coefficients: Coefficients) -> None:
-    """Raise if a table entry does not fit into 8 bits, as those of a file that was read may.
+def has_wide_tables(argument: str, coefficients: Coefficients) -> bool:
+    """Whether a table entry needs 16 bits, as some of a file that was read may.
 
-    Tables on another device than the CPU are looked at once for each record, because the device has to be waited for.
+    Tables on another device than the CPU are looked at once for each record, because the device has to be waited for. A
+    compiled function does not look: there such an entry raises.
     """
     tables = coefficients.tables.detach()
     if torch.compiler.is_compiling():
-        torch._assert_async((tables < _BEYOND_8_BITS).all(), f"{argument}: {_EXPECTED_8_BITS}")
-        return
-    known = tables.device.type != "cpu" and vars(coefficients).get("_has_8_bit_tables", False)
-    if known or torch._C._functorch.is_functorch_wrapped_tensor(tables) or not tables.numel():
-        return
-    largest = tables.max().item()
-    if largest >= _BEYOND_8_BITS:
-        raise ValueError(f"{argument}: {_EXPECTED_8_BITS}; got {largest:g}")
-    object.__setattr__(coefficients, "_has_8_bit_tables", True)
+        torch._assert_async(
+            (tables < BEYOND_8_BITS).all(),
+            f"{argument}: expected table entries of at most 255 in a compiled function",
+        )
+        return False
+    found = vars(coefficients).get("_has_wide_tables") if tables.device.type != "cpu" else None
+    if found is None:
+        while torch._C._functorch.is_functorch_wrapped_tensor(tables):
+            tables = torch._C._functorch.get_unwrapped(tables)
+        found = bool((tables >= BEYOND_8_BITS).any())
+        object.__setattr__(coefficients, "_has_wide_tables", found)
+    return found
 
 
-_BEYOND_8_BITS = 255.5
-_EXPECTED_8_BITS = (
-    "expected table entries of at most 255, because no baseline file holds larger ones "
-    "(jpegrad.tables.legal clamps them)"
-)
+BEYOND_8_BITS = 255.5
+"""What rounds to more than 255."""
 
 
 def _check_smoothing(smoothing: tuple[Tensor, ...] | None, levels: tuple[Tensor, ...]) -> None:

@@ -3,6 +3,7 @@
 import io
 import mmap
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor
 
 from jpegrad.coefficients import NO_DENSITY, Coefficients, Density
-from jpegrad.entropy.scan import check_huffman, entropy_coded
+from jpegrad.entropy.coder import CodedScan, coded_scans, coding, huffman_slots, in_threads
+from jpegrad.entropy.script import ProgressiveScan
+from jpegrad.entropy.symbols import mcu_grid
 from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
@@ -20,7 +23,7 @@ from jpegrad.jfif.frame import natural_tables, repair_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.jfif.smoothing import smoothing
-from jpegrad.spec import CMYK, RGB, sampling_factors
+from jpegrad.spec import CMYK, RGB
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
@@ -171,29 +174,40 @@ def read_header(source: Source) -> Header:
 
 
 def to_bytes(
-    coefficients: Coefficients, index: int | None = None, *, huffman: str = "default", metadata: bool = True
+    coefficients: Coefficients,
+    index: int | None = None,
+    *,
+    huffman: str | None = None,
+    progressive: bool | Sequence[ProgressiveScan] = False,
+    metadata: bool = True,
 ) -> bytes:
-    """The .jpg file of one image: baseline, one interleaved scan, JFIF header; what Pillow writes, byte for byte.
+    """The .jpg file of one image, baseline or progressive, with a JFIF header; what Pillow writes, byte for byte.
 
     Coefficients of ``encode`` give the bytes of Pillow's ``save`` with the same ``quality`` or ``qtables`` and
     ``subsampling`` (for gray images, without ``subsampling``: it would only change an idle header field). Any viewer
     decodes the file to exactly ``decode(coefficients)``; :func:`read` says with which reservation.
 
     Args:
-        coefficients: integer levels, integer tables 1…255, at most 10 blocks in an MCU, and a colour conversion that a
-            viewer has: JFIF's, or RGB and CMYK stored as files have them (then Adobe's header says so).
+        coefficients: integer levels, integer tables 1…65535 (above 255 the file is extended sequential, not baseline),
+            at most 10 blocks in an MCU, and a colour conversion that a viewer has: JFIF's, or RGB and CMYK stored as
+            files have them (then Adobe's header says so).
         index: which image of a batch, counted through the flattened leading dimensions; a single image needs none.
-        huffman: ``"default"`` tables of Annex K.3, or ``"optimized"`` ones (Pillow's ``optimize=True``).
+        huffman: ``"default"`` tables of Annex K.3, which None is too, or ``"optimized"`` ones (Pillow's
+            ``optimize=True``). Those of progressive files are always optimized, for each scan.
+        progressive: whether to write a progressive file, with the scans of libjpeg's standard script (Pillow's
+            ``progressive=True``); or a script of your own, of :class:`~jpegrad.ProgressiveScan`, which must send
+            every bit of every level.
         metadata: write the carried segments too, after the JFIF header.
 
     Returns:
         The bytes of the file.
 
     Raises:
-        ValueError: a level or table entry that no baseline file can hold, another colour conversion, no such index,
-            or a batch without an index.
+        TypeError: an argument is not as described.
+        ValueError: a level or table entry that no such file can hold, another colour conversion, no such index, a batch
+            without an index, or scans that no decoder can follow.
 
-    Source: ITU-T T.81 Annex B; JFIF 1.02; libjpeg-turbo ``jcmarker.c``.
+    Source: ITU-T T.81 Annexes B, F and G; JFIF 1.02; libjpeg-turbo ``jcmarker.c``, ``jcparam.c``.
 
     Example:
         >>> import jpegrad, torch
@@ -202,7 +216,6 @@ def to_bytes(
     """
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
-    check_huffman(huffman)
     _check_color(coefficients)
     space = coefficients.space
     height, width = coefficients.size
@@ -214,15 +227,22 @@ def to_bytes(
             f"got {coefficients.density}"
         )
     at = _flat_index(coefficients, index)
-    levels = _levels_at(coefficients, at)
+    levels = [x.detach().reshape(-1, *x.shape[-4:])[at].cpu() for x in coefficients.levels]
     tables = _tables_at(coefficients, at)
-    sampling = sampling_factors(coefficients.channels, coefficients.subsampling)
-    frame, scan = [], []
-    for i, identifier in enumerate(space.encode() if space in COLORS else range(1, len(levels) + 1)):
-        frame.append(FrameComponent(identifier, *sampling[i], min(i, len(tables) - 1)))
-        slot = min(i, 1) if len(levels) == 3 else 0
-        scan.append(ScanComponent(identifier, slot, slot))
-    huffman_tables, data = entropy_coded(levels, coefficients.size, coefficients.subsampling, huffman)
+    _, _, factors = mcu_grid(coefficients.channels, coefficients.size, coefficients.subsampling)
+    identifiers = space.encode() if space in COLORS else range(1, len(levels) + 1)
+    frame = [
+        FrameComponent(identifier, *h_v, min(i, len(tables) - 1))
+        for i, (identifier, h_v) in enumerate(zip(identifiers, factors, strict=True))
+    ]
+    kind, script = coding(huffman, progressive, factors, luma_chroma=space == "YCbCr")
+    try:
+        scans = coded_scans(levels, coefficients.size, coefficients.subsampling, kind, script)
+    except ValueError as error:
+        raise ValueError(f"{error} of image {at}") from None
+    # Baseline has tables of 8 bits.
+    sequential = segments.SOF1 if any(map(segments.is_wide, tables)) else segments.SOF0
+    process = segments.SOF2 if script else sequential
     carried = coefficients.metadata if metadata else ()
     return b"".join(
         [
@@ -230,13 +250,60 @@ def to_bytes(
             _application(space, coefficients.density),
             *(segments.emit_metadata(marker, payload) for marker, payload in carried),
             *(segments.emit_dqt(slot, entries) for slot, entries in enumerate(tables)),
-            segments.emit_sof0(coefficients.size, frame),
-            *(segments.emit_dht(*table) for table in huffman_tables),
-            segments.emit_sos(scan),
-            data,
+            segments.emit_sof(coefficients.size, frame, process),
+            *(part for scan in scans for part in _scan_parts(frame, scan)),
             segments.marker(segments.EOI),
         ]
     )
+
+
+def to_bytes_batch(
+    coefficients: Coefficients,
+    *,
+    huffman: str | None = None,
+    progressive: bool | Sequence[ProgressiveScan] = False,
+    metadata: bool = True,
+) -> list[bytes]:
+    """The .jpg files of all images of a batch, on as many threads as PyTorch uses.
+
+    Args:
+        coefficients, huffman, progressive, metadata: as in :func:`to_bytes`.
+
+    Returns:
+        The bytes of each file, in the order of the flattened leading dimensions; of a single image, one.
+
+    Raises:
+        TypeError, ValueError: as in :func:`to_bytes`.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> batch = jpegrad.encode(torch.rand(8, 3, 16, 24), quality=75)
+        >>> files = jpegrad.to_bytes_batch(batch)
+        >>> len(files), files[5] == jpegrad.to_bytes(batch, 5)
+        (8, True)
+    """
+    if not isinstance(coefficients, Coefficients):
+        raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
+    here = coefficients.detach().to("cpu")
+
+    def one(index: int) -> bytes:
+        return to_bytes(here, index, huffman=huffman, progressive=progressive, metadata=metadata)
+
+    return in_threads(one, range(here.batch_shape.numel()))
+
+
+def _scan_parts(frame: list[FrameComponent], coded: CodedScan) -> Iterator[bytes]:
+    """Huffman tables, header and data of a scan."""
+    yield from (segments.emit_dht(*table) for table in coded.tables)
+    components, *sent = coded.scan
+    # Of tables that a progressive scan does not use, libjpeg says 0.
+    sends_dc, sends_ac = coded.scan.first == 0 and coded.scan.high == 0, coded.scan.last > 0
+    slots = huffman_slots(len(frame))
+    yield segments.emit_sos(
+        [ScanComponent(frame[i].identifier, slots[i] * sends_dc, slots[i] * sends_ac) for i in components],
+        *sent,
+    )
+    yield coded.data
 
 
 def write(
@@ -244,7 +311,8 @@ def write(
     coefficients: Coefficients,
     index: int | None = None,
     *,
-    huffman: str = "default",
+    huffman: str | None = None,
+    progressive: bool | Sequence[ProgressiveScan] = False,
     metadata: bool = True,
 ) -> None:
     """Write the .jpg file of one image. A file appears complete or not at all.
@@ -252,7 +320,7 @@ def write(
     Args:
         target: a path that ends in .jpg, .jpeg, .jpe or .jfif, where an existing file is replaced; or a binary file
             object, such as ``io.BytesIO``.
-        coefficients, index, huffman, metadata: as in :func:`to_bytes`.
+        coefficients, index, huffman, progressive, metadata: as in :func:`to_bytes`.
 
     Raises:
         TypeError: ``target`` is neither.
@@ -273,11 +341,13 @@ def write(
         path = Path(target)
         if path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"target: expected a name that ends in {', '.join(SUFFIXES)}, got {path}")
-        write_atomically(path, to_bytes(coefficients, index, huffman=huffman, metadata=metadata))
-    elif hasattr(target, "write") and not isinstance(target, io.TextIOBase):
-        target.write(to_bytes(coefficients, index, huffman=huffman, metadata=metadata))
-    else:
+    elif not hasattr(target, "write") or isinstance(target, io.TextIOBase):
         raise TypeError(f"target: expected a path or a binary file object, got {type(target).__name__}")
+    data = to_bytes(coefficients, index, huffman=huffman, progressive=progressive, metadata=metadata)
+    if isinstance(target, (str, os.PathLike)):
+        write_atomically(target, data)
+    else:
+        target.write(data)
 
 
 def _bytes_of(source: Source) -> bytes:
@@ -339,26 +409,14 @@ def _flat_index(coefficients: Coefficients, index: int | None) -> int:
     if index is None:
         if count == 1:
             return 0
-        raise ValueError(f"index: expected which image of the batch of {count} to write, got None")
+        raise ValueError(
+            f"index: expected which image of the batch of {count} to write, got None (to_bytes_batch writes all)"
+        )
     if isinstance(index, bool) or not isinstance(index, int):
         raise TypeError(f"index: expected an integer, got {type(index).__name__}")
     if not -count <= index < count:
         raise ValueError(f"index: expected {-count} to {count - 1} for a batch of {count}, got {index}")
     return index % count
-
-
-def _levels_at(coefficients: Coefficients, index: int) -> list[Tensor]:
-    chosen = [x.detach().reshape(-1, *x.shape[-4:])[index] for x in coefficients.levels]
-    chosen = [x if x.is_floating_point() else x.float() for x in chosen]
-    for component, levels in enumerate(chosen):
-        legal = (levels == levels.round()) & (levels.abs() < 1 << 15)
-        if not legal.all():
-            first = (~legal).nonzero()[0]
-            raise ValueError(
-                f"levels: expected integers of at most 15 bits, got {levels[tuple(first)].item()} "
-                f"at levels[{component}][{', '.join(map(str, first.tolist()))}] of image {index}"
-            )
-    return chosen
 
 
 def _tables_at(coefficients: Coefficients, index: int) -> list[list[int]]:
@@ -368,11 +426,11 @@ def _tables_at(coefficients: Coefficients, index: int) -> list[list[int]]:
     tables = tables.reshape(-1, *tables.shape[-3:])[index]
     if coefficients.channels == 1:
         tables = tables[:1]
-    legal = (tables == tables.round()) & (tables >= 1) & (tables <= 255)
+    legal = (tables == tables.round()) & (tables >= 1) & (tables <= 65535)
     if not legal.all():
         first = (~legal).nonzero()[0]
         raise ValueError(
-            f"tables: expected integers 1 to 255, got {tables[tuple(first)].item()} at "
+            f"tables: expected integers 1 to 65535, got {tables[tuple(first)].item()} at "
             f"tables[{', '.join(map(str, first.tolist()))}] of image {index}; jpegrad.tables.legal rounds and clamps"
         )
     return [table.flatten().int().tolist() for table in tables]

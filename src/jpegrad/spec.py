@@ -140,6 +140,7 @@ class Spec:
         value_range: (low, high) of a floating-point image; ``inputs.for_backends`` makes numbers of bounds per channel.
         rounding: of a floating-point image to 8 bits: ``"nearest"`` or ``"truncate"`` (exact forward only).
         color: colour conversion, or None for JFIF; of four components it is that of the first three.
+        largest_entry: of the quantization tables: 255, or 65535 like a file of 16-bit tables.
         space: what to decode four components to: ``"native"``, CMYK, or ``"RGB"``.
         decoder: how levels become samples.
     """
@@ -152,6 +153,7 @@ class Spec:
     value_range: Range = (0.0, 1.0)
     color: Color | None = None
     rounding: str = "nearest"
+    largest_entry: int = 255
     space: str = "native"
     decoder: Decoder = DEFAULT
 
@@ -565,7 +567,9 @@ def resolve_tables(
             )
         check_tables(tables, image.shape[-3], lead)
         tables = tables.to(image.device, torch.float64)
-        return quantization.legal(tables, forward=spec.forward, surrogate=spec.surrogate)
+        return quantization.legal(
+            tables, forward=spec.forward, surrogate=spec.surrogate, largest=spec.largest_entry
+        )
     if quality is None:
         raise ValueError("quality: expected a number or a tensor (or tables instead), got None")
     quantization.check_quality(quality)

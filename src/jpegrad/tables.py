@@ -99,36 +99,43 @@ def check_real(argument: str, value: Tensor) -> None:
         raise TypeError(f"{argument}: expected a real tensor, got dtype {value.dtype}")
 
 
-def legal(tables: Tensor, *, forward: str = "exact", surrogate: Surrogate = identity) -> Tensor:
+def legal(
+    tables: Tensor, *, forward: str = "exact", surrogate: Surrogate = identity, largest: int = 255
+) -> Tensor:
     """Table entries as a file holds them: integers 1…255 (NaN becomes 1).
 
-    The slope is 1 everywhere: an entry outside 1…255 has the gradient of the nearest legal one, so that a learned entry
-    which a step carries outside comes back when the loss wants it to. Nothing holds it near the range: where an
+    The slope is 1 everywhere: an entry outside its range has the gradient of the nearest legal one, so that a learned
+    entry which a step carries outside comes back when the loss wants it to. Nothing holds it near the range: where an
     optimiser goes on pushing outwards, clamp the parameter itself after its step.
 
     Args:
         tables: real numbers of any shape.
         forward: ``"exact"`` rounds and clamps; ``"soft"`` only clamps.
         surrogate: whose clip to use; with ``"soft"`` the presets of the paper have one that leaks, in the value too.
+        largest: the largest entry: 255, which baseline files hold and ``tables=`` codes with, or 65535, which files of
+            16-bit tables hold.
 
     Returns:
         A tensor of the same shape and dtype.
 
     Raises:
         TypeError: ``tables`` is not a real tensor.
+        ValueError: ``largest`` is neither.
 
     Example:
         >>> legal(torch.tensor([0.2, 16.4, 300.0]))
         tensor([  1.,  16., 255.])
     """
     check_real("tables", tables)
-    tables = finite(tables, 1.0, 1.0, 255.0)
+    if largest not in (255, 65535):
+        raise ValueError(f"largest: expected 255 or 65535, got {largest!r}")
+    tables = finite(tables, 1.0, 1.0, float(largest))
     if forward == "soft" and surrogate.floor is not None:
-        real = leaky_clamp(tables, 1.0, 255.0, _leak(surrogate))
+        real = leaky_clamp(tables, 1.0, float(largest), _leak(surrogate))
         # The paper's own tables end at 0.999; a divisor far below 1 is none.
         return straight_through(real.clamp(min=0.5), real)
     real = tables if forward == "soft" else tables.round()
-    return straight_through(real.clamp(1.0, 255.0), tables)
+    return straight_through(real.clamp(1.0, float(largest)), tables)
 
 
 def scale(

@@ -199,7 +199,7 @@ def study(image: Tensor, quality: int, huffman: str) -> dict[str, Any]:
         for family, (pixels, entries) in own_descents(image, tables, *found):
             change = predicted(found, tables, pixels, entries).item()
             own[family].setdefault(name, []).append([size_of(pixels, entries) - before, round(change, 1)])
-    return {"bits": before - 8 * header_bytes(coefficients), "families": families, "own": own}
+    return {"bits": before - 8 * int(header_bytes(coefficients)), "families": families, "own": own}
 
 
 def one_sided(costs: list[tuple[Tensor, Tensor]], before: Sequence[Tensor], after: Sequence[Tensor]) -> float:

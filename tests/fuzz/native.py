@@ -6,6 +6,7 @@ With a build under AddressSanitizer and UndefinedBehaviorSanitizer (``tests/fuzz
 """
 
 import argparse
+import contextlib
 import random
 from ctypes import c_void_p
 from dataclasses import replace
@@ -18,6 +19,7 @@ from jpegrad.backends.fused.settings import parse, settings_of
 from jpegrad.backends.native import abi, kernels
 from jpegrad.backends.native import levels as native_levels
 from jpegrad.entropy import huffman
+from jpegrad.entropy.script import ProgressiveScan
 from jpegrad.spec import SUBSAMPLING, Spec, blocks, ratios
 
 POISON = 0xA5
@@ -245,6 +247,77 @@ def one_round_of_levels() -> None:
             raise RuntimeError("trellis: a level that no file holds")
 
 
+def random_script(components: int) -> list[ProgressiveScan]:
+    """Scans of every bit of every level, in any order that a decoder can follow."""
+    queues = []
+    for i in range(components):
+        low = random.choice((0, 0, 1, 3))
+        queues.append([ProgressiveScan((i,), 0, 0, 0, low)])
+        queues[-1] += [ProgressiveScan((i,), 0, 0, high, high - 1) for high in range(low, 0, -1)]
+        ends = sorted({*random.sample(range(1, 63), random.choice((0, 1, 2))), 63})
+        first = 1
+        for last in ends:
+            low = random.choice((0, 1, 2, 5))
+            queues.append([ProgressiveScan((i,), first, last, 0, low)])
+            queues[-1] += [ProgressiveScan((i,), first, last, high, high - 1) for high in range(low, 0, -1)]
+            first = last + 1
+    script: list[ProgressiveScan] = []
+    if components > 1 and random.random() < 0.5:
+        low = random.choice((0, 1))
+        together = tuple(range(components))
+        script = [ProgressiveScan(together, 0, 0, 0, low)] + [ProgressiveScan(together, 0, 0, 1, 0)] * low
+        queues = [queue for queue in queues if queue[0].first]
+    while any(queues):
+        queue = random.choice([queue for queue in queues if queue])
+        component = queue[0].components[0]
+        # The DC level of a component comes before its AC levels.
+        before = [each for each in queues if each and each[0].first == 0 and component in each[0].components]
+        started = any(scan.first == 0 and component in scan.components for scan in script)
+        script.append((queue if started else before[0]).pop(0))
+    return script
+
+
+def one_round_of_scans() -> None:
+    """Coded levels are read back, whatever they are and wherever they lie; what is no level is refused or clamped."""
+    channels = random.choice((3, 3, 1))
+    size = (random.randint(1, 60), random.randint(1, 60))
+    subsampling = random.choice(list(SUBSAMPLING)) if channels == 3 else "4:4:4"
+    dtype = random.choice((torch.float32, torch.float64, torch.int16))
+    spread, density = 10 ** random.uniform(-0.5, 3), random.choice((0.01, 0.1, 0.5, 1.0))
+    planes = []
+    for ratio in ratios(channels, subsampling):
+        shape = (*blocks(size, ratio), 8, 8)
+        plane = (torch.randn(shape) * spread).round().clamp(-1023, 1023) * (torch.rand(shape) < density)
+        planes.append(Guarded(shape, dtype, random.choice((0, 1, 3)) * dtype.itemsize))
+        planes[-1].tensor.copy_(plane)
+    levels = tuple(plane.tensor for plane in planes)
+    tables = torch.randint(1, 256, (min(channels, 2), 8, 8))
+    coefficients = jpegrad.Coefficients(levels, tables, size, subsampling)
+    script = random_script(channels)
+    how = random.choice(({}, {"huffman": "optimized"}, {"progressive": True}, {"progressive": script}))
+    data = jpegrad.to_bytes(coefficients, **how)
+    for plane, again in zip(planes, jpegrad.read(data).levels, strict=True):
+        plane.check("encode_scan")
+        if not torch.equal(again, plane.tensor.float()):
+            raise RuntimeError(f"encode_scan: other levels were written, {how}")
+    if jpegrad.bits(coefficients, **how) != 8 * len(data):
+        raise RuntimeError("encode_scan: another size with clamping")
+
+    odd = torch.tensor([torch.nan, torch.inf, -torch.inf, 1e30, -1e30, 1023.5, -2048.0, 32768.0, -32768.0])
+    for plane in planes:
+        wrong = torch.rand(plane.tensor.shape) < 0.01
+        values = odd[torch.randint(len(odd), (int(wrong.sum()),))]
+        if dtype is torch.int16:
+            values = values.nan_to_num(0.0).clamp(-32768, 32767)
+        plane.tensor[wrong] = values.to(dtype)
+    if jpegrad.bits(coefficients, **how) < 0:
+        raise RuntimeError("encode_scan: a size below 0")
+    with contextlib.suppress(ValueError):
+        jpegrad.to_bytes(coefficients, **how)
+    for plane in planes:
+        plane.check("encode_scan")
+
+
 def fuzz(seed: int, rounds: int) -> None:
     threads, grain = torch.get_num_threads(), abi.PIXELS_PER_THREAD
     random.seed(seed)
@@ -253,6 +326,7 @@ def fuzz(seed: int, rounds: int) -> None:
         for _ in range(rounds):
             one_round()
             one_round_of_levels()
+            one_round_of_scans()
     finally:
         torch.set_num_threads(threads)
         abi.PIXELS_PER_THREAD = grain

@@ -17,7 +17,7 @@ from jpegrad.commands.terminal import WrongOption, console, note, options, say
 from jpegrad.io import SUFFIXES, write
 from jpegrad.pictures import Picture, icc_of, load
 from jpegrad.rate import bits
-from jpegrad.rate.size import header_bytes
+from jpegrad.rate.size import coding_of, header_bytes
 from jpegrad.spec import SUBSAMPLING, check_subsampling
 from jpegrad.tables import check_quality, scale
 from jpegrad.tables import load as load_tables
@@ -43,6 +43,9 @@ Like = Annotated[
     Path | None, typer.Option(help="A .jpg whose tables, subsampling and colour conversion to use.")
 ]
 Optimize = Annotated[bool, typer.Option(help="Huffman tables made for the picture.")]
+Progressive = Annotated[
+    bool, typer.Option("--progressive", help="A progressive file, with libjpeg's standard scans.")
+]
 Metadata = Annotated[
     bool,
     typer.Option(
@@ -72,6 +75,7 @@ def jpeg(
         int | None, typer.Option(help="Take the best quality whose file is no larger.")
     ] = None,
     optimize: Optimize = False,
+    progressive: Progressive = False,
     metadata: Metadata = True,
     lenient: Lenient = False,
     force: Force = False,
@@ -88,24 +92,25 @@ def jpeg(
         both = [option for option, value in decided.items() if value is not None]
         if both:
             raise WrongOption(f"--target-bytes: expected without {', '.join(both)}; it finds the quality")
+    how = _how(optimize, progressive)
     source = read_picture(picture, metadata, upright=not as_jpeg, cmyk=True, lenient=lenient)
     image = source.pixels
     if target_bytes is not None:
-        quality = best_quality(image, target_bytes, subsampling, optimize, source)
+        quality = best_quality(image, target_bytes, subsampling, how, source)
         say(f"quality {quality} is the best whose file fits into {target_bytes:,} bytes")
     coefficients = carrying(_encode(image, quality, subsampling, tables, like), source)
     decoded = decode(coefficients)
     if as_jpeg:
         if source.density != coefficients.density:
             note(f"{output}: a file of R, G and B has no place for the density")
-        write(output, coefficients, huffman=_huffman(optimize))
+        write(output, coefficients, **how)
     else:
         if coefficients.channels == 4:
             shown = decode(coefficients, space="RGB")
             pictures.save(output, shown, without_profile(output, source))
         else:
             pictures.save(output, decoded, source)
-    count = _bytes(coefficients, optimize)
+    count = _bytes(coefficients, how)
     height, width = coefficients.size
     say(
         f"{output}: {width}×{height}, {'' if as_jpeg else 'as .jpg '}{count:,} bytes "
@@ -124,20 +129,23 @@ def size(
     metadata: Metadata = True,
     lenient: Lenient = False,
 ) -> None:
-    """The exact size of the .jpg, without writing it, for standard and optimised Huffman tables."""
+    """The exact size of the .jpg, without writing it: with standard and optimised Huffman tables, and progressive."""
     qualities: list[float | None] = [*quality] if quality else [None]
     for q in qualities:
         _check_options(q, subsampling, tables, like)
     source = read_picture(picture, metadata, cmyk=True, lenient=lenient)
     image = source.pixels
-    table = Table("quality", "bytes", "bytes, optimised Huffman", "bits per pixel", "PSNR")
+    table = Table(
+        "quality", "bytes", "bytes, optimised Huffman", "bytes, progressive", "bits per pixel", "PSNR"
+    )
     pixels = image.shape[-2] * image.shape[-1]
     for q in qualities:
         coefficients = carrying(_encode(image, q, subsampling, tables, like), source)
-        standard, optimised = (_bytes(coefficients, optimize) for optimize in (False, True))
+        ways = _how(False, False), _how(True, False), _how(True, True)
+        counts = [_bytes(coefficients, how) for how in ways]
         label = f"{q:g}" if q is not None else "–" if tables or like else "75"
         psnr = _psnr(image, decode(coefficients))
-        table.add_row(label, f"{standard:,}", f"{optimised:,}", f"{8 * standard / pixels:.3f}", psnr)
+        table.add_row(label, *(f"{count:,}" for count in counts), f"{8 * counts[0] / pixels:.3f}", psnr)
     console.print(table)
 
 
@@ -168,9 +176,15 @@ def carrying(coefficients: Coefficients, source: Picture) -> Coefficients:
 
 
 def best_quality(
-    image: Tensor, target: int, subsampling: str | None, optimize: bool, source: Picture | None = None
+    image: Tensor,
+    target: int,
+    subsampling: str | None,
+    how: dict[str, Any],
+    source: Picture | None = None,
 ) -> int:
     """The highest integer quality whose file has at most ``target`` bytes, with what it carries of its source.
+
+    ``how`` is what :func:`~jpegrad.to_bytes` and :func:`~jpegrad.bits` are told.
 
     Raises:
         ValueError: no quality fits.
@@ -180,7 +194,7 @@ def best_quality(
         coefficients = _encode(image, quality, subsampling, None, None)
         if source is not None:
             coefficients = carrying(coefficients, source)
-        return coefficients, _bytes(coefficients, optimize)
+        return coefficients, _bytes(coefficients, how)
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         progress.add_task("searching the quality", total=None)
@@ -193,7 +207,7 @@ def best_quality(
             coefficients, count = coded(quality)
             if count <= target:
                 best = quality
-            if _least_bytes(coefficients) > target:
+            if _least_bytes(coefficients, how) > target:
                 break
     if best == 0:
         raise ValueError(
@@ -202,7 +216,7 @@ def best_quality(
     return best
 
 
-def _least_bytes(coefficients: Coefficients) -> int:
+def _least_bytes(coefficients: Coefficients, how: dict[str, Any]) -> int:
     """What no file of higher quality undercuts.
 
     Table entries fall with the quality, so no level shrinks; and a nonzero AC level takes its amplitude and at least
@@ -212,7 +226,8 @@ def _least_bytes(coefficients: Coefficients) -> int:
     for level in coefficients.levels:
         magnitudes = level.flatten(-2)[..., 1:].abs()
         least += int((magnitudes.frexp().exponent + (magnitudes > 0)).sum())
-    return header_bytes(coefficients) + least // 8
+    _, script = coding_of(coefficients, **how)
+    return int(header_bytes(coefficients, script=script)) + least // 8
 
 
 def _check_options(
@@ -245,12 +260,12 @@ def _encode(
         return encode(image, quality, **how)
 
 
-def _huffman(optimize: bool) -> str:
-    return "optimized" if optimize else "default"
+def _how(optimize: bool, progressive: bool) -> dict[str, Any]:
+    return {"huffman": "optimized" if optimize else None, "progressive": progressive}
 
 
-def _bytes(coefficients: Coefficients, optimize: bool) -> int:
-    return int(bits(coefficients, huffman=_huffman(optimize))) // 8
+def _bytes(coefficients: Coefficients, how: dict[str, Any]) -> int:
+    return int(bits(coefficients, **how)) // 8
 
 
 def _psnr(original: Tensor, decoded: Tensor) -> str:

@@ -37,7 +37,10 @@ def backends() -> None:
             row.append("[green]runs[/]" if not reasons else "; ".join(reasons))
         table.add_row(name, *row, *["no device"] * (3 - len(row)))
     console.print(table)
-    native = available.kernel("decode_scan", torch.empty(0, dtype=torch.int16))
-    reader = "the native entropy decoder" if native else "the entropy decoder in Python, which is far slower"
-    console.print(f"Files are read by {reader}.", highlight=False)
+    for work, kernel, coder in (("read", "decode_scan", "decoder"), ("written", "encode_scan", "encoder")):
+        native = available.kernel(kernel, torch.empty(0, dtype=torch.int16))
+        which = (
+            f"the native entropy {coder}" if native else f"the entropy {coder} in Python, which is far slower"
+        )
+        console.print(f"Files are {work} by {which}.", highlight=False)
     console.print("JPEGRAD_BACKEND=reference turns acceleration off.", highlight=False)

@@ -194,7 +194,7 @@ def _compared(
         rows.append(default(f"default, quality {target.quality:g}", target.quality))
     else:
         with suppress(ValueError):
-            quality = best_quality(image, tuned.size, subsampling, True, source)
+            quality = best_quality(image, tuned.size, subsampling, {"huffman": "optimized"}, source)
             rows.append(default(f"default, quality {quality}", quality))
     found = _report(tuned.coefficients, image)
     rows.append({"name": f"tuned for {metric}", "quality": None, "bytes": tuned.size, **found})

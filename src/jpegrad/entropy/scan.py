@@ -17,11 +17,8 @@ from jpegrad.entropy.huffman import DEFAULT, HuffmanTable, code_book, optimal_ta
 from jpegrad.entropy.symbols import (
     EOB,
     HUFFMAN_TABLES,
-    MAX_AC,
-    MAX_DC_DIFFERENCE,
     ZRL,
     Symbols,
-    dc_differences,
     scan_symbols,
     whole,
 )
@@ -127,7 +124,7 @@ def scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: 
 
 def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
     if levels[0].numel() == 0:
-        return _fake_bytes(levels)
+        return fake_bytes(levels)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
     sampling = luma_factors(len(levels), subsampling)
     if sampling and (kernel := backends.kernel("scan_bytes", levels[0])):
@@ -170,7 +167,7 @@ def _tables(levels: Sequence[Tensor]) -> int:
     return HUFFMAN_TABLES[len(levels)]
 
 
-def _fake_bytes(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
+def fake_bytes(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
     return levels[0].new_empty(*levels[0].shape[:-4], 2, dtype=torch.int64)
 
 
@@ -178,7 +175,7 @@ def _fake_counts(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
     return levels[0].new_empty(*levels[0].shape[:-4], _tables(levels), 256, dtype=torch.int64)
 
 
-def _mapped(operator: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
+def mapped(operator: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
     """vmap of an operator that takes any leading dimensions."""
 
     def over(
@@ -196,7 +193,7 @@ def _mapped(operator: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]
 # Operators, because their inner shapes depend on the levels: compile, export and vmap need not look inside.
 LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
 for _name, _arguments, _run, _fake, _operator in (
-    ("scan_bytes", ", str huffman", _scan_bytes, _fake_bytes, scan_bytes),
+    ("scan_bytes", ", str huffman", _scan_bytes, fake_bytes, scan_bytes),
     ("scan_counts", "", _scan_counts, _fake_counts, scan_counts),
 ):
     LIBRARY.define(
@@ -204,7 +201,7 @@ for _name, _arguments, _run, _fake, _operator in (
     )
     LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"jpegrad::{_name}", _fake, lib=LIBRARY)
-    torch.library.register_vmap(f"jpegrad::{_name}", _mapped(_operator), lib=LIBRARY)
+    torch.library.register_vmap(f"jpegrad::{_name}", mapped(_operator), lib=LIBRARY)
 
 
 def _listed(tables: list[list[HuffmanTable]]) -> Tensor:
@@ -215,51 +212,3 @@ def _listed(tables: list[list[HuffmanTable]]) -> Tensor:
 def _book(tables: list[list[HuffmanTable]]) -> Tensor:
     books = {id(image): code_book(image) for image in tables}
     return torch.stack([books[id(image)] for image in tables])
-
-
-def entropy_coded(
-    levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, huffman: str = "default"
-) -> tuple[list[tuple[int, int, tuple[int, ...], tuple[int, ...]]], bytes]:
-    """The scan of one image as bytes, and the Huffman tables that code it.
-
-    Args:
-        levels: of each component ``[blocks_y, blocks_x, 8, 8]`` of integers.
-        size: height and width in pixels.
-        subsampling: as :class:`~jpegrad.Coefficients` has it.
-        huffman: ``"default"`` (Annex K) or ``"optimized"``.
-
-    Returns:
-        One (class, id, 16 counts, symbols) for each DHT segment, in the order in which they are written; and the
-        entropy-coded bytes, zeros stuffed, without a marker at the end.
-
-    Raises:
-        ValueError: ``huffman`` is none of the two, or a level is beyond what a baseline scan can code.
-
-    Example:
-        >>> tables, data = entropy_coded([torch.zeros(1, 1, 8, 8)], (8, 8), "4:4:4")
-        >>> data.hex()
-        '2b'
-    """
-    check_huffman(huffman)
-    _check_range(levels, size, subsampling)
-    symbols = scan_symbols([x.unsqueeze(0) for x in levels], size, subsampling)
-    (tables,) = huffman_tables(symbols, 1, len(levels), huffman)
-    words, _, count = packed(symbols, _book([tables]).to(levels[0].device))
-    data = words.cpu().numpy().astype(">u4").tobytes()[: int(count)].replace(b"\xff", b"\xff\x00")
-    return [(i % 2, i // 2, table.counts, table.symbols) for i, table in enumerate(tables)], data
-
-
-def _check_range(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> None:
-    for component, (blocks, differences) in enumerate(
-        zip(levels, dc_differences(levels, size, subsampling), strict=True)
-    ):
-        ac, dc = int(blocks.flatten(-2)[..., 1:].abs().amax()), int(differences.abs().amax())
-        if ac > MAX_AC:
-            raise ValueError(
-                f"levels[{component}]: expected AC levels in ±{MAX_AC} (T.81 F.1.2.2), got ±{ac}"
-            )
-        if dc > MAX_DC_DIFFERENCE:
-            raise ValueError(
-                f"levels[{component}]: expected DC levels at most {MAX_DC_DIFFERENCE} apart from one block to the "
-                f"next (T.81 F.1.2.1), got {dc}"
-            )

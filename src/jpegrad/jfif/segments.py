@@ -229,19 +229,29 @@ def emit_metadata(marker: int, payload: bytes) -> bytes:
 
 
 def emit_dqt(slot: int, entries: Sequence[int]) -> bytes:
-    """``entries``: 64 integers 1…255 in natural order."""
-    return segment(DQT, bytes((slot, *(entries[i] for i in ZIGZAG))))
+    """``entries``: 64 integers 1…65535 in natural order, of 16 bits each if one of them is above 255."""
+    zigzag = [entries[i] for i in ZIGZAG]
+    if is_wide(entries):
+        return segment(DQT, struct.pack(">B64H", 1 << 4 | slot, *zigzag))
+    return segment(DQT, bytes((slot, *zigzag)))
 
 
-def emit_sof0(size: tuple[int, int], components: Sequence[FrameComponent]) -> bytes:
+def is_wide(entries: Sequence[int]) -> bool:
+    """Whether a quantization table needs 16 bits for each entry."""
+    return max(entries) > 255
+
+
+def emit_sof(size: tuple[int, int], components: Sequence[FrameComponent], marker: int = SOF0) -> bytes:
     parts = b"".join(bytes((c.identifier, c.h << 4 | c.v, c.table)) for c in components)
-    return segment(SOF0, struct.pack(">BHHB", 8, *size, len(components)) + parts)
+    return segment(marker, struct.pack(">BHHB", 8, *size, len(components)) + parts)
 
 
 def emit_dht(kind: int, slot: int, counts: Sequence[int], symbols: Sequence[int]) -> bytes:
     return segment(DHT, bytes((kind << 4 | slot, *counts, *symbols)))
 
 
-def emit_sos(components: Sequence[ScanComponent]) -> bytes:
+def emit_sos(
+    components: Sequence[ScanComponent], first: int = 0, last: int = 63, high: int = 0, low: int = 0
+) -> bytes:
     parts = b"".join(bytes((c.identifier, c.dc << 4 | c.ac)) for c in components)
-    return segment(SOS, bytes((len(components),)) + parts + bytes((0, 63, 0)))
+    return segment(SOS, bytes((len(components),)) + parts + bytes((first, last, high << 4 | low)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import Coefficients, check_8_bit_tables
+from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.huffman import code_book
 from jpegrad.entropy.scan import check_huffman, huffman_tables, packed, stuffed_zeros
 from jpegrad.entropy.symbols import EOB, ZRL, Symbols, mcu_grid, scan_symbols, whole
@@ -48,7 +48,7 @@ class Breakdown:
 
 
 def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakdown:
-    """Where the bits of the .jpg file that ``to_bytes`` would write go.
+    """Where the bits of the baseline file that ``to_bytes`` would write go.
 
     Args:
         coefficients: as in :func:`~jpegrad.bits`.
@@ -72,7 +72,6 @@ def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakd
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
-    check_8_bit_tables("coefficients", coefficients)
     c = coefficients
     levels = [whole(level).reshape(-1, *level.shape[-4:]) for level in c.levels]
     images, device = len(levels[0]), levels[0].device
@@ -82,7 +81,7 @@ def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakd
     spent, ends = _spent(symbols, book[..., 1].long(), c)
     words, begin, count = packed(symbols, book)
     listed = torch.tensor([sum(len(table.symbols) for table in image) for image in tables], device=device)
-    fixed = header_bytes(c, metadata=False)
+    fixed, carried = header_bytes(c, metadata=False), header_bytes(c)
 
     def shaped(x: Tensor) -> Tensor:
         return x.view((*c.batch_shape, *x.shape[1:]))
@@ -92,8 +91,8 @@ def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakd
         end_of_block=shaped(ends),
         padding=shaped(8 * count - spent.sum((1, 2, 3)) - ends.sum(1)),
         stuffing=shaped(8 * stuffed_zeros(words, begin)),
-        headers=shaped(8 * (listed + fixed)),
-        metadata=shaped(torch.full_like(count, 8 * (header_bytes(c) - fixed))),
+        headers=8 * (shaped(listed) + fixed),
+        metadata=8 * (carried - fixed),
     )
 
 

@@ -1,18 +1,23 @@
 """``bits``: the exact size of the .jpg file of some coefficients, with a gradient."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import NO_DENSITY, Coefficients, check_8_bit_tables
-from jpegrad.entropy.scan import check_huffman, scan_bytes
-from jpegrad.entropy.symbols import HUFFMAN_TABLES
+from jpegrad.coefficients import BEYOND_8_BITS, NO_DENSITY, Coefficients
+from jpegrad.entropy.coder import coding, interleaved, progressive_bytes, used_tables
+from jpegrad.entropy.scan import scan_bytes
+from jpegrad.entropy.script import ProgressiveScan, Script
 from jpegrad.rate.models import ALL, RateModel, Scan
+from jpegrad.spec import sampling_factors
 
 
 def bits(
     coefficients: Coefficients,
     *,
-    huffman: str = "default",
+    huffman: str | None = None,
+    progressive: bool | Sequence[ProgressiveScan] = False,
     rate: str | RateModel = "marginal",
     metadata: bool = True,
 ) -> Tensor:
@@ -25,16 +30,18 @@ def bits(
     Args:
         coefficients: from ``encode``, from a file, or your own; levels that are no integers count as rounded, levels
             that baseline cannot hold (AC beyond ±1023, DC differences beyond ±2047) as clamped, NaN as 0.
-        huffman: ``"default"`` (tables of Annex K) or ``"optimized"`` (made for the image, Pillow's ``optimize=True``).
-        rate: where the slope comes from: a name of ``jpegrad.rate.ALL`` or a record of your own.
+        huffman: ``"default"`` (tables of Annex K; None too) or ``"optimized"`` (made for the image, Pillow's
+            ``optimize=True``). Those of progressive files are always optimized.
+        progressive: whether to count a progressive file, or one of your own scans, as in :func:`~jpegrad.to_bytes`.
+        rate: where the slope comes from: a name of ``jpegrad.rate.ALL`` or a record of your own. For a progressive
+            file it models the optimized baseline one, whose size changes alike.
         metadata: count the carried marker segments too.
 
     Returns:
         ``[...]``, the leading dimensions of the levels; float64, in which every size is exact.
 
     Raises:
-        TypeError, ValueError: an argument is not as described, a table entry is above 255, or an MCU has more than 10
-            blocks.
+        TypeError, ValueError: an argument is not as described, or an MCU has more than 10 blocks.
 
     Source: ITU-T T.81 Annexes B, F and K; libjpeg-turbo ``jchuff.c``, ``jcmarker.c``.
 
@@ -48,32 +55,58 @@ def bits(
     """
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
-    check_huffman(huffman)
-    check_8_bit_tables("coefficients", coefficients)
     model = _model(rate)
     c = coefficients
+    kind, script = coding_of(c, huffman, progressive)
     values = c.levels if c.unrounded is None else c.unrounded
     levels = tuple(level.detach() for level in c.levels)
-    scan, listed = scan_bytes(levels, *c.size, c.subsampling, huffman).double().unbind(-1)
-    size = 8 * (scan + listed + header_bytes(c, metadata))
+    scan, listed = _data_bytes(levels, c, kind, script)
+    size = 8 * (scan + listed + header_bytes(c, metadata, script))
     if not (torch.is_grad_enabled() and any(value.requires_grad for value in values)):
         return size
     levels = tuple(level.round() for level in levels)
-    soft = model.soft(Scan(values, levels, c.size, c.subsampling, huffman, 8 * scan, c.unrounded is None))
+    soft = model.soft(Scan(values, levels, c.size, c.subsampling, kind, 8 * scan, c.unrounded is None))
     return size + (soft - soft.detach())
 
 
-def header_bytes(coefficients: Coefficients, metadata: bool = True) -> int:
-    """Bytes of the file that are not coded data: all marker segments, but not the symbols that DHT segments list."""
-    components = coefficients.channels
-    tables = min(components, coefficients.tables.shape[-3])
-    space = coefficients.space
+def coding_of(
+    coefficients: Coefficients,
+    huffman: str | None = None,
+    progressive: bool | Sequence[ProgressiveScan] = False,
+) -> tuple[str, Script]:
+    """The kind of Huffman tables and the scans of the file of these coefficients."""
+    c = coefficients
+    factors = sampling_factors(c.channels, c.subsampling)
+    return coding(huffman, progressive, factors, luma_chroma=c.space == "YCbCr")
+
+
+def _data_bytes(
+    levels: Sequence[Tensor], coefficients: Coefficients, huffman: str, script: Script
+) -> tuple[Tensor, Tensor]:
+    """Bytes of all coded data, and symbols that the DHT segments list: ``[...]`` each, float64."""
+    c = coefficients
+    if script:
+        found = progressive_bytes(levels, *c.size, c.subsampling, script)
+    else:
+        found = scan_bytes(levels, *c.size, c.subsampling, huffman)
+    data, listed = found.double().unbind(-1)
+    return data, listed
+
+
+def header_bytes(coefficients: Coefficients, metadata: bool = True, script: Script = ()) -> Tensor:
+    """Bytes of the files that are not coded data: all marker segments, but not the symbols that DHT segments list."""
+    c, components = coefficients, coefficients.channels
+    tables = c.tables.detach()[..., :components, :, :]
+    wide = (tables >= BEYOND_8_BITS).flatten(-2).any(-1).sum(-1)
+    dqt = (69 * tables.shape[-3] + 64 * wide).to(c.levels[0].device).expand(c.batch_shape)
     # JFIF's APP0; Adobe's APP14 if the components are R, G and B, and of four; then APP0 has the density alone.
-    application = 18 if space in ("gray", "YCbCr") else 16
-    application += 18 if components == 4 and coefficients.density != NO_DENSITY else 0
-    frame, scan, huffman = 10 + 3 * components, 8 + 2 * components, 21 * HUFFMAN_TABLES[components]
-    carried = sum(4 + len(payload) for _, payload in coefficients.metadata) if metadata else 0
-    return 2 + application + carried + 69 * tables + frame + huffman + scan + 2
+    application = 18 if c.space in ("gray", "YCbCr") else 16
+    application += 18 if components == 4 and c.density != NO_DENSITY else 0
+    scans = script or (interleaved(components),)
+    sos = sum(8 + 2 * len(scan.components) for scan in scans)
+    dht = sum(21 * len(used_tables(scan, components)) for scan in scans)
+    carried = sum(4 + len(payload) for _, payload in c.metadata) if metadata else 0
+    return dqt + (2 + application + carried + (10 + 3 * components) + dht + sos + 2)
 
 
 def _model(rate: str | RateModel) -> RateModel:

@@ -10,7 +10,7 @@ from jpegrad.spec import SUBSAMPLING, Color, Spec, constant_result, conversion
 
 
 def common_reasons(image: Tensor, spec: Spec) -> list[str]:
-    """Reasons in the image's type, in the transforms of torch.func, in the sampling and in the colour conversion."""
+    """Reasons in the image's type, in the transforms of torch.func, in sampling, tables and colour conversion."""
     found = ["it has gradients in float32, the image is float64"] if image.dtype is torch.float64 else []
     if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
         found.append("it has no rules for the transforms of torch.func")
@@ -20,6 +20,8 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
         found.append(
             f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"
         )
+    if spec.largest_entry > 255:
+        found.append("its quantiser divides by table entries up to 255, like has larger ones")
     if spec.subsampling not in SUBSAMPLING:
         found.append(f"it samples by {', '.join(SUBSAMPLING)}, not {spec.subsampling}")
     return found + _color_reasons(spec.color)

@@ -25,6 +25,8 @@ FUNCTIONS = (
     "step_costs",
     "decode_scan",
     "decode_arithmetic_scan",
+    "encode_scan",
+    "release_scan",
 )
 Filled = TypeVar("Filled", bound=ctypes.Structure)
 PIXELS_PER_THREAD = 1 << 16
@@ -157,6 +159,39 @@ class Scan(ctypes.Structure):
     ]
 
 
+class CodedComponent(ctypes.Structure):
+    _fields_ = [
+        ("levels", c_void_p),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("h", c_int32),
+        ("v", c_int32),
+        ("dc", c_int32),
+        ("ac", c_int32),
+        ("type", c_int32),
+    ]
+
+
+class CodedScan(ctypes.Structure):
+    _fields_ = [
+        ("mcu_rows", c_int64),
+        ("mcu_columns", c_int64),
+        ("count", c_int32),
+        ("process", c_int32),
+        ("first", c_int32),
+        ("last", c_int32),
+        ("high", c_int32),
+        ("low", c_int32),
+        ("optimize", c_int32),
+        ("clamp", c_int32),
+        ("components", CodedComponent * 4),
+        ("tables", c_void_p),
+        ("data", c_void_p),
+        ("size", c_int64),
+        ("capacity", c_int64),
+    ]
+
+
 def fill(kind: type[Filled], **fields: Any) -> Filled:
     """A structure, whose arrays are given as tuples."""
     types: dict[str, Any] = {field[0]: field[1] for field in kind._fields_}
@@ -182,7 +217,7 @@ def load() -> ctypes.CDLL | str:
             function.restype = c_int
     except (OSError, AttributeError) as error:
         return f"the native kernel does not load: {error}"
-    structures = (Codec, Call, Trellis, StepCosts, Scan)
+    structures = (Codec, Call, Trellis, StepCosts, Scan, CodedScan)
     if any(library.jpegrad_sizeof(i) != ctypes.sizeof(each) for i, each in enumerate(structures)):
         return "the native kernel is of another version of this package: reinstall it"
     return library

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jpegrad.backends.native import abi
 from jpegrad.backends.native.kernels import table_fields
-from jpegrad.backends.native.scans import decode_scan
+from jpegrad.backends.native.scans import decode_scan, encode_scan
 
 
 def scan_counts(levels: Sequence[Tensor], height: int, width: int, sampling: Sequence[int]) -> Tensor:
@@ -131,6 +131,7 @@ LEVELS: dict[str, Callable[..., Any]] = {
     "trellis": trellis,
     "step_costs": step_costs,
     "decode_scan": decode_scan,
+    "encode_scan": encode_scan,
 }
 
 

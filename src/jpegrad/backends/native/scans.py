@@ -1,8 +1,9 @@
-"""The native entropy decoder: the data of one scan of a .jpg file → levels."""
+"""The native entropy coders: the data of one scan of a .jpg file ↔ levels."""
 
 from collections.abc import Sequence
-from ctypes import byref
+from ctypes import addressof, byref, create_string_buffer, string_at
 
+import torch
 from torch import Tensor
 
 from jpegrad.backends.native import abi
@@ -20,6 +21,9 @@ DAMAGES = (
     "restart order",
     "restarts missing",
 )
+
+FAULTS = (None, "bad level", "no memory")
+TYPES = {torch.float32: 1, torch.float64: 2, torch.int16: 3}
 
 
 def decode_scan(
@@ -83,3 +87,70 @@ def decode_scan(
     found = 1 << first_damage if first_damage else scan.damages
     damages = tuple(word for i, word in enumerate(DAMAGES) if i and found >> i & 1)
     return damages, scan.position, scan.intervals, scan.reached
+
+
+def encode_scan(
+    grids: Sequence[tuple[Tensor, int, int, int, int]],
+    mcus: tuple[int, int],
+    process: str,
+    sent: tuple[int, int, int, int],
+    tables: bytes | None,
+    *,
+    clamp: bool = False,
+) -> tuple[bytes, bytes] | None:
+    """Huffman tables and coded data of one scan.
+
+    Args:
+        grids: one to four components: levels ``[blocks_y, blocks_x, 8, 8]``, natural order; blocks of an MCU,
+            horizontally and vertically; which DC and AC tables, 0 to 3.
+        mcus: rows and columns.
+        process: one of :data:`PROCESSES`.
+        sent: first and last place of the coefficients, high and low bit.
+        tables: as in :func:`decode_scan`, with codes of all symbols; None to make them for the scan.
+        clamp: take the nearest levels that a file holds, instead of refusing others.
+
+    Returns:
+        The tables, empty where the scan needs none, and the data without a marker behind it; None if a level is no
+        integer, or none that the process can code.
+
+    Raises:
+        MemoryError: there is no room for the data.
+    """
+    levels = [_readable(each) for each, *_ in grids]
+    components = (abi.CodedComponent * 4)(
+        *(
+            abi.CodedComponent(each.data_ptr(), *each.shape[:2], *rest, TYPES[each.dtype])
+            for each, (_, *rest) in zip(levels, grids, strict=True)
+        )
+    )
+    room = create_string_buffer(tables or b"", 8 * 272)
+    first, last, high, low = sent
+    scan = abi.CodedScan(
+        mcu_rows=mcus[0],
+        mcu_columns=mcus[1],
+        count=len(grids),
+        process=PROCESSES.index(process),
+        first=first,
+        last=last,
+        high=high,
+        low=low,
+        optimize=tables is None,
+        clamp=clamp,
+        components=components,
+        tables=addressof(room),
+    )
+    library = abi.library()
+    try:
+        fault = FAULTS[library.jpegrad_encode_scan(None, byref(scan))]
+        if fault == "no memory":
+            raise MemoryError("jpegrad native encode_scan: no memory for the coded data")
+        return None if fault else (room.raw, string_at(scan.data, scan.size))
+    finally:
+        library.jpegrad_release_scan(None, byref(scan))
+
+
+def _readable(levels: Tensor) -> Tensor:
+    if levels.dtype not in TYPES:
+        # Of integers float64 has all that a file can hold, and of smaller floating-point types float32 all.
+        levels = levels.to(torch.float32 if levels.is_floating_point() else torch.float64)
+    return levels.contiguous()

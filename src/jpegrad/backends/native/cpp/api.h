@@ -26,7 +26,7 @@ struct Codec {
 
 enum Slope : int32_t { IDENTITY, CUBIC, SIN, FOURIER, SOFT_ROUND, GAUSSIAN, DISTORTION, DEAD_ZONE };
 
-enum Type : int32_t { UINT8, FLOAT32, FLOAT64 };
+enum Type : int32_t { UINT8, FLOAT32, FLOAT64, INT16 };
 
 // Strides count elements; the batch is one dimension. Outputs are contiguous.
 struct Image {
@@ -111,6 +111,31 @@ struct Scan {
 };
 
 enum Process : int32_t { SEQUENTIAL, PROGRESSIVE };
+
+// One component of a scan to code.
+struct CodedComponent {
+    const void* levels;  // [rows, columns, 64], natural order
+    int64_t rows, columns;  // its blocks; what an MCU has beyond them is made up
+    int32_t h, v;  // blocks of an MCU: 1, 1 in a scan of one component
+    int32_t dc, ac;  // which tables: 0 to 3
+    int32_t type;  // FLOAT32, FLOAT64 or INT16
+};
+
+// The coding of one scan. Python has checked all but the levels.
+struct CodedScan {
+    int64_t mcu_rows, mcu_columns;
+    int32_t count;  // components
+    int32_t process;  // a Process
+    int32_t first, last, high, low;  // coefficients and bits that the scan sends
+    int32_t optimize;  // whether to make the tables, or to take them
+    int32_t clamp;  // whether levels that no file holds are clamped, or a fault
+    CodedComponent components[4];
+    uint8_t* tables;  // Huffman [8, 272], as in Scan
+    uint8_t* data;  // malloc's; null before, and to be released
+    int64_t size, capacity;  // of the data; 0 before
+};
+
+enum Fault : int32_t { FITS, BAD_LEVEL, NO_MEMORY };
 
 // What is wrong with a scan: jfif/scan.py has the words.
 enum Damage : int32_t {
