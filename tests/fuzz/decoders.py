@@ -1,5 +1,7 @@
 """The native entropy decoder against the one in Python, on damaged files, strict and not: equal, or both refuse.
 
+What was read is written, baseline and progressive, and read back.
+
     python -m tests.fuzz.decoders [--count 20000] [--seed 0]
 
 Under AddressSanitizer (``tests/fuzz/sanitize.sh``) with ``--alone`` the native one only, for the memory it touches.
@@ -31,6 +33,22 @@ def read_with(backend: str, data: bytes, strict: bool) -> jpegrad.Coefficients |
             os.environ["JPEGRAD_BACKEND"] = before
 
 
+def rewrite(coefficients: jpegrad.Coefficients) -> None:
+    """Any levels make files that are read back, baseline and progressive, or are refused.
+
+    Raises:
+        AssertionError: something else is read back.
+    """
+    for progressive in (False, True):
+        try:
+            data = jpegrad.to_bytes(coefficients, progressive=progressive)
+        except ValueError:
+            continue
+        again = jpegrad.read(data, level_dtype=torch.int16)
+        for ours, theirs in zip(coefficients.levels, again.levels, strict=True):
+            assert torch.equal(ours, theirs), "other levels are read back"
+
+
 def compare(data: bytes) -> str:
     """What both make of a file.
 
@@ -49,6 +67,7 @@ def compare(data: bytes) -> str:
         assert torch.equal(native.tables, python.tables), "tables differ"
         assert sorted(native.damage) == sorted(python.damage), "damage differs"
         outcomes.append("equal, damaged" if native.damage else "equal")
+        rewrite(native)
     # What is not damaged is read both ways; what is damaged is refused.
     assert (outcomes[0] == "equal") == (outcomes[1] == "equal"), (
         "damage that is not refused, or refused without"
