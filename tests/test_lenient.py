@@ -280,7 +280,7 @@ def test_the_row_of_an_interval_behind_a_lost_one(decoder: None) -> None:
 def arithmetic_file(rng: np.random.Generator) -> bytes:
     """Random arithmetic-coded data, in which restart markers may come or not."""
     progressive, interval = bool(rng.integers(2)), int(rng.integers(4))
-    frame = segments.emit_sof0(
+    frame = segments.emit_sof(
         (32, 48), [FrameComponent(i, 1 + (i == 1), 1 + (i == 1), 0) for i in (1, 2, 3)]
     )
     header = segments.emit_sos([ScanComponent(i, 0, 0) for i in (1, 2, 3)])[:-3]
@@ -362,7 +362,7 @@ def test_large_frames_of_few_bytes_take_little_time() -> None:
     """Data that end at once are not walked through, whatever the size and the restart interval."""
     ones, frame = (
         segments.emit_dqt(0, [1] * 64),
-        segments.emit_sof0((8000, 8000), [FrameComponent(1, 1, 1, 0)]),
+        segments.emit_sof((8000, 8000), [FrameComponent(1, 1, 1, 0)]),
     )
     scan = segments.emit_sos([ScanComponent(1, 0, 0)])
     sequential = b"".join([b"\xff\xd8", ones, frame, segments.segment(segments.DRI, b"\0\1"), scan])
@@ -378,7 +378,7 @@ def test_large_frames_of_few_bytes_take_little_time() -> None:
 
 
 def test_scans_are_bounded() -> None:
-    ones, frame = segments.emit_dqt(0, [1] * 64), segments.emit_sof0((800, 800), [FrameComponent(1, 1, 1, 0)])
+    ones, frame = segments.emit_dqt(0, [1] * 64), segments.emit_sof((800, 800), [FrameComponent(1, 1, 1, 0)])
     huffman = segments.emit_dht(0, 0, (1, *[0] * 15), (0,))
     scan = segments.emit_sos([ScanComponent(1, 0, 0)])[:-3] + bytes(3)
     data = b"".join([b"\xff\xd8", ones, frame.replace(b"\xff\xc0", b"\xff\xc2"), huffman, scan * 90])
@@ -387,7 +387,7 @@ def test_scans_are_bounded() -> None:
 
 
 def test_many_small_scans_are_refused_soon() -> None:
-    ones, frame = segments.emit_dqt(0, [1] * 64), segments.emit_sof0((8, 8), [FrameComponent(1, 1, 1, 0)])
+    ones, frame = segments.emit_dqt(0, [1] * 64), segments.emit_sof((8, 8), [FrameComponent(1, 1, 1, 0)])
     scan = segments.emit_sos([ScanComponent(1, 0, 0)])[:-3] + bytes((1, 63, 0))
     huffman = segments.emit_dht(1, 0, (1, *[0] * 15), (0,))
     data = b"".join(

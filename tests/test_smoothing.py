@@ -62,14 +62,14 @@ def dc_alone(levels: list[np.ndarray], size: tuple[int, int], factors: list[tupl
     parts = [
         segments.marker(segments.SOI),
         segments.emit_dqt(0, [7 + i for i in range(64)]),
-        segments.emit_sof0(size, frame).replace(b"\xff\xc0", b"\xff\xc2"),
+        segments.emit_sof(size, frame, segments.SOF2),
         segments.emit_dht(0, 0, DC_LUMA.counts, DC_LUMA.symbols),
     ]
     for i, component in enumerate(levels):
         bits = "".join(dc_bits(int(d)) for d in np.diff(component.ravel(), prepend=0))
         bits += "1" * (-len(bits) % 8)
         data = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
-        parts += [segments.emit_sos([ScanComponent(i, 0, 0)])[:-3] + bytes(3), data]
+        parts += [segments.emit_sos([ScanComponent(i, 0, 0)], last=0), data]
     return b"".join([*parts, segments.marker(segments.EOI)])
 
 
