@@ -241,6 +241,25 @@ def test_refinements_that_do_not_fit(decoder: None, tmp_path: object) -> None:
         assert found.damage
 
 
+def test_refining_runs_that_leave_their_band(decoder: None, tmp_path: object) -> None:
+    dc, known = (0, 0, 0x00, "0"), (1, 63, 0x01, "11110" + "1" + "11110" + "0" + "10")
+    for scans in [
+        [(1, 5, 0x10, "01" + "11" + "10"), (6, 63, 0x10, "10" + "1")],
+        [(1, 5, 0x10, "00" + "11" + "10"), (6, 63, 0x10, "10" + "0")],
+        [(1, 5, 0x10, "1110" + "10"), (6, 63, 0x10, "10")],
+        [(1, 63, 0x10, "1110" + "11" + "1110" * 2 + "00" * 2 + "0" * 40)],
+        [(1, 63, 0x10, "1110" + "01" + "1110" * 2 + "01" * 2 + "0" * 40)],
+    ]:
+        data = progressive_file(dc, known, *scans)
+        # Code 0 is a level of 1 bit behind 7 zeros, 1110 are 16 zeros.
+        table, other = bytes((0x0F, 0x00, 0x10, 0x02, 0x01)), bytes((0x71, 0x00, 0x10, 0xF0, 0x01))
+        assert table in data
+        data = data.replace(table, other)
+        found = jpegrad.read(data, strict=False)
+        assert np.array_equal(found.levels[0].numpy(), levels_of_libjpeg(data, tmp_path)), scans
+        assert any("leaves its block" in damage for damage in found.damage)
+
+
 def test_scans_in_disorder(decoder: None) -> None:
     parts = split(pillow(picture(33, 48), quality=70, progressive=True))
     scans = [i for i, (marker, _) in enumerate(parts) if marker == segments.SOS]
@@ -280,9 +299,7 @@ def test_the_row_of_an_interval_behind_a_lost_one(decoder: None) -> None:
 def arithmetic_file(rng: np.random.Generator) -> bytes:
     """Random arithmetic-coded data, in which restart markers may come or not."""
     progressive, interval = bool(rng.integers(2)), int(rng.integers(4))
-    frame = segments.emit_sof(
-        (32, 48), [FrameComponent(i, 1 + (i == 1), 1 + (i == 1), 0) for i in (1, 2, 3)]
-    )
+    frame = segments.emit_sof((32, 48), [FrameComponent(i, 1 + (i == 1), 1 + (i == 1), 0) for i in (1, 2, 3)])
     header = segments.emit_sos([ScanComponent(i, 0, 0) for i in (1, 2, 3)])[:-3]
     pieces = [b"\xff\0", b"\xff\0", b"\xfe", b"\0", *(bytes((0xFF, 0xD0 + i)) for i in range(4))]
 

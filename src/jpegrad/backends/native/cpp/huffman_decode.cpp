@@ -343,12 +343,12 @@ struct RefineAC : Huffman {
             if (__builtin_expect(size > 1, 0)) b.note(damages, BAD_SYMBOL);
             uint64_t zero = open & ~known;
             for (; run > 0; run--) zero &= zero - 1;
-            // A run that leaves the band ends at the place behind it.
-            const uint64_t here = zero & (~zero + 1), above = zero ? here - 1 : ~(uint64_t)0;
-            if (!refine(b, levels, known & open & above, bit)) ::note(damages, BAD_AC);
+            // A run that leaves the band ends at the place behind it; then all were `passed`.
+            const uint64_t here = zero & (~zero + 1), passed = here - 1;
+            if (!refine(b, levels, known & open & passed, bit)) ::note(damages, BAD_AC);
             if (!zero) b.note(damages, BAD_RUN);
             if (number) levels[PLACES.at[zero ? __builtin_ctzll(here) : s.last + 1]] = (int16_t)(number * bit);
-            open &= ~(here | above);
+            open &= ~(here | passed);
         }
         if (skipped) {
             if (!refine(b, levels, known & open, bit)) ::note(damages, BAD_AC);
