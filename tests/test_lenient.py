@@ -216,6 +216,8 @@ def test_levels_beyond_16_bits_wrap(decoder: None, tmp_path: object) -> None:
         progressive_file(dc, (1, 63, 0x02, first[3])),
         forged((large, [1]), (large, [1]), (large, [1])),
         forged(([0], [*level, 1])),
+        # A DC difference without a meaning behind one of 1: its block stays empty.
+        forged(([1, 0, 0], [1]), ([1, 0, 1, *[1] * 15], [])),
     ]:
         assert np.array_equal(
             jpegrad.read(data, strict=False).levels[0].numpy(), levels_of_libjpeg(data, tmp_path)
@@ -344,6 +346,20 @@ def test_a_component_that_never_came(decoder: None) -> None:
         cut = join(parts[:missing] + parts[missing + 1 :])
         assert equals_pillow(cut)
         assert jpegrad.read(cut, strict=False).damage == ("truncated: the scans do not send every component",)
+
+
+def test_a_component_without_dc_is_not_smoothed(decoder: None) -> None:
+    """Nor is any other."""
+    coefficients = jpegrad.encode(tensor(picture(24, 40)), quality=90, subsampling="4:4:4")
+    script = [jpegrad.ProgressiveScan((i,), *band) for band in ((0, 0), (1, 63)) for i in range(3)]
+    parts = split(jpegrad.to_bytes(coefficients, progressive=script))
+    scans = [i for i, (marker, _) in enumerate(parts) if marker == segments.SOS]
+    for missing in ([0, 4], [1, 3], [2, 3, 4, 5]):
+        cut = join([part for i, part in enumerate(parts) if i not in [scans[each] for each in missing]])
+        assert equals_pillow(cut)
+        found = jpegrad.read(cut, strict=False)
+        assert found.smoothing is None
+        assert "truncated: the scans do not send every component" in found.damage
 
 
 def test_table_entries_of_0(decoder: None) -> None:

@@ -159,6 +159,24 @@ def test_whole_files_have_no_smoothing() -> None:
         assert jpegrad.read(data).smoothing is None
 
 
+@pytest.mark.parametrize("last", range(1, 10))
+def test_bands_that_end_early(last: int) -> None:
+    """Up to the ninth AC coefficient the smoothing is of use; those that were sent stay as they are."""
+    coefficients = jpegrad.encode(tensor(picture(40, 56)), quality=95)
+    script = [jpegrad.ProgressiveScan((0, 1, 2), 0, 0)]
+    for band in ((1, last), (last + 1, 63)):
+        script += [jpegrad.ProgressiveScan((i,), *band) for i in range(3)]
+    data = jpegrad.to_bytes(coefficients, progressive=script)
+    for several in ((1,), (1, 2, 3)):
+        found = check(
+            without_scans(
+                data,
+                lambda scan, ids=several: scan.first == last + 1 and scan.components[0].identifier in ids,
+            )
+        )
+        assert (found.smoothing is None) == (last == 9)
+
+
 def test_bits_that_the_smoothing_does_not_estimate() -> None:
     data = without_scans(
         pillow(picture(24, 40), quality=60, progressive=True), lambda scan: (scan.first, scan.low) == (0, 0)
