@@ -2,7 +2,7 @@
 
 import io
 import os
-import re
+import struct
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -81,13 +81,15 @@ def opencv(image: np.ndarray, subsampling: str = "4:2:0", **options: int) -> byt
     return data.tobytes()
 
 
-def libjpeg(image: np.ndarray, version: str, factors: Sequence[tuple[int, int]], *flags: str) -> bytes:
+def libjpeg(
+    image: np.ndarray, version: str, factors: Sequence[tuple[int, int]], *flags: str, quality: int = 80
+) -> bytes:
     """A file by another member of the libjpeg family; ``factors`` are (vertical, horizontal) per component."""
     with jpeglib.version(version), tempfile.TemporaryDirectory() as folder:
         picture = jpeglib.from_spatial(image)
         picture.samp_factor = np.array(factors)
         path = os.path.join(folder, "picture.jpg")
-        picture.write_spatial(path, qt=80, flags=list(flags))
+        picture.write_spatial(path, qt=quality, flags=list(flags))
         with open(path, "rb") as file:
             return file.read()
 
@@ -128,16 +130,13 @@ def separate_scans(
     return b"".join([*parts, segments.marker(segments.EOI)])
 
 
-MARKER_BEHIND_A_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]|\Z", re.DOTALL)
-
-
 def split(data: bytes) -> list[tuple[int, bytes]]:
     """(marker, everything from its FF to the next marker segment) of a whole file, up to its EOI."""
     parts, position, marker = [], 2, segments.SOI
     while marker != segments.EOI:
         marker, _, end, _ = segments.next_segment(data, position)
         if marker == segments.SOS:
-            end = MARKER_BEHIND_A_SCAN.search(data, end).start()
+            end = segments.scan_end(data, end)
         parts.append((marker, data[position:end]))
         position = end
     return parts
@@ -150,6 +149,46 @@ def join(parts: Sequence[tuple[int, bytes]]) -> bytes:
 def ycck(data: bytes) -> bytes:
     """A file of CMYK, announced as YCCK."""
     return data.replace(adobe(0), adobe(2), 1)
+
+
+def exif(orientation: int, order: str = "<") -> bytes:
+    """Exif that says the orientation, behind another entry."""
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    entries = struct.pack(f"{order}HHIHH", 0x0100, 3, 1, 7, 0) + struct.pack(
+        f"{order}HHIHH", 0x0112, 3, 1, orientation, 0
+    )
+    return b"Exif\0\0" + start + struct.pack(f"{order}IH", 8, 2) + entries + bytes(4)
+
+
+def with_segments(data: bytes, *added: tuple[int, bytes]) -> bytes:
+    return data[:2] + b"".join(segments.segment(*each) for each in added) + data[2:]
+
+
+def exif_with_size_and_thumbnail(order: str, thumbnail: bytes) -> bytes:
+    """Exif of orientation 6 that says 96 × 64 pixels and has a thumbnail."""
+    start = b"II*\0" if order == "<" else b"MM\0*"
+
+    def directory(entries: list[tuple[int, int, int]], following: int = 0) -> bytes:
+        packed = b"".join(
+            struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0)
+            if kind == 3
+            else struct.pack(f"{order}HHII", tag, 4, 1, value)
+            for tag, kind, value in entries
+        )
+        return struct.pack(f"{order}H", len(entries)) + packed + struct.pack(f"{order}I", following)
+
+    first, second, third = 8, 8 + 30, 8 + 60
+    return b"".join(
+        [
+            b"Exif\0\0",
+            start,
+            struct.pack(f"{order}I", first),
+            directory([(0x0112, 3, 6), (0x8769, 4, second)], third),
+            directory([(0xA002, 3, 96), (0xA003, 4, 64)]),
+            directory([(0x0201, 4, third + 30), (0x0202, 4, len(thumbnail))]),
+            thumbnail,
+        ]
+    )
 
 
 def without(data: bytes, *markers: int) -> bytes:

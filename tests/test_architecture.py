@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
 GROUND = {"arguments", "decoder", "formulas", "inputs", "notice", "spec", "surrogates", "tables"}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
-FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io"}
+FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io", "lossless"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
 
 # Which layers each layer may import. A layer is a module or subpackage of jpegrad; each backend is one of its own;
@@ -45,6 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "rate": {*GROUND, "coefficients", "backends", "entropy"},
     "jfif": {*GROUND, "coefficients", "backends", "entropy"},
     "io": {*CODEC, "files", "entropy", "jfif"},
+    "lossless": {*GROUND, "coefficients", "jfif"},
     "pictures": FILES,
     "nn": {*FILES, "randomness"},
     "testing": FILES,
@@ -68,10 +69,12 @@ PUBLIC = {
     "decode",
     "encode",
     "jpeg",
+    "lossless",
     "nn",
     "rate",
     "read",
     "read_header",
+    "read_structure",
     "surrogates",
     "tables",
     "testing",

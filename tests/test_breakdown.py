@@ -104,3 +104,21 @@ def test_wrong_arguments() -> None:
         breakdown(coefficients, huffman="best")
     with pytest.raises(TypeError, match="coefficients: expected Coefficients, got Tensor"):
         breakdown(coefficients.levels[0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("huffman", HUFFMAN)
+@pytest.mark.parametrize("mode", ["gray", "4:4:4", "4:2:0", "4:1:1", "1x1,2x2,2x1", "3x1,1x1,1x1"])
+def test_strips_of_an_image_count_what_the_whole_counts(
+    monkeypatch: pytest.MonkeyPatch, mode: str, huffman: str
+) -> None:
+    images = torch.stack([tensor(picture(59, 83)), tensor(noise(59, 83))])
+    images = images[:, :1] if mode == "gray" else images
+    coefficients = jpegrad.encode(images, 80, subsampling=None if mode == "gray" else mode)
+    short = dataclasses.replace(coefficients, levels=tuple(x.short() for x in coefficients.levels))
+    expected = assert_adds_up(coefficients, huffman)
+    for at_once in (1, 20_000):
+        monkeypatch.setitem(breakdown.__globals__, "COEFFICIENTS_AT_ONCE", at_once)
+        for each in (coefficients, short):
+            found = assert_adds_up(each, huffman)
+            for field in dataclasses.fields(expected):
+                assert torch.equal(getattr(found, field.name), getattr(expected, field.name)), field.name

@@ -19,9 +19,24 @@ from typer.testing import CliRunner
 import jpegrad
 import oracles.pictures
 from command import Run
-from corpus import COMMENT, EXIF, ICC, inks, noise, picture, pillow, pillow_pixels, with_16_bit_tables, ycck
+from corpus import (
+    COMMENT,
+    EXIF,
+    ICC,
+    exif_with_size_and_thumbnail,
+    inks,
+    noise,
+    picture,
+    pillow,
+    pillow_pixels,
+    with_16_bit_tables,
+    with_segments,
+    without,
+    ycck,
+)
 from jpegrad.cli import app
 from jpegrad.commands.code import best_quality
+from jpegrad.data import published_table_names
 
 MODES = ("4:4:4", "4:2:2", "4:2:0")
 
@@ -204,7 +219,7 @@ def test_inspect_finds_what_pillow_was_told(
     assert facts["coding"] == ("progressive" if progressive else "baseline")
     assert (facts["color"], facts["subsampling"]) == ("YCbCr", "4:2:2")
     assert facts["tables"] == jpegrad.tables.annex_k(62).int().tolist()
-    assert facts["quality"] == {"quality": 62, "exact": True, "distance": 0}
+    assert facts["quality"] == {"quality": 62, "exact": True, "distance": 0, "base": "Annex K"}
     assert sorted(segment["kind"] for segment in facts["metadata"]) == ["Exif", "ICC profile", "comment"]
     baseline = facts["baseline"]
     # Pillow sorts the metadata in another way; sizes are alike.
@@ -221,6 +236,9 @@ def test_inspect_gray_and_rgb(run: Run, tmp_path: Path) -> None:
     (tmp_path / "rgb.jpg").write_bytes(pillow(picture(20, 20), quality=75, keep_rgb=True))
     facts = inspected(run, "rgb.jpg")
     assert (facts["color"], facts["subsampling"]) == ("RGB", "4:4:4")
+    # All three components have the table of luma.
+    assert facts["quality"] == {"quality": 75, "exact": True, "distance": 0, "base": "Annex K"}
+    assert facts["quantization_tables"] == 1
     assert {"R", "G", "B"} < set(facts["baseline"]["bits"])
 
 
@@ -251,6 +269,67 @@ def test_inspect_of_tables_that_are_not_libjpegs(run: Run, tmp_path: Path) -> No
     assert re.search(
         r"quality about \d+: entries differ from libjpeg's by \d+\.\d%", run("inspect", "flat.jpg").out
     )
+
+
+def test_inspect_knows_published_tables(run: Run, tmp_path: Path) -> None:
+    for name in published_table_names():
+        # Of the flat ones several qualities are alike.
+        tables = jpegrad.tables.scale(jpegrad.tables.load(name), 70)
+        coefficients = jpegrad.encode(torch.zeros(3, 8, 8), tables=tables)
+        (tmp_path / "known.jpg").write_bytes(jpegrad.to_bytes(coefficients))
+        facts = inspected(run, "known.jpg")
+        assert facts["quality"]["base"] == name
+        assert name == "flat" or facts["quality"]["quality"] == 70
+    assert "quality 70 of the published tables watson" in run("inspect", "known.jpg").out
+
+
+def test_inspect_says_how_the_file_is_made(run: Run, tmp_path: Path) -> None:
+    exif = exif_with_size_and_thumbnail("<", thumbnail := pillow(picture(12, 16)))
+    plain = pillow(picture(40, 50), progressive=True, restart_marker_blocks=2, quality=80)
+    data = with_segments(plain, (0xE1, exif)) + bytes(5)
+    (tmp_path / "photo.jpg").write_bytes(data)
+    facts = inspected(run, "photo.jpg")
+    structure = jpegrad.read_structure(data)
+    assert facts["script"] == structure.script
+    assert [scan["restart_interval"] for scan in facts["scans"]] == [2] * 10
+    assert (facts["restart_interval"], facts["orientation"], facts["precision"]) == (2, 6, 8)
+    assert facts["sampling"] == [[2, 2], [1, 1], [1, 1]]
+    assert facts["huffman"] == {"kind": "own", "tables": structure.huffman_tables}
+    assert facts["thumbnail"] == {"bytes": len(thumbnail), "width": 16, "height": 12}
+    assert (facts["trailing_bytes"], facts["fault"], facts["error"]) == (5, None, None)
+    lines = run("inspect", "photo.jpg").out.splitlines()
+    assert (
+        "2 quantization tables, Huffman tables of its own, 10 scans as libjpeg's, restart interval of 2 MCUs, "
+        "orientation 6"
+    ) in lines
+    own = [((0,), 0, 0), ((0,), 1, 63, 0, 1), ((0,), 1, 63, 1, 0)]
+    gray = jpegrad.encode(torch.zeros(1, 8, 8), 50)
+    (tmp_path / "own.jpg").write_bytes(jpegrad.to_bytes(gray, progressive=own))
+    assert "scan 0: 1-63, 1, 0;" in run("inspect", "own.jpg").out.splitlines()
+    assert f"thumbnail 16×12, {len(thumbnail)} bytes" in lines
+    assert "5 bytes follow the end of the picture" in lines
+
+
+def test_inspect_of_files_that_are_not_decoded(run: Run, tmp_path: Path) -> None:
+    plain = pillow(picture(40, 50), quality=80)
+    deep = plain.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c", 1)
+    for name, data, error in (
+        ("deep", deep, "not supported: 12 bits per sample; expected 8"),
+        ("cut", plain[:-200], "truncated"),
+        ("lossless", plain.replace(b"\xff\xc0", b"\xff\xc3", 1), "not supported: lossless JPEG"),
+        ("no tables", without(plain, 0xDB), "corrupt: quantization table 0 is missing"),
+    ):
+        (tmp_path / "odd.jpg").write_bytes(data)
+        facts = inspected(run, "odd.jpg")
+        assert facts["error"].startswith(error), name
+        assert facts["baseline"] is None
+        assert (facts["width"], facts["height"], len(facts["scans"])) == (50, 40, 1)
+        result = run("inspect", "odd.jpg")
+        assert result.code == 0
+        assert f"not decoded: {error}" in result.out
+        result = run("inspect", "odd.jpg", "--plot", "plot.png")
+        assert (result.code, result.error.startswith(f"error: odd.jpg: {error}")) == (1, True)
+    assert facts["quality"] is facts["tables"] is None
 
 
 def test_inspect_of_what_no_baseline_file_holds(run: Run, tmp_path: Path) -> None:
@@ -313,6 +392,18 @@ OPTIONS = {
     "size": ["--quality", "--subsampling", "--tables", "--like"],
     "decode": ["--output", "--upsampling", "--dct", "--scale"],
     "inspect": ["--optimize", "--plot", "--json"],
+    "transform": [
+        "--output",
+        "--orientation",
+        "--rotate",
+        "--flip",
+        "--transpose",
+        "--transverse",
+        "--crop",
+        "--trim",
+        "--grow",
+        "--optimize",
+    ],
     "tune": [
         "--output",
         "--metric",
@@ -384,7 +475,7 @@ def test_inks_through_the_command_line(run: Run, tmp_path: Path) -> None:
         assert "icc_profile" not in seen.info
     facts = inspected(run, "out.jpg")
     assert (facts["color"], facts["subsampling"]) == ("CMYK", "1x1,1x1,1x1,1x1")
-    assert facts["quality"] == {"quality": 60, "exact": True, "distance": 0.0}
+    assert facts["quality"] == {"quality": 60, "exact": True, "distance": 0.0, "base": "Annex K"}
     assert facts["baseline"]["bytes"] == len(data)  # type: ignore[index]
     assert {"C", "M", "Y", "K"} < set(facts["baseline"]["bits"])  # type: ignore[index]
     assert run("inspect", "out.jpg", "--plot", "plot.png").code == 0

@@ -57,8 +57,8 @@ ERRORS = {
     "no tables": (1, "text.txt: expected JSON", ["jpeg", "in.png", "-o", "out.jpg", "--tables", "text.txt"]),
     "no such tables": (
         1,
-        "error: flat: expected a file of tables or one of mix, ms-ssim, mse",
-        ["jpeg", "in.png", "-o", "out.jpg", "--tables", "flat"],
+        "error: flat2: expected a file of tables or one of mix, ms-ssim, mse",
+        ["jpeg", "in.png", "-o", "out.jpg", "--tables", "flat2"],
     ),
     "tune target": (
         1,
@@ -115,7 +115,51 @@ ERRORS = {
     "size of nothing": (2, "Missing argument", ["size"]),
     "inspect no jpeg": (1, "in.png: not a JPEG file", ["inspect", "in.png"]),
     "inspect nothing": (1, "nope.jpg", ["inspect", "nope.jpg"]),
-    "inspect cut": (1, "cut.jpg: truncated", ["inspect", "cut.jpg"]),
+    "transform no jpeg": (
+        1,
+        "in.png: not a JPEG file",
+        ["transform", "in.png", "-o", "out.jpg", "--transpose"],
+    ),
+    "transform to no jpeg": (
+        2,
+        "--output: expected a name that ends in .jpg",
+        ["transform", "gray.jpg", "-o", "out.png", "--rotate", "90"],
+    ),
+    "transform degrees": (
+        2,
+        "--rotate: expected 90, 180 or 270, got 45",
+        ["transform", "gray.jpg", "-o", "out.jpg", "--rotate", "45"],
+    ),
+    "transform flip": (
+        2,
+        "--flip: expected horizontal or vertical, got up",
+        ["transform", "gray.jpg", "-o", "out.jpg", "--flip", "up"],
+    ),
+    "transform twice": (
+        2,
+        "--transpose: expected without --rotate",
+        ["transform", "gray.jpg", "-o", "out.jpg", "--rotate", "90", "--transpose"],
+    ),
+    "transform nothing": (
+        2,
+        "expected a change: --orientation, --rotate, --flip, --transpose, --transverse or --crop",
+        ["transform", "gray.jpg", "-o", "out.jpg", "--trim"],
+    ),
+    "transform crop": (
+        2,
+        "--crop: expected WxH+X+Y, such as 640x480+16+32, got 8x8",
+        ["transform", "gray.jpg", "-o", "out.jpg", "--crop", "8x8"],
+    ),
+    "transform grow": (
+        2,
+        "--grow: expected with --crop",
+        ["transform", "gray.jpg", "-o", "out.jpg", "--rotate", "90", "--grow"],
+    ),
+    "transform size": (
+        1,
+        "gray.jpg: size: expected a width that is a multiple of the MCU, 8, got 53; --trim leaves out the last 5",
+        ["transform", "gray.jpg", "-o", "out.jpg", "--flip", "horizontal"],
+    ),
     "plot suffix": (2, "--plot: expected a name", ["inspect", "gray.jpg", "--plot", "plot.jpg"]),
 }
 

@@ -30,6 +30,7 @@ INPUTS: dict[str, tuple[str, list[str]]] = {
     "jpeg from a symbolic link": ("in.jpg", ["jpeg", "soft.jpg", "-o", "in.jpg"]),
     "jpeg by a hard link": ("in.jpg", ["jpeg", "in.jpg", "-o", "hard.jpg"]),
     "jpeg over --like": ("like.jpg", ["jpeg", "in.png", "-o", "like.jpg", "--like", "like.jpg"]),
+    "transform over its .jpg": ("in.jpg", ["transform", "in.jpg", "-o", "in.jpg", "--transpose"]),
     "tune over its .jpg": ("in.jpg", ["tune", "in.jpg", "-o", "in.jpg", *TUNE]),
     "tune over --base": (
         "tables.json",
@@ -39,6 +40,7 @@ INPUTS: dict[str, tuple[str, list[str]]] = {
 OTHER_KINDS: dict[str, tuple[str, list[str]]] = {
     "jpeg over text": ("text.jpg", ["jpeg", "in.png", "-o", "text.jpg"]),
     "jpeg over a picture of another kind": ("png.jpg", ["jpeg", "in.jpg", "-o", "png.jpg"]),
+    "transform over text": ("text.jpg", ["transform", "in.jpg", "-o", "text.jpg", "--transpose"]),
     "decoded over text": ("text.png", ["jpeg", "in.jpg", "-o", "text.png"]),
     "tune over text": ("text.jpg", ["tune", "in.png", "-o", "text.jpg", *TUNE]),
     "tables over other JSON": (

@@ -3,7 +3,6 @@
 import array
 import io
 import mmap
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from corpus import (
     COMMENT,
     ICC,
     corpus,
+    exif,
     join,
     libjpeg,
     noise,
@@ -24,23 +24,11 @@ from corpus import (
     separate_scans,
     split,
     tensor,
+    with_segments,
     without,
 )
 from jpegrad.io import read, read_header
 from jpegrad.jfif import JPEGError, segments
-
-
-def exif(orientation: int, order: str = "<") -> bytes:
-    """Exif that says the orientation, behind another entry."""
-    start = b"II*\0" if order == "<" else b"MM\0*"
-    entries = struct.pack(f"{order}HHIHH", 0x0100, 3, 1, 7, 0) + struct.pack(
-        f"{order}HHIHH", 0x0112, 3, 1, orientation, 0
-    )
-    return b"Exif\0\0" + start + struct.pack(f"{order}IH", 8, 2) + entries + bytes(4)
-
-
-def with_segments(data: bytes, *added: tuple[int, bytes]) -> bytes:
-    return data[:2] + b"".join(segments.segment(*each) for each in added) + data[2:]
 
 
 @pytest.mark.parametrize("name", corpus())

@@ -164,7 +164,7 @@ def test_levels_and_decoding(kernel: Kernel, mode: str) -> None:
             same(found, wanted)
 
 
-@law("scale largest", [(1, 255), (40, 255), (3000, 255), (3000, 65535)], [(3000, 65535)])
+@law("scale largest", [(1, 255), (4, 255), (12, 255), (40, 255), (3000, 255), (3000, 65535)], [(3000, 65535)])
 def test_decoding_levels_that_no_picture_has(kernel: Kernel, scale: int, largest: int) -> None:
     levels = tuple((torch.randn(1, 3, 4, 8, 8) * scale).round().to(kernel.device) for _ in range(3))
     levels[0][0, 0, 0] += 0.25

@@ -238,6 +238,16 @@ def test_records_keep_it() -> None:
     assert jpegrad.Coefficients.stack([whole, whole]).smoothing is None
 
 
+def test_lossless_changes_take_it_along() -> None:
+    found = cut()
+    turned = jpegrad.lossless.rotate(found, 180, trim=True)
+    whole = jpegrad.lossless.rotate(
+        dataclasses.replace(found, levels=found.shown, smoothing=None), 180, trim=True
+    )
+    assert turned.smoothing is not None and turned.damage == found.damage
+    assert np.array_equal(pixels(turned), pixels(whole))
+
+
 def test_smoothing_of_another_shape_is_refused() -> None:
     found = jpegrad.encode(tensor(picture(16, 16)), quality=50)
     with pytest.raises(ValueError, match="smoothing: expected 3 components"):

@@ -1,12 +1,15 @@
 """Quantization tables: values are Annex K's and libjpeg's, gradients reach the quality and the base."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 import jpegrad
+from corpus import libjpeg, picture
 from jpegrad import surrogates, tables
+from jpegrad.data import published_table_names, table_path
 
 
 def test_zigzag_walks_the_diagonals() -> None:
@@ -156,9 +159,61 @@ def test_json_that_python_cannot_hold(tmp_path: Path, text: str) -> None:
 
 def test_a_name_without_a_file_is_told_the_names_that_ship() -> None:
     with pytest.raises(
-        FileNotFoundError, match="flat: expected a file of tables or one of mix, ms-ssim, mse"
+        FileNotFoundError, match="mse2: expected a file of tables or one of mix, ms-ssim, mse, ahumada, flat"
     ):
-        tables.load("flat")
+        tables.load("mse2")
+
+
+@pytest.mark.parametrize("name", published_table_names())
+def test_published_tables_have_a_source_and_scale(name: str) -> None:
+    base = tables.load(name)
+    assert base.shape == (2, 8, 8)
+    assert json.loads(table_path(name).read_text())["source"]
+    for quality in (30, 75, 90):
+        scaled = tables.scale(base, quality)
+        found = tables.estimate_quality(scaled, base)
+        # The flat tables are the same at some neighbouring qualities.
+        assert found.exact and found.quality >= quality
+        assert torch.equal(tables.scale(base, found.quality), scaled)
+        assert tables.legal(scaled).equal(scaled)
+
+
+def test_published_tables_are_those_of_encoders() -> None:
+    # mozjpeg's default since 3.0 is Robidoux's, at every quality.
+    for quality in (40, 50, 75, 90):
+        data = libjpeg(picture(16, 16), "mozjpeg403", [(1, 1)] * 3, quality=quality)
+        found = jpegrad.read_header(data).tables
+        assert found is not None
+        expected = (
+            tables.load("robidoux") * (5000 // quality if quality < 50 else 200 - 2 * quality) + 50
+        ) // 100
+        assert torch.equal(found, expected)
+        assert torch.equal(found.clamp(max=255), tables.scale(tables.load("robidoux"), quality))
+
+
+def test_published_tables_are_as_their_authors_describe_them() -> None:
+    # Checks that a wrong digit or a transposed table fails.
+    robidoux, klein = tables.load("robidoux")[0], tables.load("klein")[0]
+    differing = (klein - robidoux) != 1
+    # Klein's entries are Robidoux's and 1 but for the lowest frequencies, which the latter flattened.
+    assert differing.nonzero().tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [2, 0]]
+    for name in ("flat", "robidoux", "klein", "watson", "ahumada", "peterson"):
+        luma, chroma = tables.load(name)
+        # Models of vision know no direction; these were made for luma and serve chroma as well.
+        assert torch.equal(luma, luma.T), name
+        assert torch.equal(luma, chroma), name
+    for name in ("mozjpeg-ms-ssim", "mozjpeg-psnr-hvs"):
+        luma, chroma = tables.load(name)
+        annex = torch.tensor(tables.ANNEX_K, dtype=torch.float32)
+        # These were tuned from Annex K, whose luma table is not symmetric.
+        distance, transposed = ((luma / x).log().abs().mean() for x in (annex[0], annex[0].T))
+        assert distance < 0.25 and distance < transposed, name
+        assert (chroma / annex[1]).log().abs().mean() < 0.35, name
+
+
+def test_a_wrong_base_of_an_estimate_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"base: expected shape \[2, 8, 8\], got \[8, 8\]"):
+        tables.estimate_quality(tables.annex_k(50), torch.ones(8, 8))
 
 
 def test_tables_that_are_no_real_tensors(tmp_path: Path) -> None:

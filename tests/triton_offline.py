@@ -197,12 +197,7 @@ def everything() -> dict[str, dict[str, int]]:
         ("4:4:0", "cubic"),
         ("4:1:1", "soft_round"),
     ):
-        found.update(
-            {
-                f"{name}, {subsampling}": it
-                for name, it in measured(subsampling, record, limited=False).items()
-            }
-        )
+        found.update({f"{name}, {subsampling}": it for name, it in measured(subsampling, record).items()})
     ranges = itertools.cycle((((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp32"), ((-17.3, 1.9), "*fp32")))
     for record, (value_range, image) in zip(surrogates.ALL, ranges, strict=False):
         found.update({f"gray, {name}": it for name, it in gray(record, value_range, image).items()})

@@ -11,11 +11,13 @@ from jpegrad.io import to_bytes_batch as to_bytes_batch
 from jpegrad.io import write as write
 from jpegrad.io import read as read
 from jpegrad.io import read_header as read_header
+from jpegrad.io import read_structure as read_structure
 from jpegrad.entropy.script import ProgressiveScan as ProgressiveScan
 from jpegrad.jfif.errors import JPEGError as JPEGError
 from jpegrad.spec import Color as Color
 from jpegrad.surrogates import Surrogate as Surrogate
 from jpegrad import backends as backends
+from jpegrad import lossless as lossless
 from jpegrad import nn as nn
 from jpegrad import rate as rate
 from jpegrad import surrogates as surrogates

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from jpegrad import __version__
-from jpegrad.commands import bench, code, dataset, decode, demo, files, listing, tune
+from jpegrad.commands import bench, code, dataset, decode, demo, files, listing, transform, tune
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,7 @@ app.command("jpeg")(code.jpeg)
 app.command("decode")(decode.decode)
 app.command("size")(code.size)
 app.command("inspect")(files.inspect)
+app.command("transform")(transform.transform)
 app.command("tune")(tune.tune)
 app.command("tune-dataset")(dataset.tune_dataset)
 app.command("surrogates")(listing.surrogates)

@@ -23,6 +23,7 @@ from jpegrad.jfif.frame import natural_tables, repair_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.jfif.smoothing import smoothing
+from jpegrad.jfif.structure import Structure, walk
 from jpegrad.spec import CMYK, RGB
 
 MAX_PIXELS = 178_956_970
@@ -171,6 +172,34 @@ def read_header(source: Source) -> Header:
             source.seek(position)
     view = _view_of(source)
     return parse(memoryview(_bytes_of(source)) if view is None else view)
+
+
+def read_structure(source: Source) -> Structure:
+    """What a .jpg file is made of: every segment, every scan, what follows its end; nothing is decoded.
+
+    It takes files that :func:`read` refuses as well, and says where their markers are damaged.
+
+    Args:
+        source: as in :func:`read`.
+
+    Returns:
+        :class:`~jpegrad.jfif.structure.Structure`.
+
+    Raises:
+        JPEGError: not a JPEG file.
+        TypeError: ``source`` is none of the above.
+        OSError: the file cannot be opened.
+
+    Example:
+        >>> import jpegrad, torch
+        >>> data = jpegrad.to_bytes(jpegrad.encode(torch.rand(3, 40, 24), quality=83))
+        >>> structure = jpegrad.read_structure(data + b"more")
+        >>> [segment.kind for segment in structure.segments]
+        ['JFIF', 'DQT', 'DQT', 'SOF0', 'DHT', 'DHT', 'DHT', 'DHT', 'SOS']
+        >>> structure.script, structure.huffman, structure.trailing
+        ('0,1,2;\\n', 'default', 4)
+    """
+    return walk(_bytes_of(source))
 
 
 def to_bytes(

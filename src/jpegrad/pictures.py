@@ -3,7 +3,6 @@
 Sources: JFIF 1.02; Exif 2.32 4.7; ICC.1:2022 Annex B.4; XMP Specification Part 3, 1.1.3.
 """
 
-import re
 import struct
 import warnings
 import zlib
@@ -19,15 +18,20 @@ from jpegrad.codec import decode
 from jpegrad.coefficients import NO_DENSITY, Density, Segment
 from jpegrad.io import read
 from jpegrad.jfif import JPEGError, segments
+from jpegrad.jfif import exif as exif_segments
+from jpegrad.jfif.exif import EXIF, ORIENTATION, XMP
 
-EXIF, ICC, XMP, MPF = b"Exif\0\0", b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0", b"MPF\0"
-APP1, ORIENTATION = 0xE1, 0x0112
+ICC, MPF = b"ICC_PROFILE\0", b"MPF\0"
+APP1 = 0xE1
 LONGEST = 65533
 """Bytes that a segment holds."""
 # What a TIFF file says of the picture, not of its own strips and tiles.
 DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
 SUBDIRECTORIES = (0x8769, 0x8825)
 UNKEPT = {33723: "IPTC", 34377: "Photoshop's resources"}
+
+ROWS = 256
+"""Of a strip that is taken from Pillow at once."""
 
 
 class Picture(NamedTuple):
@@ -66,15 +70,15 @@ def load(path: Path, *, upright: bool = False, cmyk: bool = False, lenient: bool
     changes += [f"{frames - 1} further pictures, frames or pages are left out"] if frames > 1 else []
     metadata, density = _carried(path, image, changes)
     if upright or image.format == "TIFF":
-        metadata = tuple((marker, _upright(payload)) for marker, payload in metadata)
+        metadata = tuple((marker, exif_segments.upright(payload)) for marker, payload in metadata)
         # Of TIFF files Pillow has turned the pixels already; of others this does.
         ImageOps.exif_transpose(image, in_place=True)
         if orientation in range(2, 9):
             changes.append(f"Exif's orientation {orientation} is applied to the pixels")
         if orientation in range(5, 9):
             density = (density[1], density[0], density[2])
-    pixels = torch.from_numpy(np.array(_in_8_bits(path, image, cmyk)))
-    pixels = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+    pixels = torch.from_numpy(_array(_in_8_bits(path, image, cmyk)))
+    pixels = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     return Picture(pixels, metadata, density, tuple(changes))
 
 
@@ -163,6 +167,17 @@ def _in_8_bits(path: Path, image: Image.Image, cmyk: bool) -> Image.Image:
     if image.mode not in ("RGB", "L") and not (cmyk and image.mode == "CMYK"):
         raise ValueError(f"{path}: expected 8-bit RGB or gray, got Pillow mode {image.mode}")
     return image
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """The samples ``[H, W]`` or ``[H, W, C]``; by strips, because Pillow gives what it is asked for twice."""
+    width, height = image.size
+    bands = len(image.getbands())
+    samples = np.empty((height, width, bands) if bands > 1 else (height, width), np.uint8)
+    for top in range(0, height, ROWS):
+        bottom = min(height, top + ROWS)
+        samples[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return samples
 
 
 def _carried(path: Path, image: Image.Image, changes: list[str]) -> tuple[tuple[Segment, ...], Density]:
@@ -260,24 +275,3 @@ def _density(image: Image.Image) -> Density:
             if 0 < x <= 65535 and 0 < y <= 65535:
                 return x, y, unit
     return NO_DENSITY
-
-
-def _upright(payload: bytes) -> bytes:
-    """Exif or XMP with orientation 1, everything else in its place; other segments as they are."""
-    if payload.startswith(XMP):
-        payload = re.sub(rb'(tiff:Orientation\s*=\s*["\'])\d', rb"\g<1>1", payload)
-        return re.sub(rb"(<tiff:Orientation>)\d", rb"\g<1>1", payload)
-    if not payload.startswith(EXIF):
-        return payload
-    tiff = bytearray(payload[len(EXIF) :])
-    order = "<" if tiff[:2] == b"II" else ">"
-    try:
-        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, start)
-        for at in range(start + 2, start + 2 + 12 * count, 12):
-            if struct.unpack_from(f"{order}HHI", tiff, at) == (ORIENTATION, 3, 1):
-                struct.pack_into(f"{order}H", tiff, at + 8, 1)
-    except struct.error:
-        # Damaged Exif, in which no viewer finds an orientation.
-        return payload
-    return EXIF + bytes(tiff)

@@ -280,21 +280,23 @@ def _entries(quality: float) -> bytearray:
 
 
 class QualityEstimate(NamedTuple):
-    """The quality at which Annex K comes nearest to given tables; ``exact`` means equal, ``distance`` 0."""
+    """The quality at which Annex K, or another base, comes nearest to given tables; ``exact`` means ``distance`` 0."""
 
     quality: int
     exact: bool
     distance: float
 
 
-def estimate_quality(tables: Tensor) -> QualityEstimate:
+def estimate_quality(tables: Tensor, base: Tensor | None = None) -> QualityEstimate:
     """The quality that libjpeg, Pillow or OpenCV would be told to get these tables, or tables most like them.
 
     Args:
         tables: ``[n, 8, 8]``, n = 1 (luma), 2 (luma, chroma) or 3 (luma, Cb, Cr), positive; natural order.
+        base: ``[2, 8, 8]``, tables of quality 50 that an encoder scales, such as :func:`load` gives by name; None is
+            Annex K.
 
     Returns:
-        The quality 1…100 of the nearest tables of :func:`annex_k` (of several the highest), whether they are equal,
+        The quality 1…100 of the nearest tables of that base (of several the highest), whether they are equal,
         and the distance: the mean of |log(entry / theirs)| over all entries. Scaling multiplies all entries by one
         factor, so that a ratio weighs the same at every quality and every frequency.
 
@@ -304,6 +306,8 @@ def estimate_quality(tables: Tensor) -> QualityEstimate:
     Example:
         >>> estimate_quality(annex_k(83))
         QualityEstimate(quality=83, exact=True, distance=0.0)
+        >>> estimate_quality(scale(load("klein"), 83), load("klein")).exact
+        True
     """
     check_real("tables", tables)
     if tables.ndim != 3 or tables.shape[0] not in (1, 2, 3) or tables.shape[1:] != (8, 8):
@@ -312,7 +316,12 @@ def estimate_quality(tables: Tensor) -> QualityEstimate:
     wrong = ~(given > 0) | given.isinf()
     if wrong.any():
         raise ValueError(f"tables: expected positive entries, got {given[wrong][0].item():g}")
-    candidates = _every_quality()[:, [0, 1, 1][: len(given)]]
+    if base is not None:
+        check_real("base", base)
+        if base.shape != (2, 8, 8):
+            raise ValueError(f"base: expected shape [2, 8, 8], got {list(base.shape)}")
+    every = _every_quality() if base is None else scale(base.detach().cpu().double(), _falling())
+    candidates = every[:, [0, 1, 1][: len(given)]]
     distances = (given.log() - candidates.log()).abs().mean((1, 2, 3))
     nearest = int(distances.argmin())
     distance = float(distances[nearest])
@@ -322,7 +331,11 @@ def estimate_quality(tables: Tensor) -> QualityEstimate:
 @functools.cache
 def _every_quality() -> Tensor:
     """Annex K's tables at the qualities 100 to 1."""
-    return annex_k(torch.arange(100, 0, -1), dtype=torch.float64)
+    return annex_k(_falling(), dtype=torch.float64)
+
+
+def _falling() -> Tensor:
+    return torch.arange(100, 0, -1)
 
 
 def save(path: str | os.PathLike[str], tables: Tensor, **about: str) -> None:
@@ -353,15 +366,19 @@ def load(path: str | os.PathLike[str]) -> Tensor:
     """Read tables that :func:`save` wrote, or a bare nested list; or tables that ship with the package.
 
     Args:
-        path: of the file; or one of ``"mse"``, ``"ms-ssim"``, ``"mix"``, tables learned for that metric, to be scaled
-            to a quality by :func:`scale`. Only the plain string is such a name: ``"./mse"`` and ``Path("mse")`` are
-            files.
+        path: of the file; or a name of tables for quality 50, to be scaled by :func:`scale`: ``"mse"``, ``"ms-ssim"``,
+            ``"mix"``, learned for that metric; ``"flat"``, ``"robidoux"`` (the default of mozjpeg), ``"klein"``,
+            ``"watson"``, ``"ahumada"``, ``"peterson"``, ``"mozjpeg-ms-ssim"``, ``"mozjpeg-psnr-hvs"``, published by
+            others. Only the plain string is such a name: ``"./mse"`` and ``Path("mse")`` are files.
 
     Returns:
-        ``[n, 8, 8]``, float32.
+        ``[n, 8, 8]``, float32. Of the published ones robidoux and klein have entries above 255, which scaling to
+        the qualities of their use brings below.
 
     Raises:
         ValueError: the file does not hold tables of integers 1…255.
+
+    Source: of the published ones, their files in the package; mozjpeg ``jcparam.c``.
         OSError: the file cannot be read; of a name without a file, with the names that ship.
 
     Example:
@@ -370,17 +387,18 @@ def load(path: str | os.PathLike[str]) -> Tensor:
         >>> save(f"{folder.name}/tables.json", annex_k(75))
         >>> load(f"{folder.name}/tables.json").shape
         torch.Size([2, 8, 8])
-        >>> scale(load("mse"), 75).shape
-        torch.Size([2, 8, 8])
+        >>> scale(load("robidoux"), 75)[0, 0]
+        tensor([ 8.,  8.,  8.,  9., 13., 19., 28., 43.])
     """
+    highest = 255
     if isinstance(path, str) and path in table_names():
-        path = table_path(path)
+        path, highest = table_path(path), 65535
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         tables = torch.tensor(
             content["tables"] if isinstance(content, dict) else content, dtype=torch.float32
         )
-        _check_whole(tables)
+        _check_whole(tables, highest)
     except FileNotFoundError:
         names = ", ".join(table_names())
         raise FileNotFoundError(f"{os.fspath(path)}: expected a file of tables or one of {names}") from None
@@ -389,10 +407,10 @@ def load(path: str | os.PathLike[str]) -> Tensor:
     return tables
 
 
-def _check_whole(tables: Tensor) -> None:
+def _check_whole(tables: Tensor, highest: int = 255) -> None:
     check_real("tables", tables)
     if tables.ndim != 3 or tables.shape[0] not in (1, 2, 3) or tables.shape[1:] != (8, 8):
         raise ValueError(f"tables: expected shape [1 to 3, 8, 8], got {list(tables.shape)}")
-    wrong = (tables != tables.round()) | (tables < 1) | (tables > 255)
+    wrong = (tables != tables.round()) | (tables < 1) | (tables > highest)
     if wrong.any():
-        raise ValueError(f"tables: expected integers 1 to 255, got {tables[wrong][0].item():g}")
+        raise ValueError(f"tables: expected integers 1 to {highest}, got {tables[wrong][0].item():g}")

@@ -45,28 +45,6 @@ PAGE = ROOT / "docs" / "tune.md"
 FIGURE = ROOT / "docs" / "images" / "tune.png"
 SEED = 0
 
-# Klein, Silverstein, Carney, 1992; N. Robidoux's table of ImageMagick; both for luma and chroma.
-ROBIDOUX = (
-    (16, 16, 16, 18, 25, 37, 56, 85),
-    (16, 17, 20, 27, 34, 40, 53, 75),
-    (16, 20, 24, 31, 43, 62, 91, 135),
-    (18, 27, 31, 40, 53, 74, 106, 156),
-    (25, 34, 43, 53, 69, 94, 131, 189),
-    (37, 40, 62, 74, 94, 124, 169, 238),
-    (56, 53, 91, 106, 131, 169, 226, 311),
-    (85, 75, 135, 156, 189, 238, 311, 418),
-)
-KLEIN = (
-    (10, 12, 14, 19, 26, 38, 57, 86),
-    (12, 18, 21, 28, 35, 41, 54, 76),
-    (14, 21, 25, 32, 44, 63, 92, 136),
-    (19, 28, 32, 41, 54, 75, 107, 157),
-    (26, 35, 44, 54, 70, 95, 132, 190),
-    (38, 41, 63, 75, 95, 125, 170, 239),
-    (57, 54, 92, 107, 132, 170, 227, 312),
-    (86, 76, 136, 157, 190, 239, 312, 419),
-)
-
 Method = Callable[[Tensor, int], bytes]
 
 
@@ -87,20 +65,15 @@ def mozjpeg(image: Tensor, quality: int) -> bytes:
         return path.read_bytes()
 
 
-def scaled(base: Any) -> Method:
+def shipped(name: str) -> Method:
     """Tables for all qualities, with plain rounding: what any encoder makes of them."""
-    tables = torch.as_tensor(base, dtype=torch.float32)
-    tables = tables.expand(2, 8, 8) if tables.ndim == 2 else tables
+    tables = jpegrad.tables.load(name)
 
     def code(image: Tensor, quality: int) -> bytes:
         coefficients = jpegrad.encode(image, tables=jpegrad.tables.scale(tables, quality))
         return jpegrad.to_bytes(coefficients, huffman="optimized")
 
     return code
-
-
-def shipped(metric: str) -> Method:
-    return scaled(jpegrad.tables.load(metric))
 
 
 def tuned(metric: str, **options: Any) -> Method:
@@ -126,9 +99,9 @@ def without(method: Method, **constants: float) -> Method:
 
 
 METHODS: dict[str, Method] = {
-    "flat tables": scaled(torch.full((8, 8), 16)),
-    "Robidoux's tables": scaled(ROBIDOUX),
-    "Klein's tables": scaled(KLEIN),
+    "flat tables": shipped("flat"),
+    "Robidoux's tables": shipped("robidoux"),
+    "Klein's tables": shipped("klein"),
     "mozjpeg, progressive": mozjpeg,
     "data-set tables, MSE": shipped("mse"),
     "data-set tables, MS-SSIM": shipped("ms-ssim"),

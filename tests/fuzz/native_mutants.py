@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native" / "cpp"
 CODEC = (
     "not triton and (size or every_mode or every_quality or every_table or tie or no_numbers or picture_has"
-    " or slope_one or one_odd_number or number_of_threads or up_to_the_border or every_record)"
+    " or slope_one or any_strides or one_odd_number or number_of_threads or up_to_the_border or every_record)"
 )
 READER = (
     ["tests/test_jfif.py", "tests/test_lenient.py", "tests/test_fuzz.py"],
@@ -135,6 +135,14 @@ MUTANTS = {
         "exact.h",
         "if (keep) clear_lanes_without_block(c, 128);",
         "",
+    ),
+    "channels side by side": ("exact.h", "second[x] = p[3 * x + 1]", "second[x] = p[3 * x + 2]"),
+    "decoded levels: columns beyond 16 bits": ("exact.h", "~(I32)(sum <= 2950)", "~(I32)(sum <= 29500)"),
+    "decoded levels: fractions": ("exact.h", "other |= (I32)((x + MAGIC) - MAGIC != x);", ""),
+    "encoded levels: the last blocks": (
+        "exact.h",
+        "if (block >= 0) write(plane",
+        "if (block > 0) write(plane",
     ),
     "adjoint: right padding": ("backward_rows.h", "out[width - 1] += beyond * weight;", ""),
     "adjoint: bottom padding": ("backward.h", "to[x] += from[x];", "to[x] += 0 * from[x];"),

@@ -1,5 +1,7 @@
 """``jpegrad jpeg`` and ``jpegrad size``."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +16,12 @@ from jpegrad.codec import Coefficients, decode, encode
 from jpegrad.coefficients import NO_DENSITY
 from jpegrad.commands import pictures
 from jpegrad.commands.terminal import WrongOption, console, note, options, say
+from jpegrad.data import table_names
 from jpegrad.io import SUFFIXES, write
 from jpegrad.pictures import Picture, icc_of, load
 from jpegrad.rate import bits
 from jpegrad.rate.size import coding_of, header_bytes
-from jpegrad.spec import SUBSAMPLING, check_subsampling
+from jpegrad.spec import SUBSAMPLING, ceil_div, check_subsampling, ratios
 from jpegrad.tables import check_quality, scale
 from jpegrad.tables import load as load_tables
 
@@ -35,7 +38,7 @@ Subsampling = Annotated[
 Tables = Annotated[
     str | None,
     typer.Option(
-        help="JSON file of quantization tables, or mse, ms-ssim or mix, which ship; used as they are, "
+        help=f"JSON file of quantization tables, or {', '.join(table_names())}, which ship; used as they are, "
         "or with --quality scaled to it as libjpeg scales its own."
     ),
 ]
@@ -59,6 +62,9 @@ Lenient = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Write over any file, even the input or one of another kind.")
 ]
+
+MCUS = 8
+"""Of a strip that is decoded at once, one above the other."""
 
 
 def jpeg(
@@ -99,22 +105,22 @@ def jpeg(
         quality = best_quality(image, target_bytes, subsampling, how, source)
         say(f"quality {quality} is the best whose file fits into {target_bytes:,} bytes")
     coefficients = carrying(_encode(image, quality, subsampling, tables, like), source)
-    decoded = decode(coefficients)
     if as_jpeg:
         if source.density != coefficients.density:
             note(f"{output}: a file of R, G and B has no place for the density")
         write(output, coefficients, **how)
+        count = output.stat().st_size
     else:
         if coefficients.channels == 4:
             shown = decode(coefficients, space="RGB")
             pictures.save(output, shown, without_profile(output, source))
         else:
-            pictures.save(output, decoded, source)
-    count = _bytes(coefficients, how)
+            pictures.save(output, decode(coefficients), source)
+        count = _bytes(coefficients, how)
     height, width = coefficients.size
     say(
         f"{output}: {width}×{height}, {'' if as_jpeg else 'as .jpg '}{count:,} bytes "
-        f"({8 * count / (height * width):.3f} bits per pixel), PSNR {_psnr(image, decoded)}"
+        f"({8 * count / (height * width):.3f} bits per pixel), PSNR {_psnr(image, coefficients)}"
     )
 
 
@@ -144,7 +150,7 @@ def size(
         ways = _how(False, False), _how(True, False), _how(True, True)
         counts = [_bytes(coefficients, how) for how in ways]
         label = f"{q:g}" if q is not None else "–" if tables or like else "75"
-        psnr = _psnr(image, decode(coefficients))
+        psnr = _psnr(image, coefficients)
         table.add_row(label, *(f"{count:,}" for count in counts), f"{8 * counts[0] / pixels:.3f}", psnr)
     console.print(table)
 
@@ -268,6 +274,29 @@ def _bytes(coefficients: Coefficients, how: dict[str, Any]) -> int:
     return int(bits(coefficients, **how)) // 8
 
 
-def _psnr(original: Tensor, decoded: Tensor) -> str:
-    error = (original.double() - decoded.double()).square().mean()
-    return "infinite" if error == 0 else f"{10 * torch.log10(255**2 / error):.2f} dB"
+def _psnr(original: Tensor, coefficients: Coefficients) -> str:
+    error = 0.0
+    for top, strip in _decoded(coefficients):
+        difference = strip.float()
+        difference -= original[:, top : top + strip.shape[-2]].contiguous()
+        error += float(difference.square_().sum(-1).double().sum())
+    return "infinite" if error == 0 else f"{10 * math.log10(255**2 * original.numel() / error):.2f} dB"
+
+
+def _decoded(coefficients: Coefficients) -> Iterator[tuple[int, Tensor]]:
+    """The decoded picture by strips, each with its first row: a large one whole takes as much memory as its levels.
+
+    Upsampling looks at the row beyond, which is in the next MCU.
+    """
+    height, width = coefficients.size
+    shapes = ratios(coefficients.channels, coefficients.subsampling)
+    mcu = 8 * max(v for _, v in shapes)
+    for top in range(0, height, MCUS * mcu):
+        end = min(height, top + MCUS * mcu)
+        first, last = max(0, top - mcu), min(height, end + mcu)
+        levels = tuple(
+            level[first // (8 * v) : ceil_div(last, 8 * v)]
+            for level, (_, v) in zip(coefficients.levels, shapes, strict=True)
+        )
+        strip = decode(replace(coefficients, levels=levels, size=(last - first, width)))
+        yield top, strip[:, top - first : end - first]

@@ -1,6 +1,8 @@
 """Pictures between files and tensors, and what the commands say of them."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -20,13 +22,20 @@ STARTS = {"PNG": (b"\x89PNG",), "BMP": (b"BM",), "TIFF": (b"II", b"MM"), "PPM": 
 IS_JPEG = begins_with(b"\xff\xd8\xff")
 
 
-def read_jpeg(path: Path, lenient: bool = False) -> Coefficients:
-    """A .jpg file; errors name it."""
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of a .jpg file name it."""
     try:
-        return read(path, strict=not lenient)
+        yield
     except JPEGError as error:
         message = str(error).replace("strict=False", "--lenient")
         raise JPEGError(f"{path}: {message}") from None
+
+
+def read_jpeg(path: Path, lenient: bool = False) -> Coefficients:
+    """A .jpg file; errors name it."""
+    with naming(path):
+        return read(path, strict=not lenient)
 
 
 def to_pillow(image: Tensor) -> Image.Image:

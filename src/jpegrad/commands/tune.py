@@ -57,7 +57,10 @@ def tune(
     ] = True,
     subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = "4:2:0",
     base: Annotated[
-        str | None, typer.Option(help="Tables to start from: a JSON file, or mse, ms-ssim, mix (shipped).")
+        str | None,
+        typer.Option(
+            help="Tables to start from: a JSON file, or a name of shipped ones, as for jpegrad jpeg --tables."
+        ),
     ] = None,
     steps: Annotated[int, typer.Option(help="Of gradient descent.")] = STEPS,
     save: Annotated[Path | None, typer.Option("--save-tables", help="Write the tables as JSON too.")] = None,

@@ -1,9 +1,11 @@
-"""What ships with the package: photographs (``photos/README.md`` says whence), learned tables (``tables/*.json``)."""
+"""What ships with the package: photographs (``photos/README.md`` says whence), tables that were learned
+(``tables/*.json``) and tables that others published (``published_tables/*.json``)."""
 
 from pathlib import Path
 
 _PHOTOS = Path(__file__).parent / "photos"
-_TABLES = Path(__file__).parent / "tables"
+_LEARNED = Path(__file__).parent / "tables"
+_PUBLISHED = Path(__file__).parent / "published_tables"
 
 
 def photograph_names() -> tuple[str, ...]:
@@ -40,22 +42,50 @@ def photograph_path(name: str) -> Path:
     return _path(_PHOTOS, ".png", name)
 
 
+def learned_table_names() -> tuple[str, ...]:
+    """Names of the shipped tables that the library learned, sorted: the metrics they were learned for.
+
+    Returns:
+        Some of the names that :func:`table_path` and ``jpegrad.tables.load`` take.
+
+    Example:
+        >>> from jpegrad.data import learned_table_names
+        >>> learned_table_names()
+        ('mix', 'ms-ssim', 'mse')
+    """
+    return _names(_LEARNED, ".json")
+
+
+def published_table_names() -> tuple[str, ...]:
+    """Names of the shipped tables that others published, sorted; their files say where.
+
+    Returns:
+        Some of the names that :func:`table_path` and ``jpegrad.tables.load`` take.
+
+    Example:
+        >>> from jpegrad.data import published_table_names
+        >>> "robidoux" in published_table_names()
+        True
+    """
+    return _names(_PUBLISHED, ".json")
+
+
 def table_names() -> tuple[str, ...]:
-    """Names of the shipped quantization tables, sorted: the metrics they were learned for.
+    """Names of all shipped quantization tables: the learned ones, then the published ones.
 
     Returns:
         The names that :func:`table_path` and ``jpegrad.tables.load`` take.
 
     Example:
         >>> from jpegrad.data import table_names
-        >>> "mse" in table_names()
+        >>> "mse" in table_names() and "klein" in table_names()
         True
     """
-    return _names(_TABLES, ".json")
+    return learned_table_names() + published_table_names()
 
 
 def table_path(name: str) -> Path:
-    """Path of shipped tables, which also says how they were made.
+    """Path of shipped tables, which also says how they were made, or who published them.
 
     Args:
         name: One of :func:`table_names`.
@@ -71,7 +101,11 @@ def table_path(name: str) -> Path:
         >>> table_path("mse").name
         'mse.json'
     """
-    return _path(_TABLES, ".json", name)
+    if name in published_table_names():
+        return _path(_PUBLISHED, ".json", name)
+    if name not in table_names():
+        raise ValueError(f"name must be one of {', '.join(table_names())}; got {name!r}")
+    return _path(_LEARNED, ".json", name)
 
 
 def _names(folder: Path, suffix: str) -> tuple[str, ...]:

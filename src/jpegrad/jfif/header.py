@@ -2,16 +2,17 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple, TypeGuard
 
 from torch import Tensor
 
 from jpegrad.coefficients import NO_DENSITY, Density
+from jpegrad.entropy.huffman import AC_CHROMA, AC_LUMA, DC_CHROMA, DC_LUMA, HuffmanTable
 from jpegrad.jfif import segments
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.exif import orientation_of
+from jpegrad.jfif.exif import orientation_of, thumbnail_of
 from jpegrad.jfif.frame import color_space, natural_tables, subsampling_of
 from jpegrad.jfif.segments import FrameHeader
 from jpegrad.tables import QualityEstimate, estimate_quality
@@ -22,10 +23,10 @@ START = 64
 
 
 class Carried(NamedTuple):
-    """A metadata segment of a file.
+    """A segment of a file.
 
     Args:
-        marker: 0xE0 (APP0) to 0xEF (APP15), or 0xFE (COM).
+        marker: of metadata, 0xE0 (APP0) to 0xEF (APP15), or 0xFE (COM).
         kind: "Exif", "XMP", "ICC profile", "comment", …, or "APP4" where the name says nothing.
         offset: where its payload begins in the file.
         length: of its payload in bytes.
@@ -51,9 +52,14 @@ class Header:
         subsampling: the library's word for these, or None if :func:`jpegrad.read` refuses them.
         tables: ``[n, 8, 8]``, float32, natural order, as :class:`~jpegrad.Coefficients` has them; None where one is
             missing, as it may be before a later scan.
+        quantization_tables: how many there are before the first scan.
+        huffman_tables: how many Huffman tables there are before the first scan.
+        huffman: ``"default"``, Annex K's (which a file may leave out), or ``"own"``, made for the picture for instance;
+            None with arithmetic coding.
         restart_interval: in MCUs; 0 if there are no restart markers.
         density: as :class:`~jpegrad.Coefficients` has it.
         orientation: Exif's, 1 to 8; None if there is none.
+        thumbnail: (offset in the file, length) of the .jpg file that Exif has as a thumbnail; None without one.
         metadata: application and comment segments in their order, but JFIF's and Adobe's headers.
 
     Source: ITU-T T.81 Annex B; JFIF 1.02; Exif 2.32; libjpeg-turbo ``jdapimin.c`` (colour space).
@@ -67,9 +73,13 @@ class Header:
     sampling: tuple[tuple[int, int], ...]
     subsampling: str | None
     tables: Tensor | None = field(repr=False)
+    quantization_tables: int
+    huffman_tables: int
+    huffman: str | None
     restart_interval: int
     density: Density
     orientation: int | None
+    thumbnail: tuple[int, int] | None
     metadata: tuple[Carried, ...] = field(repr=False)
 
     @property
@@ -88,11 +98,21 @@ class Header:
 
         libjpeg codes the components of RGB and CMYK as luma.
         """
-        if self.tables is None or not (self.tables > 0).all():
-            return None
-        first = self.tables[0]
-        alike = self.color not in ("YCbCr", "YCCK") and all(table.equal(first) for table in self.tables)
-        return estimate_quality(self.tables[:1] if alike else self.tables[:3])
+        return None if self.tables is None else quality_of(self.tables, self.color)
+
+
+def quality_of(tables: Tensor, color: str, base: Tensor | None = None) -> QualityEstimate | None:
+    """The estimated quality of a file's tables, scaled from a base (None: Annex K); None of illegal ones."""
+    if not (tables > 0).all():
+        return None
+    alike = color not in ("YCbCr", "YCCK") and all(table.equal(tables[0]) for table in tables)
+    return estimate_quality(tables[:1] if alike else tables[:3], base)
+
+
+def huffman_kind(tables: Iterable[tuple[int, HuffmanTable]]) -> str:
+    """``"default"`` if all of (class, table) are among Annex K's, else ``"own"``."""
+    known = ((DC_LUMA, DC_CHROMA), (AC_LUMA, AC_CHROMA))
+    return "default" if all(table in known[kind] for kind, table in tables) else "own"
 
 
 class _Bytes:
@@ -129,7 +149,8 @@ def parse(source: memoryview | BinaryIO) -> Header:
     quantization: dict[int, tuple[int, ...]] = {}
     metadata: list[Carried] = []
     density, jfif, adobe = NO_DENSITY, False, None
-    restart_interval, orientation = 0, None
+    restart_interval, orientation, thumbnail, count = 0, None, None, 0
+    huffman: list[tuple[int, HuffmanTable]] = []
     for found in _segments(file):
         marker, start, offset, length = found
         if marker in segments.FRAMES:
@@ -137,7 +158,10 @@ def parse(source: memoryview | BinaryIO) -> Header:
                 raise JPEGError("corrupt: more than one frame header")
             frame = marker, segments.parse_sof(_payload(file, found))
         elif marker == segments.DQT:
-            quantization |= segments.parse_dqt(_payload(file, found))
+            tables_here = segments.parse_dqt(_payload(file, found))
+            quantization, count = quantization | tables_here, count + len(tables_here)
+        elif marker == segments.DHT:
+            huffman += [(k, table) for (k, _), table in segments.parse_dht(_payload(file, found)).items()]
         elif marker == segments.DRI:
             restart_interval = segments.parse_dri(_payload(file, found))
         elif marker == segments.APP0 and length >= 14 and start.startswith(b"JFIF\0"):
@@ -146,26 +170,32 @@ def parse(source: memoryview | BinaryIO) -> Header:
             adobe = start[11]
         elif marker in segments.APPLICATION or marker == segments.COM:
             metadata.append(Carried(marker, segments.kind(marker, start), offset, length))
-            if orientation is None and metadata[-1].kind == "Exif":
-                orientation = orientation_of(_payload(file, found))
+            if metadata[-1].kind == "Exif" and orientation is None and thumbnail is None:
+                exif = _payload(file, found)
+                orientation, place = orientation_of(exif), thumbnail_of(exif)
+                thumbnail = place and (offset + place[0], place[1])
     if frame is None:
         raise JPEGError("corrupt: no frame header")
     marker, header = frame
     components = header.components
     tables = [(c.table, quantization.get(c.table)) for c in components]
-    process = segments.FRAMES[marker].split(",")[0]
+    process, arithmetic = segments.process_of(marker)
     return Header(
         size=(header.height, header.width),
-        process="extended sequential" if process == "sequential" else process,
-        arithmetic=marker >= segments.SOF9,
+        process=process or "",
+        arithmetic=arithmetic,
         precision=header.precision,
         color=color_space([c.identifier for c in components], jfif, adobe),
         sampling=tuple((c.h, c.v) for c in components),
         subsampling=subsampling_of(components),
         tables=natural_tables([(slot, t) for slot, t in tables if t]) if all(t for _, t in tables) else None,
+        quantization_tables=count,
+        huffman_tables=len(huffman),
+        huffman=None if arithmetic else huffman_kind(huffman),
         restart_interval=restart_interval,
         density=density,
         orientation=orientation,
+        thumbnail=thumbnail,
         metadata=tuple(metadata),
     )
 

@@ -39,9 +39,13 @@ KNOWN = {*FRAMES, *STANDALONE, *SKIPPED, SOS, EOI, DQT, DHT, DRI, DAC}
 
 # FF 00 is a stuffed byte of entropy-coded data; any number of fill bytes FF may stand before a marker.
 MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
+_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 
 NAMES = {
+    b"JFIF\0": "JFIF",
+    b"JFXX\0": "JFIF extension",
+    b"Adobe": "Adobe",
     b"Exif\0": "Exif",
     b"http://ns.adobe.com/xap/1.0/\0": "XMP",
     b"http://ns.adobe.com/xmp/extension/\0": "XMP extension",
@@ -49,7 +53,7 @@ NAMES = {
     b"Photoshop 3.0\0": "Photoshop",
     b"MPF\0": "multi-picture index",
 }
-"""What a metadata payload begins with, and what it is."""
+"""What the payload of an application segment begins with, and what it is."""
 
 
 def kind(marker: int, payload: bytes) -> str:
@@ -57,6 +61,14 @@ def kind(marker: int, payload: bytes) -> str:
     if marker == COM:
         return "comment"
     return next((name for start, name in NAMES.items() if payload.startswith(start)), f"APP{marker & 15}")
+
+
+def process_of(marker: int | None) -> tuple[str | None, bool]:
+    """What the marker of a frame says: ``"baseline"`` and so on, and whether the entropy coding is arithmetic."""
+    if marker is None:
+        return None, False
+    process = FRAMES[marker].split(",")[0]
+    return "extended sequential" if process == "sequential" else process, marker >= SOF9
 
 
 class Segment(NamedTuple):
@@ -86,6 +98,12 @@ def next_segment(data: bytes, position: int) -> Segment:
         damage = f"corrupt: length {length} of the segment of marker 0xFF{marker:02X}"
         return Segment(marker, b"", start + 2, damage)
     return Segment(marker, data[start + 2 : start + length], start + length)
+
+
+def scan_end(data: bytes, start: int) -> int:
+    """Where the scan ends whose data begins at ``start``: at a marker that is no restart marker, or with the file."""
+    found = _MARKER_IN_SCAN.search(data, start)
+    return len(data) if found is None else found.start()
 
 
 class FrameComponent(NamedTuple):

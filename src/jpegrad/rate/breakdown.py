@@ -1,14 +1,30 @@
 """``breakdown``: which part of a .jpg file takes how many bits."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from jpegrad.coefficients import Coefficients
-from jpegrad.entropy.huffman import code_book
-from jpegrad.entropy.scan import check_huffman, huffman_tables, packed, stuffed_zeros
-from jpegrad.entropy.symbols import EOB, ZRL, Symbols, mcu_grid, scan_symbols, whole
+from jpegrad.entropy.huffman import DEFAULT, code_book
+from jpegrad.entropy.scan import (
+    COEFFICIENTS_AT_ONCE,
+    check_huffman,
+    optimal_tables,
+    scan_bytes,
+    scan_counts,
+)
+from jpegrad.entropy.symbols import (
+    EOB,
+    HUFFMAN_TABLES,
+    ZRL,
+    Symbols,
+    mcu_grid,
+    scan_order,
+    scan_symbols,
+    whole,
+)
 from jpegrad.rate.size import header_bytes
 from jpegrad.tables import ZIGZAG
 
@@ -73,14 +89,17 @@ def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakd
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
     c = coefficients
-    levels = [whole(level).reshape(-1, *level.shape[-4:]) for level in c.levels]
-    images, device = len(levels[0]), levels[0].device
-    symbols = scan_symbols(levels, c.size, c.subsampling)
-    tables = huffman_tables(symbols, images, c.channels, huffman)
-    book = torch.stack([code_book(image) for image in tables]).to(device)
-    spent, ends = _spent(symbols, book[..., 1].long(), c)
-    words, begin, count = packed(symbols, book)
-    listed = torch.tensor([sum(len(table.symbols) for table in image) for image in tables], device=device)
+    levels = [level.detach().reshape(-1, *level.shape[-4:]) for level in c.levels]
+    tables = [list(DEFAULT[: HUFFMAN_TABLES[c.channels]])]
+    if huffman == "optimized":
+        tables = optimal_tables(scan_counts(levels, *c.size, c.subsampling))
+    length = torch.stack([code_book(image)[..., 1].long() for image in tables]).to(levels[0].device)
+    length = length.expand(len(levels[0]), *length.shape[1:])
+    strips = [_spent(scan_symbols(*strip, c.subsampling), length, c) for strip in _strips(levels, c)]
+    spent, ends = (sum(parts[1:], parts[0]) for parts in zip(*strips, strict=True))
+    scan, listed = scan_bytes(levels, *c.size, c.subsampling, huffman).unbind(-1)
+    used = spent.sum((1, 2, 3)) + ends.sum(1)
+    padding = -used % 8
     fixed, carried = header_bytes(c, metadata=False), header_bytes(c)
 
     def shaped(x: Tensor) -> Tensor:
@@ -89,11 +108,36 @@ def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakd
     return Breakdown(
         coefficients=shaped(spent),
         end_of_block=shaped(ends),
-        padding=shaped(8 * count - spent.sum((1, 2, 3)) - ends.sum(1)),
-        stuffing=shaped(8 * stuffed_zeros(words, begin)),
+        padding=shaped(padding),
+        stuffing=shaped(8 * scan - used - padding),
         headers=8 * (shaped(listed) + fixed),
         metadata=8 * (carried - fixed),
     )
+
+
+def _strips(
+    levels: Sequence[Tensor], coefficients: Coefficients
+) -> Iterator[tuple[list[Tensor], tuple[int, int]]]:
+    """The levels of some rows of MCUs at once, and the size of that part of the image.
+
+    What is subtracted from all DC levels of a component changes the first difference alone: it is the DC coded before.
+    """
+    height, width = coefficients.size
+    rows, columns, factors = mcu_grid(coefficients.channels, coefficients.size, coefficients.subsampling)
+    tall = 8 * max(v for _, v in factors)
+    at_once = max(1, COEFFICIENTS_AT_ONCE * rows // max(1, sum(level.numel() for level in levels)))
+    before = [level.new_zeros(len(level), dtype=torch.float64) for level in levels]
+    for top in range(0, rows, at_once):
+        count = min(at_once, rows - top)
+        strip = []
+        for i, (level, (h, v)) in enumerate(zip(levels, factors, strict=True)):
+            part = whole(level[:, top * v : (top + count) * v]).double()
+            order, _ = scan_order((part.shape[1], part.shape[2]), (count, columns), (h, v), part.device)
+            last = part[..., 0, 0].flatten(1)[:, order[-1, -1]].clone()
+            part[..., 0, 0] -= before[i][:, None, None]
+            before[i] = last
+            strip.append(part)
+        yield strip, (min(tall * count, height - tall * top), width)
 
 
 def _spent(symbols: Symbols, length: Tensor, coefficients: Coefficients) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jpegrad import tables as quantization
 from jpegrad.codec import Coefficients
-from jpegrad.data import table_names
+from jpegrad.data import learned_table_names
 from jpegrad.io import to_bytes
 from jpegrad.rate import RateModel
 from jpegrad.spec import SUBSAMPLING, Range, Subsampling, SurrogateName, check_choice
@@ -279,15 +279,15 @@ class _Search:
         return method.descend(tables.log(), multiplier, self.steps, self.progress).point, multiplier
 
     def _start(self, objective: SharedObjective, quality: float) -> Tensor:
-        """The tables given, those shipped for the metric, or of all shipped ones the best at a quality."""
+        """The tables given, those shipped for the metric, or of all learned ones the best at a quality."""
         device, metric = objective.device, self.metric
         if self.base is not None:
             # A copy, because no graph may hold a tensor made in inference mode.
             return self.base.detach().to(device, torch.float32, copy=True)
-        if metrics.ALL.get(metric.name) is metric and metric.name in table_names():
+        if metrics.ALL.get(metric.name) is metric and metric.name in learned_table_names():
             return quantization.load(metric.name).to(device)
         default = torch.tensor(quantization.ANNEX_K, dtype=torch.float32)
-        candidates = [x.to(device) for x in (default, *map(quantization.load, table_names()))]
+        candidates = [x.to(device) for x in (default, *map(quantization.load, learned_table_names()))]
         multiplier = objective.multiplier(quantization.annex_k(quality, device=device))
         with torch.no_grad():
             costs = [float(objective(quantization.scale(x, quality)).cost(multiplier)) for x in candidates]

@@ -16,6 +16,24 @@ INLINE const T* input_row(const Image& image, int64_t b, int c, int64_t y, int64
     return gathered;
 }
 
+// The rows of all channels; of pixels whose channels lie side by side in one pass.
+template <class T>
+INLINE void input_rows(const Image& image, int64_t b, int count, int64_t y, int64_t width, T* const gathered[3],
+                       const T* rows[3]) {
+    if (count != 3 || image.column != 3 || image.channel != 1) {
+        for (int c = 0; c < count; c++) rows[c] = input_row(image, b, c, y, width, gathered[c]);
+        return;
+    }
+    const T* p = (const T*)image.data + b * image.batch + y * image.row;
+    T* __restrict first = gathered[0], * __restrict second = gathered[1], * __restrict third = gathered[2];
+    for (int64_t x = 0; x < width; x++) {
+        first[x] = p[3 * x];
+        second[x] = p[3 * x + 1];
+        third[x] = p[3 * x + 2];
+    }
+    for (int c = 0; c < 3; c++) rows[c] = gathered[c];
+}
+
 // A pixel of the input that has a NaN is NaN in the output.
 static __attribute__((noinline)) void restore_undefined(const Call& call, const Layout& layout, int64_t b, int64_t y,
                                                         float* const gathered[3], float* out) {
@@ -96,7 +114,8 @@ class StripCoder : Strips<int16_t> {
         auto convert = [&](int64_t y, int16_t* const out[3]) {
             uint8_t* flags = SAVE ? flag_row(b, y) : nullptr;
             const T* pixels[3];
-            for (int c = 0; c < layout.count; c++) pixels[c] = input_row(call.input, b, c, y, width, (T*)gathered[c]);
+            T* const room[3] = {(T*)gathered[0], (T*)gathered[1], (T*)gathered[2]};
+            input_rows(call.input, b, layout.count, y, width, room, pixels);
             if (layout.count == 1) return encode_gray_row(pixels[0], width, levels, out[0], flags);
             Planes planes = {{out[0], out[1], out[2]}};
             if (color.real)
@@ -130,41 +149,64 @@ class StripCoder : Strips<int16_t> {
     void encode_blocks(int64_t b, int64_t s, int c) {
         const Component& k = layout.component[c];
         const Quantizer& q = quantizer[c];
-        alignas(64) int16_t coefficients[64 * LANES], quantized[64 * LANES];
+        alignas(64) float steps[64];
+        for (int i = 0; i < 64; i++) steps[i] = (float)(8 * q.step[i]);
+        alignas(64) int16_t coefficients[64 * LANES], quantized[64 * LANES], blocks[LANES * 64];
         for (int64_t g = 0; g < k.groups; g++) {
             encode_group(samples[c] + g * 8 * LANES, k.stride, coefficients);
             for (int i = 0; i < 64; i++)
                 store(quantized + i * LANES, quantize(load<I16>(coefficients + i * LANES), q, i));
-            for (int lane = 0; lane < LANES; lane++) {
-                int64_t block = k.block_index(s, g, lane);
-                if (block < 0) continue;
-                int64_t at = (b * k.blocks_y * k.blocks_x + block) * 64;
-                for (int i = 0; i < 64; i++) call.planes[c][at + i] = quantized[i * LANES + lane];
-                if (call.unrounded[c])
-                    for (int i = 0; i < 64; i++)
-                        call.unrounded[c][at + i] = (float)coefficients[i * LANES + lane] / (float)(8 * q.step[i]);
-            }
+            to_blocks(quantized, blocks);
+            write_blocks(b, s, c, g, call.planes[c], [&](float* out, int lane) {
+                for (int i = 0; i < 64; i += LANES) {
+                    Halves levels = widen(load<I16>(blocks + lane * 64 + i));
+                    store(out + i, to_float(levels.lo));
+                    store(out + i + HALF, to_float(levels.hi));
+                }
+            });
+            if (!call.unrounded[c]) continue;
+            to_blocks(coefficients, blocks);
+            write_blocks(b, s, c, g, call.unrounded[c], [&](float* out, int lane) {
+                for (int i = 0; i < 64; i += LANES) {
+                    Halves eighths = widen(load<I16>(blocks + lane * 64 + i));
+                    store(out + i, to_float(eighths.lo) / load<F32>(steps + i));
+                    store(out + i + HALF, to_float(eighths.hi) / load<F32>(steps + i + HALF));
+                }
+            });
+        }
+    }
+
+    // Writes the blocks of a group that are in the image.
+    template <class Write>
+    INLINE_MEMBER void write_blocks(int64_t b, int64_t s, int c, int64_t g, float* plane, const Write& write) const {
+        const Component& k = layout.component[c];
+        for (int lane = 0; lane < LANES; lane++) {
+            int64_t block = k.block_index(s, g, lane);
+            if (block >= 0) write(plane + (b * k.blocks_y * k.blocks_x + block) * 64, lane);
         }
     }
 
     void decode_blocks(int64_t b, int64_t s, int c) {
         const Component& k = layout.component[c];
         const double* step = table(b, c);
-        alignas(64) int16_t dequantized[64 * LANES];
+        float steps[64];
+        for (int i = 0; i < 64; i++) steps[i] = (float)step[i];
+        alignas(64) int16_t blocks[LANES * 64], dequantized[64 * LANES];
         for (int64_t g = 0; g < k.groups; g++) {
             int16_t* out = samples[c] + g * 8 * LANES;
-            double wide[64];
             bool plain[LANES];
             for (int lane = 0; lane < LANES; lane++) {
                 int64_t block = k.block_index(s, g, lane);
-                plain[lane] = block < 0 || dequantize(block_levels(b, c, block), step, wide, dequantized + lane);
-                if (block < 0 || !plain[lane])
-                    for (int i = 0; i < 64; i++) dequantized[i * LANES + lane] = 0;
+                int16_t* to = blocks + lane * 64;
+                plain[lane] = block < 0 || dequantize(block_levels(b, c, block), steps, to);
+                if (block < 0 || !plain[lane]) __builtin_memset(to, 0, 64 * sizeof *to);
             }
+            to_lanes(blocks, dequantized);
             decode_group(dequantized, out, k.stride);
             for (int lane = 0; lane < LANES; lane++) {
                 if (plain[lane]) continue;
-                dequantize(block_levels(b, c, k.block_index(s, g, lane)), step, wide, nullptr);
+                double wide[64];
+                dequantize(block_levels(b, c, k.block_index(s, g, lane)), step, wide);
                 decode_block(wide, out + 8 * block_of_lane(lane), k.stride);
             }
         }
@@ -175,21 +217,57 @@ class StripCoder : Strips<int16_t> {
         return call.planes[c] + (b * k.blocks_y * k.blocks_x + block) * 64;
     }
 
-    // Whether the 16-bit transform is exact: integers whose columns sum to at most 2950, so that pass 1 stays in 2^14.
-    static bool dequantize(const float* level, const double* step, double* wide, int16_t* narrow_lane) {
-        float column[8] = {};
-        bool integer = true;
+    // A block for the 16-bit transform. Returns whether that is exact: integers whose columns sum to at most 2950, so
+    // that pass 1 stays in 2^14.
+    static bool dequantize(const float* level, const float* step, int16_t* out) {
+        constexpr int PARTS = 8 / HALF;
+        F32 column[PARTS] = {};
+        I32 other = {};
+        for (int i = 0; i < 64; i += LANES) {
+            I32 product[2];
+            for (int half = 0; half < 2; half++) {
+                F32 x = load<F32>(level + i + half * HALF), w = x * load<F32>(step + i + half * HALF);
+                other |= (I32)((x + MAGIC) - MAGIC != x);
+                column[half % PARTS] += maxf(w, -w);
+                product[half] = to_int(w);
+            }
+            store(out + i, narrow(product[0], product[1]));
+        }
+        for (F32 sum : column) other |= ~(I32)(sum <= 2950);
+        return !any(other);
+    }
+
+    // The same of any numbers.
+    static void dequantize(const float* level, const double* step, double* wide) {
         for (int i = 0; i < 64; i++) {
             // 16 bits as in a file; NaN is 0.
             const float x = level[i] <= 32767 ? level[i] >= -32768 ? level[i] : -32768 : level[i] > 32767 ? 32767 : 0;
             wide[i] = (double)x * step[i];
-            integer = integer && wide[i] >= -2950 && wide[i] <= 2950 && wide[i] == (double)(int)wide[i];
-            column[i % 8] += (float)(wide[i] < 0 ? -wide[i] : wide[i]);
         }
-        for (int u = 0; u < 8; u++) integer = integer && column[u] <= 2950;
-        if (integer && narrow_lane)
-            for (int i = 0; i < 64; i++) narrow_lane[i * LANES] = (int16_t)wide[i];
-        return integer;
+    }
+
+    // Blocks one after the other to their numbers side by side.
+    static void to_lanes(const int16_t* blocks, int16_t* out) {
+        for (int row = 0; row < 64; row += 8) {
+            I16 tile[8];
+            for (int i = 0; i < 8; i++)
+                for (int part = 0; part < LANES / 8; part++)
+                    __builtin_memcpy((int16_t*)&tile[i] + 8 * part, blocks + (8 * part + i) * 64 + row, 16);
+            transpose(tile);
+            for (int i = 0; i < 8; i++) store(out + (row + i) * LANES, tile[i]);
+        }
+    }
+
+    // The way back.
+    static void to_blocks(const int16_t* lanes, int16_t* out) {
+        for (int row = 0; row < 64; row += 8) {
+            I16 tile[8];
+            for (int i = 0; i < 8; i++) tile[i] = load<I16>(lanes + (row + i) * LANES);
+            transpose(tile);
+            for (int i = 0; i < 8; i++)
+                for (int part = 0; part < LANES / 8; part++)
+                    __builtin_memcpy(out + (8 * part + i) * 64 + row, (const int16_t*)&tile[i] + 8 * part, 16);
+        }
     }
 
     // Clamp decoded samples; where the clamp acts, set flags (of an owned strip, if the call has flags).
