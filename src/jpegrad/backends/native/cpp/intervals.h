@@ -116,7 +116,7 @@ template <class Decoder> int decode_intervals(Scan& s, Decoder& decoder) {
             if (refuses(damage)) return damage;
         at = find_marker(decoder.position(), end);
         mcu = stop;
-        if (mcu == mcus) break;
+        if (mcu >= mcus) break;
     }
     // Markers that follow the last interval count on as well.
     for (; is_restart(marker_code(at, end)); at = find_marker(at + 2, end)) {
