@@ -287,7 +287,7 @@ def _prepare(
         raise ValueError("color: expected None for a gray image, which is not converted; got a conversion")
     check_channels(spec.value_range, image.shape[-3])
     quality = arguments.quality_for(quality, image.shape[:-3])
-    tables = None if tables is None else arguments.tables_for(tables, count)
+    tables = None if tables is None else arguments.tables_for(tables)
     if not planes:
         return quality, tables, resolve_tables(image, quality, tables, spec), spec
     # Each plane is an image, coded as all planes of its picture.

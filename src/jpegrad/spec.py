@@ -90,7 +90,7 @@ CMYK = Color(
     inverse=((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
 )
 """No conversion of C, M and Y, which files hold inverted, as Adobe's do."""
-TABLE_COUNTS = {1: (1, 2, 3), 3: (2, 3), 4: (1, 2, 3, 4)}
+TABLE_COUNTS = {1: (1, 2, 3), 3: (1, 2, 3), 4: (1, 2, 3, 4)}
 """How many quantization tables serve so many components."""
 
 
@@ -104,6 +104,17 @@ def decodes_alike(a: Color, b: Color) -> bool:
         ]
 
     return all(torch.equal(x, y) for x, y in zip(fixed(a), fixed(b), strict=True))
+
+
+def keeps_rgb(color: Color | None) -> bool:
+    """Whether files have R, G and B by these numbers; those of tensors may change, and count as a conversion."""
+    if color is None or isinstance(color.inverse, Tensor) or isinstance(color.offset, Tensor):
+        return False
+    return (_plain(color.inverse), _plain(color.offset)) == (RGB.inverse, RGB.offset)
+
+
+def _plain(numbers: Any) -> Any:
+    return tuple(map(_plain, numbers)) if hasattr(numbers, "__iter__") else numbers
 
 
 def space_of(channels: int, color: Color | None) -> str:
@@ -574,11 +585,11 @@ def resolve_tables(
         raise ValueError("quality: expected a number or a tensor (or tables instead), got None")
     quantization.check_quality(quality)
     entries = _by_quality(image, quality, spec)
-    if image.shape[-3] != 4:
-        return entries
-    # As libjpeg does: all inks with the table of luma, or those of a conversion as their kind is.
-    slots = [0] if space_of(4, spec.color) == "CMYK" else [0, 1, 1, 0]
-    return entries[..., slots, :, :]
+    # As libjpeg does: without a conversion all with the table of luma, else each as its kind is.
+    if image.shape[-3] == 4:
+        slots = [0] if space_of(4, spec.color) == "CMYK" else [0, 1, 1, 0]
+        return entries[..., slots, :, :]
+    return entries[..., :1, :, :] if keeps_rgb(spec.color) else entries
 
 
 def _by_quality(image: Tensor, quality: float | Tensor, spec: Spec) -> Tensor:
