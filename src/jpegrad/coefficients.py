@@ -275,7 +275,7 @@ def _full_tables(item: Coefficients, count: int) -> Tensor:
 
 
 def shares_tables(coefficients: Coefficients) -> Tensor:
-    """Whether each image of YCCK has two tables: one of Y and K, one of Cb and Cr, as libjpeg writes them; ``[...]``."""
+    """Whether two tables of YCCK serve four components, as in libjpeg: one Y and K, one Cb and Cr; ``[...]``."""
     tables = coefficients.tables.detach()
     if coefficients.space != "YCCK" or tables.shape[-3] != 4:
         return torch.zeros(tables.shape[:-3], dtype=torch.bool, device=tables.device)

@@ -304,9 +304,7 @@ def to_bytes_batch(
     return in_threads(one, range(here.batch_shape.numel()))
 
 
-def _scan_parts(
-    frame: list[FrameComponent], slots: Sequence[int], coded: CodedScan
-) -> Iterator[bytes]:
+def _scan_parts(frame: list[FrameComponent], slots: Sequence[int], coded: CodedScan) -> Iterator[bytes]:
     """Huffman tables, header and data of a scan."""
     yield from (segments.emit_dht(*table) for table in coded.tables)
     components, *sent = coded.scan

@@ -126,7 +126,14 @@ def _progressive_bytes(
 
     def measure(image: int, scan: ProgressiveScan) -> tuple[int, int]:
         coded = _coded(
-            [x[image] for x in flat], (height, width), subsampling, slots, scan, "progressive", True, clamp=True
+            [x[image] for x in flat],
+            (height, width),
+            subsampling,
+            slots,
+            scan,
+            "progressive",
+            True,
+            clamp=True,
         )
         return len(coded.data), sum(len(table.symbols) for table in coded.tables)
 

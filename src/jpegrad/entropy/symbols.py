@@ -127,8 +127,9 @@ def size_category(values: Tensor) -> Tensor:
 class Symbols(NamedTuple):
     """The DC and nonzero AC levels of a batch of scans, one entry for each, in scan order.
 
-    ``image``, ``table`` (DC and AC of slot 0, of slot 1), ``symbol`` (run modulo 16 and size), ``size`` and ``amplitude`` (the bits that follow the code: how many, and which), ``zrl`` (how many ZRL go before), ``eob``
-    (whether an EOB comes after).
+    ``image``, ``table`` (0 DC and 1 AC of slot 0, 2 DC and 3 AC of slot 1), ``symbol`` (run modulo 16 and size),
+    ``size`` and ``amplitude`` (the bits that follow the code: how many, and which), ``zrl`` (how many ZRL go before),
+    ``eob`` (whether an EOB comes after).
     """
 
     image: Tensor
