@@ -96,25 +96,23 @@ TABLE_COUNTS = {1: (1, 2, 3), 3: (1, 2, 3), 4: (1, 2, 3, 4)}
 
 def decodes_alike(a: Color, b: Color) -> bool:
     """Whether decoders compute with the same 16-bit fixed-point numbers; both conversions have an inverse."""
+    return (_fixed(a.inverse), _fixed(a.offset)) == (_fixed(b.inverse), _fixed(b.offset))
 
-    def fixed(color: Color) -> list[Tensor]:
-        return [
-            (torch.as_tensor(part, dtype=torch.float64, device="cpu") * 65536).round()
-            for part in (color.inverse, color.offset)
-        ]
 
-    return all(torch.equal(x, y) for x, y in zip(fixed(a), fixed(b), strict=True))
+def _fixed(numbers: Any) -> Any:
+    # Python's numbers, because compiled functions have no tensor to look at.
+    if hasattr(numbers, "tolist"):
+        numbers = numbers.tolist()
+    if hasattr(numbers, "__iter__"):
+        return tuple(map(_fixed, numbers))
+    return round(numbers * 65536) if math.isfinite(numbers) else numbers
 
 
 def keeps_rgb(color: Color | None) -> bool:
     """Whether files have R, G and B by these numbers; those of tensors may change, and count as a conversion."""
-    if color is None or isinstance(color.inverse, Tensor) or isinstance(color.offset, Tensor):
+    if color is None or any(isinstance(part, Tensor) for part in color):
         return False
-    return (_plain(color.inverse), _plain(color.offset)) == (RGB.inverse, RGB.offset)
-
-
-def _plain(numbers: Any) -> Any:
-    return tuple(map(_plain, numbers)) if hasattr(numbers, "__iter__") else numbers
+    return space_of(3, color) == "RGB"
 
 
 def space_of(channels: int, color: Color | None) -> str:
