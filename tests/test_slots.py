@@ -233,14 +233,6 @@ def test_qualities_of_rgb_scale_the_table_of_luma() -> None:
     assert quality.grad is not None and quality.grad != 0
 
 
-def test_the_size_of_rgb_compiles() -> None:
-    def size(image: torch.Tensor) -> torch.Tensor:
-        return jpegrad.bits(jpegrad.encode(image, 60, color=RGB, subsampling="4:4:4"))
-
-    image = torch.rand(2, 3, 24, 32)
-    assert torch.equal(torch.compile(size, fullgraph=True, backend="eager")(image), size(image))
-
-
 def test_the_quality_of_a_file_whose_only_table_is_that_of_luma() -> None:
     luma = jpegrad.tables.annex_k(60)[0].int().flatten().tolist()
     photo = picture(24, 32)
