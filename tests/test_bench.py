@@ -21,6 +21,7 @@ from jpegrad_studies import (
     attack,
     classifiers,
     common,
+    files,
     forward,
     gradient,
     paper,
@@ -380,3 +381,18 @@ def test_the_small_studies_go_on_and_foretell_the_full_ones(
 
 def test_every_small_study_has_its_module() -> None:
     assert set(paper.STUDIES) <= set(studies())
+
+
+def test_the_study_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "SIZES", {"tiny": (40, 56)})
+    monkeypatch.setattr(files, "keep_freed_memory", lambda: None)
+    threads = torch.get_num_threads()
+    files.main(["--quick", "--out", str(tmp_path / "files.json")])
+    torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    for job in ("read levels, q 95", "code pixels, q 75, progressive", "rotate, lossless"):
+        (row,) = re.findall(rf"\| {job} \| (\S+) \|.*×", printed)
+        assert float(row) > 0
+    assert "tiny, bytes per pixel" in printed and "to_bytes_batch" in printed
