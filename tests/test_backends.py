@@ -23,6 +23,7 @@ class Toy:
     """The reference, for gray images only; it notes what it was asked."""
 
     watches_range = False
+    device_type = None
     encode, decode = staticmethod(reference.encode), staticmethod(reference.decode)
 
     def __init__(self) -> None:

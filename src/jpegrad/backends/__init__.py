@@ -35,6 +35,10 @@ class Backend(Protocol):
     def watches_range(self) -> bool:
         """Whether it tells the user itself that an image lies far outside its range."""
 
+    @property
+    def device_type(self) -> str | None:
+        """The only type of device on which it runs; None if there are several."""
+
     def missing(self) -> str:
         """What is not installed or built, so that it runs nowhere; empty if all is there."""
 
@@ -95,6 +99,8 @@ def select(backend: str, operation: str, image: Tensor, spec: Spec) -> Backend:
         return BACKENDS[name]
     lost = ""
     for each in BACKENDS:
+        if BACKENDS[each].device_type not in (None, image.device.type):
+            continue
         found = reasons(each, operation, image, spec)
         if not found:
             if lost:

@@ -16,6 +16,7 @@ from jpegrad.stages import blocks, chroma, color, dct, dct_fast, quant
 from jpegrad.surrogates import finite, leaky_clamp, straight_through
 
 watches_range = False
+device_type = None
 
 
 def missing() -> str:

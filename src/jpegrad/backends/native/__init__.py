@@ -9,6 +9,7 @@ from jpegrad.backends.native import kernels
 from jpegrad.backends.native.levels import level_kernels as level_kernels
 
 watches_range = True
+device_type = "cpu"
 _backend = Fused(kernels)
 missing = kernels.missing
 unsupported, jpeg, encode, decode = _backend.unsupported, _backend.jpeg, _backend.encode, _backend.decode

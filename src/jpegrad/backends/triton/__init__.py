@@ -9,6 +9,7 @@ from jpegrad.backends.triton import kernels
 from jpegrad.backends.triton.levels import level_kernels as level_kernels
 
 watches_range = False
+device_type = "cuda"
 _backend = Fused(kernels)
 missing = kernels.missing
 unsupported, jpeg, encode, decode = _backend.unsupported, _backend.jpeg, _backend.encode, _backend.decode
