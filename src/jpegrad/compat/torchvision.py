@@ -88,7 +88,10 @@ class JPEG(v2.Transform):
             raise TypeError(f"quality should be an integer or a sequence of two, got {quality!r}")
         if len(pair) != 2:
             raise ValueError(f"quality should be a sequence of length 2, got {quality!r}")
-        if any(isinstance(q, bool) or not isinstance(q, int) for q in pair) or not 1 <= pair[0] <= pair[1] <= 100:
+        if (
+            any(isinstance(q, bool) or not isinstance(q, int) for q in pair)
+            or not 1 <= pair[0] <= pair[1] <= 100
+        ):
             raise ValueError(f"quality must be an integer from 1 to 100, got {quality!r}")
         check_options("JPEG", options)
         self.quality = pair
@@ -118,4 +121,4 @@ def _picture(image: Image.Image, quality: int, options: Any) -> Image.Image:
     if image.mode == "CMYK":
         options = {"channels": "CMYK", **options}
     coded: Tensor = codec.jpeg(planes, quality, **options)
-    return Image.fromarray(coded.movedim(0, -1).squeeze(-1).contiguous().numpy(), image.mode)
+    return Image.frombytes(image.mode, image.size, coded.movedim(0, -1).contiguous().numpy().tobytes())
