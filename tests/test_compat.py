@@ -11,7 +11,7 @@ from torch import Tensor
 
 import jpegrad
 from corpus import picture, pillow, pillow_pixels
-from jpegrad.compat import basicsr, diff_jpeg, mlomnitz
+from jpegrad.compat import basicsr, diff_jpeg, hidden, mbrs, mlomnitz, videoseal
 
 
 @pytest.fixture
@@ -101,3 +101,63 @@ def test_basicsr_takes_a_quality_per_image_and_leaves_it(image: Tensor) -> None:
     assert torch.equal(quality, kept)
     for i, q in enumerate(quality.tolist()):
         assert torch.equal(out[i], jpegrad.jpeg(x[i], q))
+
+
+def test_videoseal_draws_one_quality_and_keeps_the_mask(image: Tensor) -> None:
+    x, mask = (image / 255).expand(2, -1, -1, -1).clone().requires_grad_(), torch.ones(2, 1, 40, 56)
+    torch.manual_seed(4)
+    quality = torch.randint(20, 81, size=(1,)).item()
+    torch.manual_seed(4)
+    out, kept = videoseal.JPEG(20, 80)(x, mask)
+    assert kept is mask and torch.equal(out, jpegrad.jpeg(x, quality)) and out.requires_grad
+    out, _ = videoseal.JPEG(passthrough=False, rounding="truncate")(x[0], mask, quality=33)
+    assert not out.requires_grad and torch.equal(out, jpegrad.jpeg(x[0], 33, rounding="truncate"))
+    assert repr(videoseal.JPEG()) == "JPEG"
+    with pytest.raises(ValueError, match=r"quality: expected a number, in JPEG\(min_quality, max_quality\)"):
+        videoseal.JPEG()(x, mask)
+    with pytest.raises(ValueError, match="quality: expected 1 to 100, got 0"):
+        videoseal.JPEG(20, 80)(x, mask, 0)
+    for bounds in ((20, None), (80, 20), (0, 20), (20, 101)):
+        with pytest.raises(ValueError, match="quality: "):
+            videoseal.JPEG(*bounds)
+
+
+def test_watermark_anything_codes_normalised_images(image: Tensor) -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    a, b = (torch.tensor(x)[:, None, None] for x in (mean, std))
+    layer = videoseal.JPEG(value_range=jpegrad.inputs.normalized(mean, std))
+    out, _ = layer((image / 255 - a) / b, image, 50)
+    assert torch.equal(((out * b + a) * 255).round().byte(), jpegrad.jpeg(image, 50))
+
+
+@pytest.mark.parametrize("subsample", [0, 1, 2])
+def test_mbrs_saves_with_the_numbers_of_pillow_and_cuts_off(subsample: int) -> None:
+    pixels = picture(40, 56)
+    real = torch.from_numpy(pillow_pixels(pillow(pixels, quality=50, subsampling=subsample)))[None]
+    # The middle of what truncation makes these bytes of.
+    x = ((torch.from_numpy(pixels).movedim(-1, 0)[None] + 0.5) / 255 * 2 - 1).clamp(-1, 1).requires_grad_()
+    out = mbrs.JpegTest(50, subsample, path="temp/")((x, x))
+    assert torch.equal(((out + 1) / 2 * 255).round().byte(), real)
+    (slope,) = torch.autograd.grad(out.sum(), x)
+    assert slope.abs().sum() > 0
+    bytes_ = torch.from_numpy(pixels).movedim(-1, 0)[None]
+    out = mbrs.Jpeg(50, subsample)([bytes_ / 255 * 2 - 1, bytes_])
+    assert torch.equal(((out + 1) / 2 * 255).round().byte(), real)
+
+
+def test_mbrs_and_hidden_name_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="subsample: expected 0, 1 or 2, got 3"):
+        mbrs.Jpeg(50, 3)
+    for make in (mbrs.Jpeg, mbrs.JpegTest):
+        with pytest.raises(ValueError, match="quality: expected 1 to 100, got 0"):
+            make(0)
+    with pytest.raises(TypeError, match="yuv_keep_weights"):
+        hidden.JpegCompression("cpu", yuv_keep_weights=(25, 9, 9))
+
+
+def test_hidden_replaces_the_image_in_the_list(image: Tensor) -> None:
+    x = image / 127.5 - 1
+    pair = [x, x]
+    out = hidden.JpegCompression(torch.device("cpu"), quality=30)(pair)
+    assert out is pair and out[1] is x
+    assert torch.equal(((out[0] + 1) * 127.5).round().byte(), jpegrad.jpeg(image, 30))
