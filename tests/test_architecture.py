@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "lossless": {*GROUND, "coefficients", "jfif"},
     "pictures": FILES,
     "nn": {*FILES, "randomness"},
-    "compat": {*CODEC, "nn"},
+    "compat": CODEC,
     "testing": FILES,
     "tune": {*FILES, "pictures", "data"},
     "demo": OUTER,
