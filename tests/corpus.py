@@ -134,9 +134,9 @@ def split(data: bytes) -> list[tuple[int, bytes]]:
     """(marker, everything from its FF to the next marker segment) of a whole file, up to its EOI."""
     parts, position, marker = [], 2, segments.SOI
     while marker != segments.EOI:
-        marker, _, end = segments.next_segment(data, position)
+        marker, _, end, _ = segments.next_segment(data, position)
         if marker == segments.SOS:
-            _, end = segments.entropy_coded_intervals(data, end)
+            end = segments.scan_end(data, end)
         parts.append((marker, data[position:end]))
         position = end
     return parts

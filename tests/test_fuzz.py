@@ -75,8 +75,8 @@ def test_both_decoders_agree_on_any_arithmetic_data(monkeypatch: pytest.MonkeyPa
                 found.append(str(error))
         assert found[0] == found[1], f"seed {seed}"
         outcomes[found[0] if isinstance(found[0], str) else "read"] += 1
-    for message in (BAD_DC, BAD_RUN, "read"):
-        assert outcomes[message], outcomes
+    for start in (BAD_DC, BAD_RUN, "read"):
+        assert any(outcome.startswith(start) for outcome in outcomes), outcomes
 
 
 def test_mutants_are_reproducible_and_differ() -> None:

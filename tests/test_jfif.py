@@ -35,6 +35,7 @@ from jpegrad.entropy.huffman import AC_LUMA, HuffmanTable
 from jpegrad.io import read, to_bytes
 from jpegrad.jfif import JPEGError, arithmetic, segments
 from jpegrad.jfif.decode import BLOCKS_PER_BYTE
+from jpegrad.jfif.errors import refuse
 from jpegrad.jfif.lookup import lookup
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.spec import RGB, SUBSAMPLING, sampling_factors
@@ -195,10 +196,17 @@ def test_every_truncation_raises(kind: str) -> None:
         "separate": separate_scans(jpegrad.encode(tensor(image), quality=75)),
     }[kind]
     read(data)
+    # After its first scan a progressive file may end with any segment, or a fill byte behind it.
+    ends = set()
+    if kind == "progressive":
+        parts = split(data)
+        scan = [marker for marker, _ in parts].index(segments.SOS)
+        ends = {2 + sum(len(part) for _, part in parts[:end]) for end in range(scan + 1, len(parts))}
+        ends |= {end + 1 for end in ends}
     for length in range(len(data)):
         with pytest.raises(JPEGError, match="truncated" if length > 1 else "not a JPEG file"):
             read(data[:length])
-        if length > 1:
+        if length > 1 and length not in ends:
             # With an EOI after the cut, what is missing is noticed by counting. A cut through a marker is corrupt.
             with pytest.raises(JPEGError):
                 read(data[: min(length, len(data) - 4)] + b"\xff\xd9")
@@ -207,7 +215,8 @@ def test_every_truncation_raises(kind: str) -> None:
 def test_missing_scans_raise(progressive: bytes) -> None:
     parts = split(progressive)
     scans = [i for i, (marker, _) in enumerate(parts) if marker == segments.SOS]
-    for scan in scans:
+    # Of the standard script, the scans that another refines, or without which there is no picture.
+    for scan in scans[:6]:
         with pytest.raises(JPEGError, match=r"truncated|repeats or skips"):
             read(join(parts[:scan] + parts[scan + 1 :]))
     for scan in scans:
@@ -255,7 +264,7 @@ def test_more_corrupt_structure(plain: bytes) -> None:
         "a scan before the frame header": join(parts[:frame] + parts[frame + 1 :]),
         "no frame header": b"\xff\xd8\xff\xd9",
         "quantization table 0 is missing": without(plain, segments.DQT),
-        "scans do not send": without(plain, segments.SOS),
+        "before its first scan": without(plain, segments.SOS),
         "repeats or skips": join(parts[: scan + 1] + parts[scan:]),
         "unexpected marker 0xFFD8": plain[:2] + plain,
         "unexpected marker 0xFF02": join([(2, b"\xff\x02\0\2"), *parts]),
@@ -430,7 +439,7 @@ class Forger(arithmetic.Decoder):
     """Codes the decisions that a decoder is to find (T.81 D.1, in integers of any length)."""
 
     def __init__(self, decisions: Sequence[int]) -> None:
-        super().__init__(b"", [], bytes((0, 0, 0, 0, 1, 1, 1, 1, 5, 5, 5, 5)))
+        super().__init__(b"", [], bytes(16) + bytes([1] * 16) + bytes([5] * 16), refuse)
         self.decisions, self.bottom, self.bits = iter(decisions), 0, 16
 
     def decide(self, bins: bytearray, at: int) -> int:
@@ -568,7 +577,10 @@ def test_fill_bytes_take_linear_time(plain: bytes) -> None:
     start = time.perf_counter()
     for filling in (b"\xff" * 1_000_000, b"\xff" * 1_000_000 + b"\0", b"\xff\0" * 500_000):
         assert np.array_equal(pixels(read(plain[:2] + filling + plain[2:])), pillow_pixels(plain))
-        assert np.array_equal(pixels(read(plain[:-2] + filling + plain[-2:])), pillow_pixels(plain))
+        # In the data of a scan, fill bytes before a stuffed one are damage.
+        strict = not filling.endswith(b"\xff\xff\0")
+        found = read(plain[:-2] + filling + plain[-2:], strict=strict)
+        assert np.array_equal(pixels(found), pillow_pixels(plain)) and (found.damage == ()) == strict
     assert time.perf_counter() - start < 10
 
 

@@ -392,7 +392,7 @@ def decode(
     run = backends.select(backend, "decode", c.levels[0], inner).decode
     ready = inner is spec or dtype is torch.uint8
     working = dtype if ready else torch.float64 if dtype is torch.float64 else torch.float32
-    image = run(c.levels, tables, c.size, working, inner)
+    image = run(c.shown, tables, c.size, working, inner)
     if space == "RGB" and c.channels == 1:
         image = torch.cat([image] * 3, -3)
     return image if ready else inputs.from_grey(image, spec.value_range, dtype)

@@ -40,6 +40,10 @@ class Coefficients:
         metadata: marker segments to carry along, (marker, payload).
         density: (horizontal, vertical, unit) of the pixels: ``(300, 300, "inch")``, or per ``"cm"``; without a unit,
             ``(1, 1, "")``, a ratio. Integers 0…65535.
+        damage: what was wrong with the file, of which ``read(..., strict=False)`` made what there is.
+        smoothing: what viewers add to the levels of a progressive file that never sent some of the bits, shaped like
+            ``levels``: libjpeg's interblock smoothing; None is nothing. ``decode`` adds it; ``bits`` and ``to_bytes``
+            see the levels alone.
 
     Of a batch, ``c[3]``, ``c[2:5]``, ``len(c)`` and iteration go along the first leading dimension; :meth:`stack` makes
     one.
@@ -70,6 +74,8 @@ class Coefficients:
     clip_slope: float = 0.0
     metadata: tuple[Segment, ...] = ()
     density: Density = NO_DENSITY
+    damage: tuple[str, ...] = ()
+    smoothing: tuple[Tensor, ...] | None = None
     unrounded: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,6 +99,7 @@ class Coefficients:
                     f"levels[{i}]: expected leading dimensions {list(self.batch_shape)} as of levels[0], "
                     f"got {list(level.shape[:-4])}"
                 )
+        _check_smoothing(self.smoothing, self.levels)
         _check_density(self.density)
         check_real("tables", self.tables)
         counts = TABLE_COUNTS[len(self.levels)]
@@ -110,6 +117,13 @@ class Coefficients:
     def channels(self) -> int:
         """1 (gray), 3 or 4 (CMYK)."""
         return len(self.levels)
+
+    @property
+    def shown(self) -> tuple[Tensor, ...]:
+        """The levels that viewers decode: with ``smoothing``, where there is one."""
+        if self.smoothing is None:
+            return self.levels
+        return tuple(x + added for x, added in zip(self.levels, self.smoothing, strict=True))
 
     @property
     def space(self) -> str:
@@ -191,6 +205,8 @@ class Coefficients:
         stacked = replace(
             first,
             levels=tuple(torch.stack(x) for x in zip(*(item.levels for item in items), strict=True)),
+            damage=tuple(dict.fromkeys(damage for item in items for damage in item.damage)),
+            smoothing=_stack_smoothing(items),
             tables=torch.stack([_full_tables(item, most) for item in items]),
             metadata=first.metadata if all(item.metadata == first.metadata for item in items) else (),
             density=first.density if all(item.density == first.density for item in items) else NO_DENSITY,
@@ -204,7 +220,12 @@ class Coefficients:
         def moved(x: Tensor) -> Tensor:
             return x.to(device, non_blocking=non_blocking)
 
-        return replace(self, levels=tuple(map(moved, self.levels)), tables=moved(self.tables))
+        return replace(
+            self,
+            levels=tuple(map(moved, self.levels)),
+            tables=moved(self.tables),
+            smoothing=self.smoothing and tuple(map(moved, self.smoothing)),
+        )
 
     def pin_memory(self) -> "Coefficients":
         """The same coefficients in page-locked memory, as a ``DataLoader(pin_memory=True)`` asks for them."""
@@ -226,11 +247,19 @@ class Coefficients:
     def _with(
         self, levels: tuple[Tensor, ...], tables: Tensor, function: Callable[[Tensor], Tensor]
     ) -> "Coefficients":
-        """Other levels and tables, and the same done to ``unrounded``."""
-        changed = replace(self, levels=levels, tables=tables)
+        """Other levels and tables, and the same done to ``smoothing`` and ``unrounded``."""
+        smoothing = self.smoothing and tuple(map(function, self.smoothing))
+        changed = replace(self, levels=levels, tables=tables, smoothing=smoothing)
         if self.unrounded is not None:
             object.__setattr__(changed, "unrounded", tuple(map(function, self.unrounded)))
         return changed
+
+
+def _stack_smoothing(items: Sequence[Coefficients]) -> tuple[Tensor, ...] | None:
+    if all(item.smoothing is None for item in items):
+        return None
+    each = [item.smoothing or tuple(map(torch.zeros_like, item.levels)) for item in items]
+    return tuple(torch.stack(x) for x in zip(*each, strict=True))
 
 
 def _check_alike(first: Coefficients, item: Coefficients, i: int) -> None:
@@ -298,6 +327,19 @@ def has_wide_tables(argument: str, coefficients: Coefficients) -> bool:
 
 BEYOND_8_BITS = 255.5
 """What rounds to more than 255."""
+
+
+def _check_smoothing(smoothing: tuple[Tensor, ...] | None, levels: tuple[Tensor, ...]) -> None:
+    if smoothing is None:
+        return
+    if len(smoothing) != len(levels):
+        raise ValueError(f"smoothing: expected {len(levels)} components as levels, got {len(smoothing)}")
+    for i, (added, level) in enumerate(zip(smoothing, levels, strict=True)):
+        check_real(f"smoothing[{i}]", added)
+        if added.shape != level.shape:
+            raise ValueError(
+                f"smoothing[{i}]: expected shape {list(level.shape)} as levels[{i}], got {list(added.shape)}"
+            )
 
 
 def _check_density(density: Density) -> None:

@@ -19,9 +19,10 @@ from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
 from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.frame import natural_tables
+from jpegrad.jfif.frame import natural_tables, repair_tables
 from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
+from jpegrad.jfif.smoothing import smoothing
 from jpegrad.jfif.structure import Structure, walk
 from jpegrad.spec import CMYK, RGB
 
@@ -52,17 +53,27 @@ Source = (
 
 
 def read(
-    source: Source, *, max_pixels: int | None = MAX_PIXELS, level_dtype: torch.dtype = torch.float32
+    source: Source,
+    *,
+    strict: bool = True,
+    max_pixels: int | None = MAX_PIXELS,
+    level_dtype: torch.dtype = torch.float32,
 ) -> Coefficients:
     """Read a .jpg file: quantized levels, tables, subsampling, colour space and metadata, without loss.
 
     Baseline, extended sequential and progressive files of 8 bits, Huffman's or arithmetic coding, of one component
     (gray), three (YCbCr or RGB) or four (CMYK or YCCK) as libjpeg recognises them, in every sampling that it decodes.
+    Progressive files need not send every bit: ``smoothing`` has what viewers make of that.
 
     Reading is strict: where a viewer would show a damaged picture, and where the EOI marker is missing, this raises.
     Time and memory are bounded in proportion to the length of the file: each block must cost at least one bit, no bit
     of a coefficient may be sent twice, and all scans together may visit 128 blocks per byte of the file. Arithmetic
     coding has no such bounds: there only ``max_pixels`` limits memory, and damage inside of a scan is seldom noticed.
+
+    ``strict=False`` makes of a damaged file what libjpeg makes of it. Data that end early are zeros, lost restart
+    markers cost the intervals beside them, codes that are none mean 0, and what is wrong between scans is passed over;
+    ``damage`` says what was wrong. What libjpeg itself gives up is still an error. Memory is then bounded by
+    ``max_pixels`` alone, and each block is visited 64 times more at most.
 
     ``decode`` of the result equals Pillow's decoding. (Forged levels can be so large that the inverse DCT leaves the
     16 bits in which libjpeg-turbo computes it; its builds then disagree with each other, while ``decode`` computes on
@@ -71,6 +82,7 @@ def read(
     Args:
         source: path; bytes-like object (bytes, bytearray, memoryview, mmap, …); binary file object (read from its
             position to its end); array or tensor of uint8 with one dimension.
+        strict: whether damage is an error; else it is recovered from, and said in ``damage``.
         max_pixels: largest height · width accepted; None for no limit.
         level_dtype: of the levels: ``torch.float32``, which can require a gradient; ``torch.float64``; or
             ``torch.int16``, in which they take half the memory.
@@ -104,10 +116,14 @@ def read(
         raise TypeError(
             f"level_dtype: expected one of {', '.join(map(str, LEVEL_TYPES))}; got {level_dtype!r}"
         )
-    decoder = decode(_bytes_of(source), max_pixels)
+    if not isinstance(strict, bool):
+        raise TypeError(f"strict: expected True or False, got {strict!r}")
+    decoder = decode(_bytes_of(source), max_pixels, strict)
     frame = decoder.frame
     if frame is None:
         raise JPEGError("corrupt: no frame header")
+    added = smoothing(frame)
+    repair_tables(frame)
     return Coefficients(
         levels=tuple(component.levels.to(level_dtype) for component in frame.components),
         tables=natural_tables([(c.header.table, c.table or ()) for c in frame.components]),
@@ -116,6 +132,8 @@ def read(
         color=COLORS.get(decoder.space()),
         metadata=tuple(decoder.metadata),
         density=decoder.density,
+        damage=tuple(decoder.damage),
+        smoothing=added and tuple(x.to(level_dtype) for x in added),
     )
 
 

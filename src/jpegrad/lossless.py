@@ -327,10 +327,11 @@ def _part(c: Coefficients, top: int, left: int, size: tuple[int, int]) -> Coeffi
 
 
 def _moved(c: Coefficients, move: Move, **changes: Any) -> Coefficients:
-    """The same done to the levels of each component, and to ``unrounded``; metadata know the new size."""
+    """The same done to the levels of each component, ``smoothing`` and ``unrounded``; metadata know the new size."""
     size = changes.get("size", c.size)
     if size != c.size:
         changes["metadata"] = tuple((marker, sized(payload, size)) for marker, payload in c.metadata)
+    changes["smoothing"] = c.smoothing and tuple(move(i, x) for i, x in enumerate(c.smoothing))
     return _with(c, move, levels=tuple(move(i, x) for i, x in enumerate(c.levels)), **changes)
 
 

@@ -14,7 +14,9 @@ import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from jpegrad.codec import decode
 from jpegrad.coefficients import NO_DENSITY, Density, Segment
+from jpegrad.io import read
 from jpegrad.jfif import JPEGError, segments
 from jpegrad.jfif import exif as exif_segments
 from jpegrad.jfif.exif import EXIF, ORIENTATION, XMP
@@ -48,7 +50,7 @@ class Picture(NamedTuple):
     changes: tuple[str, ...]
 
 
-def load(path: Path, *, upright: bool = False, cmyk: bool = False) -> Picture:
+def load(path: Path, *, upright: bool = False, cmyk: bool = False, lenient: bool = False) -> Picture:
     """An 8-bit RGB or gray picture, or one of four inks.
 
     Args:
@@ -56,14 +58,16 @@ def load(path: Path, *, upright: bool = False, cmyk: bool = False) -> Picture:
         upright: turn the pixels as Exif's orientation says, and say 1 there. Else they are as stored, and the
             metadata keep the orientation; but those of a TIFF file are always turned.
         cmyk: take pictures of CMYK too.
+        lenient: take damaged .jpg files as :func:`jpegrad.read` does with ``strict=False``.
 
     Raises:
         ValueError: the file is no picture, is transparent, has more than 8 bits per sample, or is neither RGB nor gray
             nor, if wanted, CMYK.
         OSError: the file cannot be read.
     """
-    image, frames, orientation = _opened(path)
-    changes = [f"{frames - 1} further pictures, frames or pages are left out"] if frames > 1 else []
+    image, frames, orientation, damage = _opened(path, lenient)
+    changes = [f"damaged, {each}" for each in damage]
+    changes += [f"{frames - 1} further pictures, frames or pages are left out"] if frames > 1 else []
     metadata, density = _carried(path, image, changes)
     if upright or image.format == "TIFF":
         metadata = tuple((marker, exif_segments.upright(payload)) for marker, payload in metadata)
@@ -91,8 +95,9 @@ def icc_of(metadata: tuple[Segment, ...]) -> bytes | None:
     return b"".join(part[2:] for part in sorted(parts, key=lambda part: part[0])) or None
 
 
-def _opened(path: Path) -> tuple[Image.Image, int, int]:
-    """The first picture of a file, loaded; how many there are; and the orientation that the file says."""
+def _opened(path: Path, lenient: bool) -> tuple[Image.Image, int, int, tuple[str, ...]]:
+    """The first picture of a file, loaded; how many there are; the orientation that the file says; and its damage."""
+    damage: tuple[str, ...] = ()
     try:
         with warnings.catch_warnings():
             # Pictures beyond twice this size are an error, and smaller ones are no reason for a word.
@@ -101,7 +106,11 @@ def _opened(path: Path) -> tuple[Image.Image, int, int]:
                 _check_depth(path, opened)
                 frames = getattr(opened, "n_frames", 1)
                 stored = opened.getexif().get(ORIENTATION, 1) if opened.format == "TIFF" else None
-                opened.load()
+                image: Image.Image = opened
+                if lenient and opened.format in ("JPEG", "MPO"):
+                    image, damage = _recovered(path, opened)
+                else:
+                    opened.load()
                 orientation = opened.getexif().get(ORIENTATION, 1) if stored is None else stored
     except UnidentifiedImageError:
         raise ValueError(f"{path}: expected a picture that Pillow can open") from None
@@ -115,7 +124,17 @@ def _opened(path: Path) -> tuple[Image.Image, int, int]:
         if isinstance(error, _WrongDepth):
             raise
         raise ValueError(f"{path}: {error}") from None
-    return opened, frames, orientation
+    return image, frames, orientation, damage
+
+
+def _recovered(path: Path, opened: ImageFile.ImageFile) -> tuple[Image.Image, tuple[str, ...]]:
+    """What there is of a damaged .jpg file, and what was wrong."""
+    found = read(path, strict=False)
+    pixels = decode(found, dtype=torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[found.channels]
+    image = Image.frombytes(mode, found.size[::-1], pixels.tobytes())
+    image.format, image.info = opened.format, opened.info
+    return image, found.damage
 
 
 class _WrongDepth(ValueError):
@@ -211,7 +230,7 @@ def _of_jpeg(data: bytes, changes: list[str]) -> tuple[tuple[Segment, ...], Dens
     density = NO_DENSITY
     segment = segments.next_segment(data, 2)
     while segment.marker not in (segments.SOS, segments.EOI):
-        marker, payload, end = segment
+        marker, payload, end = segment[:3]
         if marker == segments.APP0:
             if len(payload) >= 14 and payload.startswith(b"JFIF\0"):
                 density = segments.parse_jfif(payload)

@@ -1,4 +1,6 @@
-"""The native entropy decoder against the one in Python, on damaged files: equal levels, or both refuse.
+"""The native entropy decoder against the one in Python, on damaged files, strict and not: equal, or both refuse.
+
+What was read is written, baseline and progressive, and read back.
 
     python -m tests.fuzz.decoders [--count 20000] [--seed 0]
 
@@ -17,12 +19,12 @@ from tests.fuzz.fuzz_read import MAX_PIXELS
 from tests.fuzz.mutate import mutant
 
 
-def read_with(backend: str, data: bytes) -> jpegrad.Coefficients | None:
+def read_with(backend: str, data: bytes, strict: bool) -> jpegrad.Coefficients | None:
     """The file as one of the decoders reads it; None if it refuses."""
     before = os.environ.get("JPEGRAD_BACKEND")
     os.environ["JPEGRAD_BACKEND"] = backend
     try:
-        return jpegrad.read(data, max_pixels=MAX_PIXELS, level_dtype=torch.int16)
+        return jpegrad.read(data, strict=strict, max_pixels=MAX_PIXELS, level_dtype=torch.int16)
     except JPEGError:
         return None
     finally:
@@ -31,20 +33,46 @@ def read_with(backend: str, data: bytes) -> jpegrad.Coefficients | None:
             os.environ["JPEGRAD_BACKEND"] = before
 
 
+def rewrite(coefficients: jpegrad.Coefficients) -> None:
+    """Any levels make files that are read back, baseline and progressive, or are refused.
+
+    Raises:
+        AssertionError: something else is read back.
+    """
+    for progressive in (False, True):
+        try:
+            data = jpegrad.to_bytes(coefficients, progressive=progressive)
+        except ValueError:
+            continue
+        again = jpegrad.read(data, level_dtype=torch.int16)
+        for ours, theirs in zip(coefficients.levels, again.levels, strict=True):
+            assert torch.equal(ours, theirs), "other levels are read back"
+
+
 def compare(data: bytes) -> str:
     """What both make of a file.
 
     Raises:
         AssertionError: they disagree.
     """
-    native, python = read_with("native", data), read_with("reference", data)
-    assert (native is None) == (python is None), "one decoder refuses"
-    if native is None or python is None:
-        return "both refuse"
-    for ours, theirs in zip(native.levels, python.levels, strict=True):
-        assert torch.equal(ours, theirs), "levels differ"
-    assert torch.equal(native.tables, python.tables), "tables differ"
-    return "equal"
+    outcomes = []
+    for strict in (True, False):
+        native, python = (read_with(backend, data, strict) for backend in ("native", "reference"))
+        assert (native is None) == (python is None), "one decoder refuses"
+        if native is None or python is None:
+            outcomes.append("both refuse")
+            continue
+        for ours, theirs in zip(native.shown, python.shown, strict=True):
+            assert torch.equal(ours, theirs), "levels differ"
+        assert torch.equal(native.tables, python.tables), "tables differ"
+        assert sorted(native.damage) == sorted(python.damage), "damage differs"
+        outcomes.append("equal, damaged" if native.damage else "equal")
+        rewrite(native)
+    # What is not damaged is read both ways; what is damaged is refused.
+    assert (outcomes[0] == "equal") == (outcomes[1] == "equal"), (
+        "damage that is not refused, or refused without"
+    )
+    return outcomes[1]
 
 
 def fuzz(count: int, seed: int, *, alone: bool = False) -> Counter[str]:
@@ -58,7 +86,9 @@ def fuzz(count: int, seed: int, *, alone: bool = False) -> Counter[str]:
         data = mutant(seed, index)
         try:
             if alone:
-                outcomes["refused" if read_with("native", data) is None else "read"] += 1
+                outcomes[
+                    "refused" if read_with("native", data, strict=bool(index % 2)) is None else "read"
+                ] += 1
             else:
                 outcomes[compare(data)] += 1
         except AssertionError as error:

@@ -1,4 +1,6 @@
-"""Fuzz ``jpegrad.read``: only ``JPEGError`` may come out, in bounded time and memory, and the process must live.
+"""Fuzz ``jpegrad.read``, strict and not, and ``read_header``.
+
+Only ``JPEGError`` may come out, in bounded time and memory, and the process must live.
 
 ``python -m tests.fuzz.fuzz_read --count 20000 --seed 0`` from the root of the repository.
 """
@@ -11,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -59,7 +62,7 @@ def leaves_16_bits(coefficients: jpegrad.Coefficients) -> bool:
     steps up to 255 adds at most 127.5 · Σ|column of ISLOW| / 2048 = 3811.
     """
     islow = torch.tensor(ISLOW, dtype=torch.float64)
-    for component, level in enumerate(coefficients.levels):
+    for component, level in enumerate(coefficients.shown):
         x = level.double() * coefficients.tables[min(component, len(coefficients.tables) - 1)].double()
         first_pass = islow.mT @ x / 2048
         if max(x.abs().max(), first_pass.abs().max()) > 16383:
@@ -85,6 +88,10 @@ def pillow_verdict(data: bytes, coefficients: jpegrad.Coefficients) -> str:
 def attempt(data: bytes, compare: bool) -> tuple[str, str]:
     """(kind, detail) of one file."""
     try:
+        with suppress(JPEGError):
+            jpegrad.read_header(data)
+        with suppress(JPEGError):
+            read(data, strict=False, max_pixels=MAX_PIXELS)
         coefficients = read(data, max_pixels=MAX_PIXELS)
     except JPEGError as error:
         return f"JPEGError: {str(error).split(':')[0]}", str(error)

@@ -18,7 +18,10 @@ CODEC = (
     "not triton and (size or every_mode or every_quality or every_table or tie or no_numbers or picture_has"
     " or slope_one or any_strides or one_odd_number or number_of_threads or up_to_the_border or every_record)"
 )
-READER = (["tests/test_jfif.py", "tests/test_fuzz.py"], "native or decoders_agree or any_arithmetic")
+READER = (
+    ["tests/test_jfif.py", "tests/test_lenient.py", "tests/test_fuzz.py"],
+    "native or decoders_agree or any_arithmetic or slice_of_damaged_files",
+)
 CODEC_TESTS = [
     f"tests/test_{name}.py" for name in ("inputs", "kernels", "kernel_gradients", "native", "native_safety")
 ]
@@ -192,10 +195,14 @@ MUTANTS = {
     "intervals: order of restarts": ("intervals.h", "(s.intervals - 1) % 8", "s.intervals % 8"),
     "intervals: restarts behind the last interval": (
         "intervals.h",
-        "while (!left && is_restart",
-        "while (false && is_restart",
+        "for (; is_restart(marker_code(at, end)); at",
+        "for (; false; at",
     ),
-    "intervals: missing restarts": ("intervals.h", "return left ? RESTARTS_MISSING : NONE;", "return NONE;"),
+    "intervals: missing restarts": (
+        "intervals.h",
+        "is_restart(code) ? RESTART_ORDER : RESTARTS_MISSING",
+        "RESTART_ORDER",
+    ),
     "intervals: stuffed byte": (
         "intervals.h",
         "byte = 0xFF;\n    return true;",
@@ -203,8 +210,8 @@ MUTANTS = {
     ),
     "intervals: the last interval is shorter": (
         "intervals.h",
-        "s.restart_interval < left ? s.restart_interval : left",
-        "true ? s.restart_interval : left",
+        "s.restart_interval && s.restart_interval < left",
+        "s.restart_interval",
     ),
     "huffman: sign of a number": (
         "huffman_decode.cpp",
@@ -344,7 +351,11 @@ MUTANTS = {
         "lengths[leaf + 1] += 2;",
         "lengths[leaf + 1] += 1;",
     ),
-    "huffman: the prediction": ("huffman_decode.cpp", "before[i] = level;", ""),
+    "huffman: the prediction": (
+        "huffman_decode.cpp",
+        "const int level = before[i] += read",
+        "const int level = before[i] + read",
+    ),
     "huffman: the prediction after a restart": (
         "huffman_decode.cpp",
         "std::memset(before, 0, sizeof before);",
@@ -352,19 +363,23 @@ MUTANTS = {
     ),
     "huffman: a DC level of 17 bits": (
         "huffman_decode.cpp",
-        "if (level != (int16_t)level) return b.overdrawn() ? ENDS_EARLY : BAD_DC;\n        before",
-        "before",
+        "if (level != (int16_t)level) b.note(damages, BAD_DC);",
+        "",
     ),
-    "huffman: a run that leaves its block": ("huffman_decode.cpp", "k > 63 ? BAD_RUN : NONE", "NONE"),
+    "huffman: a run that leaves its block": (
+        "huffman_decode.cpp",
+        "if (b.overdrawn() || k > 63)",
+        "if (b.overdrawn())",
+    ),
     "huffman: symbols without a meaning": (
         "huffman_decode.cpp",
-        "} else if (code.step == 0 && code.length) {\n                break;",
-        "} else if (code.length) {\n                break;",
+        "if (!code.length || code.step) b.note",
+        "if (!code.length) b.note",
     ),
     "huffman: scale of a first scan": ("huffman_decode.cpp", "number *= scale;", ""),
     "huffman: AC levels of 17 bits": (
         "huffman_decode.cpp",
-        "if (number != (int16_t)number) return b.overdrawn() ? ENDS_EARLY : BAD_AC;",
+        "if (number != (int16_t)number) b.note(damages, BAD_AC);",
         "",
     ),
     "huffman: a band's run of ends": (
@@ -374,7 +389,7 @@ MUTANTS = {
     ),
     "huffman: runs over the interval's end": (
         "huffman_decode.cpp",
-        "return skipped ? BAD_RUN : NONE;",
+        "return skipped && !stopped() ? BAD_RUN : NONE;",
         "return NONE;",
     ),
     "huffman: refined runs": (
@@ -394,23 +409,23 @@ MUTANTS = {
     ),
     "huffman: corrections behind the run": (
         "huffman_decode.cpp",
-        "known & open & (here - 1)",
+        "known & open & passed",
         "known & open",
     ),
     "huffman: refinement out of 16 bits": ("huffman_decode.cpp", "fits &= grown == (int16_t)grown;", ""),
     "huffman: refined symbols of two bits": (
         "huffman_decode.cpp",
-        "if (number > 1 || number < -1)",
-        "if (false)",
+        "if (__builtin_expect(size > 1, 0)) b.note(damages, BAD_SYMBOL);",
+        "",
     ),
     "huffman: a refined run that leaves its band": (
         "huffman_decode.cpp",
-        "if (!zero) return b.overdrawn() ? ENDS_EARLY : BAD_RUN;",
-        "if (!zero) break;",
+        "if (!zero) b.note(damages, BAD_RUN);",
+        "",
     ),
     "huffman: position in the refined band": (
         "huffman_decode.cpp",
-        "open &= ~(here | (here - 1));",
+        "open &= ~(here | passed);",
         "open &= ~here;",
     ),
     "arithmetic: a state of the table": (
@@ -431,12 +446,12 @@ MUTANTS = {
     "arithmetic: the start": ("arithmetic_decode.cpp", "ahead = -16;", "ahead = -8;"),
     "arithmetic: bounds of the conditioning": (
         "arithmetic_decode.cpp",
-        "1 << s.tables[4 + table] >> 1",
+        "1 << s.tables[16 + table] >> 1",
         "1 << s.tables[table] >> 1",
     ),
     "arithmetic: the lower bound": ("arithmetic_decode.cpp", "size < lower ? 0", "size <= lower ? 0"),
     "arithmetic: Kx": ("arithmetic_decode.cpp", "k <= knee", "k < knee"),
-    "arithmetic: Kx of each table": ("arithmetic_decode.cpp", "s.tables[8 + table]", "s.tables[8]"),
+    "arithmetic: Kx of each table": ("arithmetic_decode.cpp", "s.tables[32 + table]", "s.tables[32]"),
     "arithmetic: bins of large sizes": ("arithmetic_decode.cpp", "bin++;", ""),
     "arithmetic: states after a restart": ("arithmetic_decode.cpp", "std::memset(ac, 0, sizeof ac);", ""),
     "arithmetic: even chances": ("arithmetic_decode.cpp", "EVEN = 113", "EVEN = 0"),
@@ -452,19 +467,107 @@ MUTANTS = {
     ),
     "arithmetic: a run that leaves its block": (
         "arithmetic_decode.cpp",
-        "if (++k > last) return BAD_RUN;",
-        "if (++k > 63) return BAD_RUN;",
+        "if (++k > last) return lose(damages, BAD_RUN);",
+        "if (++k > 63) return lose(damages, BAD_RUN);",
     ),
     "arithmetic: DC levels of 17 bits": (
         "arithmetic_decode.cpp",
-        "return before[i] == (int16_t)before[i] ? NONE : BAD_DC;",
-        "return NONE;",
+        "if (level != (int16_t)level) note(damages, damage);",
+        "",
     ),
     "arithmetic: a magnitude that is too large": (
         "arithmetic_decode.cpp",
-        "if (less < 0) return BAD_AC;",
+        "if (less < 0) return lose(damages, BAD_AC);",
         "",
     ),
+    "lenient: strict stops": ("intervals.h", "return !s.lenient;", "return false;"),
+    "lenient: goes on": ("intervals.h", "if (!s.lenient) return damages & 255;", "return damages & 255;"),
+    "lenient: other damages of a block": (
+        "intervals.h",
+        "damages |= 256 << damage;",
+        "damages |= 256 << (damages & 255);",
+    ),
+    "lenient: a restart that is two ahead": ("intervals.h", "ahead == 1 || ahead == 2", "ahead == 1"),
+    "lenient: a restart that is one ahead": ("intervals.h", "ahead == 1 || ahead == 2", "ahead == 2"),
+    "lenient: a restart that is two behind": ("intervals.h", "if (ahead < 6)", "if (ahead < 7)"),
+    "lenient: a restart that is far away": ("intervals.h", "if (ahead < 6)", "if (ahead < 5)"),
+    "lenient: markers that are no segment": ("intervals.h", "} else if (code >= SOF0) {", "} else {"),
+    "lenient: the marker behind a lost interval": (
+        "intervals.h",
+        "stopped && !found && !Decoder::ARITHMETIC",
+        "false",
+    ),
+    "lenient: the restart behind lost data": (
+        "intervals.h",
+        "stopped && !found && !Decoder::ARITHMETIC",
+        "stopped && !Decoder::ARITHMETIC",
+    ),
+    "lenient: arithmetic restart at a marker": (
+        "intervals.h",
+        "stopped && !found && !Decoder::ARITHMETIC",
+        "stopped && !found",
+    ),
+    "lenient: Huffman stops behind its MCU": (
+        "intervals.h",
+        "if (Decoder::ARITHMETIC && decoder.stopped()) continue;",
+        "if (decoder.stopped()) continue;",
+    ),
+    "lenient: the row that is reached": (
+        "intervals.h",
+        "if (noted) s.reached = row;",
+        "s.reached = s.mcu_rows - 1;",
+    ),
+    "lenient: the row before a restart": ("intervals.h", "bool noted = !stopped;", "bool noted = true;"),
+    "lenient: bits that are no code": ("huffman_decode.cpp", "NOT_A_CODE = 17", "NOT_A_CODE = 16"),
+    "lenient: a DC code that is none": (
+        "huffman_decode.cpp",
+        "b.skip(NOT_A_CODE);\n        return 0;",
+        "return 0;",
+    ),
+    "lenient: an AC code that is none": (
+        "huffman_decode.cpp",
+        "if (!code.length) b.skip(NOT_A_CODE);",
+        "",
+    ),
+    "lenient: a code of a first scan that is none": (
+        "huffman_decode.cpp",
+        "b.skip(NOT_A_CODE);\n                break;\n            } else",
+        "break;\n            } else",
+    ),
+    "lenient: a code of a refining scan that is none": (
+        "huffman_decode.cpp",
+        "b.skip(NOT_A_CODE);\n                    skipped = 1;",
+        "skipped = 1;",
+    ),
+    "lenient: the block ends with it": (
+        "huffman_decode.cpp",
+        "skipped = 1;\n                    break;",
+        "break;",
+    ),
+    "lenient: the place behind a band": ("huffman_decode.cpp", ": s.last + 1]", ": s.last]"),
+    "lenient: one bit of a number": (
+        "huffman_decode.cpp",
+        "b.skip(number ? code.length - size + 1 : code.length);",
+        "b.skip(code.length);",
+    ),
+    "lenient: one bit of a long number": (
+        "huffman_decode.cpp",
+        "number = b.take(1) ? 1 : -1;",
+        "number = b.number(size) > 0 ? 1 : -1;",
+    ),
+    "lenient: a correction that comes twice": (
+        "huffman_decode.cpp",
+        "level & bit ? 0 : (level",
+        "false ? 0 : (level",
+    ),
+    "lenient: a lost magnitude ends the block": ("arithmetic_decode.cpp", "        lost = true;\n", ""),
+    "lenient: DC is written before AC is lost": ("arithmetic_decode.cpp", "if (lost) return damages;", ""),
+    "lenient: DC wraps": (
+        "arithmetic_decode.cpp",
+        "levels[0] = (int16_t)before[i];",
+        "levels[0] = (int16_t)(before[i] & 0x7FFF);",
+    ),
+    "lenient: begin again after a loss": ("arithmetic_decode.cpp", "        lost = false;\n", ""),
     "scan: undefined levels": ("scan.cpp", "x = (F32)((I32)x & (I32)(x == x));", ""),
     "scan: levels clamped too early": ("scan.cpp", "MAX_LEVEL = 32767", "MAX_LEVEL = 2047"),
     "scan: 16 zeros without a ZRL": ("scan.cpp", "run > 15; run -= 16", "run > 16; run -= 16"),

@@ -47,6 +47,7 @@ struct Case {
 
     explicit Case(Input in) {
         arithmetic = in.byte() & 1;
+        scan.lenient = in.byte() & 1;
         scan.process = in.within(SEQUENTIAL, PROGRESSIVE);
         scan.last = 63;
         scan.count = in.within(1, 4);
@@ -71,8 +72,8 @@ struct Case {
             blocks += c.h * c.v;
             c.rows = scan.mcu_rows * c.v - (c.v > 1 ? in.byte() & 1 : 0);
             c.columns = scan.mcu_columns * c.h - (c.h > 1 ? in.byte() & 1 : 0);
-            c.dc = in.within(0, 3);
-            c.ac = in.within(0, 3);
+            c.dc = in.within(0, arithmetic ? 15 : 3);
+            c.ac = in.within(0, arithmetic ? 15 : 3);
             levels.emplace_back((size_t)(64 * c.rows * c.columns));
             // What scans before this one may have left.
             if (scan.high)
@@ -81,11 +82,11 @@ struct Case {
                         levels[(size_t)i][k] = (int16_t)(((int)(k * 40503u % 65536) - 32768) / (1 << scan.high) * (1 << scan.high));
         }
         if (arithmetic) {
-            tables.resize(12);
-            for (int i = 0; i < 4; i++) {
-                tables[(size_t)i] = (uint8_t)in.within(0, 15);
-                tables[(size_t)i + 4] = (uint8_t)in.within(tables[(size_t)i], 15);
-                tables[(size_t)i + 8] = (uint8_t)in.within(1, 63);
+            tables.resize(48);
+            for (size_t i = 0; i < 16; i++) {
+                tables[i] = (uint8_t)in.within(0, 15);
+                tables[i + 16] = (uint8_t)in.within(tables[i], 15);
+                tables[i + 32] = (uint8_t)in.within(1, 63);
             }
         } else {
             tables.resize(8 * 272);
@@ -105,6 +106,10 @@ struct Case {
         const int damage = arithmetic ? jpegrad_decode_arithmetic_scan(nullptr, &scan) : jpegrad_decode_scan(nullptr, &scan);
         std::free(file);
         if (damage < NONE || damage > RESTARTS_MISSING) fail("an unknown damage");
+        if (scan.damages & ~(int64_t)((2 << RESTARTS_MISSING) - 2)) fail("unknown damages");
+        if (damage && scan.lenient) fail("a lenient decoder that gives up");
+        if (damage != NONE && !(scan.damages >> damage & 1)) fail("a damage that is not among the damages");
+        if (scan.reached < 0 || scan.reached >= scan.mcu_rows) fail("a row that the scan does not have");
         if (scan.position < 0 || scan.position > scan.size) fail("the scan ends outside the file");
         if (scan.intervals < 1) fail("no restart interval");
         return damage;
@@ -115,7 +120,13 @@ int decode(const uint8_t* data, size_t size) {
     Case once({data, data + size}), again({data, data + size});
     const int damage = once.run();
     if (again.run() != damage || again.levels != once.levels) fail("another result of the same data");
-    return damage;
+    // Without damage both ways are one.
+    Case other({data, data + size});
+    other.scan.lenient = !once.scan.lenient;
+    const int other_damage = other.run();
+    const bool whole = !once.scan.damages, other_whole = !other.scan.damages;
+    if (whole != other_whole || (whole && other.levels != once.levels)) fail("strict and lenient decoders disagree");
+    return damage | other_damage;
 }
 }  // namespace
 

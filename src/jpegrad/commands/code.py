@@ -55,6 +55,10 @@ Metadata = Annotated[
         help="Carry Exif, ICC profile, XMP, comment and density of the picture; or nothing, and turn it upright."
     ),
 ]
+Lenient = Annotated[
+    bool,
+    typer.Option("--lenient", help="Take a damaged .jpg file as viewers show it, and say what was wrong."),
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Write over any file, even the input or one of another kind.")
 ]
@@ -79,6 +83,7 @@ def jpeg(
     optimize: Optimize = False,
     progressive: Progressive = False,
     metadata: Metadata = True,
+    lenient: Lenient = False,
     force: Force = False,
 ) -> None:
     """Code a picture as libjpeg-turbo does, and write the .jpg or what a viewer shows of it."""
@@ -94,7 +99,7 @@ def jpeg(
         if both:
             raise WrongOption(f"--target-bytes: expected without {', '.join(both)}; it finds the quality")
     how = _how(optimize, progressive)
-    source = read_picture(picture, metadata, upright=not as_jpeg, cmyk=True)
+    source = read_picture(picture, metadata, upright=not as_jpeg, cmyk=True, lenient=lenient)
     image = source.pixels
     if target_bytes is not None:
         quality = best_quality(image, target_bytes, subsampling, how, source)
@@ -128,12 +133,13 @@ def size(
     tables: Tables = None,
     like: Like = None,
     metadata: Metadata = True,
+    lenient: Lenient = False,
 ) -> None:
     """The exact size of the .jpg, without writing it: with standard and optimised Huffman tables, and progressive."""
     qualities: list[float | None] = [*quality] if quality else [None]
     for q in qualities:
         _check_options(q, subsampling, tables, like)
-    source = read_picture(picture, metadata, cmyk=True)
+    source = read_picture(picture, metadata, cmyk=True, lenient=lenient)
     image = source.pixels
     table = Table(
         "quality", "bytes", "bytes, optimised Huffman", "bytes, progressive", "bits per pixel", "PSNR"
@@ -157,9 +163,11 @@ def without_profile(output: Path, source: Picture) -> Picture:
     return source._replace(metadata=tuple(x for x in source.metadata if icc_of((x,)) is None))
 
 
-def read_picture(path: Path, metadata: bool = True, *, upright: bool = False, cmyk: bool = False) -> Picture:
+def read_picture(
+    path: Path, metadata: bool = True, *, upright: bool = False, cmyk: bool = False, lenient: bool = False
+) -> Picture:
     """A picture, and a line for each thing of the file that is lost; without metadata it is upright."""
-    source = load(path, upright=upright or not metadata, cmyk=cmyk)
+    source = load(path, upright=upright or not metadata, cmyk=cmyk, lenient=lenient)
     if not metadata:
         source = source._replace(metadata=(), density=NO_DENSITY)
     for change in source.changes:

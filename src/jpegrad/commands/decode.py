@@ -8,7 +8,7 @@ import typer
 
 from jpegrad import codec
 from jpegrad.commands import pictures
-from jpegrad.commands.code import Force, Metadata, read_picture, without_profile
+from jpegrad.commands.code import Force, Lenient, Metadata, read_picture, without_profile
 from jpegrad.commands.terminal import options, say
 from jpegrad.decoder import Decoder
 from jpegrad.io import read_header
@@ -28,14 +28,15 @@ def decode(
     ] = "accurate",
     scale: Annotated[int, typer.Option(help="Decode to the whole size or a part of it: 1, 2, 4 or 8.")] = 1,
     metadata: Metadata = True,
+    lenient: Lenient = False,
     force: Force = False,
 ) -> None:
     """Decode a .jpg file to a gray or RGB picture: as viewers do, or as libjpeg-turbo does with other settings."""
     pictures.check_decoded(output, [file], force)
     with options():
         decoder = Decoder(upsampling, dct, scale)  # type: ignore[arg-type]
-    coefficients = pictures.read_jpeg(file)
-    source = read_picture(file, metadata, upright=True, cmyk=True)
+    coefficients = pictures.read_jpeg(file, lenient)
+    source = read_picture(file, metadata, upright=True, cmyk=True, lenient=lenient)
     if coefficients.channels == 4:
         source = without_profile(output, source)
     x, y, unit = source.density

@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import Tensor
 
 from jpegrad.codec import Coefficients
-from jpegrad.commands.code import Force
+from jpegrad.commands.code import Force, Lenient
 from jpegrad.commands.pictures import naming
 from jpegrad.commands.terminal import console, say
 from jpegrad.data import published_table_names
@@ -40,6 +40,7 @@ def inspect(
     plot: Annotated[
         Path | None, typer.Option(help="Draw tables and bits into this file: .png, .svg or .pdf.")
     ] = None,
+    lenient: Lenient = False,
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
@@ -53,7 +54,7 @@ def inspect(
         from jpegrad.commands import plots
 
         plots.check(plot, file, force)
-    facts = describe(file, "optimized" if optimize else "default")
+    facts = describe(file, "optimized" if optimize else "default", lenient)
     if plot is not None and facts["error"]:
         raise JPEGError(f"{file}: {facts['error']}")
     if plot is not None:
@@ -64,15 +65,15 @@ def inspect(
         _print(facts)
 
 
-def describe(file: Path, huffman: str) -> dict[str, Any]:
+def describe(file: Path, huffman: str, lenient: bool = False) -> dict[str, Any]:
     """All that ``inspect`` prints, as values that JSON has; also of a file that is not decoded, with the reason."""
     data = file.read_bytes()
     with naming(file):
         header, structure = read_header(data), read_structure(data)
     try:
-        coefficients, error = read(data, level_dtype=torch.int16), None
+        coefficients, error = read(data, strict=not lenient, level_dtype=torch.int16), None
     except JPEGError as refused:
-        coefficients, error = None, str(refused)
+        coefficients, error = None, str(refused).replace("strict=False", "--lenient")
     tables = header.tables if coefficients is None else coefficients.tables
     names = NAMES.get(header.color, ())
     return {
@@ -109,6 +110,7 @@ def describe(file: Path, huffman: str) -> dict[str, Any]:
         "trailing_bytes": structure.trailing,
         "fault": structure.fault,
         "error": error,
+        "damage": [] if coefficients is None else list(coefficients.damage),
         "baseline": None
         if coefficients is None
         else {"huffman": huffman, **_bits(coefficients, huffman, names)},
@@ -179,9 +181,11 @@ def _print(facts: dict[str, Any]) -> None:
         f"{facts['file']}: {facts['width']}×{facts['height']}, {color}, {facts['coding']}{depth}, "
         f"{facts['bytes']:,} bytes"
     )
+    for damage in facts["damage"]:
+        say(f"damaged, {damage}")
     if facts["error"]:
         say(f"not decoded: {facts['error']}")
-    elif facts["fault"]:
+    elif facts["fault"] and not facts["damage"]:
         say(f"damaged: {facts['fault']}")
     _print_quality(facts["quality"])
     _print_structure(facts)

@@ -28,13 +28,14 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except JPEGError as error:
-        raise JPEGError(f"{path}: {error}") from None
+        message = str(error).replace("strict=False", "--lenient")
+        raise JPEGError(f"{path}: {message}") from None
 
 
-def read_jpeg(path: Path) -> Coefficients:
+def read_jpeg(path: Path, lenient: bool = False) -> Coefficients:
     """A .jpg file; errors name it."""
     with naming(path):
-        return read(path)
+        return read(path, strict=not lenient)
 
 
 def to_pillow(image: Tensor) -> Image.Image:

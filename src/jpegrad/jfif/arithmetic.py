@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import NamedTuple
 
-from jpegrad.jfif.errors import JPEGError
-from jpegrad.jfif.sequential import BAD_AC, BAD_DC, BAD_RUN
+from jpegrad.jfif.errors import JPEGError, Note
+from jpegrad.jfif.sequential import BAD_AC, BAD_DC, BAD_RUN, wrapped
 
 # Table D.3, and behind it a state that stays at even chances: the less probable symbol's part of the interval, the next
 # states, and the states after which the symbols change places.
@@ -60,21 +60,26 @@ class Part(NamedTuple):
     ac: int
 
 
+class Lost(JPEGError):
+    """The data have no meaning."""
+
+
 class Decoder:
     """One restart interval.
 
     Args:
         data: the interval, unstuffed.
         mcu: the blocks of one MCU.
-        conditioning: 4 lower and 4 upper bounds of DC, 4 Kx of AC.
+        conditioning: 16 lower and 16 upper bounds of DC, 16 Kx of AC; files have 4, damaged ones may name more.
+        note: is told of corrupt data.
     """
 
-    def __init__(self, data: bytes, mcu: Sequence[Part], conditioning: bytes) -> None:
-        self.mcu, self.conditioning = mcu, conditioning
+    def __init__(self, data: bytes, mcu: Sequence[Part], conditioning: bytes, note: Note) -> None:
+        self.mcu, self.conditioning, self.note = mcu, conditioning, note
         self.bytes = iter(data)
         self.code = next(self.bytes, 0) << 8 | next(self.bytes, 0)
         self.interval, self.ahead = 0x10000, 0
-        self.dc, self.ac = [bytearray(64) for _ in range(4)], [bytearray(256) for _ in range(4)]
+        self.dc, self.ac = [bytearray(64) for _ in range(16)], [bytearray(256) for _ in range(16)]
         self.before, self.context = [0] * 4, [0] * 4
 
     def decide(self, bins: bytearray, at: int) -> int:
@@ -109,13 +114,18 @@ class Decoder:
         while self.decide(bins, at):
             size <<= 1
             if size == TOO_LARGE:
-                raise JPEGError(damage)
+                raise Lost(damage)
             at += 1
         value = size
         while size := size >> 1:
             if self.decide(bins, at + PATTERN):
                 value |= size
         return value
+
+    def fitting(self, level: int, damage: str) -> int:
+        if not -0x8000 <= level < 0x8000:
+            self.note(damage)
+        return wrapped(level)
 
     def read_dc(self, part: Part) -> int:
         """The next DC level of a component (F.2.4.1)."""
@@ -128,14 +138,14 @@ class Decoder:
         if value:
             value = self.magnitude(bins, FIRST_SIZE, 1, BAD_DC)
         size = 1 << value.bit_length() >> 1
-        lower, upper = (1 << self.conditioning[4 * k + part.dc] >> 1 for k in (0, 1))
+        lower, upper = (1 << self.conditioning[16 * k + part.dc] >> 1 for k in (0, 1))
         self.context[i] = 0 if size < lower else (12 if size > upper else 4) + 4 * negative
-        self.before[i] += -value - 1 if negative else value + 1
+        self.before[i] = self.fitting(self.before[i] + (-value - 1 if negative else value + 1), BAD_DC)
         return self.before[i]
 
     def read_ac(self, part: Part, offset: int, first: int, last: int, low: int) -> None:
         """The AC levels of a band (F.2.4.2)."""
-        bins, knee = self.ac[part.ac], self.conditioning[8 + part.ac]
+        bins, knee = self.ac[part.ac], self.conditioning[32 + part.ac]
         k = first
         while k <= last:
             at = 3 * (k - 1)
@@ -144,12 +154,13 @@ class Decoder:
             while not self.decide(bins, at + 1):
                 at, k = at + 3, k + 1
                 if k > last:
-                    raise JPEGError(BAD_RUN)
+                    raise Lost(BAD_RUN)
             negative = self.even()
             value = self.decide(bins, at + 2)
             if value and self.decide(bins, at + 2):
                 value = self.magnitude(bins, LOW_SIZE if k <= knee else HIGH_SIZE, 2, BAD_AC)
-            part.coefficients[offset + k] = (-value - 1 if negative else value + 1) << low
+            level = (-value - 1 if negative else value + 1) << low
+            part.coefficients[offset + k] = self.fitting(level, BAD_AC)
             k += 1
 
     def refine_ac(self, part: Part, offset: int, first: int, last: int, low: int) -> None:
@@ -166,36 +177,29 @@ class Decoder:
             while not levels[offset + k] and not self.decide(bins, at + 1):
                 at, k = at + 3, k + 1
                 if k > last:
-                    raise JPEGError(BAD_RUN)
+                    raise Lost(BAD_RUN)
             known = levels[offset + k]
             if not known:
                 levels[offset + k] = -bit if self.even() else bit
             elif self.decide(bins, at + 2):
-                levels[offset + k] = known + (bit if known > 0 else -bit)
+                levels[offset + k] = self.fitting(known + (bit if known > 0 else -bit), BAD_AC)
             k += 1
 
     def decode(
         self, offsets: Sequence[int], first: int, last: int, high: int, low: int, progressive: bool
     ) -> None:
-        """All blocks.
-
-        Raises:
-            JPEGError: corrupt data.
-        """
-        for offset, part in zip(offsets, cycle(self.mcu)):
-            try:
+        """All blocks, up to where the data lose their meaning."""
+        try:
+            for offset, part in zip(offsets, cycle(self.mcu)):
                 if first == 0 and not high:
-                    part.coefficients[offset] = self.read_dc(part) << low
+                    part.coefficients[offset] = self.fitting(self.read_dc(part) << low, BAD_DC)
                 elif first == 0:
                     part.coefficients[offset] |= self.even() << low
                 elif high:
                     self.refine_ac(part, offset, first, last, low)
                 else:
                     self.read_ac(part, offset, first, last, low)
-            except OverflowError:
-                raise JPEGError(BAD_AC if first else BAD_DC) from None
-            if not progressive:
-                try:
+                if not progressive:
                     self.read_ac(part, offset, 1, 63, 0)
-                except OverflowError:
-                    raise JPEGError(BAD_AC) from None
+        except Lost as damage:
+            self.note(str(damage))

@@ -24,30 +24,56 @@ class Component:
         header: what SOF says.
         blocks: real blocks, rows and columns.
         padded: the same, filled up to whole MCUs.
-        levels: ``[blocks_y, blocks_x, 8, 8]``, int16, natural order, of which a decoder fills in what scans send.
+        stored: ``[padded rows, blocks_x, 8, 8]``, int16, natural order, of which a decoder fills in what scans send.
         table: quantization table in zigzag order, taken when the component's first scan begins (None before).
         pending: per coefficient, how many low bits are still to come (-1 before the first).
+        before: the same before the component's last scan.
         zigzag: where the decoder in Python works: padded blocks in zigzag order.
     """
 
     header: FrameComponent
     blocks: tuple[int, int]
     padded: tuple[int, int]
-    levels: Tensor
+    stored: Tensor
     table: tuple[int, ...] | None = None
     pending: list[int] = field(default_factory=lambda: [NEVER_SENT] * 64)
+    before: list[int] = field(default_factory=lambda: [NEVER_SENT] * 64)
     zigzag: "array[int] | None" = None
+
+    @property
+    def levels(self) -> Tensor:
+        """Those of the real blocks."""
+        return self.stored[: self.blocks[0]]
 
 
 @dataclass
 class Frame:
+    """The components, and how far their scans have come.
+
+    Args:
+        size: (height, width) in pixels.
+        subsampling: the library's name.
+        progressive: or sequential.
+        components: in the order of SOF.
+        scans: how many began.
+        reached: the row of MCUs at which the data of the last one ended.
+        ended: whether one has sent everything, as the one scan of most sequential files does.
+    """
+
     size: tuple[int, int]
     subsampling: str
     progressive: bool
     components: list[Component]
+    scans: int = 0
+    reached: int = 0
+    ended: bool = False
 
     def complete(self) -> bool:
-        return all(not any(component.pending) for component in self.components)
+        """Whether a picture is there: of progressive files, the DC levels; further bits may never come."""
+        sent = [
+            component.pending[:1] if self.progressive else component.pending for component in self.components
+        ]
+        return all(min(pending) > NEVER_SENT for pending in sent)
 
 
 def check_size(header: FrameHeader, max_pixels: int | None) -> None:
@@ -83,6 +109,16 @@ def color_space(identifiers: Sequence[int], jfif: bool, adobe_transform: int | N
     if adobe_transform is not None:
         return "YCbCr" if adobe_transform else "RGB"
     return "RGB" if tuple(identifiers) == _RGB else "YCbCr"
+
+
+def repair_tables(frame: Frame) -> None:
+    """Entries that are 0 or never came become 1 and their levels 0, which decodes to the same picture."""
+    for component in frame.components:
+        table = component.table or (0,) * 64
+        levels = component.stored.flatten(-2)
+        for k in (k for k, entry in enumerate(table) if entry == 0):
+            levels[..., ZIGZAG[k]] = 0
+        component.table = tuple(entry or 1 for entry in table)
 
 
 def natural_tables(used: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:
@@ -132,7 +168,9 @@ def new_frame(header: FrameHeader, progressive: bool, data_length: int | None) -
     components = []
     for c, blocks in zip(header.components, real, strict=True):
         padded = mcus[0] * c.v, mcus[1] * c.h
-        components.append(Component(c, blocks, padded, torch.zeros(*blocks, 8, 8, dtype=torch.int16)))
+        components.append(
+            Component(c, blocks, padded, torch.zeros(padded[0], blocks[1], 8, 8, dtype=torch.int16))
+        )
     return Frame((header.height, header.width), subsampling, progressive, components)
 
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from jpegrad import backends
 from jpegrad.entropy.huffman import HuffmanTable
-from jpegrad.jfif import arithmetic, progressive, segments
-from jpegrad.jfif.errors import JPEGError
+from jpegrad.jfif import arithmetic, progressive
+from jpegrad.jfif.errors import Note
 from jpegrad.jfif.frame import Component, mcu_grid
+from jpegrad.jfif.intervals import find_interval, interval, marker_at, next_marker
 from jpegrad.jfif.lookup import NO_CODES, lookup
-from jpegrad.jfif.segments import ScanHeader
+from jpegrad.jfif.segments import RESTARTS, ScanHeader
 from jpegrad.jfif.sequential import (
     BAD_AC,
     BAD_DC,
@@ -22,6 +23,7 @@ from jpegrad.jfif.sequential import (
     BAD_SYMBOL,
     END_OF_DATA,
     NO_CODE,
+    Done,
     Part,
     bits,
     decode_sequential,
@@ -36,6 +38,8 @@ WORDS = {
     "bad DC": BAD_DC,
     "bad AC": BAD_AC,
     "bad symbol": BAD_SYMBOL,
+    "restart order": "corrupt: restart markers are out of order",
+    "restarts missing": "truncated: restart intervals are missing",
 }
 """What the kernel's damages are called."""
 
@@ -49,14 +53,18 @@ class Scan:
         components: these.
         progressive: whether its frame is.
         restart_interval: in MCUs, or 0.
+        strict: whether to stop at the first damage.
+        note: is told of damage; a strict one raises.
         dc, ac: the Huffman tables that it needs, by slot.
-        conditioning: of arithmetic coding, 4 lower and 4 upper bounds of DC, 4 Kx of AC; else None.
+        conditioning: of arithmetic coding, 16 lower and 16 upper bounds of DC, 16 Kx of AC; else None.
     """
 
     header: ScanHeader
     components: list[Component]
     progressive: bool
     restart_interval: int
+    strict: bool
+    note: Note
     dc: dict[int, HuffmanTable] = field(default_factory=dict)
     ac: dict[int, HuffmanTable] = field(default_factory=dict)
     conditioning: bytes | None = None
@@ -70,24 +78,24 @@ class Scan:
         return [1 if one else c.header.h * c.header.v for c in self.components]
 
 
-def decode_scan(data: bytes, start: int, scan: Scan) -> int:
-    """Decode the data that begins at ``start`` into the components' levels, and return where it ends.
+def decode_scan(data: bytes, start: int, scan: Scan) -> tuple[int, int]:
+    """Decode the data that begins at ``start`` into the components' levels.
 
-    Raises:
-        JPEGError: truncated or corrupt data.
+    Returns:
+        Where the scan ends, and the last row of its MCUs for which there were data.
     """
-    kernel = backends.kernel("decode_scan", scan.components[0].levels)
+    kernel = backends.kernel("decode_scan", scan.components[0].stored)
     if kernel is None:
         return _decode_scan(data, start, scan)
     one = len(scan.components) == 1
     grids = [
-        (c.levels, *((1, 1) if one else (c.header.h, c.header.v)), selected.dc, selected.ac)
+        (c.stored, *((1, 1) if one else (c.header.h, c.header.v)), selected.dc, selected.ac)
         for c, selected in zip(scan.components, scan.header.components, strict=True)
     ]
     tables = scan.conditioning or b"".join(
         _packed(tables.get(slot, NO_TABLE)) for tables in (scan.dc, scan.ac) for slot in range(4)
     )
-    damage, end, intervals = kernel(
+    damages, end, intervals, reached = kernel(
         data,
         start,
         grids,
@@ -97,23 +105,21 @@ def decode_scan(data: bytes, start: int, scan: Scan) -> int:
         scan.header[1:],
         tables,
         arithmetic=scan.conditioning is not None,
+        lenient=not scan.strict,
     )
-    if damage == "restart order":
-        raise JPEGError(_out_of_order(intervals - 1))
-    if damage == "restarts missing":
-        raise JPEGError(_missing(intervals, scan))
-    if damage is not None:
-        raise JPEGError(WORDS[damage])
-    return end
+    for damage in damages:
+        scan.note(_words(damage, intervals, scan))
+    return end, reached
 
 
-def _out_of_order(restart: int) -> str:
-    return f"corrupt: restart marker {restart} is out of order"
-
-
-def _missing(intervals: int, scan: Scan) -> str:
-    expected = -(-scan.mcus() // scan.restart_interval)
-    return f"truncated: {intervals} restart intervals, expected {expected}"
+def _words(damage: str, intervals: int, scan: Scan) -> str:
+    """What damage is called, where so many restart intervals were found."""
+    if scan.strict and damage == "restart order":
+        return f"corrupt: restart marker {intervals - 1} is out of order"
+    if scan.strict and damage == "restarts missing":
+        expected = -(-scan.mcus() // scan.restart_interval)
+        return f"truncated: {intervals} restart intervals, expected {expected}"
+    return WORDS[damage]
 
 
 @lru_cache(maxsize=32)
@@ -121,40 +127,52 @@ def _packed(table: HuffmanTable) -> bytes:
     return bytes(table.counts) + bytes(table.symbols).ljust(256, b"\0")
 
 
-def _decode_scan(data: bytes, start: int, scan: Scan) -> int:
+def _decode_scan(data: bytes, start: int, scan: Scan) -> tuple[int, int]:
     """The same in Python, on levels in zigzag order of blocks that fill whole MCUs."""
-    intervals, end = segments.entropy_coded_intervals(data, start)
-    offsets = _block_offsets(scan)
+    offsets, columns = _block_offsets(scan), mcu_grid(scan.components)[1]
     mcu = _parts(scan) if scan.conditioning is None else _arithmetic_parts(scan)
     step = scan.restart_interval or len(offsets)
-    starts = range(0, len(offsets), step)
-    if len(intervals) < len(starts):
-        raise JPEGError(_missing(len(intervals), scan))
-    for first, interval in zip(starts, intervals, strict=False):
-        _decode_interval(interval, offsets[first : first + step].ravel().tolist(), mcu, scan)
+    at, intervals, reached, stopped = start, 1, 0, False
+    for first in range(0, len(offsets), step):
+        # libjpeg notes the row before it looks for the restart.
+        noted = 0 if stopped else 1
+        if first:
+            due, marker = (intervals - 1) % 8, marker_at(data, at)
+            if marker != RESTARTS[due]:
+                damage = "restart order" if marker in RESTARTS else "restarts missing"
+                scan.note(_words(damage, intervals, scan))
+            at, found = find_interval(data, at, due)
+            stopped = stopped and not found
+            intervals += 1
+        coded, at = interval(data, at)
+        if not stopped:
+            done, stopped = _decode_interval(coded, offsets[first : first + step].ravel().tolist(), mcu, scan)
+            if done + noted > 1:
+                reached = (first + done - 1) // columns
+    while (marker := marker_at(data, at)) in RESTARTS:
+        if marker != RESTARTS[(intervals - 1) % 8]:
+            scan.note(_words("restart order", intervals, scan))
+        intervals += 1
+        at = next_marker(data, at + 2)
     for component in scan.components:
         _show(component)
-    return end
+    return at, reached
 
 
-def _decode_interval(interval: bytes, offsets: list[int], mcu: list[Any], scan: Scan) -> None:
+def _decode_interval(coded: bytes, offsets: list[int], mcu: list[Any], scan: Scan) -> Done:
     _, first, last, high, low = scan.header
     if scan.conditioning is not None:
-        coder = arithmetic.Decoder(interval, mcu, scan.conditioning)
+        coder = arithmetic.Decoder(coded, mcu, scan.conditioning, scan.note)
         coder.decode(offsets, first, last, high, low, scan.progressive)
-        return
-    data = bits(interval)
+        return len(offsets) // len(mcu), False
+    data = bits(coded)
     if not scan.progressive:
-        decode_sequential(data, offsets, mcu)
-    elif first == 0:
+        return decode_sequential(data, offsets, mcu, scan.note)
+    if first == 0:
         decode_dc = progressive.decode_dc_refine if high else progressive.decode_dc_first
-        decode_dc(data, offsets, mcu, low)
-    else:
-        decode_ac = progressive.decode_ac_refine if high else progressive.decode_ac_first
-        try:
-            decode_ac(data, offsets, mcu[0], first, last, low)
-        except OverflowError:
-            raise JPEGError(BAD_AC) from None
+        return decode_dc(data, offsets, mcu, low, scan.note)
+    decode_ac = progressive.decode_ac_refine if high else progressive.decode_ac_first
+    return decode_ac(data, offsets, mcu[0], first, last, low, scan.note)
 
 
 def _parts(scan: Scan) -> list[Part]:
@@ -187,10 +205,10 @@ def _zigzag(component: Component) -> "array[int]":
 
 def _show(component: Component) -> None:
     """Bring the decoded levels into the result."""
-    rows, columns = component.blocks
+    columns = component.blocks[1]
     zigzag = np.frombuffer(_zigzag(component), np.int16, prod(component.padded) * 64)
-    levels = component.levels.numpy().reshape(rows, columns, 64)
-    levels[..., list(ZIGZAG)] = zigzag.reshape(*component.padded, 64)[:rows, :columns]
+    levels = component.stored.numpy().reshape(-1, columns, 64)
+    levels[..., list(ZIGZAG)] = zigzag.reshape(*component.padded, 64)[:, :columns]
 
 
 def _block_offsets(scan: Scan) -> np.ndarray:

@@ -32,11 +32,14 @@ FRAMES = {
     0xCF: "hierarchical",
 }
 
+SKIPPED = {*APPLICATION, COM, DNL}
+"""Markers whose segments need not be understood."""
+KNOWN = {*FRAMES, *STANDALONE, *SKIPPED, SOS, EOI, DQT, DHT, DRI, DAC}
+"""Markers that a file may have behind its SOI."""
+
 # FF 00 is a stuffed byte of entropy-coded data; any number of fill bytes FF may stand before a marker.
 MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
-_STUFFED = re.compile(rb"\xff+\x00")
 
 
 NAMES = {
@@ -73,21 +76,27 @@ class Segment(NamedTuple):
     payload: bytes
     end: int
     """Where the next segment, or the entropy-coded data of a scan, begins."""
+    damage: str = ""
+    """Why it has no payload."""
 
 
 def next_segment(data: bytes, position: int) -> Segment:
-    """The first marker segment at or after ``position``; like libjpeg, bytes that are no marker are skipped."""
+    """The first marker segment at or after ``position``; like libjpeg, bytes that are no marker are skipped.
+
+    A file that ends too early ends with a damaged EOI.
+    """
     found = MARKER.search(data, position)
     if found is None:
-        raise JPEGError("truncated: the file ends before its EOI marker")
+        return Segment(EOI, b"", len(data), "truncated: the file ends before its EOI marker")
     marker, start = data[found.end() - 1], found.end()
     if marker in STANDALONE or marker in (SOI, EOI):
         return Segment(marker, b"", start)
     length = int.from_bytes(data[start : start + 2], "big")
     if start + max(length, 2) > len(data):
-        raise JPEGError(f"truncated: inside the segment of marker 0xFF{marker:02X}")
+        return Segment(marker, b"", len(data), f"truncated: inside the segment of marker 0xFF{marker:02X}")
     if length < 2:
-        raise JPEGError(f"corrupt: length {length} of the segment of marker 0xFF{marker:02X}")
+        damage = f"corrupt: length {length} of the segment of marker 0xFF{marker:02X}"
+        return Segment(marker, b"", start + 2, damage)
     return Segment(marker, data[start + 2 : start + length], start + length)
 
 
@@ -95,23 +104,6 @@ def scan_end(data: bytes, start: int) -> int:
     """Where the scan ends whose data begins at ``start``: at a marker that is no restart marker, or with the file."""
     found = _MARKER_IN_SCAN.search(data, start)
     return len(data) if found is None else found.start()
-
-
-def entropy_coded_intervals(data: bytes, start: int) -> tuple[list[bytes], int]:
-    """The unstuffed restart intervals of the scan whose data begins at ``start``, and where the scan ends.
-
-    Raises:
-        JPEGError: the restart markers do not count RST0, RST1, … RST7, RST0.
-    """
-    end = scan_end(data, start)
-    intervals: list[bytes] = []
-    for restart in _RESTART.finditer(data, start, end):
-        if data[restart.end() - 1] != RESTARTS[len(intervals) % 8]:
-            raise JPEGError(f"corrupt: restart marker {len(intervals)} is out of order")
-        intervals.append(data[start : restart.start()])
-        start = restart.end()
-    intervals.append(data[start:end])
-    return [_STUFFED.sub(b"\xff", interval.rstrip(b"\xff")) for interval in intervals], end
 
 
 class FrameComponent(NamedTuple):

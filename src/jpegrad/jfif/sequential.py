@@ -2,6 +2,7 @@
 
 The loops are plain Python over arrays: at a bit position, ``words`` gives the next 16 bits and a :class:`Lookup` what
 they mean, mostly a whole coefficient at once. Data that ends early reads as zeros and is noticed after each block.
+Of damage a decoder takes note, and then does what libjpeg does.
 """
 
 from array import array
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jpegrad.jfif.errors import JPEGError
+from jpegrad.jfif.errors import Note
 from jpegrad.jfif.lookup import Lookup
 
 # More than any block can read past the end: 64 symbols of 16 bits with 15 bits of amplitude, and correction bits.
@@ -22,6 +23,13 @@ BAD_RUN = "corrupt: a run of coefficients leaves its block"
 BAD_DC = "corrupt: a DC level leaves 16 bits"
 BAD_AC = "corrupt: an AC level leaves 16 bits"
 BAD_SYMBOL = "corrupt: a Huffman symbol that has no meaning here"
+NOT_A_CODE = 17
+"""Bits that libjpeg reads before it finds that they are none."""
+
+
+def wrapped(level: int) -> int:
+    """What 16 bits keep of a level."""
+    return (level + 0x8000 & 0xFFFF) - 0x8000
 
 
 class Bits(NamedTuple):
@@ -37,6 +45,10 @@ def bits(interval: bytes) -> Bits:
     return Bits(array("I", words.tobytes()), 8 * len(interval))
 
 
+Done = tuple[int, bool]
+"""MCUs that were decoded, and whether the data ended in the last of them."""
+
+
 class Part(NamedTuple):
     """One block of an MCU: the component's place in the scan, its coefficients, its Huffman tables."""
 
@@ -46,27 +58,29 @@ class Part(NamedTuple):
     ac: Lookup
 
 
-def decode_sequential(data: Bits, offsets: Sequence[int], mcu: Sequence[Part]) -> None:
+def decode_sequential(data: Bits, offsets: Sequence[int], mcu: Sequence[Part], note: Note) -> Done:
     """Decode one restart interval of a sequential scan.
 
     Args:
         data: the interval.
         offsets: where its blocks begin in their component's coefficients.
         mcu: the blocks of one MCU, each with both tables.
+        note: is told of truncated and corrupt data.
 
-    Raises:
-        JPEGError: truncated or corrupt data.
+    Returns:
+        How far it came.
     """
     words, end = data
     position = 0
     predictions = [0] * (1 + max(part.component for part in mcu))
     parts = [(c, coefficients, dc.codes, *ac) for c, coefficients, dc, ac in mcu]
-    for offset, (component, coefficients, dc_codes, codes, values, steps, lengths) in zip(
-        offsets, cycle(parts)
+    for index, (offset, (component, coefficients, dc_codes, codes, values, steps, lengths)) in enumerate(
+        zip(offsets, cycle(parts)), 1
     ):
         code = dc_codes[words[position >> 3] >> 8 - (position & 7) & 0xFFFF]
         if not code:
-            raise JPEGError(END_OF_DATA if position > end else NO_CODE)
+            note(END_OF_DATA if position > end else NO_CODE)
+            position += NOT_A_CODE
         position += code >> 8
         size = code & 15
         if size:
@@ -78,7 +92,8 @@ def decode_sequential(data: Bits, offsets: Sequence[int], mcu: Sequence[Part]) -
         try:
             coefficients[offset] = predictions[component]
         except OverflowError:
-            raise JPEGError(BAD_DC) from None
+            note(END_OF_DATA if position > end else BAD_DC)
+            coefficients[offset] = wrapped(predictions[component])
 
         last = offset
         block_end = offset + 63
@@ -87,7 +102,7 @@ def decode_sequential(data: Bits, offsets: Sequence[int], mcu: Sequence[Part]) -
             value = values[window]
             if value:
                 last += steps[window]
-                coefficients[last] = value
+                coefficients[last if last < block_end else block_end] = value
                 position += lengths[window]
                 continue
             code = codes[window]
@@ -98,12 +113,20 @@ def decode_sequential(data: Bits, offsets: Sequence[int], mcu: Sequence[Part]) -
                 amplitude = words[position >> 3] >> 24 - size - (position & 7) & (1 << size) - 1
                 position += size
                 last += (symbol >> 4) + 1
-                coefficients[last] = amplitude if amplitude >> size - 1 else amplitude - (1 << size) + 1
+                value = amplitude if amplitude >> size - 1 else amplitude - (1 << size) + 1
+                coefficients[last if last < block_end else block_end] = value
             elif symbol == 0xF0:
                 last += 16
-            elif code and not symbol:
-                break
             else:
-                raise JPEGError(END_OF_DATA if position > end else BAD_SYMBOL if code else NO_CODE)
+                if symbol or not code:
+                    note(END_OF_DATA if position > end else BAD_SYMBOL if code else NO_CODE)
+                    position += 0 if code else NOT_A_CODE
+                break
         if last > block_end or position > end:
-            raise JPEGError(END_OF_DATA if position > end else BAD_RUN)
+            note(END_OF_DATA if position > end else BAD_RUN)
+            if position > end:
+                # All that follows is zeros.
+                position = end + 1
+                if index % len(mcu) == 0:
+                    return index // len(mcu), True
+    return len(offsets) // len(mcu), False

@@ -95,7 +95,9 @@ class _Walk:
 
     def step(self) -> bool:
         """Take the next segment; false at EOI."""
-        marker, payload, end = segments.next_segment(self.data, self.position)
+        marker, payload, end, damage = segments.next_segment(self.data, self.position)
+        if damage:
+            raise JPEGError(damage)
         self.position = end
         if marker == segments.EOI:
             return False

@@ -11,7 +11,7 @@ from jpegrad.backends.native import abi
 # In the order of the kernel's enums.
 PROCESSES = ("sequential", "progressive")
 DAMAGES = (
-    None,
+    "",
     "ends early",
     "no code",
     "bad run",
@@ -37,24 +37,28 @@ def decode_scan(
     tables: bytes,
     *,
     arithmetic: bool = False,
-) -> tuple[str | None, int, int]:
+    lenient: bool = False,
+) -> tuple[tuple[str, ...], int, int, int]:
     """Decode into the levels of ``grids``.
 
     Args:
         data: the file.
         position: where the entropy-coded data begins.
         grids: one to four components: levels ``[blocks_y, blocks_x, 8, 8]``, int16, contiguous, natural order, 0 before
-            the first scan; blocks of an MCU, horizontally and vertically; which DC and AC tables.
+            the first scan; blocks of an MCU, horizontally and vertically; which DC and AC tables, 0 to 3, of arithmetic
+            coding 0 to 15.
         mcus: rows and columns.
         restart_interval: in MCUs, or 0.
         process: one of :data:`PROCESSES`.
         sent: first and last place of the coefficients, high and low bit.
         tables: of Huffman codes DC tables 0 to 3, AC tables 0 to 3: of each 16 counts of code lengths and 256 symbols,
-            a prefix code; of arithmetic coding 4 lower and 4 upper bounds of DC, 4 Kx of AC, 0 to 15, 0 to 15, 1 to 63.
+            a prefix code; of arithmetic coding 16 lower and 16 upper bounds of DC, 0 to 15, 16 Kx of AC, 1 to 63.
         arithmetic: which of the two.
+        lenient: whether to go on after damage, as libjpeg does.
 
     Returns:
-        The damage, one of :data:`DAMAGES`; where the data ends; how many restart intervals were found.
+        The damages, each one of :data:`DAMAGES`, or the first; where the data ends; how many restart intervals were
+        found; the last row of MCUs for which there were data.
     """
     components = (abi.ScanComponent * 4)(
         *(abi.ScanComponent(levels.data_ptr(), *levels.shape[:2], *rest) for levels, *rest in grids)
@@ -67,6 +71,7 @@ def decode_scan(
         mcu_rows=mcus[0],
         mcu_columns=mcus[1],
         restart_interval=restart_interval,
+        lenient=lenient,
         count=len(grids),
         process=PROCESSES.index(process),
         first=first,
@@ -78,8 +83,10 @@ def decode_scan(
     )
     library = abi.library()
     run = library.jpegrad_decode_arithmetic_scan if arithmetic else library.jpegrad_decode_scan
-    damage = run(None, byref(scan))
-    return DAMAGES[damage], scan.position, scan.intervals
+    first_damage = run(None, byref(scan))
+    found = 1 << first_damage if first_damage else scan.damages
+    damages = tuple(word for i, word in enumerate(DAMAGES) if i and found >> i & 1)
+    return damages, scan.position, scan.intervals, scan.reached
 
 
 def encode_scan(

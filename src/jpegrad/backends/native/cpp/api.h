@@ -88,7 +88,7 @@ struct ScanComponent {
     int16_t* levels;                   // [rows, columns, 64], natural order; 0 before the first scan
     int64_t rows, columns;             // its blocks; what an MCU has beyond them is decoded and dropped
     int32_t h, v;                      // blocks of an MCU: 1, 1 in a scan of one component
-    int32_t dc, ac;                    // which tables: 0 to 3
+    int32_t dc, ac;                    // which tables: 0 to 3, of arithmetic coding 0 to 15
 };
 
 // The entropy-coded data of one scan. Python has checked the headers; the data may hold anything.
@@ -99,12 +99,15 @@ struct Scan {
     int64_t mcu_rows, mcu_columns;
     int64_t restart_interval;          // in MCUs; 0 if there is none
     int64_t intervals;                 // afterwards: how many were found
+    int64_t damages;                   // afterwards: a bit 1 << Damage for each kind that was met
+    int64_t reached;                   // afterwards: the last row of MCUs for which there were data
+    int32_t lenient;                   // go on after damage, as libjpeg does, or return the first
     int32_t count;                     // components
     int32_t process;                   // a Process
     int32_t first, last, high, low;    // coefficients and bits that the scan sends
     ScanComponent components[4];
     const uint8_t* tables;  // Huffman [8, 272]: counts of lengths and symbols of DC tables 0 to 3, AC tables 0 to 3;
-                            // arithmetic [3, 4]: lower and upper bounds of DC, Kx of AC (T.81 F.1.4.4)
+                            // arithmetic [3, 16]: lower and upper bounds of DC, Kx of AC (T.81 F.1.4.4)
 };
 
 enum Process : int32_t { SEQUENTIAL, PROGRESSIVE };

@@ -185,9 +185,11 @@ class Decisions {
 };
 
 struct Arithmetic {
+    static constexpr bool ARITHMETIC = true;
     const Scan& s;
     Decisions decisions;
-    uint8_t dc[4][64], ac[4][256];
+    bool lost;                         // the data have no meaning
+    uint8_t dc[16][64], ac[16][256];
     int before[4], context[4];
 
     explicit Arithmetic(const Scan& scan) : s(scan) {}
@@ -196,12 +198,23 @@ struct Arithmetic {
         std::memset(ac, 0, sizeof ac);
         std::memset(before, 0, sizeof before);
         std::memset(context, 0, sizeof context);
+        lost = false;
         decisions.begin(at, end);
     }
+    bool stopped() const { return lost; }
     int finish() const { return NONE; }
     const uint8_t* position() const { return decisions.position(); }
 
   protected:
+    void lose(int& damages, int damage) {
+        lost = true;
+        note(damages, damage);
+    }
+    static int16_t fitting(int level, int damage, int& damages) {
+        if (level != (int16_t)level) note(damages, damage);
+        return (int16_t)level;
+    }
+
     // From the sizes of a magnitude, each twice the one before: the magnitude less 1, or -1 if it is too large.
     int magnitude(uint8_t* bin, int size) {
         while (decisions.next(*bin)) {
@@ -219,44 +232,40 @@ struct Arithmetic {
     }
 
     // Add the difference of the next DC level of a component (F.2.4.1).
-    int read_dc(int i) {
+    void read_dc(int i, int& damages) {
         const int table = s.components[i].dc;
         uint8_t* bin = dc[table] + context[i];
         if (!decisions.next(bin[0])) {
             context[i] = 0;
-            return NONE;
+            return;
         }
         const int negative = decisions.next(bin[1]);
         int less = decisions.next(bin[2 + negative]);
         if (less) less = magnitude(dc[table] + FIRST_SIZE, 1);
-        if (less < 0) return BAD_DC;
+        if (less < 0) return lose(damages, BAD_DC);
         // The size of the difference conditions the next one (F.1.4.4.1.2).
         const int size = 1 << bit_length(less) >> 1;
-        const int lower = 1 << s.tables[table] >> 1, upper = 1 << s.tables[4 + table] >> 1;
+        const int lower = 1 << s.tables[table] >> 1, upper = 1 << s.tables[16 + table] >> 1;
         context[i] = size < lower ? 0 : (size > upper ? 12 : 4) + 4 * negative;
-        before[i] += negative ? -less - 1 : less + 1;
-        return before[i] == (int16_t)before[i] ? NONE : BAD_DC;
+        before[i] = fitting(before[i] + (negative ? -less - 1 : less + 1), BAD_DC, damages);
     }
 
     // The AC levels of a band (F.2.4.2).
-    int read_ac(int table, int first, int last, int low, int16_t* levels) {
-        const int knee = s.tables[8 + table];
+    void read_ac(int table, int first, int last, int low, int16_t* levels, int& damages) {
+        const int knee = s.tables[32 + table];
         for (int k = first; k <= last; k++) {
             uint8_t* bin = ac[table] + 3 * (k - 1);
             if (decisions.next(bin[0])) break;
             while (!decisions.next(bin[1])) {
                 bin += 3;
-                if (++k > last) return BAD_RUN;
+                if (++k > last) return lose(damages, BAD_RUN);
             }
             const int negative = decisions.even();
             int less = decisions.next(bin[2]);
             if (less && decisions.next(bin[2])) less = magnitude(ac[table] + (k <= knee ? LOW_SIZE : HIGH_SIZE), 2);
-            if (less < 0) return BAD_AC;
-            const int level = (negative ? -less - 1 : less + 1) * (1 << low);
-            if (level != (int16_t)level) return BAD_AC;
-            levels[ZIGZAG[k]] = (int16_t)level;
+            if (less < 0) return lose(damages, BAD_AC);
+            levels[ZIGZAG[k]] = fitting((negative ? -less - 1 : less + 1) * (1 << low), BAD_AC, damages);
         }
-        return NONE;
     }
 };
 
@@ -264,9 +273,12 @@ struct Sequential : Arithmetic {
     using Arithmetic::Arithmetic;
 
     int block(int i, int16_t* levels) {
-        if (const int damage = read_dc(i)) return damage;
+        int damages = NONE;
+        read_dc(i, damages);
+        if (lost) return damages;
         levels[0] = (int16_t)before[i];
-        return read_ac(s.components[i].ac, 1, 63, 0, levels);
+        read_ac(s.components[i].ac, 1, 63, 0, levels, damages);
+        return damages;
     }
 };
 
@@ -274,10 +286,10 @@ struct FirstDC : Arithmetic {
     using Arithmetic::Arithmetic;
 
     int block(int i, int16_t* levels) {
-        if (const int damage = read_dc(i)) return damage;
-        const int level = before[i] * (1 << s.low);
-        levels[0] = (int16_t)level;
-        return level == (int16_t)level ? NONE : BAD_DC;
+        int damages = NONE;
+        read_dc(i, damages);
+        if (!lost) levels[0] = fitting(before[i] * (1 << s.low), BAD_DC, damages);
+        return damages;
     }
 };
 
@@ -293,7 +305,11 @@ struct RefineDC : Arithmetic {
 struct FirstAC : Arithmetic {
     using Arithmetic::Arithmetic;
 
-    int block(int, int16_t* levels) { return read_ac(s.components[0].ac, s.first, s.last, s.low, levels); }
+    int block(int, int16_t* levels) {
+        int damages = NONE;
+        read_ac(s.components[0].ac, s.first, s.last, s.low, levels, damages);
+        return damages;
+    }
 };
 
 struct RefineAC : Arithmetic {
@@ -301,6 +317,7 @@ struct RefineAC : Arithmetic {
 
     int block(int, int16_t* levels) {
         const int bit = 1 << s.low;
+        int damages = NONE;
         int ended = s.last;  // where the block ended in the scans before
         while (ended > 0 && !levels[ZIGZAG[ended]]) ended--;
         for (int k = s.first; k <= s.last; k++) {
@@ -308,18 +325,19 @@ struct RefineAC : Arithmetic {
             if (k > ended && decisions.next(bin[0])) break;
             while (!levels[ZIGZAG[k]] && !decisions.next(bin[1])) {
                 bin += 3;
-                if (++k > s.last) return BAD_RUN;
+                if (++k > s.last) {
+                    lose(damages, BAD_RUN);
+                    return damages;
+                }
             }
             int16_t& level = levels[ZIGZAG[k]];
             if (!level) {
                 level = (int16_t)(decisions.even() ? -bit : bit);
             } else if (decisions.next(bin[2])) {
-                const int grown = level + (level < 0 ? -bit : bit);
-                if (grown != (int16_t)grown) return BAD_AC;
-                level = (int16_t)grown;
+                level = fitting(level + (level < 0 ? -bit : bit), BAD_AC, damages);
             }
         }
-        return NONE;
+        return damages;
     }
 };
 

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int AHEAD = 10;              // bits that the tables look ahead
 constexpr int ENOUGH = 32;             // a code of 16 bits and a number of 15 need no more
+constexpr int NOT_A_CODE = 17;         // bits that libjpeg reads before it finds that they are none
 
 // Natural order; a run may step up to 15 coefficients past the last one before it is noticed.
 struct Places {
@@ -29,6 +30,7 @@ struct Bits {
     int zeros;                         // how many of them, the last ones, lie beyond the data
 
     bool overdrawn() const { return count < zeros; }
+    void note(int& damages, int damage) const { ::note(damages, overdrawn() ? ENDS_EARLY : damage); }
     ALWAYS void skip(int n) { buffer <<= n, count -= n; }
     ALWAYS int take(int n) {           // 1 to 31
         const int value = (int)(buffer >> (64 - n));
@@ -124,17 +126,21 @@ class Table {
     }
 };
 
-// The difference of a DC level, for which 31 bits must be there; false if no code fits.
-ALWAYS bool read_difference(Bits& b, const Table& table, int& difference) {
+// The difference of a DC level, for which ENOUGH bits must be there.
+ALWAYS int read_difference(Bits& b, const Table& table, int& damages) {
     const Code code = table.next(b);
     b.skip(code.length);
-    difference = code.number;
+    if (!code.length) {
+        b.note(damages, NO_CODE);
+        b.skip(NOT_A_CODE);
+        return 0;
+    }
     // The lower half of the symbol: without a check in Python it could have an upper one.
-    if (!code.number && (code.step & 15)) difference = b.number(code.step & 15);
-    return code.length != 0;
+    return code.number || !(code.step & 15) ? code.number : b.number(code.step & 15);
 }
 
 struct Huffman {
+    static constexpr bool ARITHMETIC = false;
     const Scan& s;
     Table dc[4], ac[4];
     Bits bits;
@@ -153,7 +159,8 @@ struct Huffman {
         std::memset(before, 0, sizeof before);
         skipped = 0;
     }
-    int finish() const { return skipped ? BAD_RUN : NONE; }
+    bool stopped() const { return bits.overdrawn(); }
+    int finish() const { return skipped && !stopped() ? BAD_RUN : NONE; }
     const uint8_t* position() const { return bits.at; }
 
   private:
@@ -165,13 +172,11 @@ struct Sequential : Huffman {
 
     ALWAYS int block(int i, int16_t* levels) {
         const Table& table = ac[s.components[i].ac];
+        int damages = NONE;
         Bits b = bits;
         b.need(ENOUGH);
-        int difference;
-        if (!read_difference(b, dc[s.components[i].dc], difference)) return b.overdrawn() ? ENDS_EARLY : NO_CODE;
-        const int level = before[i] + difference;
-        if (level != (int16_t)level) return b.overdrawn() ? ENDS_EARLY : BAD_DC;
-        before[i] = level;
+        const int level = before[i] += read_difference(b, dc[s.components[i].dc], damages);
+        if (level != (int16_t)level) b.note(damages, BAD_DC);
         levels[0] = (int16_t)level;
         int k = 0;
         while (k < 63) {
@@ -186,14 +191,15 @@ struct Sequential : Huffman {
                 levels[PLACES.at[k]] = (int16_t)b.number(code.step & 15);
             } else if (code.step == 0xF0) {
                 k += 16;
-            } else if (code.step == 0 && code.length) {
-                break;
             } else {
-                return b.overdrawn() ? ENDS_EARLY : code.length ? BAD_SYMBOL : NO_CODE;
+                if (!code.length || code.step) b.note(damages, code.length ? BAD_SYMBOL : NO_CODE);
+                if (!code.length) b.skip(NOT_A_CODE);
+                break;
             }
         }
         bits = b;
-        return b.overdrawn() ? ENDS_EARLY : k > 63 ? BAD_RUN : NONE;
+        if (b.overdrawn() || k > 63) b.note(damages, BAD_RUN);
+        return damages;
     }
 };
 
@@ -201,18 +207,15 @@ struct FirstDC : Huffman {
     using Huffman::Huffman;
 
     ALWAYS int block(int i, int16_t* levels) {
+        int damages = NONE;
         Bits b = bits;
         b.need(ENOUGH);
-        int difference;
-        const bool found = read_difference(b, dc[s.components[i].dc], difference);
-        if (b.overdrawn()) return ENDS_EARLY;
-        if (!found) return NO_CODE;
-        const int64_t level = ((int64_t)before[i] + difference) * (1 << s.low);
-        if (level != (int16_t)level) return BAD_DC;
-        before[i] += difference;
+        before[i] += read_difference(b, dc[s.components[i].dc], damages);
+        const int64_t level = (int64_t)before[i] * (1 << s.low);
+        if (b.overdrawn() || level != (int16_t)level) b.note(damages, BAD_DC);
         levels[0] = (int16_t)level;
         bits = b;
-        return NONE;
+        return damages;
     }
 };
 
@@ -222,7 +225,9 @@ struct RefineDC : Huffman {
     ALWAYS int block(int, int16_t* levels) {
         bits.need(1);
         levels[0] = (int16_t)(levels[0] | bits.take(1) << s.low);
-        return bits.overdrawn() ? ENDS_EARLY : NONE;
+        int damages = NONE;
+        if (bits.overdrawn()) bits.note(damages, ENDS_EARLY);
+        return damages;
     }
 };
 
@@ -236,6 +241,7 @@ struct FirstAC : Huffman {
         }
         const Table& table = ac[s.components[0].ac];
         const int last = s.last, scale = 1 << s.low;
+        int damages = NONE;
         Bits b = bits;
         int k = s.first - 1;
         while (k < last) {
@@ -249,7 +255,9 @@ struct FirstAC : Huffman {
                 k += (code.step >> 4) + 1;
                 number = b.number(code.step & 15);
             } else if (!code.length) {
-                return b.overdrawn() ? ENDS_EARLY : NO_CODE;
+                b.note(damages, NO_CODE);
+                b.skip(NOT_A_CODE);
+                break;
             } else if (code.step == 0xF0) {
                 k += 16;
                 continue;
@@ -259,11 +267,12 @@ struct FirstAC : Huffman {
                 break;
             }
             number *= scale;
-            if (number != (int16_t)number) return b.overdrawn() ? ENDS_EARLY : BAD_AC;
+            if (number != (int16_t)number) b.note(damages, BAD_AC);
             levels[PLACES.at[k]] = (int16_t)number;
         }
         bits = b;
-        return b.overdrawn() ? ENDS_EARLY : k > last ? BAD_RUN : NONE;
+        if (b.overdrawn() || k > last) b.note(damages, BAD_RUN);
+        return damages;
     }
 };
 
@@ -305,38 +314,49 @@ struct RefineAC : Huffman {
         }
         const Table& table = ac[s.components[0].ac];
         const int bit = 1 << s.low;
+        int damages = NONE;
         Bits b = bits;
         uint64_t open = band;          // places that are still to come
         while (!skipped && open) {
             b.need(ENOUGH);
             const Code code = table.next(b);
-            b.skip(code.length);
             int number = code.number, run = code.step - 1;
-            if (!number) {
-                if (!code.length) return b.overdrawn() ? ENDS_EARLY : NO_CODE;
+            // libjpeg reads one bit of a number, whatever its size.
+            const int size = number ? bit_length(number < 0 ? -number : number) : code.step & 15;
+            b.skip(number ? code.length - size + 1 : code.length);
+            if (number) {
+                number = number > 0 ? 1 : -1;
+            } else {
                 run = code.step >> 4;
-                if (code.step & 15) {
-                    number = b.number(code.step & 15);
+                if (size) {
+                    number = b.take(1) ? 1 : -1;
+                } else if (!code.length) {
+                    b.note(damages, NO_CODE);
+                    b.skip(NOT_A_CODE);
+                    skipped = 1;
+                    break;
                 } else if (run < 15) {
                     skipped = (1 << run) + (run ? b.take(run) : 0);
                     break;
                 }
             }
-            if (number > 1 || number < -1) return b.overdrawn() ? ENDS_EARLY : BAD_SYMBOL;
+            if (__builtin_expect(size > 1, 0)) b.note(damages, BAD_SYMBOL);
             uint64_t zero = open & ~known;
             for (; run > 0; run--) zero &= zero - 1;
-            if (!zero) return b.overdrawn() ? ENDS_EARLY : BAD_RUN;
-            const uint64_t here = zero & (~zero + 1);
-            if (!refine(b, levels, known & open & (here - 1), bit)) return BAD_AC;
-            if (number) levels[PLACES.at[__builtin_ctzll(here)]] = (int16_t)(number * bit);
-            open &= ~(here | (here - 1));
+            // A run that leaves the band ends at the place behind it; then all were `passed`.
+            const uint64_t here = zero & (~zero + 1), passed = here - 1;
+            if (!refine(b, levels, known & open & passed, bit)) ::note(damages, BAD_AC);
+            if (!zero) b.note(damages, BAD_RUN);
+            if (number) levels[PLACES.at[zero ? __builtin_ctzll(here) : s.last + 1]] = (int16_t)(number * bit);
+            open &= ~(here | passed);
         }
         if (skipped) {
-            if (!refine(b, levels, known & open, bit)) return BAD_AC;
+            if (!refine(b, levels, known & open, bit)) ::note(damages, BAD_AC);
             skipped--;
         }
         bits = b;
-        return b.overdrawn() ? ENDS_EARLY : NONE;
+        if (b.overdrawn()) b.note(damages, ENDS_EARLY);
+        return damages;
     }
 
   private:
@@ -349,7 +369,9 @@ struct RefineAC : Huffman {
         for (; places; places &= places - 1) {
             b.need(1);
             int16_t& level = levels[PLACES.at[__builtin_ctzll(places)]];
-            const int more = (level < 0 ? -bit : bit) & (int)((int64_t)b.buffer >> 63), grown = level + more;
+            // A scan that repeats another changes nothing.
+            const int more = level & bit ? 0 : (level < 0 ? -bit : bit) & (int)((int64_t)b.buffer >> 63);
+            const int grown = level + more;
             b.skip(1);
             fits &= grown == (int16_t)grown;
             level = (int16_t)grown;
