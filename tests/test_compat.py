@@ -19,8 +19,11 @@ def image() -> Tensor:
     return torch.from_numpy(picture(40, 56)).movedim(-1, 0)[None].contiguous()
 
 
-@pytest.mark.parametrize("peer", ["torchvision", "kornia"])
-def test_a_missing_peer_is_named(peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("peer", "package"),
+    [("torchvision", "torchvision"), ("kornia", "kornia"), ("art", "adversarial-robustness-toolbox")],
+)
+def test_a_missing_peer_is_named(peer: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
@@ -30,7 +33,7 @@ def test_a_missing_peer_is_named(peer: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.delitem(sys.modules, f"jpegrad.compat.{peer}", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=f"jpegrad.compat.{peer} needs {peer}: pip install {peer}"):
+    with pytest.raises(ImportError, match=f"jpegrad.compat.{peer} needs {peer}: pip install {package}"):
         importlib.import_module(f"jpegrad.compat.{peer}")
     sys.modules.pop(f"jpegrad.compat.{peer}", None)
 

@@ -2,7 +2,7 @@
 
     PYTHONPATH=CHECKOUTS jpegrad bench switching
 
-A project takes part if its module can be imported: kornia and torchvision when they are installed, the others from
+A project takes part if its module can be imported: art, kornia and torchvision when they are installed, the others from
 checkouts on PYTHONPATH. Each number is the ratio of the medians of both, on one thread.
 """
 
@@ -96,6 +96,12 @@ SWITCHES = {
     "BasicSR `DiffJPEG()`": Switch(BASICSR, "basicsr", lambda m, _: _each(m.DiffJPEG())),
     "BasicSR `DiffJPEG(False)`": Switch(
         BASICSR, "basicsr", lambda m, _: _each(m.DiffJPEG(False)), gradient=False
+    ),
+    "ART `JpegCompression`": Switch(
+        "art.defences.preprocessor",
+        "art",
+        lambda m, _: lambda x: m.JpegCompression((0, 1), QUALITY, channels_first=True)(x.numpy())[0],
+        gradient=False,
     ),
     "videoseal `JPEG`": Switch(VIDEOSEAL, "videoseal", lambda m, _: _masked(m.JPEG())),
     "MBRS `Jpeg`": Switch(MBRS, "mbrs", lambda m, _: _pair(m.Jpeg(QUALITY)), -1.0),
