@@ -259,7 +259,11 @@ HELD: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
         ("levels[1]", "[2]", "[]"),
     ),
     "tables": ({"tables": ANNEX[0]}, VALUE, ("tables", "2 or 3", "[8, 8]")),
-    "tables: one for three": ({"tables": ANNEX[:1]}, VALUE, ("tables", "2 or 3", "[1, 8, 8]")),
+    "tables: four for three": (
+        {"tables": ANNEX[:1].expand(4, 8, 8)},
+        VALUE,
+        ("tables", "2 or 3", "[4, 8, 8]"),
+    ),
     "tables: list": ({"tables": ANNEX.tolist()}, TYPE, ("tables", "Tensor", "list")),
     "size": ({"size": (17, 16)}, VALUE, ("levels[0]", "17×16", "[..., 3, 2, 8, 8]")),
     "size: empty": ({"size": (0, 16)}, VALUE, ("size", "(0, 16)")),

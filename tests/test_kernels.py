@@ -44,7 +44,7 @@ def test_equals_the_reference_at_every_size(kernel: Kernel, mode: str) -> None:
 def test_equals_the_reference_at_every_quality(kernel: Kernel, mode: str) -> None:
     qualities = torch.tensor(kernel.take(range(1, 101), (1, 10, 99, 100)), dtype=torch.float32)
     image = kernel.picture(len(qualities), channels(mode), 19, 21)
-    for count in kernel.take((2, 3), [3]):
+    for count in kernel.take((1, 2, 3), [1, 3]):
         compare(kernel, image, kernel.tables(qualities, count), spec(mode))
 
 

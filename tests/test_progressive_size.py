@@ -119,7 +119,9 @@ def test_in_a_compiled_function() -> None:
 def test_the_operator_keeps_its_promises_to_torch() -> None:
     levels = [level.contiguous() for level in jpegrad.encode(torch.rand(3, 24, 16), 75).levels]
     numbers = [3, 0, 1, 2, 0, 0, 0, 1, 1, 2, 1, 63, 0, 0]
-    torch.library.opcheck(torch.ops.jpegrad.progressive_bytes.default, (levels, 24, 16, "4:2:0", numbers))
+    for slots in ([0, 1, 1], [0, 0, 0]):
+        measured = (levels, 24, 16, "4:2:0", numbers, slots)
+        torch.library.opcheck(torch.ops.jpegrad.progressive_bytes.default, measured)
 
 
 def test_wrong_arguments() -> None:

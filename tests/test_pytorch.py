@@ -346,3 +346,12 @@ def test_results_do_not_depend_on_threads(backend: str) -> None:
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
     torch.testing.assert_close(results[0][2], results[1][2], rtol=1e-5, atol=1e-6)
+
+
+def test_the_size_of_stored_rgb_compiles() -> None:
+    def size(image: Tensor) -> Tensor:
+        coded = jpegrad.encode(image, 60, color=jpegrad.spec.RGB, subsampling="4:4:4")
+        return jpegrad.bits(coded)
+
+    image = torch.rand(2, 3, 24, 32)
+    assert torch.equal(torch.compile(size, fullgraph=True, backend="eager")(image), size(image))

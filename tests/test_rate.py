@@ -282,8 +282,10 @@ def test_wrong_arguments() -> None:
 def test_operators_keep_their_promises_to_torch() -> None:
     levels = [x.float() for x in random_levels(np.random.default_rng(0), (24, 40), "4:2:0")]
     # The fake result has the right shape, no input is changed, and nothing claims a derivative.
-    torch.library.opcheck(torch.ops.jpegrad.scan_bytes.default, (levels, 24, 40, "4:2:0", "optimized"))
-    torch.library.opcheck(torch.ops.jpegrad.scan_counts.default, (levels, 24, 40, "4:2:0"))
+    for slots in ([0, 1, 1], [0, 0, 0]):
+        measured = (levels, 24, 40, "4:2:0", "optimized", slots)
+        torch.library.opcheck(torch.ops.jpegrad.scan_bytes.default, measured)
+        torch.library.opcheck(torch.ops.jpegrad.scan_counts.default, (levels, 24, 40, "4:2:0", slots))
 
 
 def test_scan_order_visits_every_block_once() -> None:

@@ -59,14 +59,10 @@ def quality_for(value: Any, lead: Sequence[int]) -> Any:
     return value
 
 
-def tables_for(value: Any, channels: int) -> Any:
-    """Tables as a tensor; ``[8, 8]`` and ``[1, 8, 8]`` are one table for all components."""
+def tables_for(value: Any) -> Any:
+    """Tables as a tensor; ``[8, 8]`` is one table for all components."""
     value = numbers("tables", value)
-    if value.shape == (8, 8):
-        value = value[None]
-    if channels == 3 and value.ndim >= 3 and value.shape[-3:] == (1, 8, 8):
-        value = value.expand(*value.shape[:-3], 2, 8, 8)
-    return value
+    return value[None] if value.shape == (8, 8) else value
 
 
 def bound(value: Any) -> tuple[float, ...]:

@@ -90,7 +90,7 @@ def jpeg(
             ``forward="soft"``, whose one soft function serves both.
         clip_slope: slope outside the clamps of samples, 0…1; None is 0 (10⁻³ in the paper's presets).
         color: :class:`~jpegrad.spec.Color` or (matrix, offset), which may require grad; None is JFIF. Not for gray
-            images.
+            images. Under ``spec.RGB``, Pillow's ``keep_rgb=True``, a quality scales the table of luma for all three.
         value_range: (low, high) of a floating-point image; each a number, or a sequence of one number per channel, as
             :func:`jpegrad.inputs.normalized` gives them for an image normalised by mean and deviation.
         rounding: how the exact forward makes 8 bits of a floating-point image: ``"nearest"``, or ``"truncate"`` as
@@ -287,7 +287,7 @@ def _prepare(
         raise ValueError("color: expected None for a gray image, which is not converted; got a conversion")
     check_channels(spec.value_range, image.shape[-3])
     quality = arguments.quality_for(quality, image.shape[:-3])
-    tables = None if tables is None else arguments.tables_for(tables, count)
+    tables = None if tables is None else arguments.tables_for(tables)
     if not planes:
         return quality, tables, resolve_tables(image, quality, tables, spec), spec
     # Each plane is an image, coded as all planes of its picture.

@@ -25,8 +25,8 @@ class Coefficients:
         levels: per component (Y, Cb, Cr; Y alone; or four of CMYK) ``[..., blocks_y, blocks_x, 8, 8]``, natural order,
             integers held in floating point (real numbers after ``encode(forward="soft")``), or integers, which have no
             gradient.
-        tables: ``[..., n, 8, 8]``, n = 1 (gray), 2 (luma, chroma) or 3; of four components 1 to 4. Component i has the
-            i-th table, or the last. Integers 1…255, or up to 65535 in some files; natural order.
+        tables: ``[..., n, 8, 8]``, n = 1, 2 (luma, chroma) or 3; of four components 1 to 4. Component i has the i-th
+            table, or the last. Integers 1…255, or up to 65535 in some files; natural order.
         size: (height, width) in pixels.
         subsampling: ``"4:4:4"``, ``"4:2:2"``, ``"4:2:0"``, ``"4:4:0"`` or ``"4:1:1"``; other sampling factors,
             horizontal × vertical of each component, as cjpeg's ``-sample`` spells them: ``"3x1,1x1,1x1"``. They are
@@ -301,6 +301,14 @@ def _full_tables(item: Coefficients, count: int) -> Tensor:
     last = tables[..., -1:, :, :].expand(*tables.shape[:-3], count - tables.shape[-3], 8, 8)
     tables = torch.cat([tables, last], -3)
     return tables.expand(*item.batch_shape, count, 8, 8)
+
+
+def shares_tables(coefficients: Coefficients) -> Tensor:
+    """Whether two tables of YCCK serve four components, as in libjpeg: one Y and K, one Cb and Cr; ``[...]``."""
+    tables = coefficients.tables.detach()
+    if coefficients.space != "YCCK" or tables.shape[-3] != 4:
+        return torch.zeros(tables.shape[:-3], dtype=torch.bool, device=tables.device)
+    return (tables == tables[..., [3, 2, 1, 0], :, :]).flatten(-3).all(-1)
 
 
 def has_wide_tables(argument: str, coefficients: Coefficients) -> bool:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import NO_DENSITY, Coefficients, Density
-from jpegrad.entropy.coder import CodedScan, coded_scans, coding, huffman_slots, in_threads
+from jpegrad.coefficients import NO_DENSITY, Coefficients, Density, shares_tables
+from jpegrad.entropy.coder import CodedScan, coded_scans, coding, in_threads
 from jpegrad.entropy.script import ProgressiveScan
-from jpegrad.entropy.symbols import mcu_grid
+from jpegrad.entropy.symbols import huffman_slots, mcu_grid
 from jpegrad.files import write_atomically
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
@@ -24,7 +24,7 @@ from jpegrad.jfif.header import Header, is_seekable, parse
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
 from jpegrad.jfif.smoothing import smoothing
 from jpegrad.jfif.structure import Structure, walk
-from jpegrad.spec import CMYK, RGB
+from jpegrad.spec import CMYK, RGB, table_index
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
@@ -257,16 +257,17 @@ def to_bytes(
         )
     at = _flat_index(coefficients, index)
     levels = [x.detach().reshape(-1, *x.shape[-4:])[at].cpu() for x in coefficients.levels]
-    tables = _tables_at(coefficients, at)
+    tables, places = _tables_at(coefficients, at)
     _, _, factors = mcu_grid(coefficients.channels, coefficients.size, coefficients.subsampling)
     identifiers = space.encode() if space in COLORS else range(1, len(levels) + 1)
     frame = [
-        FrameComponent(identifier, *h_v, min(i, len(tables) - 1))
-        for i, (identifier, h_v) in enumerate(zip(identifiers, factors, strict=True))
+        FrameComponent(identifier, *h_v, place)
+        for identifier, h_v, place in zip(identifiers, factors, places, strict=True)
     ]
+    slots = huffman_slots(space)
     kind, script = coding(huffman, progressive, factors, luma_chroma=space == "YCbCr")
     try:
-        scans = coded_scans(levels, coefficients.size, coefficients.subsampling, kind, script)
+        scans = coded_scans(levels, coefficients.size, coefficients.subsampling, kind, script, slots)
     except ValueError as error:
         raise ValueError(f"{error} of image {at}") from None
     # Baseline has tables of 8 bits.
@@ -280,7 +281,7 @@ def to_bytes(
             *(segments.emit_metadata(marker, payload) for marker, payload in carried),
             *(segments.emit_dqt(slot, entries) for slot, entries in enumerate(tables)),
             segments.emit_sof(coefficients.size, frame, process),
-            *(part for scan in scans for part in _scan_parts(frame, scan)),
+            *(part for scan in scans for part in _scan_parts(frame, slots, scan)),
             segments.marker(segments.EOI),
         ]
     )
@@ -321,13 +322,12 @@ def to_bytes_batch(
     return in_threads(one, range(here.batch_shape.numel()))
 
 
-def _scan_parts(frame: list[FrameComponent], coded: CodedScan) -> Iterator[bytes]:
+def _scan_parts(frame: list[FrameComponent], slots: Sequence[int], coded: CodedScan) -> Iterator[bytes]:
     """Huffman tables, header and data of a scan."""
     yield from (segments.emit_dht(*table) for table in coded.tables)
     components, *sent = coded.scan
     # Of tables that a progressive scan does not use, libjpeg says 0.
     sends_dc, sends_ac = coded.scan.first == 0 and coded.scan.high == 0, coded.scan.last > 0
-    slots = huffman_slots(len(frame))
     yield segments.emit_sos(
         [ScanComponent(frame[i].identifier, slots[i] * sends_dc, slots[i] * sends_ac) for i in components],
         *sent,
@@ -448,13 +448,16 @@ def _flat_index(coefficients: Coefficients, index: int | None) -> int:
     return index % count
 
 
-def _tables_at(coefficients: Coefficients, index: int) -> list[list[int]]:
-    """The tables a file of this image holds: one for gray, else two or three; natural order."""
+def _tables_at(coefficients: Coefficients, index: int) -> tuple[list[list[int]], list[int]]:
+    """The tables that a file of this image holds, in natural order, and which of them each component has."""
+    channels = coefficients.channels
     tables = coefficients.tables.detach()
     tables = tables.expand(*coefficients.batch_shape, *tables.shape[-3:])
     tables = tables.reshape(-1, *tables.shape[-3:])[index]
-    if coefficients.channels == 1:
-        tables = tables[:1]
+    tables = tables[:channels]
+    places = [table_index(i, len(tables)) for i in range(channels)]
+    if shares_tables(coefficients).expand(coefficients.batch_shape).flatten()[index]:
+        tables, places = tables[:2], [0, 1, 1, 0]
     legal = (tables == tables.round()) & (tables >= 1) & (tables <= 65535)
     if not legal.all():
         first = (~legal).nonzero()[0]
@@ -462,4 +465,4 @@ def _tables_at(coefficients: Coefficients, index: int) -> list[list[int]]:
             f"tables: expected integers 1 to 65535, got {tables[tuple(first)].item()} at "
             f"tables[{', '.join(map(str, first.tolist()))}] of image {index}; jpegrad.tables.legal rounds and clamps"
         )
-    return [table.flatten().int().tolist() for table in tables]
+    return [table.flatten().int().tolist() for table in tables], places

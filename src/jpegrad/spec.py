@@ -90,20 +90,29 @@ CMYK = Color(
     inverse=((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
 )
 """No conversion of C, M and Y, which files hold inverted, as Adobe's do."""
-TABLE_COUNTS = {1: (1, 2, 3), 3: (2, 3), 4: (1, 2, 3, 4)}
+TABLE_COUNTS = {1: (1, 2, 3), 3: (1, 2, 3), 4: (1, 2, 3, 4)}
 """How many quantization tables serve so many components."""
 
 
 def decodes_alike(a: Color, b: Color) -> bool:
     """Whether decoders compute with the same 16-bit fixed-point numbers; both conversions have an inverse."""
+    return (_fixed(a.inverse), _fixed(a.offset)) == (_fixed(b.inverse), _fixed(b.offset))
 
-    def fixed(color: Color) -> list[Tensor]:
-        return [
-            (torch.as_tensor(part, dtype=torch.float64, device="cpu") * 65536).round()
-            for part in (color.inverse, color.offset)
-        ]
 
-    return all(torch.equal(x, y) for x, y in zip(fixed(a), fixed(b), strict=True))
+def _fixed(numbers: Any) -> Any:
+    # Python's numbers, because compiled functions have no tensor to look at.
+    if hasattr(numbers, "tolist"):
+        numbers = numbers.tolist()
+    if hasattr(numbers, "__iter__"):
+        return tuple(map(_fixed, numbers))
+    return round(numbers * 65536) if math.isfinite(numbers) else numbers
+
+
+def keeps_rgb(color: Color | None) -> bool:
+    """Whether files have R, G and B by these numbers; those of tensors may change, and count as a conversion."""
+    if color is None or any(isinstance(part, Tensor) for part in color):
+        return False
+    return space_of(3, color) == "RGB"
 
 
 def space_of(channels: int, color: Color | None) -> str:
@@ -574,11 +583,11 @@ def resolve_tables(
         raise ValueError("quality: expected a number or a tensor (or tables instead), got None")
     quantization.check_quality(quality)
     entries = _by_quality(image, quality, spec)
-    if image.shape[-3] != 4:
-        return entries
-    # As libjpeg does: all inks with the table of luma, or those of a conversion as their kind is.
-    slots = [0] if space_of(4, spec.color) == "CMYK" else [0, 1, 1, 0]
-    return entries[..., slots, :, :]
+    # As libjpeg does: without a conversion all with the table of luma, else each as its kind is.
+    if image.shape[-3] == 4:
+        slots = [0] if space_of(4, spec.color) == "CMYK" else [0, 1, 1, 0]
+        return entries[..., slots, :, :]
+    return entries[..., :1, :, :] if keeps_rgb(spec.color) else entries
 
 
 def _by_quality(image: Tensor, quality: float | Tensor, spec: Spec) -> Tensor:

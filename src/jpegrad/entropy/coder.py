@@ -24,7 +24,16 @@ from jpegrad.entropy.scan import (
     packed,
 )
 from jpegrad.entropy.script import ProgressiveScan, Script, check_script, simple_progression
-from jpegrad.entropy.symbols import MAX_AC, MAX_DC_DIFFERENCE, MAX_LEVEL, mcu_grid, scan_symbols, whole
+from jpegrad.entropy.symbols import (
+    LUMA_CHROMA,
+    MAX_AC,
+    MAX_DC_DIFFERENCE,
+    MAX_LEVEL,
+    mcu_grid,
+    scan_symbols,
+    table_count,
+    whole,
+)
 from jpegrad.tables import ZIGZAG
 
 Item = TypeVar("Item")
@@ -55,6 +64,7 @@ def coded_scans(
     subsampling: str,
     huffman: str = "default",
     script: Script = (),
+    slots: Sequence[int] = LUMA_CHROMA,
 ) -> list[CodedScan]:
     """The scans of one image.
 
@@ -64,6 +74,7 @@ def coded_scans(
         subsampling: as :class:`~jpegrad.Coefficients` has it.
         huffman: ``"default"`` (Annex K) or ``"optimized"``; tables of a progressive file are made for each scan.
         script: the scans of a progressive file; a baseline file, with one interleaved scan, has none.
+        slots: of the components' Huffman tables, as :func:`~jpegrad.entropy.symbols.huffman_slots` gives them.
 
     Raises:
         ValueError: ``huffman`` is none of the two, or a level is beyond what a scan can code.
@@ -76,23 +87,33 @@ def coded_scans(
     check_huffman(huffman)
     if not script:
         scan = interleaved(len(levels))
-        return [_coded(levels, size, subsampling, scan, "sequential", huffman == "optimized")]
-    return [_coded(levels, size, subsampling, scan, "progressive", True) for scan in script]
+        return [_coded(levels, size, subsampling, slots, scan, "sequential", huffman == "optimized")]
+    return [_coded(levels, size, subsampling, slots, scan, "progressive", True) for scan in script]
 
 
 def progressive_bytes(
-    levels: Sequence[Tensor], height: int, width: int, subsampling: str, script: Script
+    levels: Sequence[Tensor],
+    height: int,
+    width: int,
+    subsampling: str,
+    script: Script,
+    slots: Sequence[int] = LUMA_CHROMA,
 ) -> Tensor:
     """Bytes of all scans of progressive files, and how many symbols their Huffman tables list: ``[..., 2]``, int64.
 
     Levels count as in :func:`~jpegrad.entropy.scan.scan_bytes`.
     """
     numbers = [number for scan in script for number in (len(scan.components), *scan.components, *scan[1:])]
-    return torch.ops.jpegrad.progressive_bytes(levels, height, width, subsampling, numbers)
+    return torch.ops.jpegrad.progressive_bytes(levels, height, width, subsampling, numbers, slots)
 
 
 def _progressive_bytes(
-    levels: Sequence[Tensor], height: int, width: int, subsampling: str, numbers: Sequence[int]
+    levels: Sequence[Tensor],
+    height: int,
+    width: int,
+    subsampling: str,
+    numbers: Sequence[int],
+    slots: Sequence[int],
 ) -> Tensor:
     if levels[0].numel() == 0:
         return fake_bytes(levels)
@@ -105,7 +126,14 @@ def _progressive_bytes(
 
     def measure(image: int, scan: ProgressiveScan) -> tuple[int, int]:
         coded = _coded(
-            [x[image] for x in flat], (height, width), subsampling, scan, "progressive", True, clamp=True
+            [x[image] for x in flat],
+            (height, width),
+            subsampling,
+            slots,
+            scan,
+            "progressive",
+            True,
+            clamp=True,
         )
         return len(coded.data), sum(len(table.symbols) for table in coded.tables)
 
@@ -117,7 +145,8 @@ def _progressive_bytes(
 
 # An operator, because what it does depends on the levels.
 LIBRARY.define(
-    "progressive_bytes(Tensor[] levels, SymInt height, SymInt width, str subsampling, int[] script) -> Tensor"
+    "progressive_bytes(Tensor[] levels, SymInt height, SymInt width, str subsampling, int[] script, int[] slots) "
+    "-> Tensor"
 )
 LIBRARY.impl("progressive_bytes", _progressive_bytes, "CompositeExplicitAutograd")
 torch.library.register_fake("jpegrad::progressive_bytes", fake_bytes, lib=LIBRARY)
@@ -172,16 +201,11 @@ def interleaved(components: int) -> ProgressiveScan:
     return ProgressiveScan(tuple(range(components)), 0, 63)
 
 
-def huffman_slots(components: int) -> tuple[int, ...]:
-    """Which Huffman tables each component uses: of three components the others have those of chroma."""
-    return (0, 1, 1) if components == 3 else (0,) * components
-
-
-def used_tables(scan: ProgressiveScan, components: int) -> list[tuple[int, int]]:
+def used_tables(scan: ProgressiveScan, slots: Sequence[int]) -> list[tuple[int, int]]:
     """(class, slot) of each table that a scan of a file needs, in the order in which libjpeg writes them."""
     found: dict[tuple[int, int], None] = {}
     for i in scan.components:
-        slot = huffman_slots(components)[i]
+        slot = slots[i]
         if scan.first == 0 and scan.high == 0:
             found[0, slot] = None
         if scan.last > 0:
@@ -193,6 +217,7 @@ def _coded(
     levels: Sequence[Tensor],
     size: tuple[int, int],
     subsampling: str,
+    slots: Sequence[int],
     scan: ProgressiveScan,
     process: str,
     optimize: bool,
@@ -206,14 +231,14 @@ def _coded(
         if not clamp:
             _check(levels, size, subsampling, scan)
         if process == "sequential":
-            return _sequential(levels, size, subsampling, scan, "optimized" if optimize else "default")
-        return _progressive(levels, size, subsampling, scan)
+            huffman = "optimized" if optimize else "default"
+            return _sequential(levels, size, subsampling, slots, scan, huffman)
+        return _progressive(levels, size, subsampling, slots, scan)
     if len(chosen) == 1:
         factors, mcus = [(1, 1)], (chosen[0].shape[0], chosen[0].shape[1])
     else:
         rows, columns, all_factors = mcu_grid(len(levels), size, subsampling)
         factors, mcus = [all_factors[i] for i in scan.components], (rows, columns)
-    slots = huffman_slots(len(levels))
     grids = [
         (level, *h_v, slots[i], slots[i])
         for level, h_v, i in zip(chosen, factors, scan.components, strict=True)
@@ -224,7 +249,7 @@ def _coded(
         raise AssertionError("the kernel refused levels in which nothing is wrong")
     tables, data = found
     listed = []
-    for kind, i in used_tables(scan, len(levels)):
+    for kind, i in used_tables(scan, slots):
         counts, symbols = tables[272 * (4 * kind + i) :][:16], tables[272 * (4 * kind + i) + 16 :]
         listed.append(Table(kind, i, counts, symbols[: sum(counts)]))
     return CodedScan(scan, listed, data)
@@ -248,23 +273,31 @@ def _real(levels: Tensor) -> Tensor:
 
 
 def _sequential(
-    levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, scan: ProgressiveScan, huffman: str
+    levels: Sequence[Tensor],
+    size: tuple[int, int],
+    subsampling: str,
+    slots: Sequence[int],
+    scan: ProgressiveScan,
+    huffman: str,
 ) -> CodedScan:
-    symbols = scan_symbols([x.unsqueeze(0) for x in levels], size, subsampling)
-    (tables,) = huffman_tables(symbols, 1, len(levels), huffman)
+    symbols = scan_symbols([x.unsqueeze(0) for x in levels], size, subsampling, slots)
+    (tables,) = huffman_tables(symbols, 1, table_count(len(levels), slots), huffman)
     words, _, count = packed(symbols, code_book(tables)[None].to(levels[0].device))
     data = words.cpu().numpy().astype(">u4").tobytes()[: int(count)].replace(b"\xff", b"\xff\x00")
     return CodedScan(scan, [Table(i % 2, i // 2, *table) for i, table in enumerate(tables)], data)
 
 
 def _progressive(
-    levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, scan: ProgressiveScan
+    levels: Sequence[Tensor],
+    size: tuple[int, int],
+    subsampling: str,
+    slots: Sequence[int],
+    scan: ProgressiveScan,
 ) -> CodedScan:
     symbols = progressive_symbols(levels, size, subsampling, scan)
-    slots = huffman_slots(len(levels))
     tables = {
         (kind, slot): _made_for([each for each in symbols if slots[each.component] == slot])
-        for kind, slot in used_tables(scan, len(levels))
+        for kind, slot in used_tables(scan, slots)
     }
     codes = {
         i: {symbol: f"{code:0{length}b}" for symbol, (code, length) in table.codes().items()}

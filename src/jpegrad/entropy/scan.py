@@ -16,10 +16,11 @@ from jpegrad import backends
 from jpegrad.entropy.huffman import DEFAULT, HuffmanTable, code_book, optimal_table
 from jpegrad.entropy.symbols import (
     EOB,
-    HUFFMAN_TABLES,
+    LUMA_CHROMA,
     ZRL,
     Symbols,
     scan_symbols,
+    table_count,
     whole,
 )
 from jpegrad.spec import luma_factors
@@ -34,12 +35,11 @@ def check_huffman(huffman: str) -> None:
         raise ValueError(f"huffman: expected one of {HUFFMAN}, got {huffman!r}")
 
 
-def huffman_tables(symbols: Symbols, batch: int, components: int, huffman: str) -> list[list[HuffmanTable]]:
-    """The tables of each image: DC luma, AC luma, and for colour DC chroma, AC chroma."""
-    n = HUFFMAN_TABLES[components]
+def huffman_tables(symbols: Symbols, batch: int, tables: int, huffman: str) -> list[list[HuffmanTable]]:
+    """So many tables of each image: DC and AC of slot 0, of slot 1."""
     if huffman == "default":
-        return [list(DEFAULT[:n])] * batch
-    return optimal_tables(symbol_counts(symbols, batch, n))
+        return [list(DEFAULT[:tables])] * batch
+    return optimal_tables(symbol_counts(symbols, batch, tables))
 
 
 def optimal_tables(counts: Tensor) -> list[list[HuffmanTable]]:
@@ -109,70 +109,97 @@ def stuffed_zeros(words: Tensor, begin: Tensor) -> Tensor:
     return up_to[end] - up_to[begin]
 
 
-def scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
+def scan_bytes(
+    levels: Sequence[Tensor],
+    height: int,
+    width: int,
+    subsampling: str,
+    huffman: str,
+    slots: Sequence[int] = LUMA_CHROMA,
+) -> Tensor:
     """Bytes of the scan, stuffed zeros included, and how many symbols the Huffman tables list: ``[..., 2]``, int64.
 
     Levels that are no integers count as rounded, those that baseline cannot hold as clamped, NaN as 0.
     """
-    return torch.ops.jpegrad.scan_bytes(levels, height, width, subsampling, huffman)
+    return torch.ops.jpegrad.scan_bytes(levels, height, width, subsampling, huffman, slots)
 
 
-def scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: str) -> Tensor:
-    """How often each symbol occurs: ``[..., 2 or 4, 256]`` (DC luma, AC luma, DC chroma, AC chroma), int64."""
-    return torch.ops.jpegrad.scan_counts(levels, height, width, subsampling)
+def scan_counts(
+    levels: Sequence[Tensor],
+    height: int,
+    width: int,
+    subsampling: str,
+    slots: Sequence[int] = LUMA_CHROMA,
+) -> Tensor:
+    """How often each symbol occurs: ``[..., 2 or 4, 256]`` (DC and AC of slot 0, of slot 1), int64."""
+    return torch.ops.jpegrad.scan_counts(levels, height, width, subsampling, slots)
 
 
-def _scan_bytes(levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str) -> Tensor:
+def _scan_bytes(
+    levels: Sequence[Tensor], height: int, width: int, subsampling: str, huffman: str, slots: Sequence[int]
+) -> Tensor:
     if levels[0].numel() == 0:
         return fake_bytes(levels)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
     sampling = luma_factors(len(levels), subsampling)
     if sampling and (kernel := backends.kernel("scan_bytes", levels[0])):
-        tables = [list(DEFAULT[: _tables(levels)])]
+        tables = [list(DEFAULT[: table_count(len(levels), slots)])]
         if huffman == "optimized":
-            tables = optimal_tables(scan_counts(flat, height, width, subsampling))
-        count = kernel(flat, _book(tables), height, width, sampling)
+            tables = optimal_tables(scan_counts(flat, height, width, subsampling, slots))
+        book = _book(tables)
+        # The kernels tell luma from chroma; where all components use one slot, both have its codes.
+        book = torch.cat([book, book], 1) if _is_split(flat, slots) else book
+        count = kernel(flat, book, height, width, sampling)
         found = torch.stack([count, _listed(tables).to(count.device).expand_as(count)], -1)
     else:
-        found = _packed_bytes(flat, (height, width), subsampling, huffman)
+        found = _packed_bytes(flat, (height, width), subsampling, huffman, slots)
     return found.view(*levels[0].shape[:-4], 2)
 
 
-def _packed_bytes(levels: list[Tensor], size: tuple[int, int], subsampling: str, huffman: str) -> Tensor:
+def _is_split(levels: Sequence[Tensor], slots: Sequence[int]) -> bool:
+    """Whether the kernels count as chroma what is coded with the tables of slot 0."""
+    return len(levels) == 3 and max(slots[:3]) == 0
+
+
+def _packed_bytes(
+    levels: list[Tensor], size: tuple[int, int], subsampling: str, huffman: str, slots: Sequence[int]
+) -> Tensor:
     at_once = max(1, COEFFICIENTS_AT_ONCE // sum(x.shape[1:].numel() for x in levels))
     parts = []
     for chunk in zip(*(x.split(at_once) for x in levels), strict=True):
-        symbols = scan_symbols([whole(x) for x in chunk], size, subsampling)
-        tables = huffman_tables(symbols, len(chunk[0]), len(levels), huffman)
+        symbols = scan_symbols([whole(x) for x in chunk], size, subsampling, slots)
+        tables = huffman_tables(symbols, len(chunk[0]), table_count(len(levels), slots), huffman)
         words, begin, count = packed(symbols, _book(tables).to(levels[0].device))
         listed = _listed(tables).to(count.device)
         parts.append(torch.stack([count + stuffed_zeros(words, begin), listed], -1))
     return torch.cat(parts)
 
 
-def _scan_counts(levels: Sequence[Tensor], height: int, width: int, subsampling: str) -> Tensor:
+def _scan_counts(
+    levels: Sequence[Tensor], height: int, width: int, subsampling: str, slots: Sequence[int]
+) -> Tensor:
     if levels[0].numel() == 0:
-        return _fake_counts(levels)
+        return _fake_counts(levels, height, width, subsampling, slots)
     flat = [x.reshape(-1, *x.shape[-4:]) for x in levels]
     sampling = luma_factors(len(levels), subsampling)
     if sampling and (kernel := backends.kernel("scan_counts", levels[0])):
         counts = kernel(flat, height, width, sampling)
+        counts = counts[:, :2] + counts[:, 2:] if _is_split(flat, slots) else counts
     else:
-        symbols = scan_symbols([whole(x) for x in flat], (height, width), subsampling)
-        counts = symbol_counts(symbols, len(flat[0]), _tables(levels))
+        symbols = scan_symbols([whole(x) for x in flat], (height, width), subsampling, slots)
+        counts = symbol_counts(symbols, len(flat[0]), table_count(len(levels), slots))
     return counts.view(*levels[0].shape[:-4], *counts.shape[1:])
-
-
-def _tables(levels: Sequence[Tensor]) -> int:
-    return HUFFMAN_TABLES[len(levels)]
 
 
 def fake_bytes(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
     return levels[0].new_empty(*levels[0].shape[:-4], 2, dtype=torch.int64)
 
 
-def _fake_counts(levels: Sequence[Tensor], *arguments: Any) -> Tensor:
-    return levels[0].new_empty(*levels[0].shape[:-4], _tables(levels), 256, dtype=torch.int64)
+def _fake_counts(
+    levels: Sequence[Tensor], height: int, width: int, subsampling: str, slots: Sequence[int]
+) -> Tensor:
+    tables = table_count(len(levels), slots)
+    return levels[0].new_empty(*levels[0].shape[:-4], tables, 256, dtype=torch.int64)
 
 
 def mapped(operator: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
@@ -197,7 +224,7 @@ for _name, _arguments, _run, _fake, _operator in (
     ("scan_counts", "", _scan_counts, _fake_counts, scan_counts),
 ):
     LIBRARY.define(
-        f"{_name}(Tensor[] levels, SymInt height, SymInt width, str subsampling{_arguments}) -> Tensor"
+        f"{_name}(Tensor[] levels, SymInt height, SymInt width, str subsampling{_arguments}, int[] slots) -> Tensor"
     )
     LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"jpegrad::{_name}", _fake, lib=LIBRARY)

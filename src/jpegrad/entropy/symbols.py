@@ -18,8 +18,19 @@ from jpegrad.tables import ZIGZAG
 ZRL, EOB = 0xF0, 0x00
 MAX_AC, MAX_DC_DIFFERENCE, MAX_LEVEL = 1023, 2047, 32767
 MAX_BLOCKS_IN_MCU = 10
-HUFFMAN_TABLES = {1: 2, 3: 4, 4: 2}
-"""How many code so many components: DC and AC; DC and AC of chroma, if there is one."""
+LUMA_CHROMA = (0, 1, 1, 0)
+"""Slots of Huffman tables, a DC and an AC one in each, of Y, Cb, Cr and K; of gray the first."""
+ONE_SLOT = (0, 0, 0, 0)
+
+
+def huffman_slots(space: str) -> tuple[int, ...]:
+    """Which slot the components of a colour space use (``jcparam.c``, ``jpeg_set_colorspace``)."""
+    return ONE_SLOT if space in ("RGB", "CMYK") else LUMA_CHROMA
+
+
+def table_count(components: int, slots: Sequence[int]) -> int:
+    """How many Huffman tables code so many components."""
+    return 2 * (max(slots[:components]) + 1)
 
 
 def mcu_grid(components: int, size: tuple[int, int], subsampling: str) -> tuple[int, int, Factors]:
@@ -116,9 +127,9 @@ def size_category(values: Tensor) -> Tensor:
 class Symbols(NamedTuple):
     """The DC and nonzero AC levels of a batch of scans, one entry for each, in scan order.
 
-    ``image``, ``table`` (0 DC luma, 1 AC luma, 2 DC chroma, 3 AC chroma), ``symbol`` (run modulo 16 and size), ``size``
-    and ``amplitude`` (the bits that follow the code: how many, and which), ``zrl`` (how many ZRL go before), ``eob``
-    (whether an EOB comes after).
+    ``image``, ``table`` (0 DC and 1 AC of slot 0, 2 DC and 3 AC of slot 1), ``symbol`` (run modulo 16 and size),
+    ``size`` and ``amplitude`` (the bits that follow the code: how many, and which), ``zrl`` (how many ZRL go before),
+    ``eob`` (whether an EOB comes after).
     """
 
     image: Tensor
@@ -130,7 +141,12 @@ class Symbols(NamedTuple):
     eob: Tensor
 
 
-def scan_symbols(levels: Sequence[Tensor], size: tuple[int, int], subsampling: str) -> Symbols:
+def scan_symbols(
+    levels: Sequence[Tensor],
+    size: tuple[int, int],
+    subsampling: str,
+    slots: Sequence[int] = LUMA_CHROMA,
+) -> Symbols:
     """Symbols of whole images in the order in which a baseline encoder writes them.
 
     Args:
@@ -138,6 +154,7 @@ def scan_symbols(levels: Sequence[Tensor], size: tuple[int, int], subsampling: s
             differences beyond ±2047 are clamped.
         size: height and width in pixels.
         subsampling: as :class:`~jpegrad.Coefficients` has it.
+        slots: as :func:`huffman_slots` gives them.
     """
     components = in_scan_order(levels, size, subsampling)
     values = torch.cat(components, -2).clamp_(-MAX_AC, MAX_AC)
@@ -154,10 +171,11 @@ def scan_symbols(levels: Sequence[Tensor], size: tuple[int, int], subsampling: s
     run = torch.where(position > 0, index.diff(prepend=index[:1]) - 1, 0).int()
     bits = size_category(value.abs())
     ends_block = torch.cat([block[1:] != block[:-1], coded.new_ones(1)])
-    chroma = block % in_mcu >= (components[0].shape[-2] if len(levels) == 3 else in_mcu)
+    each = [slots[i] for i, blocks in enumerate(components) for _ in range(blocks.shape[-2])]
+    slot = torch.tensor(each, device=block.device)[block % in_mcu]
     return Symbols(
         image=block // (mcus * in_mcu),
-        table=2 * chroma + (position > 0),
+        table=2 * slot + (position > 0),
         symbol=(run & 15) << 4 | bits,
         size=bits,
         amplitude=torch.where(value < 0, value + (1 << bits) - 1, value),

@@ -124,10 +124,9 @@ def repair_tables(frame: Frame) -> None:
 def natural_tables(used: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:
     """``[n, 8, 8]``, float32: of (slot, entries in zigzag order) per component.
 
-    The last serves the components that remain: of three, both of chroma; of four, as many as share it.
+    The last serves the components that remain, as many as share it.
     """
-    least = {3: 2, 4: 1}.get(len(used), len(used))
-    while len(used) > least and used[-2] == used[-1]:
+    while len(used) > 1 and used[-2] == used[-1]:
         used = used[:-1]
     tables = torch.empty(len(used), 64)
     tables[:, list(ZIGZAG)] = torch.tensor([entries for _, entries in used], dtype=torch.float32)

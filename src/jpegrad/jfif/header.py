@@ -106,7 +106,10 @@ def quality_of(tables: Tensor, color: str, base: Tensor | None = None) -> Qualit
     if not (tables > 0).all():
         return None
     alike = color not in ("YCbCr", "YCCK") and all(table.equal(tables[0]) for table in tables)
-    return estimate_quality(tables[:1] if alike else tables[:3], base)
+    if alike:
+        return estimate_quality(tables[:1], base)
+    # One table may be that of chroma too.
+    return estimate_quality(tables.expand(2, 8, 8) if len(tables) == 1 else tables[:3], base)
 
 
 def huffman_kind(tables: Iterable[tuple[int, HuffmanTable]]) -> str:

@@ -17,12 +17,13 @@ from jpegrad.entropy.scan import (
 )
 from jpegrad.entropy.symbols import (
     EOB,
-    HUFFMAN_TABLES,
     ZRL,
     Symbols,
+    huffman_slots,
     mcu_grid,
     scan_order,
     scan_symbols,
+    table_count,
     whole,
 )
 from jpegrad.rate.size import header_bytes
@@ -88,16 +89,16 @@ def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakd
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
-    c = coefficients
+    c, slots = coefficients, huffman_slots(coefficients.space)
     levels = [level.detach().reshape(-1, *level.shape[-4:]) for level in c.levels]
-    tables = [list(DEFAULT[: HUFFMAN_TABLES[c.channels]])]
+    tables = [list(DEFAULT[: table_count(c.channels, slots)])]
     if huffman == "optimized":
-        tables = optimal_tables(scan_counts(levels, *c.size, c.subsampling))
+        tables = optimal_tables(scan_counts(levels, *c.size, c.subsampling, slots))
     length = torch.stack([code_book(image)[..., 1].long() for image in tables]).to(levels[0].device)
     length = length.expand(len(levels[0]), *length.shape[1:])
-    strips = [_spent(scan_symbols(*strip, c.subsampling), length, c) for strip in _strips(levels, c)]
+    strips = [_spent(scan_symbols(*strip, c.subsampling, slots), length, c) for strip in _strips(levels, c)]
     spent, ends = (sum(parts[1:], parts[0]) for parts in zip(*strips, strict=True))
-    scan, listed = scan_bytes(levels, *c.size, c.subsampling, huffman).unbind(-1)
+    scan, listed = scan_bytes(levels, *c.size, c.subsampling, huffman, slots).unbind(-1)
     used = spent.sum((1, 2, 3)) + ends.sum(1)
     padding = -used % 8
     fixed, carried = header_bytes(c, metadata=False), header_bytes(c)

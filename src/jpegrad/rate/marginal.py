@@ -13,7 +13,7 @@ from jpegrad import backends
 from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.huffman import DEFAULT, code_book
 from jpegrad.entropy.scan import LIBRARY, check_huffman, scan_counts
-from jpegrad.entropy.symbols import EOB, MAX_AC, ZRL, size_category, whole
+from jpegrad.entropy.symbols import EOB, LUMA_CHROMA, MAX_AC, ZRL, huffman_slots, size_category, whole
 from jpegrad.tables import ZIGZAG
 
 CENTERS = (0.0, *(0.75 * 2**size - 0.5 for size in range(1, 12)))
@@ -33,26 +33,29 @@ class Costs(NamedTuple):
 
 
 def symbol_costs(
-    levels: Sequence[Tensor], size: tuple[int, int], subsampling: str, huffman: str
-) -> tuple[Costs, ...]:
+    levels: Sequence[Tensor],
+    size: tuple[int, int],
+    subsampling: str,
+    huffman: str,
+    slots: Sequence[int] = LUMA_CHROMA,
+) -> list[Costs]:
     """What the symbols of each component cost.
 
     Under ``"optimized"`` a symbol of frequency f among F costs log2(F / f) bits, an unseen one as if it had been seen
     half a time: what the tables tend to, without the jumps of integer lengths.
     """
     if huffman == "optimized":
-        frequencies = scan_counts([x.detach() for x in levels], *size, subsampling)
+        frequencies = scan_counts([x.detach() for x in levels], *size, subsampling, slots)
         length = torch.log2(frequencies.sum(-1, keepdim=True) / frequencies.clamp(min=0.5)).float()
     else:
         length = code_book(DEFAULT)[..., 1].float().to(levels[0].device)
-    costs = costs_of(length)
-    return costs if len(levels) == 3 else costs[:1] * len(levels)
+    return costs_of(length, slots[: len(levels)])
 
 
-def costs_of(length: Tensor) -> tuple[Costs, Costs, Costs]:
+def costs_of(length: Tensor, slots: Sequence[int]) -> list[Costs]:
     """What the symbols of each component cost under codes of given lengths, ``[..., 2 or 4, 256]``."""
-    luma, chroma = _costs(length[..., :2, :]), _costs(length[..., -2:, :])
-    return luma, chroma, chroma
+    each = {slot: _costs(length[..., 2 * slot : 2 * slot + 2, :]) for slot in set(slots)}
+    return [each[slot] for slot in slots]
 
 
 def _costs(length: Tensor) -> Costs:
@@ -203,11 +206,11 @@ def marginal_costs(coefficients: Coefficients, *, huffman: str = "default") -> l
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients: expected Coefficients, got {type(coefficients).__name__}")
     check_huffman(huffman)
-    levels = [whole(level) for level in coefficients.levels]
+    c = coefficients
+    levels = [whole(level) for level in c.levels]
+    costs = symbol_costs(levels, c.size, c.subsampling, huffman, huffman_slots(c.space))
     found = []
-    for level, cost in zip(
-        levels, symbol_costs(levels, coefficients.size, coefficients.subsampling, huffman), strict=True
-    ):
+    for level, cost in zip(levels, costs, strict=True):
         magnitude = level.abs()
         up = step_costs(level, magnitude, torch.ones_like(magnitude, dtype=torch.bool), cost)
         down = -step_costs(level, magnitude - 1, magnitude > 0, cost)

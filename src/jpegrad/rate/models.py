@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jpegrad.entropy.symbols import dc_differences
+from jpegrad.entropy.symbols import LUMA_CHROMA, dc_differences
 from jpegrad.rate.marginal import Costs, dc_slopes, step_costs, symbol_costs
 from jpegrad.surrogates import check_positive, leaky_clamp, magnitude
 
@@ -29,6 +29,7 @@ class Scan:
         huffman: ``"default"`` or ``"optimized"``.
         bits: exact length of the coded levels, headers left out, ``[...]``.
         integer: whether ``values`` are the levels themselves, so that nothing is known below one step.
+        slots: which Huffman tables, DC and AC, each component has: 0 the first, 1 those of chroma.
 
     Example:
         >>> levels = [torch.ones(1, 1, 8, 8)]
@@ -44,6 +45,7 @@ class Scan:
     huffman: str
     bits: Tensor
     integer: bool = False
+    slots: Sequence[int] = LUMA_CHROMA
 
     def total(self, cost: Callable[[Tensor], Tensor]) -> Tensor:
         """Sum over all coefficients of an elementwise cost: ``[...]``."""
@@ -171,7 +173,7 @@ def marginal(width: float = 0.25) -> RateModel:
         return level.sign() * both / 2
 
     def soft(scan: Scan) -> Tensor:
-        costs = symbol_costs(scan.levels, scan.size, scan.subsampling, scan.huffman)
+        costs = symbol_costs(scan.levels, scan.size, scan.subsampling, scan.huffman, scan.slots)
         differences = dc_differences(scan.values, scan.size, scan.subsampling)
         parts = []
         for value, level, difference, cost in zip(scan.values, scan.levels, differences, costs, strict=True):

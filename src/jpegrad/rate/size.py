@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jpegrad.coefficients import BEYOND_8_BITS, NO_DENSITY, Coefficients
+from jpegrad.coefficients import BEYOND_8_BITS, NO_DENSITY, Coefficients, shares_tables
 from jpegrad.entropy.coder import coding, interleaved, progressive_bytes, used_tables
 from jpegrad.entropy.scan import scan_bytes
 from jpegrad.entropy.script import ProgressiveScan, Script
+from jpegrad.entropy.symbols import huffman_slots
 from jpegrad.rate.models import ALL, RateModel, Scan
 from jpegrad.spec import sampling_factors
 
@@ -65,7 +66,8 @@ def bits(
     if not (torch.is_grad_enabled() and any(value.requires_grad for value in values)):
         return size
     levels = tuple(level.round() for level in levels)
-    soft = model.soft(Scan(values, levels, c.size, c.subsampling, kind, 8 * scan, c.unrounded is None))
+    slots = huffman_slots(c.space)
+    soft = model.soft(Scan(values, levels, c.size, c.subsampling, kind, 8 * scan, c.unrounded is None, slots))
     return size + (soft - soft.detach())
 
 
@@ -84,11 +86,11 @@ def _data_bytes(
     levels: Sequence[Tensor], coefficients: Coefficients, huffman: str, script: Script
 ) -> tuple[Tensor, Tensor]:
     """Bytes of all coded data, and symbols that the DHT segments list: ``[...]`` each, float64."""
-    c = coefficients
+    c, slots = coefficients, huffman_slots(coefficients.space)
     if script:
-        found = progressive_bytes(levels, *c.size, c.subsampling, script)
+        found = progressive_bytes(levels, *c.size, c.subsampling, script, slots)
     else:
-        found = scan_bytes(levels, *c.size, c.subsampling, huffman)
+        found = scan_bytes(levels, *c.size, c.subsampling, huffman, slots)
     data, listed = found.double().unbind(-1)
     return data, listed
 
@@ -98,13 +100,15 @@ def header_bytes(coefficients: Coefficients, metadata: bool = True, script: Scri
     c, components = coefficients, coefficients.channels
     tables = c.tables.detach()[..., :components, :, :]
     wide = (tables >= BEYOND_8_BITS).flatten(-2).any(-1).sum(-1)
-    dqt = (69 * tables.shape[-3] + 64 * wide).to(c.levels[0].device).expand(c.batch_shape)
+    # Half of the tables are written where the other half equals them.
+    dqt = (69 * tables.shape[-3] + 64 * wide) >> shares_tables(c).long()
+    dqt = dqt.to(c.levels[0].device).expand(c.batch_shape)
     # JFIF's APP0; Adobe's APP14 if the components are R, G and B, and of four; then APP0 has the density alone.
     application = 18 if c.space in ("gray", "YCbCr") else 16
     application += 18 if components == 4 and c.density != NO_DENSITY else 0
     scans = script or (interleaved(components),)
     sos = sum(8 + 2 * len(scan.components) for scan in scans)
-    dht = sum(21 * len(used_tables(scan, components)) for scan in scans)
+    dht = sum(21 * len(used_tables(scan, huffman_slots(c.space))) for scan in scans)
     carried = sum(4 + len(payload) for _, payload in c.metadata) if metadata else 0
     return dqt + (2 + application + carried + (10 + 3 * components) + dht + sos + 2)
 

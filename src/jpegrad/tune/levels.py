@@ -20,7 +20,7 @@ from jpegrad import backends
 from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.huffman import DEFAULT, code_book
 from jpegrad.entropy.scan import check_huffman, optimal_tables, scan_counts
-from jpegrad.entropy.symbols import HUFFMAN_TABLES, MAX_AC, mcu_grid, scan_order, size_category
+from jpegrad.entropy.symbols import MAX_AC, huffman_slots, mcu_grid, scan_order, size_category
 from jpegrad.rate.marginal import costs_of
 from jpegrad.spec import (
     Color,
@@ -96,9 +96,14 @@ def trellis(
         sampling = luma_factors(len(flat), c.subsampling)
         search = backends.kernel("trellis", flat[0]) if sampling else None
         for _ in range(passes if huffman == "optimized" else 1):
-            costs = _symbol_costs(levels, c.size, c.subsampling, huffman, each)
-            given = (flat, entries, weighing or [], *costs, *c.size)
-            levels = search(*given, sampling) if search else _trellis(*given, c.subsampling)
+            slots = huffman_slots(c.space)[: len(flat)]
+            costs = _symbol_costs(levels, c.size, c.subsampling, huffman, slots, each)
+            if search:
+                # The kernel has one price for all of chroma.
+                ac, dc = (x[:, :2].contiguous() for x in costs)
+                levels = search(flat, entries, weighing or [], ac, dc, *c.size, sampling)
+            else:
+                levels = _trellis(flat, entries, weighing or [], *costs, *c.size, c.subsampling)
     return replace(c, levels=tuple(x.view(*lead, *x.shape[1:]).to(device) for x in levels))
 
 
@@ -219,20 +224,25 @@ def _dc_candidates(unrounded: Tensor) -> Tensor:
 
 
 def _symbol_costs(
-    levels: list[Tensor], size: tuple[int, int], subsampling: str, huffman: str, multiplier: Tensor
+    levels: list[Tensor],
+    size: tuple[int, int],
+    subsampling: str,
+    huffman: str,
+    slots: Sequence[int],
+    multiplier: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """multiplier · bits of luma's and chroma's symbols.
+    """multiplier · bits of each component's symbols.
 
-    AC ``[images, 1 or 2, 12, 64]`` by size and run, DC ``[images, 1 or 2, 12]`` by size.
+    AC ``[images, components, 12, 64]`` by size and run, DC ``[images, components, 12]`` by size.
     """
     if huffman == "default":
         length = code_book(DEFAULT)[..., 1].double()
     else:
-        counts = scan_counts(levels, *size, subsampling)
+        counts = scan_counts(levels, *size, subsampling, slots)
         length = torch.stack([code_book(each)[..., 1] for each in optimal_tables(counts)]).double()
         # A symbol without a code costs what one would that was seen half a time.
         length = torch.where(counts > 0, length, torch.log2(2 * counts.sum(-1, keepdim=True)))
-    costs = costs_of(length)[: HUFFMAN_TABLES[len(levels)] // 2]
+    costs = costs_of(length, slots)
     ac = torch.stack([cost.ac.mT.expand(len(multiplier), 12, 64) for cost in costs], 1)
     dc = torch.stack([cost.dc.expand(len(multiplier), 12) for cost in costs], 1)
     return ac * multiplier[:, None, None, None], dc * multiplier[:, None, None]
@@ -257,7 +267,7 @@ def _trellis(
     width: int,
     subsampling: str,
 ) -> list[Tensor]:
-    """What the native operator of that name computes, in PyTorch."""
+    """What the native operator of that name computes, in PyTorch, with prices of each component."""
     rows, columns, factors = mcu_grid(len(unrounded), (height, width), subsampling)
     chosen = []
     for i, u in enumerate(unrounded):
@@ -265,8 +275,7 @@ def _trellis(
         scale = (table * table).expand(u.shape)
         if weights:
             scale = scale * weights[i].double()
-        slot = min(i, ac_costs.shape[1] - 1)
-        component = _Component(u.double(), scale, ac_costs[:, slot], dc_costs[:, slot])
+        component = _Component(u.double(), scale, ac_costs[:, i], dc_costs[:, i])
         levels = _ac_levels(component)
         index, dummy = scan_order((u.shape[1], u.shape[2]), (rows, columns), factors[i])
         levels[..., 0, 0] = _dc_levels(component, index[~dummy])
