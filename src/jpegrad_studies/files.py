@@ -169,7 +169,7 @@ def changes(data: bytes, folder: Path) -> Iterator[tuple[str, Jobs]]:
         )
         jobs: Jobs = {
             OURS: lambda change=change, written=written: jpegrad.to_bytes(
-                change(jpegrad.read(data)), **written
+                change(jpegrad.read(data, level_dtype=torch.int16)), **written
             )
         }
         if tool := shutil.which("jpegtran"):
