@@ -21,6 +21,7 @@ from jpegrad_studies import (
     attack,
     classifiers,
     common,
+    files,
     forward,
     gradient,
     paper,
@@ -395,6 +396,7 @@ def test_switching_times_what_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("kornia")
+    monkeypatch.setattr(switching, "one_thread", lambda: None)
     monkeypatch.setattr(switching, "SHAPES", ((2, 32), (1, 16)))
     chosen = {name: switch for name, switch in switching.SWITCHES.items() if "kornia" in switch.theirs}
     absent = switching.SWITCHES["MBRS `Jpeg`"]._replace(theirs="no_such_project")
@@ -405,3 +407,18 @@ def test_switching_times_what_is_installed(
     assert list(cells) == list(chosen)
     assert all(seconds > 0 for cell in cells.values() for pair in cell.values() for seconds in pair)
     assert "absent: left out" in capsys.readouterr().out
+
+
+def test_the_study_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "SIZES", {"tiny": (40, 56)})
+    monkeypatch.setattr(files, "keep_freed_memory", lambda: None)
+    threads = torch.get_num_threads()
+    files.main(["--quick", "--out", str(tmp_path / "files.json")])
+    torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    for job in ("read levels, q 95", "code pixels, q 75, progressive", "rotate, lossless"):
+        (row,) = re.findall(rf"\| {job} \| (\S+) \|.*×", printed)
+        assert float(row) > 0
+    assert "tiny, bytes per pixel" in printed and "to_bytes_batch" in printed
