@@ -4,7 +4,10 @@ BIN := .venv/bin
 PACKAGE := $(BIN)/.installed
 EVERYTHING := $(BIN)/.installed-all
 CODEC_TESTS := $(addprefix tests/test_,$(addsuffix .py, \
-	exact gradients kernel_gradients kernels kinks native native_soft pytorch rate_models surrogates tables))
+	compat_torchvision exact gradients kernel_gradients kernels kinks native native_soft pytorch rate_models \
+	surrogates tables))
+# What the tests there run beside: a torchvision belongs to one torch.
+BESIDE_newest := torchvision
 CPP := $(wildcard src/jpegrad/backends/native/cpp/*)
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(CPP)
 
@@ -63,7 +66,7 @@ $(BIN)/python:
 
 .venv-newest/bin/.installed .venv-oldest/bin/.installed: .venv-%/bin/.installed: constraints-%.txt $(BUILT_FROM)
 	$(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --constraint $< --editable ".[test]"
+	.venv-$*/bin/python -m pip install --constraint $< --editable ".[test]" $(BESIDE_$*)
 	touch $@
 
 $(PACKAGE): $(BUILT_FROM) | $(BIN)/python

@@ -48,6 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "lossless": {*GROUND, "coefficients", "jfif"},
     "pictures": FILES,
     "nn": {*FILES, "randomness"},
+    "compat": CODEC,
     "testing": FILES,
     "tune": {*FILES, "pictures", "data"},
     "demo": OUTER,
@@ -211,6 +212,20 @@ def test_only_the_command_line_imports_what_its_extra_brings() -> None:
                 names = [node.module or ""]
             brought = {name.partition(".")[0] for name in names} & {"matplotlib", "rich", "typer"}
             assert not brought, f"{path} imports {sorted(brought)}"
+
+
+def test_only_a_drop_in_imports_its_peer_and_nothing_imports_drop_ins() -> None:
+    for module, path in modules().items():
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module or "")
+        peers = {name.partition(".")[0] for name in names} & {"art", "kornia", "torchvision"}
+        assert all(module == f"compat.{peer}" for peer in peers), f"{path} imports {sorted(peers)}"
+        if layer(module) != "compat":
+            assert not any(name.startswith("jpegrad.compat") for name in names), path
 
 
 def test_import_loads_torch_and_nothing_optional() -> None:

@@ -29,6 +29,7 @@ from jpegrad_studies import (
     recover,
     speed,
     studies,
+    switching,
 )
 from jpegrad_studies.baselines.fsa import pillow
 from jpegrad_studies.recover import annealed, descend
@@ -381,6 +382,31 @@ def test_the_small_studies_go_on_and_foretell_the_full_ones(
 
 def test_every_small_study_has_its_module() -> None:
     assert set(paper.STUDIES) <= set(studies())
+
+
+def test_the_page_on_switching_has_what_was_measured() -> None:
+    path = common.RESULTS / "switching.json"
+    stored = json.loads(path.read_text())
+    results = common.Results(path, stored["settings"], stored["versions"])
+    assert list(results.cells) == list(switching.SWITCHES)
+    assert switching.table(results) in switching.PAGE.read_text()
+
+
+def test_switching_times_what_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("kornia")
+    monkeypatch.setattr(switching, "one_thread", lambda: None)
+    monkeypatch.setattr(switching, "SHAPES", ((2, 32), (1, 16)))
+    chosen = {name: switch for name, switch in switching.SWITCHES.items() if "kornia" in switch.theirs}
+    absent = switching.SWITCHES["MBRS `Jpeg`"]._replace(theirs="no_such_project")
+    monkeypatch.setattr(switching, "SWITCHES", {**chosen, "absent": absent})
+    out = tmp_path / "switching.json"
+    switching.main(["--rounds", "1", "--out", str(out)])
+    cells = json.loads(out.read_text())["cells"]
+    assert list(cells) == list(chosen)
+    assert all(seconds > 0 for cell in cells.values() for pair in cell.values() for seconds in pair)
+    assert "absent: left out" in capsys.readouterr().out
 
 
 def test_the_study_of_files(

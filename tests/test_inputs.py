@@ -331,3 +331,27 @@ def test_one_odd_number_in_a_picture(value_range: tuple[float, float], channels:
         (native, slopes), (reference, expected) = results
         torch.testing.assert_close(native, reference, rtol=0, atol=0, equal_nan=True)
         torch.testing.assert_close(slopes, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "truncate"])
+@pytest.mark.parametrize(
+    "value_range", [(-1.0, 1.0), ((-2.0, -1.5, -1.0), (2.0, 3.0, 1.0))], ids=["one", "each"]
+)
+@pytest.mark.parametrize("forward", ["exact", "soft"])
+def test_images_without_a_gradient_are_converted_to_the_same_numbers(
+    forward: str, value_range: Any, rounding: str
+) -> None:
+    image = 2 * torch.randn(2, 3, 40, 50)
+    image[0, 0, 0, :4] = torch.tensor([torch.nan, torch.inf, -torch.inf, 1.0])
+    kept = image.clone()
+    found = []
+    for x in (image, image.clone().requires_grad_()):
+        grey = inputs.to_grey(x, value_range, rounding, forward)
+        found.append(
+            (grey.detach().clamp(0, 255), inputs.from_grey(grey, value_range, torch.float32).detach())
+        )
+        assert forward == "soft" or (grey.nan_to_num(7).detach() % 1 == 0).all()
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=0, equal_nan=True)
+    inside = (found[0][0] > 0) & (found[0][0] < 255)
+    assert torch.equal(found[0][1][inside], found[1][1][inside])
+    torch.testing.assert_close(image, kept, rtol=0, atol=0, equal_nan=True)

@@ -69,6 +69,8 @@ import importlib, pkgutil
 import torch, jpegrad
 for module in pkgutil.walk_packages(jpegrad.__path__, "jpegrad."):
     part = module.name.split(".")[1]
+    if module.name.removeprefix("jpegrad.compat.") in ("art", "kornia", "torchvision"):
+        continue
     if part not in ("cli", "commands", "demo", "__main__") and "triton" not in module.name and "._" not in module.name:
         importlib.import_module(module.name)
 tuned = jpegrad.tune.compress(torch.rand(3, 48, 64), steps=2)

@@ -47,6 +47,30 @@ def test_shapes_follow_the_quality(shape: tuple[int, ...]) -> None:
     assert tables.scale(torch.full((4, 8, 8), 9.0), quality).shape == (*shape, 4, 8, 8)
 
 
+@pytest.mark.parametrize("name", [None, "reich2024"])
+def test_a_quality_with_the_dimensions_of_an_image_pairs_with_tables(name: str | None) -> None:
+    record = surrogates.identity if name is None else surrogates.get(name)
+    bases = torch.randint(1, 256, (4, 2, 8, 8)).double().requires_grad_()
+    quality = torch.tensor([1.0, 30.5, 75.0, 100.0], dtype=torch.float64, requires_grad=True)
+    paired = tables.scale(bases, quality[:, None, None, None], forward="soft", surrogate=record)
+    single = [
+        tables.scale(base, q, forward="soft", surrogate=record)
+        for base, q in zip(bases, quality, strict=True)
+    ]
+    assert torch.equal(paired, torch.stack(single))
+    weights = torch.randn(4, 2, 8, 8, dtype=torch.float64)
+    of_pairs = torch.autograd.grad((paired * weights).sum(), (bases, quality))
+    of_each = torch.autograd.grad((torch.stack(single) * weights).sum(), (bases, quality))
+    for a, b in zip(of_pairs, of_each, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=0)
+    assert tables.scale(bases[0], quality[:, None, None, None]).shape == (4, 2, 8, 8)
+
+
+def test_qualities_that_do_not_pair_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"quality: expected a shape .* \[3, 2, 8, 8\], got \[4, 1, 1, 1\]"):
+        tables.scale(torch.ones(3, 2, 8, 8), torch.full((4, 1, 1, 1), 50))
+
+
 def test_dtypes() -> None:
     assert tables.annex_k(50).dtype == torch.float32
     assert tables.annex_k(torch.tensor(50)).dtype == torch.float32

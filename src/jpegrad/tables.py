@@ -152,28 +152,38 @@ def scale(
     Args:
         base: tables at quality 50, ``[..., 8, 8]`` or ``[n, 8, 8]``, entries 1…255; may require grad.
         quality: 1…100, a number or a tensor ``[...]`` of any shape; values of a tensor are clamped to 1…100 (NaN to 1).
+            ``[..., 1, 1, 1]`` multiplies the base, as it would an image: each quality with tables of its own.
         forward: ``"soft"`` matters to the presets of the paper alone: their soft floors then make the value, for
             ``jpegrad.jpeg`` of the same preset, which clips it.
         surrogate: whose floors to use; only the presets of the paper have slopes other than the above.
 
     Returns:
-        ``quality.shape + base.shape``, in the dtype of ``base`` (float32 for integers, so that gradients pass).
+        ``quality.shape + base.shape``, or what ``[..., 1, 1, 1]`` and ``base.shape`` broadcast to, in the dtype of
+        ``base`` (float32 for integers, so that gradients pass).
 
     Raises:
-        TypeError, ValueError: ``base`` is not a real tensor, ``quality`` not a number in 1…100 or a real tensor.
+        TypeError, ValueError: ``base`` is not a real tensor, ``quality`` not a number in 1…100 or a real tensor, or a
+            quality ``[..., 1, 1, 1]`` does not broadcast.
 
     Source: libjpeg-turbo ``jcparam.c``; fractional qualities follow the same formulas.
 
     Example:
         >>> scale(torch.tensor(ANNEX_K), 25)[0, 0, :4]
         tensor([32., 22., 20., 32.])
+        >>> bases = torch.tensor(ANNEX_K).expand(4, 2, 8, 8)
+        >>> scale(bases, torch.tensor([10, 30, 75, 95])[:, None, None, None]).shape
+        torch.Size([4, 2, 8, 8])
     """
     check_quality(quality)
     check_real("base", base)
     dtype, device = base.dtype if base.is_floating_point() else torch.float32, base.device
     base = base.to(torch.float64)
     q = torch.as_tensor(quality, dtype=torch.float64, device=device)
-    q = finite(q, 1.0, 1.0, 100.0).reshape(q.shape + (1,) * base.ndim)
+    q = finite(q, 1.0, 1.0, 100.0)
+    if q.shape[-3:] == (1, 1, 1):
+        _check_pairs(q.shape, base.shape)
+    else:
+        q = q.reshape(q.shape + (1,) * base.ndim)
     q = straight_through(q.clamp(1.0, 100.0), q)
     soft = surrogate.floor
     if soft is not None and forward == "soft":
@@ -187,6 +197,15 @@ def scale(
         moves = (real >= 1) & (real <= 255) | (base < 1) | (base > 255)
         carrier = _chord(base.detach(), q.detach()) * q + moves * real
     return straight_through(entries, carrier).to(dtype)
+
+
+def _check_pairs(quality: torch.Size, base: torch.Size) -> None:
+    try:
+        torch.broadcast_shapes(quality, base)
+    except RuntimeError:
+        raise ValueError(
+            f"quality: expected a shape that broadcasts to the tables' {list(base)}, got {list(quality)}"
+        ) from None
 
 
 def _percent(q: Tensor, floor: Elementwise) -> Tensor:
