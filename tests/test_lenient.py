@@ -192,6 +192,17 @@ def test_corrupt_codes(decoder: None) -> None:
         assert jpegrad.read(data, strict=False).damage
 
 
+def test_symbols_that_only_progressive_files_have(decoder: None) -> None:
+    ended, run = "010", "0110"
+    whole = progressive_file((0, 63, 0x00, ended)).replace(b"\xff\xc2", b"\xff\xc0")
+    assert not jpegrad.read(whole).damage
+    data = progressive_file((0, 63, 0x00, run)).replace(b"\xff\xc2", b"\xff\xc0")
+    assert equals_pillow(data)
+    assert jpegrad.read(data, strict=False).damage
+    with pytest.raises(jpegrad.JPEGError, match="symbol"):
+        jpegrad.read(data)
+
+
 def levels_of_libjpeg(data: bytes, path: object) -> np.ndarray:
     return components_of_libjpeg(data, path)[0]
 

@@ -20,7 +20,7 @@ CODEC = (
 )
 READER = (
     ["tests/test_jfif.py", "tests/test_lenient.py", "tests/test_fuzz.py"],
-    "native or decoders_agree or any_arithmetic or slice_of_damaged_files",
+    "native or decoders_agree or any_arithmetic or slice_of_damaged_files or symbols_that",
 )
 CODEC_TESTS = [
     f"tests/test_{name}.py" for name in ("inputs", "kernels", "kernel_gradients", "native", "native_safety")
