@@ -605,6 +605,8 @@ ROUNDED = """static Codec rounded(Codec c) {
 """
 
 
+LONGEST = 600
+"""Seconds after which a mutant counts as one that never ends."""
 COMPILER = [
     os.environ.get("CXX", "g++"),
     *("-O1", "-std=c++17", "-fPIC", "-pthread", "-ffp-contract=off", "-fwrapv", "-w"),
@@ -647,7 +649,12 @@ def caught(name: str, folder: Path, objects: Path) -> bool:
     paths, chosen = TESTS.get(file, (CODEC_TESTS, CODEC))
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *paths, "-k", chosen]
     environment = {**os.environ, "JPEGRAD_NATIVE_LIBRARY": str(library), "JPEGRAD_NATIVE": "best"}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    try:
+        run = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LONGEST
+        )
+    except subprocess.TimeoutExpired:
+        return True
     if run.returncode > 1:
         raise SystemExit(run.stdout + run.stderr)
     # A mutant that crashes the tests has a negative one.
