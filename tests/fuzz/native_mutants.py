@@ -454,7 +454,7 @@ MUTANTS = {
     "arithmetic: Kx of each table": ("arithmetic_decode.cpp", "s.tables[32 + table]", "s.tables[32]"),
     "arithmetic: bins of large sizes": ("arithmetic_decode.cpp", "bin++;", ""),
     "arithmetic: states after a restart": ("arithmetic_decode.cpp", "std::memset(ac, 0, sizeof ac);", ""),
-    "arithmetic: even chances": ("arithmetic_decode.cpp", "EVEN = 113", "EVEN = 0"),
+    "arithmetic: even chances": ("arithmetic_decode.cpp", "EVEN = 113", "EVEN = 1"),
     "arithmetic: end of the refined block": (
         "arithmetic_decode.cpp",
         "if (k > ended && decisions.next(bin[0])) break;",
