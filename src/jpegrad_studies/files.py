@@ -184,39 +184,35 @@ def batch_of(size: tuple[int, int], pictures: Sequence[Tensor]) -> jpegrad.Coeff
 
 
 def tables(cells: dict[str, Any]) -> str:
-    """Milliseconds, a table for each size; then memory, and files of a batch."""
-    found = []
-    for size in SIZES:
-        rows = _starting(cells, f"{size}: ")
-        names = _names(rows)
-        lines = []
-        for job, seconds in rows.items():
-            best = min((value for name, value in seconds.items() if name != OURS), default=None)
-            ratio = "–" if best is None else f"{best / seconds[OURS]:.2f}×"
-            lines.append([job, *(_number(seconds.get(name), 1e3) for name in names), ratio])
-        if rows:
-            found.append(markdown([f"{size}, ms", *names, "fastest other ÷ jpegrad"], lines))
-        rows = _starting(cells, f"memory, {size}: ")
-        names = _names(rows)
-        if rows:
-            lines = [[job, *(_number(row.get(name), 1) for name in names)] for job, row in rows.items()]
-            found.append(markdown([f"{size}, bytes per pixel", *names], lines))
-    lines = [
-        [threads, _number(row[OURS], 1e3)]
-        for threads, row in _starting(cells, f"{BATCH} files, threads: ").items()
+    """Milliseconds of ours and of the fastest other by job and size; memory; files of a batch."""
+    sizes = [size for size in SIZES if _starting(cells, f"{size}: ")]
+    times = {size: _starting(cells, f"{size}: ") for size in sizes}
+    found = [
+        markdown(
+            ["ms: jpegrad; fastest other", *sizes],
+            [[job, *(_pair(times[size][job], 1e3) for size in sizes)] for job in times[sizes[0]]],
+        )
     ]
-    found.append(
-        markdown(["threads", f"to_bytes_batch of {BATCH} pictures of {next(iter(SIZES))}, ms"], lines)
-    )
+    for size in sizes:
+        if taken := _starting(cells, f"memory, {size}: "):
+            rows = [[job, _pair(row, 1)] for job, row in taken.items()]
+            found.append(markdown([f"{size}, bytes per pixel", "jpegrad; least other"], rows))
+    batches = _starting(cells, f"{BATCH} files, threads: ")
+    rows = [[threads, _number(row[OURS], 1e3)] for threads, row in batches.items()]
+    found.append(markdown(["threads", f"to_bytes_batch of {BATCH} pictures of {sizes[0]}, ms"], rows))
     return "\n\n".join(found)
+
+
+def _pair(row: dict[str, float], factor: float) -> str:
+    """Our number, and the least of the others with its name."""
+    others = {name: value for name, value in row.items() if name != OURS}
+    least = min(others, key=lambda name: others[name], default=None)
+    ours = _number(row[OURS], factor)
+    return ours if least is None else f"{ours}; {least} {_number(others[least], factor)}"
 
 
 def _starting(cells: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {key.removeprefix(prefix): value for key, value in cells.items() if key.startswith(prefix)}
-
-
-def _names(rows: dict[str, Any]) -> list[str]:
-    return [OURS, *dict.fromkeys(name for row in rows.values() for name in row if name != OURS)]
 
 
 def _number(value: float | None, factor: float) -> str:
