@@ -159,14 +159,11 @@ def changes(data: bytes, folder: Path) -> Iterator[tuple[str, Jobs]]:
     """Lossless changes of a file."""
     path = folder / "change.jpg"
     path.write_bytes(data)
-    for name, change, options in (
-        ("rotate", lambda c: jpegrad.lossless.rotate(c, 90, trim=True), ["-rotate", "90", "-trim"]),
-        ("optimise", lambda c: c, ["-optimize"]),
-        ("make progressive", lambda c: c, ["-progressive"]),
+    for name, change, written, options in (
+        ("rotate", lambda c: jpegrad.lossless.rotate(c, 90, trim=True), {}, ["-rotate", "90", "-trim"]),
+        ("optimise", lambda c: c, {"huffman": "optimized"}, ["-optimize"]),
+        ("make progressive", lambda c: c, {"progressive": True}, ["-progressive"]),
     ):
-        written = {"optimise": {"huffman": "optimized"}, "make progressive": {"progressive": True}}.get(
-            name, {}
-        )
         jobs: Jobs = {
             OURS: lambda change=change, written=written: jpegrad.to_bytes(
                 change(jpegrad.read(data, level_dtype=torch.int16)), **written
@@ -215,8 +212,8 @@ def _starting(cells: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {key.removeprefix(prefix): value for key, value in cells.items() if key.startswith(prefix)}
 
 
-def _number(value: float | None, factor: float) -> str:
-    return "–" if value is None else f"{value * factor:.3g}"
+def _number(value: float, factor: float) -> str:
+    return f"{value * factor:.3g}"
 
 
 DRAWN = (

@@ -159,17 +159,8 @@ class Scan(ctypes.Structure):
     ]
 
 
-class CodedComponent(ctypes.Structure):
-    _fields_ = [
-        ("levels", c_void_p),
-        ("rows", c_int64),
-        ("columns", c_int64),
-        ("h", c_int32),
-        ("v", c_int32),
-        ("dc", c_int32),
-        ("ac", c_int32),
-        ("type", c_int32),
-    ]
+class CodedComponent(ScanComponent):
+    _fields_ = [("type", c_int32)]
 
 
 class CodedScan(ctypes.Structure):

@@ -63,23 +63,15 @@ def decode_scan(
     components = (abi.ScanComponent * 4)(
         *(abi.ScanComponent(levels.data_ptr(), *levels.shape[:2], *rest) for levels, *rest in grids)
     )
-    first, last, high, low = sent
     scan = abi.Scan(
         data=data,
         size=len(data),
         position=position,
-        mcu_rows=mcus[0],
-        mcu_columns=mcus[1],
         restart_interval=restart_interval,
         lenient=lenient,
-        count=len(grids),
-        process=PROCESSES.index(process),
-        first=first,
-        last=last,
-        high=high,
-        low=low,
         components=components,
         tables=tables,
+        **_sent(grids, mcus, process, sent),
     )
     library = abi.library()
     run = library.jpegrad_decode_arithmetic_scan if arithmetic else library.jpegrad_decode_scan
@@ -124,20 +116,12 @@ def encode_scan(
         )
     )
     room = create_string_buffer(tables or b"", 8 * 272)
-    first, last, high, low = sent
     scan = abi.CodedScan(
-        mcu_rows=mcus[0],
-        mcu_columns=mcus[1],
-        count=len(grids),
-        process=PROCESSES.index(process),
-        first=first,
-        last=last,
-        high=high,
-        low=low,
         optimize=tables is None,
         clamp=clamp,
         components=components,
         tables=addressof(room),
+        **_sent(grids, mcus, process, sent),
     )
     library = abi.library()
     try:
@@ -147,6 +131,15 @@ def encode_scan(
         return None if fault else (room.raw, string_at(scan.data, scan.size))
     finally:
         library.jpegrad_release_scan(None, byref(scan))
+
+
+def _sent(
+    grids: Sequence[object], mcus: tuple[int, int], process: str, sent: tuple[int, int, int, int]
+) -> dict[str, int]:
+    """What a scan sends, as the kernel's structures say it."""
+    numbers = (len(grids), *mcus, PROCESSES.index(process), *sent)
+    names = ("count", "mcu_rows", "mcu_columns", "process", "first", "last", "high", "low")
+    return dict(zip(names, numbers, strict=True))
 
 
 def _readable(levels: Tensor) -> Tensor:
