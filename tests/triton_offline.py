@@ -31,6 +31,10 @@ REGISTERS = {
     "gradient, tables": 128,
     "encode gradient": 128,
     "gradient, odd": 200,
+    "soft, saving": 168,
+    "soft, tables": 168,
+    "soft gradient": 96,
+    "soft gradient, tables": 128,
     "code": 224,
 }
 FEW, MANY = 80, 224

@@ -219,7 +219,9 @@ def finish(study: str, text: str, out: Path, figure: Callable[[Path], None] | No
     """Print a study's tables; those of the results that belong to a checkout go into its documentation too."""
     print(text)
     if CHECKOUT and out == RESULTS / f"{study}.json":
-        publish(study, text)
+        from jpegrad_studies.short import folded
+
+        publish(study, folded(study, text))
         if figure:
             figure(IMAGES / f"{study}.png")
 

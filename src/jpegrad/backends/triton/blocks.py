@@ -239,13 +239,13 @@ def near(x, count, RATIO: tl.constexpr, FANCY: tl.constexpr):
 
 
 @triton.jit
-def store_undefined(image, strides, seen, out, row, x, area, mask, CHANNELS: tl.constexpr):
+def store_undefined(image, strides, seen, out, at, b, row, x, area, mask, CHANNELS: tl.constexpr):
     """NaN at pixels that have a NaN in the encoder's image; of images without one nothing is loaded."""
-    mask &= tl.load(seen) != 0
-    image += row * strides[2] + x.to(tl.int64) * strides[3]
+    mask &= tl.load(seen + b) != 0
+    image += b * strides[0] + row * strides[2] + x.to(tl.int64) * strides[3]
     undefined = mask & (row < 0)
     for i in tl.static_range(CHANNELS):
         number = tl.load(image + i * strides[1], mask=mask, other=0)
         undefined |= number != number
     for i in tl.static_range(CHANNELS):
-        tl.store(out + i * area, float("nan"), mask=undefined)
+        tl.store(out + i * area + at, float("nan"), mask=undefined)

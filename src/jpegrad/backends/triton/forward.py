@@ -308,4 +308,4 @@ def image_kernel(
         if flags is not None:
             tl.store(flags + b * area + at, flag.to(flags.dtype.element_ty), mask=mask)
     if seen is not None:
-        store_undefined(image + b * strides[0], strides, seen + b, out + at, row, x, area, mask, CHANNELS)
+        store_undefined(image, strides, seen, out, at, b, row, x, area, mask, CHANNELS)

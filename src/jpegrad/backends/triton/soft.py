@@ -195,4 +195,4 @@ def soft_image_kernel(
             tl.store(out + i * area + at, value * RANGE[1] + RANGE[0], mask=mask)
         if flags is not None:
             tl.store(flags + b * area + at, flag.to(flags.dtype.element_ty), mask=mask)
-    store_undefined(image + b * strides[0], strides, seen + b, out + at, row, x, area, mask, CHANNELS)
+    store_undefined(image, strides, seen, out, at, b, row, x, area, mask, CHANNELS)
