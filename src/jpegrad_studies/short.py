@@ -69,9 +69,9 @@ SHORT: dict[str, tuple[Cut, ...]] = {
     "attack": tuple(
         Cut(title, "gain over reich_ste", QUALITIES, ATTACKS)
         for title in (
-            "EfficientNet-lite0, I-FGSM, 2",
-            "EfficientNet-lite0, PGD, 2",
-            "EfficientNet-lite0, FGSM, 2",
+            "EfficientNet-lite0, I-FGSM, 2 grey levels",
+            "EfficientNet-lite0, PGD, 2 grey levels",
+            "EfficientNet-lite0, FGSM, 2 grey levels",
         )
     ),
     "recover": (
@@ -91,7 +91,7 @@ SHORT: dict[str, tuple[Cut, ...]] = {
     ),
     "gradient": (
         Cut(
-            "a classifier's gradient at the coded picture",
+            "To the image, a classifier's gradient at the coded picture as weights",
             "approach",
             GRADIENTS,
             {
