@@ -41,7 +41,8 @@ def clamped(x: Tensor, variance: float | Tensor, slope: float) -> Tensor:
     deviation = torch.as_tensor(variance, dtype=x.dtype, device=x.device).detach().sqrt()
     # Farther outside nothing is left of the noise; large numbers would leave nothing of the difference either.
     reach = _FAR * deviation
-    near = finite(x, 0.0, -1e30, 1e30).minimum(255 + reach).maximum(-reach)
+    x = finite(x, 0.0, -math.inf, math.inf)
+    near = x.minimum(255 + reach).maximum(-reach)
     mean = near - _excess(near - 255, deviation) + _excess(-near, deviation)
     return mean + slope * finite(x - mean, 0.0, 0.0, 0.0) if slope != 0 else mean
 

@@ -106,7 +106,9 @@ def settings_of(
     keys = rounding or _STRAIGHT, known(spec.table_surrogate.slope, kernels.SLOPES) or _STRAIGHT
     value_range = value_range or spec.value_range
     triangle = spec.decoder.upsampling == "triangle"
-    return _resolve(channels, spec.subsampling, triangle, soft, value_range, spec.clip_slope, color, *keys, noise)
+    return _resolve(
+        channels, spec.subsampling, triangle, soft, value_range, spec.clip_slope, color, *keys, noise
+    )
 
 
 _STRAIGHT = ("identity", 0.0)

@@ -11,29 +11,25 @@ INLINE I32 near_bounds(F32 x, float deviation) {
     return (I32)(x < REACH * deviation) | (I32)(x > 255 - REACH * deviation);
 }
 
-// A bound at `x` deviations: density there, and the probability of lying below -x.
+// A bound `x` deviations below: the density there, and the probability of lying below it. Mostly it is out of reach.
 struct Bound {
-    F32 density, below;
+    F32 density = {}, below = {}, excess = {};  // excess: E[max(noise - |x|, 0)], in deviations
 
     explicit Bound(F32 x) {
+        if (!any((I32)(x < REACH))) return;
         F32 z = minf(absolute(x), splatf(9)), e = exp2_of(z * z * -0.72134752f), p = tail(z, e);
         density = e * 0.398942280f;
         below = x < 0 ? 1 - p : p;
-    }
-    // E[max(noise - |x|, 0)], in deviations.
-    F32 excess(F32 x) const {
-        F32 z = minf(absolute(x), splatf(9));
-        return density - z * (x < 0 ? 1 - below : below);
+        excess = density - z * p;
     }
 };
 
 // E[clamp(x + noise)] to 0...255, and its slope, which is the probability that the clamp does not act.
 INLINE F32 smoothed_clamp(F32 x, float deviation, float leak, F32& slope) {
-    F32 low = x * (1 / deviation), high = (255 - x) * (1 / deviation);
-    Bound at_low(low), at_high(high);
-    F32 clamped = minf(maxf(x, F32{}), splatf(255));
-    F32 mean = clamped + deviation * (at_low.excess(low) - at_high.excess(high));
-    slope = 1 - at_low.below - at_high.below;
+    const float inverse = 1 / deviation;
+    Bound low(x * inverse), high((255 - x) * inverse);
+    F32 mean = minf(maxf(x, F32{}), splatf(255)) + deviation * (low.excess - high.excess);
+    slope = 1 - low.below - high.below;
     if (leak == 0) return mean;
     slope += leak * (1 - slope);
     // An infinite number does not leak.
@@ -44,12 +40,11 @@ INLINE F32 smoothed_clamp(F32 x, float deviation, float leak, F32& slope) {
 INLINE F32 lost_variance(F32 x, float variance) {
     const float inverse = 1 / __builtin_sqrtf(variance);
     auto within = [](F32 z) { return minf(maxf(z, splatf(-9)), splatf(9)); };
-    F32 low = within(x * -inverse), high = within((255 - x) * inverse);
-    Bound at_low(-low), at_high(high);
-    F32 below = at_low.below, above = at_high.below;
-    F32 mean = low * below + at_low.density - at_high.density + high * above;
-    F32 square =
-        low * low * below + (1 - below - above) + low * at_low.density - high * at_high.density + high * high * above;
+    F32 to_low = within(x * inverse), to_high = within((255 - x) * inverse);
+    Bound low(to_low), high(to_high);
+    F32 mean = low.density - to_low * low.below - high.density + to_high * high.below;
+    F32 square = 1 + (to_low * to_low - 1) * low.below - to_low * low.density + (to_high * to_high - 1) * high.below -
+                 to_high * high.density;
     return variance * (1 - maxf(square - mean * mean, F32{}));
 }
 
