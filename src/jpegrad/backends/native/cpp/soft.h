@@ -79,15 +79,18 @@ static void upsample_soft(const float* near, const float* far, int h, int v, boo
 struct Steps {
     float to[64], from[64];
     float inverse[64], squared[64];  // of the table entries
+    float passed;                    // of a block's noise, what is wider than the steps
     SlopeTable slopes;
 
-    void set(Slope kind, float parameter, const double* table) {
+    void set(Slope kind, float parameter, const double* table, float variance) {
+        passed = 0;
         for (int i = 0; i < 64; i++) {
             double factor = (double)FACTOR[i / 8] * (double)FACTOR[i % 8];
             to[i] = (float)(1 / (8 * factor * table[i]));
             from[i] = (float)(table[i] * factor / 8);
             inverse[i] = (float)(1 / table[i]);
             squared[i] = (float)(table[i] * table[i]);
+            if (variance > squared[i] / 12) passed += variance - squared[i] / 12;
         }
         slopes.set(kind, parameter, table);
         for (int i = 0; i < 64 && kind == SOFT_ROUND; i++)
@@ -98,7 +101,7 @@ struct Steps {
 // The noise over which a call is the mean, in grey levels.
 struct Noise {
     const bool exists;
-    float deviation, variance;               // of a pixel: as its clamp sees it, and where no clamp acts
+    float deviation, variance, root;         // of a pixel: as its clamp sees it, and where no clamp acts
     float base[3], to_block[3];              // variance of a coefficient; what a pixel's adds to its block's
     float forward[9], inverse[9];            // the conversions' squares
 
@@ -106,6 +109,7 @@ struct Noise {
         const float squared = codec.noise * codec.noise, twelfth = 1.0f / 12;
         deviation = __builtin_sqrtf(squared - twelfth > squared / 4 ? squared - twelfth : squared / 4);
         variance = squared + twelfth;
+        root = __builtin_sqrtf(variance);
         for (int i = 0; i < 9; i++) {
             forward[i] = layout.count == 3 ? to.at[i][0] * to.at[i][0] : 1;
             inverse[i] = from.at[i][0] * from.at[i][0];
@@ -135,7 +139,9 @@ class SoftCoder : Strips<float> {
           forward(scaled(codec.forward_real, 1 / scale)),
           inverse(scaled(codec.inverse_real, scale)),
           noise(codec, layout, forward, inverse),
-          clips(call.clips, call.batch, layout) {}
+          clips(call.clips, call.batch, layout) {
+        for (int c = 0; c < 3; c++) shift[c] = 3 + (c && layout.h > 1 ? layout.h / 2 : 0);
+    }
     ~SoftCoder() { report(watch.far); }
 
     bool reserve(Arena& arena) {
@@ -155,7 +161,7 @@ class SoftCoder : Strips<float> {
     void jpeg(int64_t b, int64_t begin, int64_t end) {
         if (next_tables(b))
             for (int c = 0; c < layout.count; c++)
-                steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c));
+                steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c), noise.base[c]);
         auto produce = [&](int64_t s, bool own) {
             read_strip(b, s, own);
             for (int c = own ? 0 : 1; c < layout.count; c++) {
@@ -174,6 +180,7 @@ class SoftCoder : Strips<float> {
     const Clips clips;
     BlockNoise known;
     bool lessened;  // whether clamps of pixels lessen the noise of a block of this strip
+    int shift[3];   // of a column, to the number of its block
     Steps* steps;
 
     static Matrix scaled(const float* numbers, float factor) {
@@ -203,7 +210,7 @@ class SoftCoder : Strips<float> {
     INLINE_MEMBER F32 read_noisy(const float* p, int64_t n, F32 low, F32 factor, I32& acts, float* kept, F32& lost) {
         F32 x = (load<F32>(p) - low) * factor;
         x = (F32)((I32)x & (I32)(x == x));
-        acts = near_bounds(x, __builtin_sqrtf(noise.variance));
+        acts = near_bounds(x, noise.root);
         lost = F32{};
         if (!any(acts)) return x;
         F32 slope, mean = smoothed_clamp(x, noise.deviation, leak, slope);
@@ -320,7 +327,7 @@ class SoftCoder : Strips<float> {
         const Steps& steps = this->steps[c];
         F32 r[64];
         for (int part = 0; part < 2; part++) {
-            F32 variance = splatf(noise.base[c]), deviation, decoded = {};
+            F32 variance = splatf(noise.base[c]), deviation, decoded = splatf(LESS ? 0 : steps.passed);
             for (int i = 0; i < HALF && LESS; i++) variance[i] -= known.lost[c][block_of(group, part, i)];
             if (LESS) deviation = root(variance);
             forward_rows(samples, stride, part, r);
@@ -343,7 +350,8 @@ class SoftCoder : Strips<float> {
                     if (NOISE) {
                         F32 share = absolute(soft.value - (soft.value + MAGIC - MAGIC)),
                             squared = splatf(steps.squared[i]);
-                        decoded += squared * (share - share * share) + maxf(variance - squared * (1.0f / 12), F32{});
+                        decoded = mul_add(squared, share - share * share, decoded);
+                        if (LESS) decoded += maxf(variance - squared * (1.0f / 12), F32{});
                     }
                     if (slopes) store(slopes + i * LANES + part * HALF, soft.slope);
                     if (TABLES) store(factors + i * LANES + part * HALF, soft.value - soft.slope * u - soft.widening);
@@ -424,6 +432,8 @@ class SoftCoder : Strips<float> {
     void write_pixels(const float* const rows[3], const float* const variances[3], int64_t x, Count n, float* out,
                       int64_t plane, uint8_t* flags, float* slopes) {
         const F32 low = splatf((float)codec.low), factor = splatf((float)((codec.high - codec.low) / 255));
+        float spread[3] = {};
+        for (int i = 0; i < layout.count && noise.exists; i++) spread[i] = variances[i][x >> shift[i]];
         for (int j = 0; j < layout.count; j++) {
             I32 acts = {};
             F32 levels = load<F32>(rows[0] + x) + MIDDLE;
@@ -435,8 +445,7 @@ class SoftCoder : Strips<float> {
                 }
                 if (noise.exists) {
                     float variance = 0;
-                    for (int i = 0; i < 3; i++)
-                        variance += variances[i][x / (i ? 8 * layout.h : 8)] * noise.inverse[3 * j + i];
+                    for (int i = 0; i < 3; i++) variance += spread[i] * noise.inverse[3 * j + i];
                     const float deviation = quiet_root(variance);
                     acts = near_bounds(levels, deviation);
                     if (any(acts)) {
