@@ -250,6 +250,63 @@ def test_gaussian_in_every_mode(
     check_gaussian(crops, quality, mode, sigma, pairs=20_000, least=least, forward=forward)
 
 
+def drawn(name: str, photographs: Photographs) -> np.ndarray:
+    """A synthetic or saturated picture of 32 × 32, ``[3, 32, 32]`` in 0…255: flat areas, and black and white."""
+    y, x = np.mgrid[:32, :32]
+    if name == "contrast":
+        return np.clip((centre(photographs["hibiscus"], 32) - 128.0) * 3 + 128, 0, 255).round()
+    picture = np.full((3, 32, 32), 255.0)
+    if name == "text":
+        strokes = (y % 11 < 9) & ((x % 7 < 2) | ((y % 11 + x // 7) % 4 == 0)) & (x % 7 < 5)
+        picture[:, strokes] = 0
+    elif name == "cartoon":
+        picture[:] = np.array([255, 230, 0])[:, None, None]
+        picture[:, (x - 12) ** 2 + (y - 13) ** 2 < 90] = np.array([[255], [0], [0]])
+        picture[:, (x > 15) & (y > 14)] = np.array([[0], [0], [255]])
+        picture[:, abs(y - 5 - x // 4) < 2] = 255
+    else:
+        picture[:, 10:14, 4:28] = 200
+        picture[:, 22:, 13:] = 0
+    return picture
+
+
+DRAWN = ("contrast", "text", "cartoon", "white")
+
+
+def test_soft_forward_is_right_where_clamps_act(photographs: Photographs) -> None:
+    crops = [drawn(name, photographs) for name in DRAWN]
+    check_gaussian(crops, 50, "4:2:0", sigma=2.0, pairs=2000, least=0.97, forward="soft")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", [2.0, 8.0])
+@pytest.mark.parametrize("quality", [25, 50, 90])
+@pytest.mark.parametrize("mode", [*MODES, "gray"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_soft_forward_on_saturated_pictures(
+    name: str, mode: str, quality: int, sigma: float, photographs: Photographs
+) -> None:
+    picture = drawn(name, photographs)[: 1 if mode == "gray" else 3]
+    check_gaussian([picture], quality, mode, sigma, pairs=8000, least=0.96, forward="soft")
+
+
+def test_soft_forward_is_the_mean_of_files_at_black_and_white() -> None:
+    """The noise of white pixels has one side only: their mean is darker, by 0.4 deviations of the noise."""
+    picture = torch.zeros(3, 32, 32)
+    picture[..., 16:] = 255
+    noise = torch.randn(400, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    for sigma, quality in ((2.0, 90), (8.0, 50)):
+        noisy = (picture + sigma * noise).round().clamp(0, 255).to(torch.uint8)
+        files = jpegrad.jpeg(noisy, quality).double().mean(0)
+        soft = jpegrad.jpeg(picture, quality, value_range=(0, 255), forward="soft", sigma=sigma).double()
+        plain = jpegrad.jpeg(
+            picture, quality, value_range=(0, 255), forward="soft", surrogate="cubic"
+        ).double()
+        for half in (files[..., :16] - soft[..., :16], files[..., 16:] - soft[..., 16:]):
+            assert half.mean().abs() < 0.03 * sigma
+        assert (files - soft).square().mean() < 0.03 * (files - plain).square().mean()
+
+
 @pytest.mark.parametrize("sigma", [1.0, 3.0])
 @pytest.mark.parametrize("mode", [*MODES, "gray"])
 def test_noise_variance_of_every_plane(mode: str, sigma: float, photographs: Photographs) -> None:

@@ -62,6 +62,26 @@ def test_every_size(mode: str) -> None:
         check(picture(1, channels(mode), height, width), tables(30.0), soft(mode, clip_slope=1e-3))
 
 
+@pytest.mark.parametrize("sigma", [1.0, 8.0])
+@pytest.mark.parametrize("mode", MODES)
+def test_black_and_white(mode: str, sigma: float) -> None:
+    for height, width in ((37, 50), (9, 130), (1, 1)):
+        image = picture(2, channels(mode), height, width)
+        image = torch.where(image > 0.4, (image * 1.2).round(), image)
+        for leak in (0.0, 0.1):
+            check(image, tables(70.0), soft(mode, surrogate=surrogates.gaussian(sigma), clip_slope=leak))
+
+
+def test_noise_belongs_to_the_record_and_not_to_its_functions() -> None:
+    image = picture(1, 3, 24, 40).round()
+    for record in (
+        replace(surrogates.gaussian(4.0), sigma=None),
+        replace(surrogates.gaussian(4.0), sigma=1.0),
+        replace(surrogates.soft_round(), sigma=2.0),
+    ):
+        check(image, tables(60.0), soft("4:2:0", surrogate=record))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_plain_upsampling(mode: str) -> None:
     for height, width in ((37, 50), (16, 32), (9, 4), (1, 1), (40, 3)):

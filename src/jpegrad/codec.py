@@ -165,8 +165,10 @@ def _by_halves(image: Tensor, entries: Tensor, spec: Spec, backend: str) -> Tens
     """Each half by the fastest backend for it: most decoders leave only the second to the reference."""
     reader = backends.select(backend, "decode", image, spec)
     levels, _ = _backend(backend, "encode", image, spec).encode(image, entries, spec)
-    size = image.shape[-2], image.shape[-1]
-    return inputs.marked(reader.decode(levels, entries, size, image.dtype, spec), image, spec.decoder.scale)
+    size, noise = (image.shape[-2], image.shape[-1]), backends.block_noise(image, spec)
+    return inputs.marked(
+        reader.decode(levels, entries, size, image.dtype, spec, noise), image, spec.decoder.scale
+    )
 
 
 def encode(
@@ -242,6 +244,7 @@ def encode(
         clip_slope=spec.clip_slope,
     )
     object.__setattr__(coefficients, "unrounded", unrounded)
+    object.__setattr__(coefficients, "noise", backends.block_noise(x, inner))
     return coefficients
 
 
@@ -392,7 +395,8 @@ def decode(
     run = backends.select(backend, "decode", c.levels[0], inner).decode
     ready = inner is spec or dtype is torch.uint8
     working = dtype if ready else torch.float64 if dtype is torch.float64 else torch.float32
-    image = run(c.shown, tables, c.size, working, inner)
+    noise = c.noise if chosen == "soft" else None
+    image = run(c.shown, tables, c.size, working, inner, noise)
     if space == "RGB" and c.channels == 1:
         image = torch.cat([image] * 3, -3)
     return image if ready else inputs.from_grey(image, spec.value_range, dtype)

@@ -51,6 +51,8 @@ class Coefficients:
 
     ``unrounded`` holds coefficient / table entry before rounding, with a slope-1 graph to image and tables, if
     ``encode`` ran with gradients; ``dataclasses.replace`` drops it, so that edited levels never meet stale ones.
+    ``noise`` holds what the soft forward knows of the noise in each block, which ``decode`` smooths the clamps by; it
+    goes the same way, and without it the clamps are sharp.
 
     Raises:
         ValueError: the shapes do not belong together.
@@ -78,6 +80,7 @@ class Coefficients:
     damage: tuple[str, ...] = ()
     smoothing: tuple[Tensor, ...] | None = None
     unrounded: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
+    noise: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
@@ -198,11 +201,6 @@ class Coefficients:
             _check_alike(items[0], item, i)
         first = items[0]
         most = max(item.tables.shape[-3] for item in items)
-        unrounded = None
-        if all(item.unrounded is not None for item in items):
-            unrounded = tuple(
-                torch.stack(x) for x in zip(*(item.unrounded or () for item in items), strict=True)
-            )
         stacked = replace(
             first,
             levels=tuple(torch.stack(x) for x in zip(*(item.levels for item in items), strict=True)),
@@ -212,7 +210,10 @@ class Coefficients:
             metadata=first.metadata if all(item.metadata == first.metadata for item in items) else (),
             density=first.density if all(item.density == first.density for item in items) else NO_DENSITY,
         )
-        object.__setattr__(stacked, "unrounded", unrounded)
+        for name in CARRIED:
+            each = [getattr(item, name) for item in items]
+            if all(x is not None for x in each):
+                object.__setattr__(stacked, name, tuple(torch.stack(x) for x in zip(*each, strict=True)))
         return stacked
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Coefficients":
@@ -221,12 +222,14 @@ class Coefficients:
         def moved(x: Tensor) -> Tensor:
             return x.to(device, non_blocking=non_blocking)
 
-        return replace(
+        found = replace(
             self,
             levels=tuple(map(moved, self.levels)),
             tables=moved(self.tables),
             smoothing=self.smoothing and tuple(map(moved, self.smoothing)),
         )
+        object.__setattr__(found, "noise", self.noise and tuple(map(moved, self.noise)))
+        return found
 
     def pin_memory(self) -> "Coefficients":
         """The same coefficients in page-locked memory, as a ``DataLoader(pin_memory=True)`` asks for them."""
@@ -236,7 +239,9 @@ class Coefficients:
 
     def detach(self) -> "Coefficients":
         """The same coefficients without a graph."""
-        return replace(self, levels=tuple(x.detach() for x in self.levels), tables=self.tables.detach())
+        found = replace(self, levels=tuple(x.detach() for x in self.levels), tables=self.tables.detach())
+        object.__setattr__(found, "noise", self.noise and tuple(x.detach() for x in self.noise))
+        return found
 
     def _leading(self) -> int:
         if not self.batch_shape:
@@ -248,11 +253,12 @@ class Coefficients:
     def _with(
         self, levels: tuple[Tensor, ...], tables: Tensor, function: Callable[[Tensor], Tensor]
     ) -> "Coefficients":
-        """Other levels and tables, and the same done to ``smoothing`` and ``unrounded``."""
+        """Other levels and tables, and the same done to ``smoothing`` and to what is carried along."""
         smoothing = self.smoothing and tuple(map(function, self.smoothing))
         changed = replace(self, levels=levels, tables=tables, smoothing=smoothing)
-        if self.unrounded is not None:
-            object.__setattr__(changed, "unrounded", tuple(map(function, self.unrounded)))
+        for name in CARRIED:
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(changed, name, tuple(map(function, values)))
         return changed
 
 
@@ -333,6 +339,9 @@ def has_wide_tables(argument: str, coefficients: Coefficients) -> bool:
         object.__setattr__(coefficients, "_has_wide_tables", found)
     return found
 
+
+CARRIED = ("unrounded", "noise")
+"""What the encoder knows beside the levels: fields that no caller sets, and that edited levels lose."""
 
 BEYOND_8_BITS = 255.5
 """What rounds to more than 255."""

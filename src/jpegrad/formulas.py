@@ -22,12 +22,15 @@ class Component:
         gain: variance of the plane per unit of pixel variance, Σ of the squared colour weights.
         averaged: samples that the downsampling averages into one.
         converted: whether the plane comes out of a rounded colour conversion (gray images do not).
+        noise: variance of the coefficients of each block, broadcastable to them, where it is known better than by a
+            formula: clamped pixels have less noise. None is the formula.
     """
 
     name: str
     gain: float | Tensor = 1.0
     averaged: int = 1
     converted: bool = True
+    noise: Tensor | None = None
 
     def noise_variance(self, sigma: float) -> float | Tensor:
         """Variance of a coefficient when white noise of ``sigma`` grey levels is added to the pixels.
@@ -35,10 +38,15 @@ class Component:
         The orthonormal DCT keeps variances, so all frequencies share it. The pixel, the converted sample and the
         averaged sample are each rounded: 1/12, 1/12, and (1 − 1/n²)/12 for the mean of n integers.
         """
-        pixel = sigma**2 + 1 / 12
+        if self.noise is not None:
+            return self.noise
+        return self.averaged_variance(self.gain * (sigma**2 + 1 / 12))
+
+    def averaged_variance(self, converted: Any) -> Any:
+        """Variance of a sample of the plane, from that of a converted pixel before its rounding."""
         n = self.averaged
         conversion = 1 / 12 if self.converted else 0.0
-        return (self.gain * pixel + conversion) / n + (1 - 1 / n**2) / 12
+        return (converted + conversion) / n + (1 - 1 / n**2) / 12
 
 
 Rounding = Callable[[Tensor, Tensor, Component], Tensor]

@@ -339,6 +339,12 @@ def _with(c: Coefficients, move: Move = lambda _, x: x, **changes: Any) -> Coeff
     changed = replace(c, **changes)
     if c.unrounded is not None:
         object.__setattr__(changed, "unrounded", tuple(move(i, x) for i, x in enumerate(c.unrounded)))
+    if c.noise is not None:
+        # One number for all of a block: only the signs of mirrors are not its own.
+        whole = (x.expand(*x.shape[:-2], 8, 8) for x in c.noise)
+        object.__setattr__(
+            changed, "noise", tuple(move(i, x).abs()[..., :1, :1] for i, x in enumerate(whole))
+        )
     return changed
 
 

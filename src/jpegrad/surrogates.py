@@ -43,6 +43,8 @@ class Surrogate:
         clip_slope: slope outside the clamps that the record asks for; None leaves it to the caller.
         forward: the forward that the record is meant for, where the caller names none.
         table: what tables and quality see where the caller names nothing; None is ``distortion``.
+        sigma: pixel noise, in grey levels, over which the soft forward is the mean: it smooths the clamps as well. None
+            leaves them as they are.
 
     Raises:
         TypeError: ``soft`` or ``slope`` is no function, or ``table`` no record.
@@ -63,6 +65,7 @@ class Surrogate:
     clip_slope: float | None = None
     forward: str | None = None
     table: "Surrogate | None" = None
+    sigma: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("soft", "slope"):
@@ -72,6 +75,8 @@ class Surrogate:
                 )
         if self.table is not None and not isinstance(self.table, Surrogate):
             raise TypeError(f"table: expected a Surrogate or None, got {type(self.table).__name__}")
+        if self.sigma is not None:
+            check_positive("sigma", self.sigma)
 
 
 def evaluate(record: Surrogate, which: str, u: Tensor, step: Tensor, component: Component) -> Tensor:
@@ -178,6 +183,7 @@ def gaussian(sigma: float = 2.0) -> Surrogate:
         Formula(formulas.gaussian, own),
         Formula(formulas.gaussian_slope, own),
         "derivative of the noise-smoothed JPEG, closed form",
+        sigma=float(sigma),
     )
 
 

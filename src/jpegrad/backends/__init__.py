@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import torch
 from torch import Tensor
 
+from jpegrad.backends import reference
 from jpegrad.inputs import for_backends
 from jpegrad.notice import warn_once
 from jpegrad.sampling import canonical
@@ -64,8 +65,9 @@ class Backend(Protocol):
         size: tuple[int, int],
         dtype: torch.dtype,
         spec: Spec,
+        noise: tuple[Tensor, ...] | None = None,
     ) -> Tensor:
-        """An image of ``dtype``."""
+        """An image of ``dtype``; ``noise`` as :func:`block_noise` gives it, which only the soft forward has."""
 
     def level_kernels(self, tensor: Tensor) -> Mapping[str, Callable[..., Any]]:
         """Functions that count and choose levels like this tensor, by name; the caller can do without any."""
@@ -119,6 +121,11 @@ def _say_missing(missing: str) -> None:
         f"jpegrad runs without its compiled kernel, on the CPU up to 140 times slower: {missing}. "
         "Reinstall it where that can be had, or say backend='reference' (JPEGRAD_BACKEND=reference) to choose this",
     )
+
+
+def block_noise(image: Tensor, spec: Spec) -> tuple[Tensor, ...] | None:
+    """Variance of the noise in the coefficients of each block, where the soft forward is the mean over noise."""
+    return reference.block_noise(image, spec)
 
 
 def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:

@@ -57,6 +57,11 @@ def downsample_real(plane: Tensor, h: int, v: int, rows: int | None = None) -> T
     return _whole_blocks((sums + (_bias(sums, h, v) - (n - 1) / 2)) / n, plane.shape[-2], v)
 
 
+def downsample_mean(plane: Tensor, h: int, v: int, rows: int) -> Tensor:
+    """The mean alone, without that of libjpeg's rounding."""
+    return _whole_blocks(_box_sums(_pad(plane, h, rows), h, v) / (h * v), plane.shape[-2], v)
+
+
 def downsample_exact(plane: Tensor, h: int, v: int, rows: int | None = None) -> Tensor:
     sums = _box_sums(_pad(plane, h, rows or v), h, v)
     return _whole_blocks(((sums + _bias(sums, h, v)) / (h * v)).floor(), plane.shape[-2], v)

@@ -86,10 +86,15 @@ def forward_exact(samples: Tensor) -> Tensor:
 
 def inverse_real(coefficients: Tensor, size: int = 8) -> Tensor:
     """Coefficients to ``[..., size, size]`` samples around 128, before the clamp to 0…255; 8, 4, 2 or 1."""
-    means = _matrix(ORTHONORMAL, coefficients).unflatten(-1, (size, -1)).mean(-1)
-    # Frequencies that cancel out have 0, not float64's rest.
-    matrix = (means * (_matrix(REDUCED[size], coefficients) != 0)).mT
+    matrix = inverse_basis(size, coefficients)
     return _rows(_columns(coefficients, matrix), matrix) + 128
+
+
+def inverse_basis(size: int, like: Tensor) -> Tensor:
+    """Samples by frequencies, ``[size, 8]``: the matrix of each direction of :func:`inverse_real`."""
+    means = _matrix(ORTHONORMAL, like).unflatten(-1, (size, -1)).mean(-1)
+    # Frequencies that cancel out have 0, not float64's rest.
+    return (means * (_matrix(REDUCED[size], like) != 0)).mT
 
 
 def inverse_exact(coefficients: Tensor, size: int = 8) -> Tensor:

@@ -81,8 +81,9 @@ class Fused:
         size: tuple[int, int],
         dtype: torch.dtype,
         spec: Spec,
+        noise: tuple[Tensor, ...] | None = None,
     ) -> Tensor:
-        """An image ``[..., C, H, W]`` of ``dtype`` from levels per component."""
+        """An image ``[..., C, H, W]`` of ``dtype`` from levels per component; without a soft forward, without noise."""
         lead = levels[0].shape[:-4]
         # Types other than float32 and uint8 get grey levels from the kernel, and their own arithmetic here.
         plain = dtype in (torch.uint8, torch.float32)

@@ -28,7 +28,8 @@ class Settings:
 
     ``h`` and ``v`` are chroma's subsampling, 1 for gray; ``triangle`` says how it is upsampled. The fixed-point biases
     include the rounding. A surrogate is the name of its formula and, per component, the formula's parameter (of
-    ``gaussian`` the noise in grey levels).
+    ``gaussian`` the noise in grey levels). ``noise`` is that of the pixels, in grey levels, over which the soft forward
+    is the mean; 0 is none.
     """
 
     h: int
@@ -50,6 +51,7 @@ class Settings:
     slope_parameter: Numbers
     table_slope: str
     table_parameter: Numbers
+    noise: float
 
 
 @functools.lru_cache(256)
@@ -98,10 +100,17 @@ def settings_of(
     rounding = (
         known(spec.surrogate.soft, kernels.SOFT) if soft else known(spec.surrogate.slope, kernels.SLOPES)
     )
+    noise = 0.0
+    if soft and spec.surrogate.sigma is not None:
+        noise = constant(spec.surrogate.sigma)
+    if noise and rounding and rounding[0] == "gaussian":
+        rounding = ("gaussian", noise)
     keys = rounding or _STRAIGHT, known(spec.table_surrogate.slope, kernels.SLOPES) or _STRAIGHT
     value_range = value_range or spec.value_range
     triangle = spec.decoder.upsampling == "triangle"
-    return _resolve(channels, spec.subsampling, triangle, soft, value_range, spec.clip_slope, color, *keys)
+    return _resolve(
+        channels, spec.subsampling, triangle, soft, value_range, spec.clip_slope, color, *keys, noise
+    )
 
 
 _STRAIGHT = ("identity", 0.0)
@@ -127,6 +136,7 @@ def _computed(
     color: tuple[Any, Any, Any, Any] | None,
     slope: tuple[str, float],
     table_slope: tuple[str, float],
+    noise: float,
 ) -> str:
     matrix, offset, inverse, decoder_offset = color or conversion(None)
     planes = components(channels, subsampling, Color(matrix, offset))
@@ -155,6 +165,7 @@ def _computed(
         slope_parameter=_parameters(slope, planes),
         table_slope=table_slope[0],
         table_parameter=_parameters(table_slope, planes),
+        noise=noise,
     )
     return json.dumps(asdict(found))
 

@@ -58,6 +58,7 @@ class Codec(ctypes.Structure):
         ("slope_parameter", c_float * 3),
         ("table_slope", c_int32),
         ("table_parameter", c_float * 3),
+        ("noise", c_float),
     ]
 
 
@@ -82,6 +83,7 @@ class Call(ctypes.Structure):
         ("coefficients", c_void_p),
         ("slopes", c_void_p),
         ("factors", c_void_p),
+        ("clips", c_void_p),
         ("flags", c_void_p),
         ("chroma_flags", c_void_p),
         ("planes", c_void_p * 3),

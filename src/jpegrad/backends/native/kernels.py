@@ -84,9 +84,17 @@ def table_fields(tables: Tensor) -> dict[str, Any]:
 
 
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
-    """Flags; and for every coefficient its integer, or its slopes in the soft forward, unless the slope is 1."""
+    """Flags; and for every coefficient its integer, or its slopes in the soft forward, unless the slope is 1.
+
+    Where the soft forward smooths its clamps, their slopes too: of pixels, of decoded samples and of RGB, in a row.
+    """
     if s.soft:
         kept = [image.new_empty(1 + with_tables, _saved(image.shape, s))]
+        if s.noise:
+            batch, channels, height, width = image.shape
+            chroma = (channels - 1) * ceil_div(height, s.v) * ceil_div(width, s.h)
+            planes = channels + 1 + (channels if channels == 3 else 0)
+            kept.append(image.new_empty(batch * (planes * height * width + chroma)))
     elif with_tables or s.slope != "identity":
         kept = [image.new_empty(_saved(image.shape, s), dtype=torch.int16)]
     else:
@@ -119,6 +127,8 @@ def saved_fields(saved: list[Tensor]) -> dict[str, Any]:
     for each in coefficients:
         if each.dtype is torch.int16:
             fields["coefficients"] = each.data_ptr()
+        elif each.ndim == 1:
+            fields["clips"] = each.data_ptr()
         else:
             fields |= dict(zip(("slopes", "factors"), (row.data_ptr() for row in each), strict=False))
     return fields

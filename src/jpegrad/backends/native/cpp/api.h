@@ -22,6 +22,7 @@ struct Codec {
     float slope_parameter[3];          // per component: noise deviation in grey levels, or the record's own number
     int32_t table_slope;               // the same for the tables
     float table_parameter[3];
+    float noise;                       // of the pixels, in grey levels, that smooths the soft forward's clamps; or 0
 };
 
 enum Slope : int32_t { IDENTITY, CUBIC, SIN, FOURIER, SOFT_ROUND, GAUSSIAN, DISTORTION, DEAD_ZONE };
@@ -45,6 +46,7 @@ struct Call {
     int16_t* coefficients;             // saved for the backward pass, kernel layout
     float* slopes;                     // saved by the soft forward, same layout: of its rounding
     float* factors;                    // the same: derivative of a dequantized coefficient to its table entry
+    float* clips;                      // the same: of the smoothed clamps, as in Clips
     uint8_t* flags;                    // [batch, height, width], bits as in Flag
     uint8_t* chroma_flags;             // [batch, 2, chroma height, chroma width]
     float* planes[3];                  // blocks [batch, blocks_y, blocks_x, 64]: levels or gradients

@@ -5,6 +5,7 @@
 #include "backward_rows.h"
 #include "exact.h"
 #include "float_dct.h"
+#include "noise.h"
 #include "quant.h"
 #include "slopes.h"
 #include "strips.h"
@@ -97,7 +98,8 @@ static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, 
 
 class StripAdjoint : Strip<float> {
   public:
-    StripAdjoint(const Codec& codec, const Call& call, const Layout& layout) : Strip(codec, call, layout) {}
+    StripAdjoint(const Codec& codec, const Call& call, const Layout& layout)
+        : Strip(codec, call, layout), clips(call.clips, call.batch, layout) {}
 
     bool reserve(Arena& arena) {
         if (!Strip::reserve(arena, 2 * RING + 3, 2 * Arena::cost(3, sizeof(SlopeTable)))) return false;
@@ -137,6 +139,7 @@ class StripAdjoint : Strip<float> {
 
   private:
     static constexpr int RING = 4;
+    const Clips clips;
     Quantizer quantizer[3];
     SlopeTable *slopes, *table_slopes;
     float *ring[2][RING], *full[3];
@@ -149,6 +152,17 @@ class StripAdjoint : Strip<float> {
             if (call.table_gradient)
                 table_slopes[c].set((Slope)codec.table_slope, codec.table_parameter[c], quantizer[c].step);
         }
+    }
+
+    // What the clamps of a row of `width` let through; of several planes, that of the first.
+    Outside outside(const float* kept, int64_t row, int64_t width, int64_t plane = 0) const {
+        return {codec.clip_slope, call.clips ? kept + row * width : nullptr, plane};
+    }
+    Outside outside_pixels(const float* kept, int64_t b, int64_t y) const {
+        return outside(kept, b * layout.count * layout.height + y, layout.width, layout.height * layout.width);
+    }
+    Outside outside_luma(int64_t b, int64_t y) const {
+        return outside(clips.luma, b * layout.height + y, layout.width);
     }
 
     const float* input_row(int64_t b, int c, int64_t y) {
@@ -173,10 +187,11 @@ class StripAdjoint : Strip<float> {
                 const uint8_t* flags = flag_row(b, y);
                 float* out[3] = {own ? row(0, in_strip) : nullptr, direct ? row(1, in_strip) : ring[0][y & (RING - 1)],
                                  direct ? row(2, in_strip) : ring[1][y & (RING - 1)]};
+                const Outside rgb = outside_pixels(clips.rgb, b, y), sample = outside_luma(b, y);
                 if (own)
-                    decode_adjoint_row<true>(g, flags, width, codec.inverse_real, codec.clip_slope, out);
+                    decode_adjoint_row<true>(g, flags, width, codec.inverse_real, rgb, sample, out);
                 else
-                    decode_adjoint_row<false>(g, flags, width, codec.inverse_real, codec.clip_slope, out);
+                    decode_adjoint_row<false>(g, flags, width, codec.inverse_real, rgb, sample, out);
                 if (!direct)
                     for (int c = 1; c < 3; c++) zero(out[c], width, width + 4 * HALF);
             }
@@ -195,8 +210,9 @@ class StripAdjoint : Strip<float> {
         if (y < layout.height) {
             const float* g = input_row(b, 0, y);
             const uint8_t* flags = flag_row(b, y);
+            const Outside sample = outside_luma(b, y);
             for (int64_t x = 0; x < width; x++)
-                out[x] = g[x] * codec.inverse_real[0] * (flags[x] & SAMPLE ? codec.clip_slope : 1.0f);
+                out[x] = g[x] * codec.inverse_real[0] * (flags[x] & SAMPLE ? sample.at(x) : 1.0f);
         }
         zero(out, y < layout.height ? width : 0, layout.component[0].blocks_x * 8);
     }
@@ -214,7 +230,8 @@ class StripAdjoint : Strip<float> {
                 gather_rows<4>(c, y, out);
             else if (layout.h != 1)
                 gather_rows<1>(c, y, out);
-            mask_row(chroma_flag_row(b, c, y), k.width, codec.clip_slope, out);
+            mask_row(chroma_flag_row(b, c, y), k.width, outside(clips.chroma, (b * 2 + c - 1) * k.height + y, k.width),
+                     out);
             zero(out, k.width, columns);
         }
     }
@@ -297,11 +314,12 @@ class StripAdjoint : Strip<float> {
         for (int64_t y = first; y < first + layout.rows() && y < layout.height; y++) {
             float* out = (float*)call.output.data + b * layout.count * plane + y * width;
             const uint8_t* flags = flag_row(b, y);
+            const Outside pixels_outside = outside_pixels(clips.pixels, b, y);
             float* luma = row(0, y - first);
             for (int64_t x = width; x < layout.component[0].blocks_x * 8; x++) luma[width - 1] += luma[x];
             if (layout.count == 1) {
                 for (int64_t x = 0; x < width; x++) {
-                    float outside = flags[x] & UNDEFINED ? 0 : codec.clip_slope,
+                    float outside = flags[x] & UNDEFINED ? 0 : pixels_outside.at(x),
                           inside = flags[x] & UNDEFINED ? NAN : 1;
                     out[x] = luma[x] * codec.forward_real[0] * (flags[x] & IN_R ? outside : inside);
                 }
@@ -316,7 +334,7 @@ class StripAdjoint : Strip<float> {
                                            full[c]);
             }
             float* pixels[3] = {out, out + plane, out + 2 * plane};
-            encode_adjoint_row(g, flags, width, codec.forward_real, codec.clip_slope, pixels);
+            encode_adjoint_row(g, flags, width, codec.forward_real, pixels_outside, pixels);
         }
     }
 

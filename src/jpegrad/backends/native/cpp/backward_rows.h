@@ -20,39 +20,55 @@ INLINE F32 masked(F32 g, I32 flags, int bit, F32 outside) {
     return active ? g * outside : g;
 }
 
+// What clamps let through where they act: the leak, or what the soft forward has kept of a row, plane by plane.
+struct Outside {
+    float leak;
+    const float* kept;
+    int64_t plane;
+
+    Outside from(int64_t i) const { return {leak, kept ? kept + i : nullptr, plane}; }
+    float at(int64_t i) const { return kept ? kept[i] : leak; }
+    INLINE_MEMBER F32 of(int c, int64_t n) const {
+        float tail[HALF];
+        if (!kept) return splatf(leak);
+        return n >= HALF ? load<F32>(kept + c * plane) : load<F32>(readable(kept + c * plane, (int)n, tail, 0.0f));
+    }
+};
+
 // Gradients of RGB pixels to gradients of YCbCr at full resolution: transposed decoder matrix behind the output clamp.
 template <bool LUMA>
-INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside,
-                           float* const out[3]) {
+INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, const Outside& rgb,
+                           const Outside& sample, int64_t n, float* const out[3]) {
     I32 flag = load_bytes(flags);
     F32 x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
     const bool clamped = any(flag & (OUT_R | OUT_G | OUT_B));
     if (clamped)
-        for (int j = 0; j < 3; j++) x[j] = masked(x[j], flag, OUT_R << j, outside);
+        for (int j = 0; j < 3; j++) x[j] = masked(x[j], flag, OUT_R << j, rgb.of(j, n));
+    const bool luma = LUMA && any(flag & (int)SAMPLE);
     for (int i = LUMA ? 0 : 1; i < 3; i++) {
         F32 sum = mul_add(x[0], matrix.at[i], mul_add(x[1], matrix.at[3 + i], x[2] * matrix.at[6 + i]));
-        store(out[i], i == 0 ? masked(sum, flag, SAMPLE, outside) : sum);
+        store(out[i], i == 0 && luma ? masked(sum, flag, SAMPLE, sample.of(0, n)) : sum);
     }
 }
 
 template <bool LUMA>
 static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers,
-                               float clip, float* const out[3]) {
+                               const Outside& rgb, const Outside& sample, float* const out[3]) {
     const Matrix matrix(numbers);
-    const F32 outside = splatf(clip);
     in_vectors<HALF>(n, [&](int64_t i, auto count) {
         float tail[3][HALF];
         uint8_t tail_flags[HALF];
         const float* p[3];
         for (int c = 0; c < 3; c++) p[c] = readable(g[c] + i, count, tail[c], 0.0f);
         float* o[3] = {LUMA ? out[0] + i : nullptr, out[1] + i, out[2] + i};
-        decode_adjoint<LUMA>(p, readable(flags + i, count, tail_flags, (uint8_t)0), matrix, outside, o);
+        decode_adjoint<LUMA>(p, readable(flags + i, count, tail_flags, (uint8_t)0), matrix, rgb.from(i), sample.from(i),
+                             count, o);
     });
 }
 
 // Gradients of YCbCr to gradients of RGB pixels: transposed encoder matrix, then the input clamp.
-INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, F32 outside,
-                           float* const out[3]) {
+INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, const Outside& outside,
+                           int64_t n, float* const out[3]) {
     I32 flag = load_bytes(flags);
     F32 x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
     F32 sums[3];
@@ -60,36 +76,37 @@ INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const 
         sums[j] = mul_add(x[0], matrix.at[j], mul_add(x[1], matrix.at[3 + j], x[2] * matrix.at[6 + j]));
     const int in = IN_R | IN_G | IN_B, undefined = UNDEFINED;
     if (any(flag & (in | undefined))) {
-        outside = (flag & undefined) != 0 ? F32{} : outside;
-        const I32 none = (flag & (in | undefined)) == undefined;
-        for (int j = 0; j < 3; j++) sums[j] = none ? splatf(NAN) : masked(sums[j], flag, IN_R << j, outside);
+        const I32 infinite = (flag & undefined) != 0, none = (flag & (in | undefined)) == undefined;
+        for (int j = 0; j < 3; j++) {
+            F32 through = infinite ? F32{} : outside.of(j, n);
+            sums[j] = none ? splatf(NAN) : masked(sums[j], flag, IN_R << j, through);
+        }
     }
     for (int j = 0; j < 3; j++) store(out[j], sums[j]);
 }
 
 // `g` readable in whole vectors.
 static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers,
-                               float clip, float* const out[3]) {
+                               const Outside& outside, float* const out[3]) {
     const Matrix matrix(numbers);
-    const F32 outside = splatf(clip);
     in_vectors<HALF>(n, [&](int64_t i, auto count) {
         float tail[3][HALF], *o[3];
         uint8_t tail_flags[HALF];
         const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
         for (int c = 0; c < 3; c++) o[c] = writable(out[c] + i, count, tail[c]);
-        encode_adjoint(p, readable(flags + i, count, tail_flags, (uint8_t)0), matrix, outside, o);
+        encode_adjoint(p, readable(flags + i, count, tail_flags, (uint8_t)0), matrix, outside.from(i), count, o);
         for (int c = 0; c < 3; c++) write_back(out[c] + i, count, tail[c]);
     });
 }
 
 // Where a clamp acted on a decoded sample.
-static void mask_row(const uint8_t* flags, int64_t n, float clip, float* g) {
+static void mask_row(const uint8_t* flags, int64_t n, const Outside& outside, float* g) {
     int64_t i = 0;
     for (; i + 8 <= n; i += 8) {
         if (!load<uint64_t>(flags + i)) continue;
-        for (int64_t x = i; x < i + 8; x++) g[x] *= flags[x] ? clip : 1.0f;
+        for (int64_t x = i; x < i + 8; x++) g[x] *= flags[x] ? outside.at(x) : 1.0f;
     }
-    for (; i < n; i++) g[i] *= flags[i] ? clip : 1.0f;
+    for (; i < n; i++) g[i] *= flags[i] ? outside.at(i) : 1.0f;
 }
 
 // A column of the vertical half of the upsampling's adjoint: ROWS rows with weights.

@@ -4,7 +4,7 @@
 #include "backward_rows.h"
 #include "exact.h"
 #include "float_dct.h"
-#include "soft_functions.h"
+#include "noise.h"
 #include "strips.h"
 
 namespace NAMESPACE {
@@ -78,18 +78,55 @@ static void upsample_soft(const float* near, const float* far, int h, int v, boo
 // Between coefficients and steps, the transforms' own factors included; and what the rounding of each needs.
 struct Steps {
     float to[64], from[64];
+    float inverse[64], squared[64];  // of the table entries
+    float passed;                    // of a block's noise, what is wider than the steps
     SlopeTable slopes;
 
-    void set(Slope kind, float parameter, const double* table) {
+    void set(Slope kind, float parameter, const double* table, float variance) {
+        passed = 0;
         for (int i = 0; i < 64; i++) {
             double factor = (double)FACTOR[i / 8] * (double)FACTOR[i % 8];
             to[i] = (float)(1 / (8 * factor * table[i]));
             from[i] = (float)(table[i] * factor / 8);
+            inverse[i] = (float)(1 / table[i]);
+            squared[i] = (float)(table[i] * table[i]);
+            if (variance > squared[i] / 12) passed += variance - squared[i] / 12;
         }
         slopes.set(kind, parameter, table);
         for (int i = 0; i < 64 && kind == SOFT_ROUND; i++)
             slopes.at[i].width = (float)(0.5 / tanh((double)parameter / 2));
     }
+};
+
+// The noise over which a call is the mean, in grey levels.
+struct Noise {
+    const bool exists;
+    float deviation, variance, root;         // of a pixel: as its clamp sees it, and where no clamp acts
+    float base[3], to_block[3];              // variance of a coefficient; what a pixel's adds to its block's
+    float forward[9], inverse[9];            // the conversions' squares
+
+    Noise(const Codec& codec, const Layout& layout, const Matrix& to, const Matrix& from) : exists(codec.noise > 0) {
+        const float squared = codec.noise * codec.noise, twelfth = 1.0f / 12;
+        deviation = __builtin_sqrtf(squared - twelfth > squared / 4 ? squared - twelfth : squared / 4);
+        variance = squared + twelfth;
+        root = __builtin_sqrtf(variance);
+        for (int i = 0; i < 9; i++) {
+            forward[i] = layout.count == 3 ? to.at[i][0] * to.at[i][0] : 1;
+            inverse[i] = from.at[i][0] * from.at[i][0];
+        }
+        for (int c = 0; c < layout.count; c++) {
+            const float n = (float)(c ? layout.h * layout.v : 1);
+            const float gain = layout.count == 3 ? forward[3 * c] + forward[3 * c + 1] + forward[3 * c + 2] : 1;
+            base[c] = (gain * variance + (layout.count == 3 ? twelfth : 0)) / n + (1 - 1 / (n * n)) * twelfth;
+            to_block[c] = 1 / (64 * n * n);
+        }
+    }
+};
+
+// What is known of the noise in each block of a strip, the strip's number even or odd.
+struct BlockNoise {
+    float* lost[3];            // by how much the pixels' clamps lessen the variance of its coefficients
+    float *decoded[3][2], *deviation[3];  // variance of its decoded samples, and its root
 };
 
 class SoftCoder : Strips<float> {
@@ -99,23 +136,32 @@ class SoftCoder : Strips<float> {
           watch(codec),
           scale((float)(255 / (codec.high - codec.low))),
           leak(codec.clip_slope),
-          forward(codec.forward_real),
-          inverse(codec.inverse_real) {
-        for (F32& m : forward.at) m *= 1 / scale;
-        for (F32& m : inverse.at) m *= scale;
+          forward(scaled(codec.forward_real, 1 / scale)),
+          inverse(scaled(codec.inverse_real, scale)),
+          noise(codec, layout, forward, inverse),
+          clips(call.clips, call.batch, layout) {
+        for (int c = 0; c < 3; c++) shift[c] = 3 + (c && layout.h > 1 ? layout.h / 2 : 0);
     }
     ~SoftCoder() { report(watch.far); }
 
     bool reserve(Arena& arena) {
-        if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)))) return false;
+        int64_t blocks = 0;
+        for (int c = 0; c < layout.count; c++) blocks += Arena::cost(layout.component[c].groups * LANES, sizeof(float));
+        if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)) + 4 * blocks)) return false;
         steps = arena.take<Steps>(3);
+        for (int c = 0; c < layout.count; c++) {
+            const int64_t count = layout.component[c].groups * LANES;
+            known.lost[c] = arena.take<float>(count);
+            for (float*& each : known.decoded[c]) each = arena.take<float>(count);
+            known.deviation[c] = arena.take<float>(count);
+        }
         return true;
     }
 
     void jpeg(int64_t b, int64_t begin, int64_t end) {
         if (next_tables(b))
             for (int c = 0; c < layout.count; c++)
-                steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c));
+                steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c), noise.base[c]);
         auto produce = [&](int64_t s, bool own) {
             read_strip(b, s, own);
             for (int c = own ? 0 : 1; c < layout.count; c++) {
@@ -129,16 +175,30 @@ class SoftCoder : Strips<float> {
   private:
     Watch watch;
     const float scale, leak;
-    Matrix forward, inverse;
+    const Matrix forward, inverse;
+    const Noise noise;
+    const Clips clips;
+    BlockNoise known;
+    bool lessened;  // whether clamps of pixels lessen the noise of a block of this strip
+    int shift[3];   // of a column, to the number of its block
     Steps* steps;
 
+    static Matrix scaled(const float* numbers, float factor) {
+        Matrix found(numbers);
+        for (F32& m : found.at) m *= factor;
+        return found;
+    }
+
     void read_strip(int64_t b, int64_t s, bool own) {
+        lessened = false;
+        for (int c = 0; c < layout.count && noise.exists; c++)
+            for (int64_t i = 0; i < layout.component[c].groups * LANES; i++) known.lost[c][i] = 0;
         auto convert = [&](int64_t y, float* const out[3]) {
             const float* pixels[3];
             for (int c = 0; c < layout.count; c++)
                 pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
             uint8_t* flags = own ? flag_row(b, y) : nullptr;
-            in_vectors<HALF>(layout.width, [&](int64_t x, auto n) { read_pixels(pixels, x, n, out, flags); });
+            in_vectors<HALF>(layout.width, [&](int64_t x, auto n) { read_pixels(pixels, b, s, y, x, n, out, flags); });
         };
         auto downsample = [&](float* const in[2], int64_t n, float* out) {
             downsample_soft(in, layout.h, layout.v, n, out);
@@ -146,18 +206,60 @@ class SoftCoder : Strips<float> {
         read_rows(s, convert, downsample);
     }
 
-    // n pixels from column x on.
+    // Grey levels of pixels, clamped by the mean over their noise; `acts` says where that is not the identity.
+    INLINE_MEMBER F32 read_noisy(const float* p, int64_t n, F32 low, F32 factor, I32& acts, float* kept, F32& lost) {
+        F32 x = (load<F32>(p) - low) * factor;
+        x = (F32)((I32)x & (I32)(x == x));
+        acts = near_bounds(x, noise.root);
+        lost = F32{};
+        if (!any(acts)) return x;
+        F32 slope, mean = smoothed_clamp(x, noise.deviation, leak, slope);
+        if (kept) store_part(kept, slope, n);
+        lost = lost_variance(x, noise.variance);
+        return acts ? mean : x;
+    }
+
+    // The clamps of some pixels of row y leave less noise in their blocks; pixels at the border stand for more than
+    // one.
+    __attribute__((noinline)) void note_lost(int64_t s, int64_t y, int64_t x, int64_t n, const F32 lost[3]) {
+        lessened = true;
+        for (int c = 0; c < layout.count; c++) {
+            const Component& k = layout.component[c];
+            const int h = c ? layout.h : 1, v = c ? layout.v : 1;
+            const int64_t row = y / v;
+            float down = y == layout.height - 1 ? (float)((row + 1) * v - y) : 1;
+            if (row == k.height - 1) down *= (float)(8 * k.blocks_y - row);
+            const float* squares = noise.forward + 3 * c;
+            float* blocks = known.lost[c] + (row / 8 - s * k.block_rows) * k.blocks_x;
+            for (int64_t i = x; i < x + n; i++) {
+                float sum = 0;
+                for (int j = 0; j < layout.count; j++) sum += squares[j] * lost[j][i - x];
+                float across = i == layout.width - 1 ? (float)(k.blocks_x * 8 * h - i) : 1;
+                blocks[i / (8 * h)] += sum * down * across * noise.to_block[c];
+            }
+        }
+    }
+
+    // n pixels from column x of row y on.
     template <class Count>
-    void read_pixels(const float* const pixels[3], int64_t x, Count n, float* const out[3], uint8_t* flags) {
+    void read_pixels(const float* const pixels[3], int64_t b, int64_t s, int64_t y, int64_t x, Count n,
+                     float* const out[3], uint8_t* flags) {
         const F32 low = splatf((float)codec.low), factor = splatf(scale);
-        F32 levels[3];
+        F32 levels[3], lost[3];
         I32 outside[3] = {};
+        bool smoothed = false;
         for (int c = 0; c < layout.count; c++) {
             float tail[HALF];
             const float* p = readable(pixels[c] + x, n, tail, (float)codec.low);
             levels[c] = read_soft(p, low, factor, leak, outside[c]);
             if (__builtin_expect(any(outside[c]), 0)) watch.note(p);
+            if (!noise.exists) continue;
+            float* kept =
+                flags ? clips.pixels + ((b * layout.count + c) * layout.height + y) * layout.width + x : nullptr;
+            levels[c] = read_noisy(p, n, low, factor, outside[c], kept, lost[c]);
+            smoothed |= any(outside[c]);
         }
+        if (smoothed) note_lost(s, y, x, n, lost);
         if (layout.count == 1) {
             store(out[0] + x, levels[0] - MIDDLE);
         } else {
@@ -194,17 +296,40 @@ class SoftCoder : Strips<float> {
             float* p = samples[c] + g * 8 * LANES;
             const int64_t at = first + g * 64 * LANES;
             float* slopes = own && call.slopes ? call.slopes + at : nullptr;
-            if (slopes && call.factors)
-                code_group<KIND, true>(p, k.stride, steps[c], slopes, call.factors + at);
+            float* factors = slopes && call.factors ? call.factors + at : nullptr;
+            if (factors)
+                code_group<KIND, true>(p, k.stride, c, s, g, slopes, factors);
             else
-                code_group<KIND, false>(p, k.stride, steps[c], slopes, nullptr);
+                code_group<KIND, false>(p, k.stride, c, s, g, slopes, nullptr);
         }
     }
 
+    // Where what is known of the blocks in half `part` of a group stands.
+    static int64_t block_of(int64_t group, int part, int lane) {
+        return group * LANES + block_of_lane(part * HALF + lane);
+    }
+
     template <int KIND, bool TABLES>
-    static void code_group(float* samples, int64_t stride, const Steps& steps, float* slopes, float* factors) {
+    void code_group(float* samples, int64_t stride, int c, int64_t s, int64_t group, float* slopes, float* factors) {
+        if (!noise.exists) return code_group<KIND, TABLES, false, false>(samples, stride, c, s, group, slopes, factors);
+        bool less = false;
+        for (int i = 0; i < LANES && lessened; i++) less |= known.lost[c][group * LANES + i] > 0;
+        if (less)
+            code_group<KIND, TABLES, true, true>(samples, stride, c, s, group, slopes, factors);
+        else
+            code_group<KIND, TABLES, true, false>(samples, stride, c, s, group, slopes, factors);
+    }
+
+    // NOISE: also the variance of the decoded samples. LESS: with less noise in some blocks than clamps leave
+    // elsewhere.
+    template <int KIND, bool TABLES, bool NOISE, bool LESS>
+    void code_group(float* samples, int64_t stride, int c, int64_t s, int64_t group, float* slopes, float* factors) {
+        const Steps& steps = this->steps[c];
         F32 r[64];
         for (int part = 0; part < 2; part++) {
+            F32 variance = splatf(noise.base[c]), deviation, decoded = splatf(LESS ? 0 : steps.passed);
+            for (int i = 0; i < HALF && LESS; i++) variance[i] -= known.lost[c][block_of(group, part, i)];
+            if (LESS) deviation = root(variance);
             forward_rows(samples, stride, part, r);
             for (int column = 0; column < 8; column++) {
                 F32 x[8];
@@ -213,7 +338,21 @@ class SoftCoder : Strips<float> {
                 for (int v = 0; v < 8; v++) {
                     const int i = 8 * v + column;
                     F32 u = x[v] * steps.to[i];
-                    Soft soft = soft_of<KIND, TABLES>(u, steps.slopes.at[i]);
+                    Soft soft;
+                    if (LESS && KIND == GAUSSIAN) {
+                        F32 level = u + MAGIC - MAGIC;
+                        soft =
+                            smoothed_by(minf(maxf(deviation * steps.inverse[i], splatf(1e-3f)), splatf(1)), u - level);
+                        soft.value += level;
+                    } else {
+                        soft = soft_of<KIND, TABLES>(u, steps.slopes.at[i]);
+                    }
+                    if (NOISE) {
+                        F32 share = absolute(soft.value - (soft.value + MAGIC - MAGIC)),
+                            squared = splatf(steps.squared[i]);
+                        decoded = mul_add(squared, share - share * share, decoded);
+                        if (LESS) decoded += maxf(variance - squared * (1.0f / 12), F32{});
+                    }
                     if (slopes) store(slopes + i * LANES + part * HALF, soft.slope);
                     if (TABLES) store(factors + i * LANES + part * HALF, soft.value - soft.slope * u - soft.widening);
                     x[v] = soft.value * steps.from[i];
@@ -222,8 +361,20 @@ class SoftCoder : Strips<float> {
                 store_column(r, column, x);
             }
             inverse_rows(r, samples, stride, part);
+            for (int i = 0; i < HALF && NOISE; i++) {
+                const int64_t block = block_of(group, part, i);
+                known.decoded[c][s & 1][block] = decoded[i] * (1.0f / 64);
+                known.deviation[c][block] = quiet_root(decoded[i] * (1.0f / 64));
+            }
         }
     }
+
+    static F32 root(F32 x) {
+        for (int i = 0; i < HALF; i++) x[i] = __builtin_sqrtf(x[i] > 0 ? x[i] : 0);
+        return x;
+    }
+
+    static float quiet_root(float variance) { return __builtin_sqrtf(variance > QUIET ? variance : QUIET); }
 
     // Clamp decoded samples; with `save`, flags say where the clamp acts.
     void clamp_strip(int64_t b, int64_t s, int c, bool save) {
@@ -234,9 +385,22 @@ class SoftCoder : Strips<float> {
             uint8_t* flags = nullptr;
             if (save && in_image < k.height) flags = c ? chroma_flag_row(b, c, in_image) : flag_row(b, in_image);
             if (flags && c) __builtin_memset(flags, 0, (size_t)k.width);
+            const float* deviations = known.deviation[c] + y / 8 * k.blocks_x;
+            float* slopes = !c ? clips.luma + (b * layout.height + in_image) * layout.width
+                               : clips.chroma + ((b * 2 + c - 1) * k.height + in_image) * k.width;
             for (int64_t x = 0; x < k.width; x += HALF) {
                 I32 acts;
-                store(p + x, leaky_clamp(load<F32>(p + x) + MIDDLE, leak, acts) - MIDDLE);
+                F32 sample = load<F32>(p + x) + MIDDLE;
+                if (noise.exists) {
+                    const float deviation = deviations[x / 8];
+                    acts = near_bounds(sample, deviation);
+                    if (!any(acts)) continue;
+                    F32 slope, mean = smoothed_clamp(sample, deviation, leak, slope);
+                    store(p + x, (acts ? mean : sample) - MIDDLE);
+                    if (flags) store_part(slopes + x, slope, k.width - x);
+                } else {
+                    store(p + x, leaky_clamp(sample, leak, acts) - MIDDLE);
+                }
                 if (!flags || !any(acts)) continue;
                 for (int i = 0; i < HALF && x + i < k.width; i++)
                     if (acts[i]) flags[x + i] |= SAMPLE;
@@ -252,13 +416,24 @@ class SoftCoder : Strips<float> {
         });
         float* out = (float*)call.output.data + b * layout.count * plane + y * width;
         uint8_t* flags = flag_row(b, y);
-        in_vectors<HALF>(width, [&](int64_t x, auto n) { write_pixels(rows, x, n, out, plane, flags); });
+        const float* variances[3];
+        for (int c = 0; c < layout.count; c++) {
+            const Component& k = layout.component[c];
+            const int64_t block_row = y / (c ? layout.v : 1) / 8;
+            variances[c] = known.decoded[c][block_row / k.block_rows & 1] + block_row % k.block_rows * k.blocks_x;
+        }
+        float* slopes = clips.rgb + (b * 3 * layout.height + y) * width;
+        in_vectors<HALF>(width,
+                         [&](int64_t x, auto n) { write_pixels(rows, variances, x, n, out, plane, flags, slopes); });
         if (watch.undefined) restore_undefined(call, layout, b, y, gathered, out);
     }
 
     template <class Count>
-    void write_pixels(const float* const rows[3], int64_t x, Count n, float* out, int64_t plane, uint8_t* flags) {
+    void write_pixels(const float* const rows[3], const float* const variances[3], int64_t x, Count n, float* out,
+                      int64_t plane, uint8_t* flags, float* slopes) {
         const F32 low = splatf((float)codec.low), factor = splatf((float)((codec.high - codec.low) / 255));
+        float spread[3] = {};
+        for (int i = 0; i < layout.count && noise.exists; i++) spread[i] = variances[i][x >> shift[i]];
         for (int j = 0; j < layout.count; j++) {
             I32 acts = {};
             F32 levels = load<F32>(rows[0] + x) + MIDDLE;
@@ -268,7 +443,19 @@ class SoftCoder : Strips<float> {
                     F32 sample = load<F32>(rows[i] + x) + (MIDDLE - codec.inverse_offset[i]);
                     levels = mul_add(sample, inverse.at[3 * j + i], levels);
                 }
-                levels = leaky_clamp(levels, leak, acts);
+                if (noise.exists) {
+                    float variance = 0;
+                    for (int i = 0; i < 3; i++) variance += spread[i] * noise.inverse[3 * j + i];
+                    const float deviation = quiet_root(variance);
+                    acts = near_bounds(levels, deviation);
+                    if (any(acts)) {
+                        F32 slope, mean = smoothed_clamp(levels, deviation, leak, slope);
+                        levels = acts ? mean : levels;
+                        if (flags) store_part(slopes + j * plane + x, slope, n);
+                    }
+                } else {
+                    levels = leaky_clamp(levels, leak, acts);
+                }
             }
             float tail[HALF];
             store(writable(out + j * plane + x, n, tail), mul_add(levels, factor, low));

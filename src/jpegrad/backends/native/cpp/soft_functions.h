@@ -55,6 +55,34 @@ template <bool TABLES> INLINE Soft smoothed(F32 r, const SlopeConstants& k) {
     return found;
 }
 
+// The same with a width of its own in every lane.
+INLINE Soft smoothed_by(F32 width, F32 r) {
+    const F32 inverse = 1 / width, e = exp2_of(width * width * (float)(-2 * M_PI * M_PI * M_LOG2E)), e4 = e * e * e * e;
+    Soft narrow = {}, wide;
+    auto threshold = [&](F32 d, float sign) {
+        F32 z = d * inverse, density = exp2_of(z * z * -0.72134752f);
+        narrow.value += sign * tail(z, density);
+        narrow.slope += density;
+        narrow.widening += sign * z * density;
+    };
+    F32 a = absolute(r);
+    threshold(0.5f - a, 1);
+    threshold(0.5f + a, -1);
+    threshold(1.5f - a, 1);
+    I32 sign = (I32)r & (int32_t)0x80000000, is_wide = width >= 0.25f;
+    F32 s = sin_half_turn(r), c = sin_half_turn(0.5f - a), sine = 2 * s * c, cosine = 1 - 2 * s * s;
+    F32 sine2 = 2 * sine * cosine, cosine2 = 2 * cosine * cosine - 1;
+    F32 sine3 = 2 * cosine * sine2 - sine, cosine3 = 2 * cosine * cosine2 - cosine;
+    F32 wave = -2 * e, wave2 = 2 * e4, wave3 = -2 * e * e4 * e4;
+    wide.value = r + (wave * sine + wave2 / 2 * sine2 + wave3 / 3 * sine3) * (float)(0.5 / M_PI);
+    wide.slope = 1 + wave * cosine + wave2 * cosine2 + wave3 * cosine3;
+    wide.widening = (wave * sine + wave2 * 2 * sine2 + wave3 * 3 * sine3) * (float)(-2 * M_PI) * width * width;
+    const float density = 0.398942280f;
+    return {is_wide ? wide.value : (F32)((I32)narrow.value ^ sign),
+            is_wide ? wide.slope : narrow.slope * density * inverse,
+            is_wide ? wide.widening : (F32)((I32)(narrow.widening * density) ^ sign)};
+}
+
 template <int KIND, bool TABLES> INLINE Soft soft_of(F32 u, const SlopeConstants& k) {
     if (KIND == IDENTITY) return {u, splatf(1), F32{}};
     F32 level = u + MAGIC - MAGIC, r = u - level;

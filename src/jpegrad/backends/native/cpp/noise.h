@@ -1,0 +1,72 @@
+// Clamps smoothed by noise: their mean over normal noise, and the noise that they leave. Formulas: stages/noise.py.
+#pragma once
+#include "soft_functions.h"
+
+namespace NAMESPACE {
+
+constexpr float QUIET = 0.04f;  // the least variance of a decoded sample
+constexpr float REACH = 6;      // deviations beyond which float32 sees no clamp
+
+INLINE I32 near_bounds(F32 x, float deviation) {
+    return (I32)(x < REACH * deviation) | (I32)(x > 255 - REACH * deviation);
+}
+
+// A bound `x` deviations below: the density there, and the probability of lying below it. Mostly it is out of reach.
+struct Bound {
+    F32 density = {}, below = {}, excess = {};  // excess: E[max(noise - |x|, 0)], in deviations
+
+    explicit Bound(F32 x) {
+        if (!any((I32)(x < REACH))) return;
+        F32 z = minf(absolute(x), splatf(9)), e = exp2_of(z * z * -0.72134752f), p = tail(z, e);
+        density = e * 0.398942280f;
+        below = x < 0 ? 1 - p : p;
+        excess = density - z * p;
+    }
+};
+
+// E[clamp(x + noise)] to 0...255, and its slope, which is the probability that the clamp does not act.
+INLINE F32 smoothed_clamp(F32 x, float deviation, float leak, F32& slope) {
+    const float inverse = 1 / deviation;
+    Bound low(x * inverse), high((255 - x) * inverse);
+    F32 mean = minf(maxf(x, F32{}), splatf(255)) + deviation * (low.excess - high.excess);
+    slope = 1 - low.below - high.below;
+    if (leak == 0) return mean;
+    slope += leak * (1 - slope);
+    // An infinite number does not leak.
+    return mean + leak * (F32)((I32)(x - mean) & (I32)(x - x == 0));
+}
+
+// By how much the clamp lessens the variance of x + noise.
+INLINE F32 lost_variance(F32 x, float variance) {
+    const float inverse = 1 / __builtin_sqrtf(variance);
+    auto within = [](F32 z) { return minf(maxf(z, splatf(-9)), splatf(9)); };
+    F32 to_low = within(x * inverse), to_high = within((255 - x) * inverse);
+    Bound low(to_low), high(to_high);
+    F32 mean = low.density - to_low * low.below - high.density + to_high * high.below;
+    F32 square = 1 + (to_low * to_low - 1) * low.below - to_low * low.density + (to_high * to_high - 1) * high.below -
+                 to_high * high.density;
+    return variance * (1 - maxf(square - mean * mean, F32{}));
+}
+
+// Where the slopes of the clamps of one call are kept: written and read only where a flag is set.
+struct Clips {
+    float *pixels, *luma, *chroma, *rgb;
+
+    Clips(float* all, int64_t batch, const Layout& layout) {
+        const int64_t plane = batch * layout.height * layout.width;
+        pixels = all;
+        luma = pixels + layout.count * plane;
+        chroma = luma + plane;
+        rgb = chroma + (layout.count == 3 ? 2 * batch * layout.component[1].height * layout.component[1].width : 0);
+    }
+};
+
+// What there is of a vector.
+INLINE void store_part(float* p, F32 x, int64_t n) {
+    if (n >= HALF)
+        store(p, x);
+    else
+        for (int i = 0; i < n; i++) p[i] = x[i];
+}
+
+}  // namespace NAMESPACE
