@@ -17,6 +17,8 @@ from jpegrad.backends.triton.blocks import (
     idct,
     luma_block,
     mcu_places,
+    moved,
+    part,
     pixel_places,
     row_places,
     store_rows,
@@ -27,9 +29,11 @@ from jpegrad.backends.triton.slopes import added, adjoint, store_sums
 
 
 @triton.jit
-def _unclipped(g, clipped, CLIP_SLOPE: tl.constexpr):
-    """Through a clamp, backwards."""
-    if CLIP_SLOPE == 0:
+def _unclipped(g, clipped, slopes, CLIP_SLOPE: tl.constexpr):
+    """Through a clamp, backwards; ``slopes`` are those that a smooth one has where it acts, or None."""
+    if slopes is not None:
+        return g * tl.load(slopes, mask=clipped != 0, other=1.0)
+    elif CLIP_SLOPE == 0:
         return tl.where(clipped != 0, 0.0, g)
     else:
         return tl.where(clipped != 0, g * CLIP_SLOPE, g)
@@ -37,7 +41,7 @@ def _unclipped(g, clipped, CLIP_SLOPE: tl.constexpr):
 
 @triton.jit
 def _to_pixels(
-    out, ycc, flag, area, mask, CHANNELS: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr
+    out, ycc, flag, clips, area, mask, CHANNELS: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr
 ):  # fmt: skip
     """Gradients of Y, Cb, Cr at pixels to those of the pixels; none of infinite numbers, NaN of pixels with NaN."""
     undefined: tl.constexpr = 128 if CLIP_SLOPE == 0 else 1024
@@ -45,7 +49,7 @@ def _to_pixels(
         value = FORWARD[i] * ycc[0]
         if CHANNELS == 3:
             value += FORWARD[3 + i] * ycc[1] + FORWARD[6 + i] * ycc[2]
-        value = _unclipped(value, flag & (1 << i), CLIP_SLOPE)
+        value = _unclipped(value, flag & (1 << i), moved(clips, i * area), CLIP_SLOPE)
         if CLIP_SLOPE != 0:
             value = tl.where((flag & (128 << i)) != 0, 0.0, value)
         value = tl.where((flag & undefined) != 0, float("nan"), value)
@@ -54,16 +58,20 @@ def _to_pixels(
 
 @triton.jit
 def _decoded(image, y, x, width, inside, CHANNELS: tl.constexpr, CLIP_SLOPE: tl.constexpr):
-    """Gradient of the decoded channels before their clamp, and the flags; ``image`` is gradient, strides and flags."""
-    gradient, strides, flags = image
+    """Gradient of the decoded channels before their clamp, and the flags.
+
+    ``image`` is gradient, strides, flags, area of a channel, slopes of the clamps of RGB and of Y if they are smooth.
+    """
+    gradient, strides, flags, area, rgb, _luma_slopes = image
+    pixel = y.to(tl.int64) * width + x
     offsets = y.to(tl.int64) * strides[2] + x.to(tl.int64) * strides[3]
-    flag = tl.load(flags + y.to(tl.int64) * width + x, mask=inside, other=0).to(tl.int32)
+    flag = tl.load(flags + pixel, mask=inside, other=0).to(tl.int32)
     channels = ()
     for i in tl.static_range(CHANNELS):
         g = tl.load(gradient + i * strides[1] + offsets, mask=inside, other=0.0)
         # Of one channel the clamp is that of Y.
         if CHANNELS == 3:
-            g = _unclipped(g, flag & (16 << i), CLIP_SLOPE)
+            g = _unclipped(g, flag & (16 << i), moved(rgb, i * area + pixel), CLIP_SLOPE)
         channels += (g,)
     return channels, flag
 
@@ -77,7 +85,7 @@ def _luma(
     g = INVERSE[0] * channels[0]
     for i in tl.static_range(1, CHANNELS):
         g += INVERSE[3 * i] * channels[i]
-    return _unclipped(g, flag & 8, CLIP_SLOPE), flag
+    return _unclipped(g, flag & 8, moved(image[5], y.to(tl.int64) * width + x), CLIP_SLOPE), flag
 
 
 @triton.jit
@@ -102,7 +110,7 @@ def _tap(sample, count, t, RATIO: tl.constexpr, FANCY: tl.constexpr):
 
 @triton.jit
 def _chroma(
-    b, image, flags, y, x, valid, height, width,
+    b, image, flags, slopes, y, x, valid, height, width,
     H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr, INVERSE: tl.constexpr, CLIP_SLOPE: tl.constexpr,
 ):  # fmt: skip
     """Gradients of decoded samples of Cb and Cr: the adjoint of upsampling, of colour, and of both clamps."""
@@ -120,9 +128,10 @@ def _chroma(
         cr += weight * (INVERSE[2] * rgb[0] + INVERSE[5] * rgb[1] + INVERSE[8] * rgb[2])
     pitch = tl.cdiv(width, 8 * H) * 8
     plane = wide_product(b, tl.cdiv(height, 8 * V) * 8, pitch)
-    flags += 2 * b * plane + y.to(tl.int64) * pitch + x
-    cb = _unclipped(cb, tl.load(flags, mask=valid, other=0), CLIP_SLOPE)
-    return cb, _unclipped(cr, tl.load(flags + plane, mask=valid, other=0), CLIP_SLOPE)
+    at = 2 * b * plane + y.to(tl.int64) * pitch + x
+    clipped = tl.load(flags + at, mask=valid, other=0), tl.load(flags + plane + at, mask=valid, other=0)
+    cb = _unclipped(cb, clipped[0], moved(slopes, at), CLIP_SLOPE)
+    return cb, _unclipped(cr, clipped[1], moved(slopes, plane + at), CLIP_SLOPE)
 
 
 @triton.jit
@@ -177,25 +186,44 @@ def _with_chroma(
 
 @triton.jit(do_not_specialize=["height"])
 def gradient_kernel(
-    gradient, strides, tables, parameters, kept, factors, flags, out, sums, height, width,
+    gradient, strides, tables, parameters, kept, factors, flags, clips, out, sums, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr,
     INVERSE: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr, RECORDS: tl.constexpr,
     ALIGNED: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """Gradient of the decoded image to that of the image; and to sums for the tables, one per program, if wanted.
 
-    ``kept`` and ``factors`` are as in ``adjoint``.
+    ``kept`` and ``factors`` are as in ``adjoint``, ``clips`` as in ``soft_kernel``, and then those of RGB.
     """
     TABLES: tl.constexpr = sums is not None
     b, mcu = mcu_places(height, width, H, V, N)
     valid, area = mcu[2], wide_product(b, height, width)
-    image = (gradient + b * strides[0], strides, flags[0] + b * area)
+    image = (
+        gradient + b * strides[0], strides, flags[0] + b * area, area,
+        part(clips, 3, 3 * b * area), part(clips, 1, b * area),
+    )  # fmt: skip
+    pixels = part(clips, 0, b * CHANNELS * area)
     out += b * CHANNELS * area
     if TABLES:
         sums += tl.program_id(0).to(tl.int64) * (CHANNELS * 64)
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
-        gradients = _chroma(b, image, flags[1], y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE)
+        gradients = _chroma(
+            b,
+            image,
+            flags[1],
+            part(clips, 2, 0),
+            y,
+            x,
+            valid,
+            height,
+            width,
+            H,
+            V,
+            FANCY,
+            INVERSE,
+            CLIP_SLOPE,
+        )
         chroma = ()
         for c in tl.static_range(1, 3):
             tile, entries = adjoint(
@@ -223,8 +251,8 @@ def gradient_kernel(
         tiles = (
             _with_chroma(tile, chroma, y, x, k, height, width, H, V, ALIGNED) if CHANNELS == 3 else (tile,)
         )
-        at = out + y.to(tl.int64) * width + x
-        _to_pixels(at, tiles, flag, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
+        at = y.to(tl.int64) * width + x
+        _to_pixels(out + at, tiles, flag, moved(pixels, at), area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
     if TABLES:
         store_sums(sums, totals)
 
@@ -267,7 +295,7 @@ def encode_gradient_kernel(
         )
         pixel = y.to(tl.int64) * width + x
         flag = tl.load(flags + pixel, mask=inside, other=0).to(tl.int32)
-        _to_pixels(out + pixel, tiles, flag, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
+        _to_pixels(out + pixel, tiles, flag, None, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
 
 
 @triton.jit(do_not_specialize=["height"])
@@ -279,10 +307,13 @@ def decode_gradient_kernel(
     """Gradient of the decoded image to that of the dequantised coefficients."""
     b, mcu = mcu_places(height, width, H, V, N)
     valid = mcu[2]
-    image = (gradient + b * strides[0], strides, flags[0] + b * wide_product(b, height, width))
+    area = wide_product(b, height, width)
+    image = (gradient + b * strides[0], strides, flags[0] + b * area, area, None, None)
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
-        tiles = _chroma(b, image, flags[1], y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE)
+        tiles = _chroma(
+            b, image, flags[1], None, y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE
+        )
         for c in tl.static_range(1, 3):
             store_rows(blocks_of(out, c, b, height, width, H, V), place, fdct(tiles[c - 1], 0, 0))
     for k in range(H * V):
@@ -302,7 +333,7 @@ def _widened(tile, H: tl.constexpr):
 
 @triton.jit(do_not_specialize=["height"])
 def stencil_kernel(
-    gradient, strides, flags, out, height, width,
+    gradient, strides, flags, clips, out, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr,
     INVERSE: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -311,10 +342,29 @@ def stencil_kernel(
     rows, columns = tl.cdiv(height, V), tl.cdiv(width, H)
     b, y, x, valid = pixel_places(rows, columns, ROWS, COLUMNS)
     area = wide_product(b, height, width)
-    image = (gradient + b * strides[0], strides, flags[0] + b * area)
+    image = (
+        gradient + b * strides[0], strides, flags[0] + b * area, area,
+        part(clips, 3, 3 * b * area), part(clips, 1, b * area),
+    )  # fmt: skip
+    pixels = part(clips, 0, b * CHANNELS * area)
     out += b * CHANNELS * area
     if CHANNELS == 3:
-        cb, cr = _chroma(b, image, flags[1], y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE)
+        cb, cr = _chroma(
+            b,
+            image,
+            flags[1],
+            part(clips, 2, 0),
+            y,
+            x,
+            valid,
+            height,
+            width,
+            H,
+            V,
+            FANCY,
+            INVERSE,
+            CLIP_SLOPE,
+        )
         cb, cr = _widened(cb, H), _widened(cr, H)
     _b, y, x, _valid = pixel_places(rows, columns * H, ROWS, COLUMNS * H)
     for j in tl.static_range(V):
@@ -325,5 +375,5 @@ def stencil_kernel(
         if CHANNELS == 3:
             times = _times(py, y, height - 1, V) * _times(x, x // H, width - 1, H)
             gradients += (times * cb, times * cr)
-        at = out + py.to(tl.int64) * width + x
-        _to_pixels(at, gradients, flag, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
+        at = py.to(tl.int64) * width + x
+        _to_pixels(out + at, gradients, flag, moved(pixels, at), area, inside, CHANNELS, FORWARD, CLIP_SLOPE)

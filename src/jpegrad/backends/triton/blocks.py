@@ -193,6 +193,24 @@ def blocks_of(parts, C: tl.constexpr, b, height, width, H: tl.constexpr, V: tl.c
 
 
 @triton.jit
+def part(parts, C: tl.constexpr, offset):
+    """One of several pointers, moved, if there are any."""
+    if parts is None:
+        return None
+    else:
+        return parts[C] + offset
+
+
+@triton.jit
+def moved(pointer, offset):
+    """A pointer moved, if there is one."""
+    if pointer is None:
+        return None
+    else:
+        return pointer + offset
+
+
+@triton.jit
 def row_places(blocks, place, row):
     return blocks + 64 * place[0].to(tl.int64) + 8 * row + tl.arange(0, 8)[None, :]
 

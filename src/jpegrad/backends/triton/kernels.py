@@ -7,6 +7,7 @@ number), of the decoded Y (8) and of the decoder's R, G, B (16, 32, 64); a pixel
 
 import functools
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from jpegrad.backends.triton.launch import (
 )
 from jpegrad.compiling import constant_result
 from jpegrad.spec import Spec
+from jpegrad.surrogates import Component
 
 Tensors = tuple[Tensor, ...]
 
@@ -104,13 +106,27 @@ def _tables(tables: Tensor, channels: int) -> tuple[Tensor | int, ...]:
 
 
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
-    """Flags; and unless the slope is 1 every coefficient's integer, or its slope and factor in the soft forward."""
+    """Flags; unless the slope is 1 every coefficient's integer, or its slope and factor in the soft forward.
+
+    Then slopes of pixels, Y, chroma and RGB, where the soft forward smooths its clamps.
+    """
     kept: list[Tensor] = []
     if with_tables or s.slope != "identity":
         dtype = torch.float32 if s.soft else torch.int16
         for _ in range(1 + (s.soft and with_tables)):
             kept += grid(image.shape, s).coefficients(image, dtype)
+    if s.noise:
+        kept += grid(image.shape, s).clips(image)
     return [*flags(image.shape, s, image), *kept]
+
+
+def _split(
+    kept: Sequence[Tensor], s: Settings, channels: int
+) -> tuple[Tensors, Tensors | None, Tensors | None]:
+    """What :func:`saved` keeps beside the flags: of each component; its factors; slopes of the clamps."""
+    clips = tuple(kept[-4:]) if s.noise and kept else None
+    rest = tuple(kept[:-4] if clips else kept)
+    return rest[:channels], rest[channels:] or None, clips
 
 
 def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,12 +150,14 @@ def _soft(
     g = grid(image.shape, s)
     mcus, scale, count = g.per_program(image.device), 255 / (s.high - s.low), g.channels
     planes, seen = g.planes(image, torch.float32), image.new_zeros(image.shape[0], dtype=torch.int32)
+    spreads = g.spreads(image) if s.noise else None
+    slopes, factors, clips = _split(kept, s, count)
     steps = tables.float().contiguous()
     launch(
         "soft.soft_kernel", g.batch * g.programs(image.device), image,
         image, image.stride(), (steps, (1 / tables).float().contiguous(), *table_places(tables, count)),
-        s.slope_parameter, planes, seen, flags, kept[:count] or None, kept[count:] or None, g.height, g.width,
-        CHANNELS=count, H=s.h, V=s.v,
+        s.slope_parameter, _noise(s, count), planes, spreads, seen, flags, clips, slopes or None, factors,
+        g.height, g.width, CHANNELS=count, H=s.h, V=s.v,
         COLOR=real_rows(s.forward_real, 1 / scale, tuple(x - 128 for x in s.forward_offset)),
         RANGE=(s.low, scale), LEAK=s.clip_slope, RECORD=s.slope,
         ALIGNED=g.width % (8 * s.h) == 0, N=mcus, num_warps=warps(mcus),
@@ -150,11 +168,30 @@ def _soft(
         for i in range(count)
     ]
     launch(
-        "soft.soft_image_kernel", g.batch * programs, out, planes, out, flags and flags[0],
+        "soft.soft_image_kernel", g.batch * programs, out,
+        planes, spreads, out, flags and flags[0], clips and clips[3],
         image, image.stride(), seen, g.height, g.width,
         CHANNELS=count, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=real_rows(s.inverse_real, scale, middle),
         RANGE=(s.low, 1 / scale), LEAK=s.clip_slope, ROWS=rows, COLUMNS=columns,
     )  # fmt: skip
+
+
+def _noise(s: Settings, channels: int) -> tuple[float, ...] | None:
+    """A pixel's deviation as its clamp sees it, its variance, and that of each component's coefficients."""
+    if not s.noise:
+        return None
+    # As in stages/noise.py.
+    to_clamp, pixel = max(s.noise**2 - 1 / 12, s.noise**2 / 4), s.noise**2 + 1 / 12
+    scale = 255 / (s.high - s.low)
+    variances = [pixel]
+    if channels == 3:
+        gains = [sum((m / scale) ** 2 for m in s.forward_real[3 * i : 3 * i + 3]) for i in range(3)]
+        counts = (1, s.h * s.v, s.h * s.v)
+        variances = [
+            float(Component("", gain, n).noise_variance(s.noise))
+            for gain, n in zip(gains, counts, strict=True)
+        ]
+    return (math.sqrt(to_clamp), pixel, *variances)
 
 
 def _seen(image: Tensor) -> Tensor | None:
@@ -207,7 +244,8 @@ def jpeg_backward(
     gradient: Tensor, tables: Tensor, saved: list[Tensor], s: Settings, out: Tensor, sums: Tensor | None
 ) -> None:
     g = grid(gradient.shape, s)
-    flags, kept = tuple(saved[:2]), tuple(saved[2:])
+    flags = tuple(saved[:2])
+    kept, factors, clips = _split(saved[2:], s, g.channels)
     constants: dict[str, Any] = {
         "CHANNELS": g.channels, "H": s.h, "V": s.v, "FANCY": g.fancy,
         "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": s.clip_slope,
@@ -216,7 +254,7 @@ def jpeg_backward(
         programs, rows, columns = g.tile(s.h, s.v)
         launch(
             "backward.stencil_kernel", g.batch * programs, gradient,
-            gradient, gradient.stride(), flags, out, g.height, g.width, **constants, ROWS=rows, COLUMNS=columns,
+            gradient, gradient.stride(), flags, clips, out, g.height, g.width, **constants, ROWS=rows, COLUMNS=columns,
         )  # fmt: skip
         return
     programs, mcus = g.programs(gradient.device), g.per_program(gradient.device)
@@ -226,7 +264,7 @@ def jpeg_backward(
     launch(
         "backward.gradient_kernel", g.batch * programs, gradient,
         gradient, gradient.stride(), None if s.soft else _tables(tables, g.channels),
-        (s.slope_parameter, s.table_parameter), kept[: g.channels], kept[g.channels :] or None, flags, out, parts,
+        (s.slope_parameter, s.table_parameter), kept, factors, flags, clips, out, parts,
         g.height, g.width, **constants, RECORDS=None if s.soft else (s.slope, s.table_slope),
         ALIGNED=g.aligned, N=mcus, num_warps=warps(mcus),
     )  # fmt: skip

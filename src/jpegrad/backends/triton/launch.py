@@ -72,6 +72,18 @@ class Grid(NamedTuple):
         each = [luma, *[self.mcus] * (self.channels - 1)]
         return [like.new_empty((self.batch, *count, 8, 8), dtype=dtype) for count in each]
 
+    def clips(self, like: Tensor) -> list[Tensor]:
+        """Room for slopes of the clamps of pixels, of Y, of Cb and Cr in whole MCUs, and of RGB."""
+        pixels, luma = (like.new_empty((self.batch, n, self.height, self.width)) for n in (self.channels, 1))
+        chroma = self.planes(like, torch.float32)[1]
+        rgb = pixels if self.channels == 3 else pixels[:, :0]
+        return [pixels, luma, chroma, torch.empty_like(rgb)]
+
+    def spreads(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Room for the variance of the decoded samples of each block of Y, and of Cb and Cr."""
+        luma = like.new_empty((self.batch, ceil_div(self.height, 8), ceil_div(self.width, 8)))
+        return luma, like.new_empty((self.batch, self.channels - 1, *self.mcus))
+
     def tile(self, h: int = 1, v: int = 1) -> tuple[int, int, int]:
         """Programs an image, and rows and columns of a program, for planes of samples of h × v pixels."""
         height, width = ceil_div(self.height, v), ceil_div(self.width, h)

@@ -84,7 +84,7 @@ def _slope(r, level, step, RECORD: tl.constexpr, p):
 
 
 @triton.jit
-def _tail(z, e):
+def normal_tail(z, e):
     """Of the normal distribution beyond z ≥ 0 (Abramowitz, Stegun 7.1.26), e = exp(−z²/2); right to 8e-8."""
     t = 1.0 / (1.0 + 0.231641888 * z)
     p = 0.5307027145 * t - 0.7265760135
@@ -106,7 +106,7 @@ def _smoothed(r, inverse):
     e1 = tl.exp(-0.5 * z1 * z1)
     e2, e3, e4 = e1 * second, e1 * third, e1 * third * second * second * second
     sign = tl.where(r < 0, -1.0, 1.0)
-    value = sign * (_tail(z1, e1) - _tail(z2, e2) + _tail(z3, e3) - _tail(z4, e4))
+    value = sign * (normal_tail(z1, e1) - normal_tail(z2, e2) + normal_tail(z3, e3) - normal_tail(z4, e4))
     widening = sign * 0.398942280 * (z1 * e1 - z2 * e2 + z3 * e3 - z4 * e4)
     s, c = _sine(r), _sine(0.5 - a)
     sine, cosine = 2.0 * s * c, 1.0 - 2.0 * s * s
