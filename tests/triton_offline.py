@@ -49,7 +49,7 @@ ARGUMENTS = {
 }  # fmt: skip
 SOFT = {
     **ARGUMENTS, "tables": ("*fp32", "*fp32", "i32", "i32", "i32"), "planes": ("*fp32", "*fp32"), "kept": THREE,
-    "parameters": ("fp32",) * 3,
+    "parameters": ("fp32",) * 3, "noise": ("fp32",) * 5, "spreads": ("*fp32", "*fp32"), "clips": ("*fp32",) * 4,
 }  # fmt: skip
 SCAN = {
     "levels": "*fp32", "zigzag": "*i32", "counts": "*i64", "book": "*i32", "lengths": "*i64", "words": "*i32",
@@ -140,7 +140,7 @@ def measured(
     }
     samples = {"ROWS": g.tile(s.h, s.v)[1], "COLUMNS": g.tile(s.h, s.v)[2]}
     real = {
-        **shape, "RECORDS": (s.slope, s.table_slope), "factors": None,
+        **shape, "RECORDS": (s.slope, s.table_slope), **without("factors", "clips"),
         "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.0,
     }  # fmt: skip
     odd = {**real, "ALIGNED": False, "CLIP_SLOPE": 0.1}
@@ -155,7 +155,7 @@ def measured(
         "LEAK": 0.0,
     }  # fmt: skip
     smooth_gradient = {**real, "RECORDS": None, **without("tables", "parameters")}
-    del smooth_gradient["factors"]
+    del smooth_gradient["factors"], smooth_gradient["clips"]
     calls: dict[str, tuple[Any, ...]] = {
         "jpeg": (encode, {**to_planes, **without("coefficients", "levels", "ratios", "flags")}),
         "jpeg, saving": (encode, {**to_planes, **without("levels", "ratios")}),
@@ -171,11 +171,15 @@ def measured(
         "encode gradient": (backward.encode_gradient_kernel, odd, PIXEL_FLAGS),
         "decode gradient": (backward.decode_gradient_kernel, odd, {**ARGUMENTS, "out": THREE}),
         "stencil": (backward.stencil_kernel, {**real, **samples}),
-        "soft": (soft.soft_kernel, {**smooth, **without("flags", "slopes", "factors")}, SOFT),
+        "soft": (soft.soft_kernel, {**smooth, **without("flags", "clips", "slopes", "factors")}, SOFT),
         "soft, saving": (soft.soft_kernel, {**smooth, "factors": None}, SOFT),
         "soft, tables": (soft.soft_kernel, smooth, SOFT),
-        "soft image": (soft.soft_image_kernel, {**smooth_image, "flags": None}, SOFT),
-        "soft image, saving": (soft.soft_image_kernel, smooth_image, {**SOFT, "flags": "*u8"}),
+        "soft image": (soft.soft_image_kernel, {**smooth_image, **without("flags", "clips")}, SOFT),
+        "soft image, saving": (
+            soft.soft_image_kernel,
+            smooth_image,
+            {**SOFT, "flags": "*u8", "clips": "*fp32"},
+        ),
         "soft gradient": (gradient, {**smooth_gradient, **without("factors", "sums")}, SOFT),
         "soft gradient, tables": (gradient, smooth_gradient, SOFT),
         "count": (scan.count_kernel, shape, SCAN),
@@ -199,7 +203,7 @@ def gray(record: str, value_range: tuple[float, float], image: str) -> dict[str,
     }  # fmt: skip
     real = {
         **shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.1,
-        "RECORDS": (s.slope, s.table_slope), "factors": None,
+        "RECORDS": (s.slope, s.table_slope), **without("factors", "clips"),
     }  # fmt: skip
     types = {
         **ARGUMENTS, "image": image, "out": image, "coefficients": ("*i16",), "flags": ("*u8", "*u8"),
