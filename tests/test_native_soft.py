@@ -72,13 +72,14 @@ def test_black_and_white(mode: str, sigma: float) -> None:
             check(image, tables(70.0), soft(mode, surrogate=surrogates.gaussian(sigma), clip_slope=leak))
 
 
-def test_noise_belongs_to_the_record_and_not_to_its_functions() -> None:
+def test_noise_belongs_to_the_soft_function() -> None:
     image = picture(1, 3, 24, 40).round()
-    for record in (
-        replace(surrogates.gaussian(4.0), sigma=None),
-        replace(surrogates.gaussian(4.0), sigma=1.0),
-        replace(surrogates.soft_round(), sigma=2.0),
+    for record, sigma in (
+        (replace(surrogates.gaussian(4.0), slope=surrogates.sin.slope), 4.0),
+        (replace(surrogates.gaussian(4.0), soft=surrogates.sin.soft), None),
+        (replace(surrogates.sin, soft=surrogates.gaussian(1.0).soft), 1.0),
     ):
+        assert record.sigma == sigma
         check(image, tables(60.0), soft("4:2:0", surrogate=record))
 
 

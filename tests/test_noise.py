@@ -108,10 +108,9 @@ def test_levels_carry_their_noise() -> None:
     assert jpegrad.encode(image, 60, forward="soft", surrogate="cubic").noise is None
 
 
-def test_a_record_says_whether_there_is_noise() -> None:
-    image = saturated()
-    sharp = replace(jpegrad.surrogates.gaussian(4.0), sigma=None)
+def test_a_function_of_ones_own_has_no_noise() -> None:
+    image, smooth = saturated(), jpegrad.surrogates.gaussian(4.0)
+    sharp = replace(smooth, soft=lambda *arguments: smooth.soft(*arguments))
     assert jpegrad.jpeg(image, 60, forward="soft", surrogate=sharp)[0].max() == 1
-    assert jpegrad.jpeg(image, 60, forward="soft", sigma=4.0)[0].max() < 0.999
-    with pytest.raises(ValueError, match="sigma"):
-        replace(sharp, sigma=-1.0)
+    assert jpegrad.jpeg(image, 60, forward="soft", surrogate=smooth)[0].max() < 0.999
+    assert (sharp.sigma, smooth.sigma) == (None, 4.0)

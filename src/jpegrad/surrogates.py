@@ -43,8 +43,6 @@ class Surrogate:
         clip_slope: slope outside the clamps that the record asks for; None leaves it to the caller.
         forward: the forward that the record is meant for, where the caller names none.
         table: what tables and quality see where the caller names nothing; None is ``distortion``.
-        sigma: pixel noise, in grey levels, over which the soft forward is the mean: it smooths the clamps as well. None
-            leaves them as they are.
 
     Raises:
         TypeError: ``soft`` or ``slope`` is no function, or ``table`` no record.
@@ -65,7 +63,6 @@ class Surrogate:
     clip_slope: float | None = None
     forward: str | None = None
     table: "Surrogate | None" = None
-    sigma: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("soft", "slope"):
@@ -75,8 +72,15 @@ class Surrogate:
                 )
         if self.table is not None and not isinstance(self.table, Surrogate):
             raise TypeError(f"table: expected a Surrogate or None, got {type(self.table).__name__}")
-        if self.sigma is not None:
-            check_positive("sigma", self.sigma)
+
+    @property
+    def sigma(self) -> float | None:
+        """Pixel noise in grey levels over which the soft function is a mean, ``gaussian``'s own; None of all others.
+
+        The soft forward is then the mean over that noise, and smooths its clamps as well.
+        """
+        soft = self.soft
+        return soft.parameters[0] if type(soft) is Formula and soft.function is formulas.gaussian else None
 
 
 def evaluate(record: Surrogate, which: str, u: Tensor, step: Tensor, component: Component) -> Tensor:
@@ -183,7 +187,6 @@ def gaussian(sigma: float = 2.0) -> Surrogate:
         Formula(formulas.gaussian, own),
         Formula(formulas.gaussian_slope, own),
         "derivative of the noise-smoothed JPEG, closed form",
-        sigma=float(sigma),
     )
 
 

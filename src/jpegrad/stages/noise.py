@@ -1,4 +1,4 @@
-"""What clamps do to noise: the soft forward of a record with ``sigma`` is the mean over noise of the pixels.
+"""What clamps do to noise: the soft forward of the Gaussian is the mean over noise of the pixels.
 
 A clamp's mean over normal noise is smooth; its slope is the probability that the clamp does not act. Deviations are
 constants to the gradient, as ``sigma`` itself is.

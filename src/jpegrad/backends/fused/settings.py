@@ -103,8 +103,6 @@ def settings_of(
     noise = 0.0
     if soft and spec.surrogate.sigma is not None:
         noise = constant(spec.surrogate.sigma)
-    if noise and rounding and rounding[0] == "gaussian":
-        rounding = ("gaussian", noise)
     keys = rounding or _STRAIGHT, known(spec.table_surrogate.slope, kernels.SLOPES) or _STRAIGHT
     value_range = value_range or spec.value_range
     triangle = spec.decoder.upsampling == "triangle"
