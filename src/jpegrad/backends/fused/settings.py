@@ -87,9 +87,7 @@ def known(function: Rounding, among: Families) -> tuple[str, float] | None:
     return among[function.family], constant(float(function.parameters[0] if function.parameters else 0.0))
 
 
-def settings_of(
-    spec: Spec, channels: int, kernels: Formulas, value_range: tuple[float, float] | None = None
-) -> str:
+def settings_of(spec: Spec, channels: int, kernels: Formulas) -> str:
     """The settings of a call; a formula that the kernels do not know runs outside of them, and is the identity here."""
     color = None if spec.color is None else _frozen(conversion(spec.color))
     soft = spec.forward == "soft"
@@ -97,9 +95,8 @@ def settings_of(
         known(spec.surrogate.soft, kernels.SOFT) if soft else known(spec.surrogate.slope, kernels.SLOPES)
     )
     keys = rounding or _STRAIGHT, known(spec.table_surrogate.slope, kernels.SLOPES) or _STRAIGHT
-    value_range = value_range or spec.value_range
     triangle = spec.decoder.upsampling == "triangle"
-    return _resolve(channels, spec.subsampling, triangle, soft, value_range, spec.clip_slope, color, *keys)
+    return _resolve(channels, spec.subsampling, triangle, soft, spec.value_range, spec.clip_slope, color, *keys)
 
 
 _STRAIGHT = ("identity", 0.0)

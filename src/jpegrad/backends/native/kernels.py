@@ -84,7 +84,7 @@ def table_fields(tables: Tensor) -> dict[str, Any]:
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
     """Flags; and for every coefficient its integer, or its slopes in the soft forward, unless the slope is 1."""
     if s.soft:
-        kept = [image.new_empty(1 + with_tables, _saved(image.shape, s))]
+        kept = [image.new_empty(_saved(image.shape, s)) for _ in range(1 + with_tables)]
     elif with_tables or s.slope != "identity":
         kept = [image.new_empty(_saved(image.shape, s), dtype=torch.int16)]
     else:
@@ -92,13 +92,13 @@ def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
     return [*flags(image.shape, s, image), *kept]
 
 
-def _saved(shape: torch.Size, s: Settings) -> int:
-    """How many coefficients the kernel's layout holds: of every strip, groups of as many blocks as it has lanes."""
+def _saved(shape: torch.Size, s: Settings) -> tuple[int, int]:
+    """How many coefficients of an image the kernel's layout holds: of every strip, groups of as many blocks as lanes."""
     batch, channels, height, width = shape
     lanes = int(abi.library().jpegrad_lanes())
     groups = ceil_div(s.v * ceil_div(width, 8), lanes)
     groups += (channels - 1) * ceil_div(ceil_div(width, 8 * s.h), lanes)
-    return batch * ceil_div(height, 8 * s.v) * groups * 64 * lanes
+    return batch, ceil_div(height, 8 * s.v) * groups * 64 * lanes
 
 
 def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,12 +114,9 @@ def saved_fields(saved: list[Tensor]) -> dict[str, Any]:
     """What :func:`saved` gave room for."""
     pixels, chroma, *coefficients = saved
     fields = {"flags": pixels.data_ptr(), "chroma_flags": chroma.data_ptr()}
-    for each in coefficients:
-        if each.dtype is torch.int16:
-            fields["coefficients"] = each.data_ptr()
-        else:
-            fields |= dict(zip(("slopes", "factors"), (row.data_ptr() for row in each), strict=False))
-    return fields
+    soft = bool(coefficients) and coefficients[0].dtype is not torch.int16
+    names = ("slopes", "factors") if soft else ("coefficients",)
+    return fields | {name: each.data_ptr() for name, each in zip(names, coefficients, strict=False)}
 
 
 def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
