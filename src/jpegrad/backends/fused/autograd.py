@@ -6,6 +6,7 @@ have the images' dimension first, so that ``vmap`` is a larger batch.
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,8 @@ from jpegrad.backends.fused import adjoints
 from jpegrad.spec import Spec
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True)
+class Call:
     """What of a call is no tensor.
 
     ``operation`` is ``"jpeg"``, ``"encode"`` or ``"decode"``, and ``spec`` has the value range of ``settings``. There
@@ -85,9 +87,7 @@ class Mapped(torch.autograd.Function):
         def spread(x: Tensor, dim: int | None) -> Tensor:
             return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
-        given = [
-            None if x is None else spread(x, dim) for x, dim in zip(tensors, in_dims[2:], strict=True)
-        ]
+        given = [None if x is None else spread(x, dim) for x, dim in zip(tensors, in_dims[2:], strict=True)]
         images = next(x.shape[1] for x in given if x is not None)
         if in_dims[1] is not None or tables.shape[0] > 1:
             tables = spread(tables, in_dims[1])
@@ -243,7 +243,9 @@ def _second(
         inputs, rest = tensors[: call.inputs], iter(tensors[call.inputs :])
         each = adjoints.table_per_image(tables, call.channels, inputs[0].shape[0])
         results, pull = torch.func.vjp(plain, each, *inputs)
-        found: tuple[Tensor, ...] = pull(_filled([g if g is None else next(rest) for g in gradients], results))
+        found: tuple[Tensor, ...] = pull(
+            _filled([g if g is None else next(rest) for g in gradients], results)
+        )
         return found
 
     results, pull = torch.func.vjp(first, tables, *inputs, *given)

@@ -96,7 +96,9 @@ def settings_of(spec: Spec, channels: int, kernels: Formulas) -> str:
     )
     keys = rounding or _STRAIGHT, known(spec.table_surrogate.slope, kernels.SLOPES) or _STRAIGHT
     triangle = spec.decoder.upsampling == "triangle"
-    return _resolve(channels, spec.subsampling, triangle, soft, spec.value_range, spec.clip_slope, color, *keys)
+    return _resolve(
+        channels, spec.subsampling, triangle, soft, spec.value_range, spec.clip_slope, color, *keys
+    )
 
 
 _STRAIGHT = ("identity", 0.0)

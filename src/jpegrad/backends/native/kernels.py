@@ -93,7 +93,7 @@ def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
 
 
 def _saved(shape: torch.Size, s: Settings) -> tuple[int, int]:
-    """How many coefficients of an image the kernel's layout holds: of every strip, groups of as many blocks as lanes."""
+    """How many coefficients the kernel's layout holds per image: of a strip, groups of as many blocks as lanes."""
     batch, channels, height, width = shape
     lanes = int(abi.library().jpegrad_lanes())
     groups = ceil_div(s.v * ceil_div(width, 8), lanes)
