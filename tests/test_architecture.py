@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "backends.reference": {*GROUND, "stages"},
     "arguments": set(),
     "inputs": {"arguments", "notice", "spec", "surrogates"},
-    "backends.fused": GROUND,
+    "backends.fused": {*GROUND, "backends.reference"},
     "backends.native": {*GROUND, "backends.fused"},
     "backends.triton": {*GROUND, "backends.fused"},
     "backends": {*GROUND, "backends.reference", "backends.native", "backends.triton"},

@@ -162,7 +162,9 @@ def test_memory_kept_for_the_backward_pass(kernel: Kernel, subsampling: str, sur
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.data_ptr()] = tensor.nbytes
+        # The image itself is kept too, but is no copy.
+        if tensor.data_ptr() != image.data_ptr():
+            kept[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
     ((height, width),) = kernel.take([(128, 512)], [(32, 32)])
@@ -177,14 +179,6 @@ def test_memory_kept_for_the_backward_pass(kernel: Kernel, subsampling: str, sur
         kept.clear()
         kernel.backend.jpeg(image, entries, spec(subsampling))
     assert not kept
-
-
-@law("path", FEW)
-def test_first_derivatives_only(kernel: Kernel, path: str) -> None:
-    image = kernel.picture(1, 1, 8, 8).requires_grad_()
-    out = run(kernel.backend, image, kernel.tables(50), spec("gray"), path == "levels")
-    with pytest.raises(RuntimeError, match='first derivatives; create_graph=True needs backend="reference"'):
-        torch.autograd.grad(out.square().sum(), image, create_graph=True)
 
 
 @law()

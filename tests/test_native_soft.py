@@ -194,15 +194,14 @@ def test_numbers_of_an_earlier_call_do_not_reach_the_tables() -> None:
 
 
 @pytest.mark.parametrize("forward", ["exact", "soft"])
-def test_other_derivatives_are_right_or_an_error(forward: str) -> None:
+def test_other_derivatives_are_the_references(forward: str) -> None:
     def loss(x: Tensor, backend: str = "auto") -> Tensor:
         return jpegrad.jpeg(x, 50, forward=forward, backend=backend).square().sum()
 
     image, direction = picture(1, 3, 16, 16), torch.randn(1, 3, 16, 16)
-    with pytest.raises(RuntimeError, match="reference"):
-        torch.autograd.functional.hvp(loss, image, direction)
+    _, found = torch.autograd.functional.hvp(loss, image, direction)
     _, curvature = torch.autograd.functional.hvp(lambda x: loss(x, "reference"), image, direction)
-    assert curvature.abs().sum() > 0
+    assert (found - curvature).norm() < 1e-3 * curvature.norm()
     tangents = []
     for backend in ("auto", "reference"):
         with torch.autograd.forward_ad.dual_level():

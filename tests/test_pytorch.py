@@ -195,20 +195,6 @@ def test_hessian_of_the_soft_forward() -> None:
 
 
 @every_backend
-def test_no_backend_lies_about_second_derivatives(backend: str) -> None:
-    # Straight-through slopes are constants: a second derivative is either refused or that of a slope held fixed.
-    image = torch.rand(1, 8, 8, requires_grad=True)
-    out = jpegrad.jpeg(image, 50, backend=backend).pow(2).sum()
-    try:
-        (first,) = torch.autograd.grad(out, image, create_graph=True)
-        first.square().sum().backward()
-    except RuntimeError as error:
-        assert 'backend="reference"' in str(error)
-    else:
-        assert image.grad is not None and image.grad.isfinite().all()
-
-
-@every_backend
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_degrades_nothing(dtype: torch.dtype, backend: str) -> None:
     image, quality = torch.rand(2, 3, 17, 19), torch.tensor([30.0, 80.0])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from jpegrad.inputs import unwrapped
 from jpegrad.sampling import blocks, canonical, ratios
 from jpegrad.spec import TABLE_COUNTS, Color, Range, space_of
 from jpegrad.tables import check_real
@@ -333,9 +334,7 @@ def has_wide_tables(argument: str, coefficients: Coefficients) -> bool:
         return False
     found = vars(coefficients).get("_has_wide_tables") if tables.device.type != "cpu" else None
     if found is None:
-        while torch._C._functorch.is_functorch_wrapped_tensor(tables):
-            tables = torch._C._functorch.get_unwrapped(tables)
-        found = bool((tables >= BEYOND_8_BITS).any())
+        found = bool((unwrapped(tables) >= BEYOND_8_BITS).any())
         object.__setattr__(coefficients, "_has_wide_tables", found)
     return found
 

@@ -143,6 +143,13 @@ def is_eager(tensor: Tensor) -> bool:
     )
 
 
+def unwrapped(tensor: Tensor) -> Tensor:
+    """The tensor that the transforms of torch.func have wrapped, with the numbers of all their calls."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def poisoned(image: Tensor, quality: object, tables: object) -> Tensor:
     """The image, NaN where its quality or a table entry is NaN: then its result and its gradients are NaN too.
 
@@ -152,8 +159,10 @@ def poisoned(image: Tensor, quality: object, tables: object) -> Tensor:
         if not isinstance(value, Tensor) or not value.is_floating_point() or image.dtype is torch.uint8:
             continue
         # An infinite sum costs time only.
-        if value.device.type == "cpu" and is_eager(value) and value.detach().sum().isfinite().tolist():
-            continue
+        if value.device.type == "cpu" and not torch.compiler.is_compiling():
+            numbers = unwrapped(value)
+            if is_eager(numbers) and numbers.detach().sum().isfinite().tolist():
+                continue
         undefined = torch.where(value.isnan(), value, torch.zeros_like(value))
         if inner:
             undefined = undefined.sum((-3, -2, -1))

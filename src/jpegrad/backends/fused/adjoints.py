@@ -21,7 +21,18 @@ def bounded(levels: Tensor) -> Tensor:
 
 
 def needs_gradient(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    """Whether gradients are on and one goes to a tensor, be it in a transform of torch.func."""
+    return torch.is_grad_enabled() and any(map(_requires_grad, tensors))
+
+
+def _requires_grad(tensor: Tensor) -> bool:
+    if torch.compiler.is_compiling():
+        return tensor.requires_grad
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if tensor.requires_grad:
+            return True
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor.requires_grad
 
 
 def table_of(tables: Tensor, component: int) -> Tensor:
@@ -29,11 +40,17 @@ def table_of(tables: Tensor, component: int) -> Tensor:
     return tables[..., table_index(component, tables.shape[-3]), :, :][..., None, None, :, :].float()
 
 
-def sum_to_tables(sums: Sequence[Tensor], tables: Tensor) -> Tensor:
-    """Gradients per component, ``[B, 8, 8]`` each, to the gradient of ``[n, 8, 8]``, ``[1 or B, n, 8, 8]``."""
+def table_per_image(tables: Tensor, channels: int, images: int) -> Tensor:
+    """``[1 or B, n, 8, 8]`` to every component's own table, ``[B, C, 8, 8]``."""
+    each = [tables[:, table_index(i, tables.shape[1])] for i in range(channels)]
+    return torch.stack(each, 1).expand(images, channels, 8, 8)
+
+
+def sum_to_tables(sums: Tensor, tables: Tensor) -> Tensor:
+    """Gradients per image and component, ``[B, C, 8, 8]``, to the gradient of ``[1 or B, n, 8, 8]``."""
     count = tables.shape[-3]
-    total = [torch.zeros_like(sums[0]) for _ in range(count)]
-    for i, each in enumerate(sums):
+    total = [torch.zeros_like(sums[:, 0]) for _ in range(count)]
+    for i, each in enumerate(sums.unbind(1)):
         total[table_index(i, count)] = total[table_index(i, count)] + each
     stacked = torch.stack(total, 1)
     return stacked if stacked.shape == tables.shape else stacked.sum(0).reshape(tables.shape)
@@ -46,7 +63,7 @@ def encode_adjoint(
     spec: Spec,
     wanted: Sequence[bool],
 ) -> tuple[list[Tensor], Tensor | None]:
-    """Gradients of all levels, then of all coefficients in steps, to those of coefficients and of ``tables``.
+    """Gradients of all levels, then of all coefficients in steps, to those of coefficients and, per image, of tables.
 
     ``wanted`` says whether the image and the tables need theirs; a gradient that is None is zero.
     """
@@ -60,7 +77,7 @@ def encode_adjoint(
         if wanted[1]:
             found = _through(spec.table_surrogate, level, ratio, u, table, plane)
             sums.append(-(found * u / table).sum((1, 2), dtype=torch.float64))
-    return to_coefficients, sum_to_tables(sums, tables) if sums else None
+    return to_coefficients, torch.stack(sums, 1) if sums else None
 
 
 def _through(
@@ -75,9 +92,9 @@ def _through(
 def decode_adjoint(
     gradients: Sequence[Tensor], levels: Sequence[Tensor], tables: Tensor, with_tables: bool
 ) -> tuple[Tensor | None, list[Tensor]]:
-    """Gradients of dequantized coefficients to those of ``tables`` and of levels."""
-    to_tables = None
+    """Gradients of dequantized coefficients to those of tables, per image, and of levels."""
+    sums = None
     if with_tables:
         pairs = zip(gradients, levels, strict=True)
-        to_tables = sum_to_tables([(g * x).sum((1, 2), dtype=torch.float64) for g, x in pairs], tables)
-    return to_tables, [g * table_of(tables, i) for i, g in enumerate(gradients)]
+        sums = torch.stack([(g * x).sum((1, 2), dtype=torch.float64) for g, x in pairs], 1)
+    return sums, [g * table_of(tables, i) for i, g in enumerate(gradients)]

@@ -1,100 +1,268 @@
-"""The derivatives of a kernel backend's operators; first derivatives only.
+"""The derivatives of a kernel backend's operators.
 
-Each function takes the backend's name, and calls its operators by it.
+A backward pass is a kernel's, and has itself a derivative: the reference's, computed when it is asked for. All tensors
+have the images' dimension first, so that ``vmap`` is a larger batch.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from jpegrad.backends import reference
 from jpegrad.backends.fused import adjoints
 from jpegrad.spec import Spec
 
 
-def operator(backend: str, name: str) -> Callable[..., Any]:
-    """``torch.ops.jpegrad.BACKEND_NAME``."""
-    return getattr(torch.ops.jpegrad, f"{backend}_{name}")
+@dataclass(frozen=True)
+class Call:
+    """What of a call is no tensor.
+
+    ``operation`` is ``"jpeg"``, ``"encode"`` or ``"decode"``, and ``spec`` has the value range of ``settings``. There
+    is a backward pass if it may ``keep``, and it goes ``to_inputs`` and ``to_tables``. ``decode`` gives ``dtype``.
+    """
+
+    operation: str
+    backend: str
+    settings: str
+    spec: Spec
+    channels: int
+    size: tuple[int, int]
+    dtype: torch.dtype
+    keep: bool
+    to_inputs: bool
+    to_tables: bool
+
+    @property
+    def inputs(self) -> int:
+        """How many tensors it takes beside the tables."""
+        return self.channels if self.operation == "decode" else 1
+
+    @property
+    def results(self) -> int:
+        """How many it gives, before what it keeps."""
+        if self.operation != "encode":
+            return 1
+        return 2 * self.channels if self.keep else self.channels
 
 
-def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """For a kernel's backward pass: who asks for a graph of it hears that there is none, and gets no wrong zeros."""
-    once = once_differentiable(backward)
+def run(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """What an operator gives, and its derivatives.
 
-    @functools.wraps(backward)
-    def checked(ctx: Any, *gradients: Tensor) -> Any:
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError(
-                'this backend has first derivatives; create_graph=True needs backend="reference"'
-            )
-        return once(ctx, *gradients)
+    Args:
+        call: which operator, and how.
+        tables: ``[1 or B, n, 8, 8]``.
+        inputs: the image, or the levels of every component.
 
-    return checked
+    Returns:
+        The image; or the levels and, if it keeps something, the coefficients in steps of every component.
+    """
+    found: tuple[Tensor, ...] = _apply(Forward, call.keep, call, tables, *inputs)
+    return found[: call.results]
 
 
-class Jpeg(torch.autograd.Function):
+def _apply(function: Any, graph: bool, *arguments: Any) -> Any:
+    """A function, with a graph for its derivative if there is to be one."""
+    compiling = torch.compiler.is_compiling()
+    if not compiling and torch._C._are_functorch_transforms_active():
+        return function.apply(*arguments)
+    if not graph:
+        return function.forward(*arguments)
+    if compiling:
+        return function.apply(*arguments)
+    # PyTorch's own apply first inspects a signature, which takes as long as a small picture.
+    return super(torch.autograd.Function, function).apply(*arguments)
+
+
+class Mapped(torch.autograd.Function):
+    """A function of a call, its tables and other tensors."""
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: Any, call: Call, tables: Tensor, *tensors: Tensor | None) -> Any:
+        size = info.batch_size
+
+        def spread(x: Tensor, dim: int | None) -> Tensor:
+            return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+        given = [None if x is None else spread(x, dim) for x, dim in zip(tensors, in_dims[2:], strict=True)]
+        images = next(x.shape[1] for x in given if x is not None)
+        if in_dims[1] is not None or tables.shape[0] > 1:
+            tables = spread(tables, in_dims[1])
+            tables = tables.expand(size, images, *tables.shape[2:]).flatten(0, 1).contiguous()
+        flat = (None if x is None else x.flatten(0, 1).contiguous() for x in given)
+        found = cls.apply(call, tables, *flat)  # type: ignore[no-untyped-call]
+        out = tuple(None if x is None else x.unflatten(0, (size, images)) for x in found)
+        return out, tuple(None if x is None else 0 for x in found)
+
+
+class Forward(Mapped):
+    """``(call, tables, *inputs)`` to the results, and what is kept."""
+
     @staticmethod
-    def forward(ctx: Any, image: Tensor, tables: Tensor, settings: str, backend: str) -> Tensor:
-        ctx.settings, ctx.backend, ctx.with_tables = settings, backend, ctx.needs_input_grad[1]
-        out, saved = operator(backend, "jpeg")(image, tables, settings, True, ctx.with_tables)
-        ctx.save_for_backward(tables, *saved)
-        return out
+    def forward(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return OPERATIONS[call.operation].forward(call, tables, *inputs)
 
     @staticmethod
-    @first_derivative
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        tables, *saved = ctx.saved_tensors
-        image, sums = operator(ctx.backend, "jpeg_backward")(
-            gradient, tables, saved, ctx.settings, ctx.with_tables
-        )
-        to_tables = adjoints.sum_to_tables(sums.unbind(1), tables) if ctx.with_tables else None
-        return image, to_tables, None, None
-
-
-class Encode(torch.autograd.Function):
-    """Levels, then coefficients in steps, of every component."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, image: Tensor, tables: Tensor, settings: str, backend: str, spec: Spec
-    ) -> tuple[Tensor, ...]:
-        levels, unrounded, flags = operator(backend, "encode")(image, tables, settings, True)
-        ctx.settings, ctx.backend, ctx.spec = settings, backend, spec
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
+        call, *tensors = inputs
+        ctx.call = call
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(tables, flags, *unrounded)
-        return (*levels, *unrounded)
+        ctx.mark_non_differentiable(*output[call.results :])
+        # Coefficients in steps are among the results.
+        kept = output[call.channels :] if call.operation == "encode" else output[call.results :]
+        ctx.save_for_backward(*tensors, *kept)
 
     @staticmethod
-    @first_derivative
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        tables, flags, *unrounded = ctx.saved_tensors
-        to_coefficients, to_tables = adjoints.encode_adjoint(
-            gradients, unrounded, tables, ctx.spec, ctx.needs_input_grad[:2]
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        call = ctx.call
+        tables, *tensors = ctx.saved_tensors
+        inputs, kept = tensors[: call.inputs], tensors[call.inputs :]
+        graph = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        sums, *found = _apply(Backward, graph, call, tables, *inputs, *gradients[: call.results], *kept)
+        return None, None if sums is None else adjoints.sum_to_tables(sums, tables), *found
+
+
+class Backward(Mapped):
+    """``(call, tables, *inputs, *gradients, *kept)`` to the gradients of tables ``[B, C, 8, 8]`` and inputs."""
+
+    @staticmethod
+    def forward(call: Call, tables: Tensor, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+        return OPERATIONS[call.operation].backward(call, tables, *tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.call, tables, *tensors = inputs
+        ctx.count = len(tensors)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(tables, *tensors[: ctx.call.inputs + ctx.call.results])
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
+        tables, *tensors = ctx.saved_tensors
+        inputs, gradients = tensors[: ctx.call.inputs], tensors[ctx.call.inputs :]
+        found = _second(ctx.call, tables, inputs, gradients, cotangents)
+        return None, *found, *[None] * (ctx.count - len(tensors))
+
+
+def _operator(call: Call, suffix: str = "") -> Callable[..., Any]:
+    """``torch.ops.jpegrad.BACKEND_OPERATION``."""
+    found: Callable[..., Any] = getattr(torch.ops.jpegrad, f"{call.backend}_{call.operation}{suffix}")
+    return found
+
+
+def _read(image: Tensor) -> Tensor:
+    """An image as the operators take it; what is kept of it is the image itself."""
+    return image if image.dtype is torch.uint8 else image.float()
+
+
+def _jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+    out, kept = _operator(call)(_read(image), tables, call.settings, call.keep, call.to_tables)
+    return out, *kept
+
+
+def _jpeg_backward(
+    call: Call, tables: Tensor, image: Tensor, gradient: Tensor, *kept: Tensor
+) -> tuple[Tensor | None, ...]:
+    found, sums = _operator(call, "_backward")(gradient, tables, kept, call.settings, call.to_tables)
+    return sums if call.to_tables else None, found.to(image.dtype)
+
+
+def _encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+    levels, unrounded, flags = _operator(call)(_read(image), tables, call.settings, call.keep)
+    return (*levels, *unrounded, flags) if call.keep else tuple(levels)
+
+
+def _encode_backward(
+    call: Call, tables: Tensor, image: Tensor, *tensors: Tensor
+) -> tuple[Tensor | None, ...]:
+    gradients, unrounded, flags = tensors[: call.results], tensors[call.results : -1], tensors[-1]
+    to_coefficients, sums = adjoints.encode_adjoint(
+        gradients, unrounded, tables, call.spec, (call.to_inputs, call.to_tables)
+    )
+    if not call.to_inputs:
+        return sums, None
+    found = _operator(call, "_backward")(to_coefficients, flags, call.settings)
+    return sums, found.to(image.dtype)
+
+
+def _decode(call: Call, tables: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
+    levels = tuple(level.contiguous() for level in levels)
+    out, flags = _operator(call)(levels, tables, *call.size, call.dtype, call.settings, call.keep)
+    return out, *flags
+
+
+def _decode_backward(call: Call, tables: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
+    levels, gradient, flags = tensors[: call.inputs], tensors[call.inputs], tensors[call.inputs + 1 :]
+    found = _operator(call, "_backward")(gradient, flags, call.settings)
+    sums, to_levels = adjoints.decode_adjoint(found, levels, tables, call.to_tables)
+    return sums, *to_levels
+
+
+def _plain_jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+    return (reference.jpeg(_read(image), tables, call.spec),)
+
+
+def _plain_encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+    levels, unrounded = reference.encode(_read(image), tables, call.spec)
+    return *levels, *(unrounded or ())
+
+
+def _plain_decode(call: Call, tables: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
+    return (reference.decode(levels, tables, call.size, call.dtype, call.spec),)
+
+
+class Operation(NamedTuple):
+    """``forward`` and ``backward`` by kernels; ``plain`` is the forward by the reference, to be differentiated."""
+
+    forward: Callable[..., tuple[Tensor, ...]]
+    backward: Callable[..., tuple[Tensor | None, ...]]
+    plain: Callable[..., tuple[Tensor, ...]]
+
+
+OPERATIONS = {
+    "jpeg": Operation(_jpeg, _jpeg_backward, _plain_jpeg),
+    "encode": Operation(_encode, _encode_backward, _plain_encode),
+    "decode": Operation(_decode, _decode_backward, _plain_decode),
+}
+
+
+def _second(
+    call: Call,
+    tables: Tensor,
+    inputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    cotangents: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """The derivative of the reference's backward pass: to ``tables``, ``inputs`` and ``gradients``."""
+    plain = functools.partial(OPERATIONS[call.operation].plain, call)
+    given = [gradient for gradient in gradients if gradient is not None]
+
+    def first(tables: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        inputs, rest = tensors[: call.inputs], iter(tensors[call.inputs :])
+        each = adjoints.table_per_image(tables, call.channels, inputs[0].shape[0])
+        results, pull = _pullback(plain, each, *inputs)
+        found: tuple[Tensor, ...] = pull(
+            _filled([g if g is None else next(rest) for g in gradients], results)
         )
-        image = None
-        if ctx.needs_input_grad[0]:
-            image = operator(ctx.backend, "encode_backward")(to_coefficients, flags, ctx.settings)
-        return image, to_tables, None, None, None
+        return found
+
+    results, pull = _pullback(first, tables, *inputs, *given)
+    found = list(pull(_filled(cotangents, results)))
+    rest = iter(found[1 + call.inputs :])
+    return found[: 1 + call.inputs] + [g if g is None else next(rest) for g in gradients]
 
 
-class Decode(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, tables: Tensor, settings: str, backend: str, height: int, width: int, *levels: Tensor
-    ) -> Tensor:
-        out, flags = operator(backend, "decode")(levels, tables, height, width, torch.float32, settings, True)
-        ctx.settings, ctx.backend, ctx.levels = settings, backend, len(levels)
-        ctx.save_for_backward(tables, *levels, *flags)
-        return out
+def _pullback(
+    function: Callable[..., Any], *arguments: Tensor
+) -> tuple[tuple[Tensor, ...], Callable[..., Any]]:
+    """``torch.func.vjp``, whose type leaves open how much it gives."""
+    results, pull, *_ = torch.func.vjp(function, *arguments)
+    return results, pull
 
-    @staticmethod
-    @first_derivative
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        tables, *kept = ctx.saved_tensors
-        levels, flags = kept[: ctx.levels], kept[ctx.levels :]
-        found = operator(ctx.backend, "decode_backward")(gradient, flags, ctx.settings)
-        to_tables, to_levels = adjoints.decode_adjoint(found, levels, tables, ctx.needs_input_grad[0])
-        return to_tables, None, None, None, None, *to_levels
+
+def _filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Zeros in place of None."""
+    return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(gradients, like, strict=True))

@@ -1,12 +1,14 @@
 """A backend made of kernels: everything between the codec's calls and the kernels' operators."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from jpegrad.backends.fused import adjoints, reasons
-from jpegrad.backends.fused.autograd import Decode, Encode, Jpeg, operator
+from jpegrad.backends.fused.autograd import Call, run
 from jpegrad.backends.fused.operators import Kernels, register
 from jpegrad.backends.fused.settings import known, settings_of
 from jpegrad.compiling import constant
@@ -39,19 +41,18 @@ class Fused:
         as_bytes = image.dtype is torch.uint8
         # The soft forward of bytes computes in grey levels, and rounds them.
         grey = as_bytes and spec.forward == "soft"
-        settings = self._settings(spec, constant(image.shape[-3]), _GREY if grey else None)
         x, entries = adjoints.batch(image), _tables(tables, image.shape[:-3])
-        if grey or not as_bytes:
-            x = x.float()
-        if as_bytes or not adjoints.needs_gradient(x, entries):
+        if as_bytes:
             x, entries = x.detach(), entries.detach()
-            out = operator(self._name, "jpeg")(x, entries, settings, False, False)[0]
-        elif spec.forward == "soft" or self._knows(spec):
-            out = Jpeg.apply(x, entries, settings, self._name)  # type: ignore[no-untyped-call]
-        else:
-            both = Encode.apply(x, entries, settings, self._name, spec)  # type: ignore[no-untyped-call]
+        if grey:
+            spec, x = replace(spec, value_range=_GREY), x.float()
+        size, keep = x.shape[-2:], adjoints.needs_gradient(x, entries)
+        if keep and not (spec.forward == "soft" or self._knows(spec)):
+            both = self._run("encode", spec, size, keep, entries, x)
             levels = both[: len(both) // 2]
-            out = Decode.apply(entries, settings, self._name, *image.shape[-2:], *levels)  # type: ignore[no-untyped-call]
+            (out,) = self._run("decode", spec, size, keep, entries, *levels)
+        else:
+            (out,) = self._run("jpeg", spec, size, keep, entries, x)
         if grey:
             out = out.round()
         # Views cost a node of the graph each.
@@ -63,14 +64,8 @@ class Fused:
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
         """Levels per component, and coefficient / table entry before rounding if gradients are on."""
         count, lead = constant(image.shape[-3]), image.shape[:-3]
-        settings = self._settings(spec, count)
         x, entries = adjoints.batch(image), _tables(tables, lead)
-        if image.dtype is not torch.uint8:
-            x = x.float()
-        if torch.is_grad_enabled():
-            both = Encode.apply(x, entries, settings, self._name, spec)  # type: ignore[no-untyped-call]
-        else:
-            both = operator(self._name, "encode")(x.detach(), entries.detach(), settings, False)[0]
+        both = self._run("encode", spec, x.shape[-2:], torch.is_grad_enabled(), entries, x)
         planes = tuple(plane.reshape(*lead, *plane.shape[1:]) for plane in both)
         return planes[:count], planes[count:] or None
 
@@ -87,24 +82,47 @@ class Fused:
         lead = levels[0].shape[:-4]
         # Types other than float32 and uint8 get grey levels from the kernel, and their own arithmetic here.
         plain = dtype in (torch.uint8, torch.float32)
-        settings = self._settings(spec, len(levels), None if plain else _GREY)
+        inner = spec if plain else replace(spec, value_range=_GREY)
         entries = _tables(tables, lead)
         flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
-        if dtype is not torch.uint8 and adjoints.needs_gradient(entries, *flat):
+        keep = dtype is not torch.uint8 and adjoints.needs_gradient(entries, *flat)
+        if keep:
             flat = [adjoints.bounded(level) for level in flat]
-            out = Decode.apply(entries, settings, self._name, *size, *flat)  # type: ignore[no-untyped-call]
-        else:
-            kind = torch.uint8 if dtype is torch.uint8 else torch.float32
-            flat = [level.detach() for level in flat]
-            out = operator(self._name, "decode")(flat, entries.detach(), *size, kind, settings, False)[0]
+        (out,) = self._run(
+            "decode", inner, size, keep, entries, *flat, dtype=dtype if plain else torch.float32
+        )
         out = out.reshape(*lead, *out.shape[1:])
         if plain:
             return out
         low, high = spec.value_range
         return (low + out.double() / 255 * (high - low)).to(dtype)
 
-    def _settings(self, spec: Spec, channels: int, value_range: tuple[float, float] | None = None) -> str:
-        return settings_of(spec, channels, self._kernels, value_range)
+    def _run(
+        self,
+        operation: str,
+        spec: Spec,
+        size: Sequence[int],
+        keep: bool,
+        tables: Tensor,
+        *inputs: Tensor,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, ...]:
+        channels = len(inputs) if operation == "decode" else constant(inputs[0].shape[1])
+        call = Call(
+            operation=operation,
+            backend=self._name,
+            settings=settings_of(spec, channels, self._kernels),
+            spec=spec,
+            channels=channels,
+            size=(size[0], size[1]),
+            dtype=dtype,
+            keep=keep,
+            to_inputs=adjoints.needs_gradient(*inputs),
+            to_tables=adjoints.needs_gradient(tables),
+        )
+        if not keep:
+            tables, inputs = tables.detach(), tuple(x.detach() for x in inputs)
+        return run(call, tables, *inputs)
 
     def _knows(self, spec: Spec) -> bool:
         slopes = (spec.surrogate.slope, spec.table_surrogate.slope)

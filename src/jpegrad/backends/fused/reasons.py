@@ -12,10 +12,10 @@ from jpegrad.spec import Color, Spec, conversion
 
 
 def common_reasons(image: Tensor, spec: Spec) -> list[str]:
-    """Reasons in the image's type, in the transforms of torch.func, in sampling, tables and colour conversion."""
+    """Reasons in the image's type, in forward mode, in sampling, tables and colour conversion."""
     found = ["it has gradients in float32, the image is float64"] if image.dtype is torch.float64 else []
-    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
-        found.append("it has no rules for the transforms of torch.func")
+    if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        found.append("compiled, it has no rules for the transforms of torch.func")
     if not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0:
         found.append("it has no rules for forward-mode differentiation")
     if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):

@@ -91,9 +91,7 @@ def known(function: Rounding, among: Families) -> tuple[str, float] | None:
     return among[function.family], constant(float(function.parameters[0] if function.parameters else 0.0))
 
 
-def settings_of(
-    spec: Spec, channels: int, kernels: Formulas, value_range: tuple[float, float] | None = None
-) -> str:
+def settings_of(spec: Spec, channels: int, kernels: Formulas) -> str:
     """The settings of a call; a formula that the kernels do not know runs outside of them, and is the identity here."""
     color = None if spec.color is None else _frozen(conversion(spec.color))
     soft = spec.forward == "soft"
@@ -104,10 +102,9 @@ def settings_of(
     if soft and spec.surrogate.sigma is not None:
         noise = constant(spec.surrogate.sigma)
     keys = rounding or _STRAIGHT, known(spec.table_surrogate.slope, kernels.SLOPES) or _STRAIGHT
-    value_range = value_range or spec.value_range
     triangle = spec.decoder.upsampling == "triangle"
     return _resolve(
-        channels, spec.subsampling, triangle, soft, value_range, spec.clip_slope, color, *keys, noise
+        channels, spec.subsampling, triangle, soft, spec.value_range, spec.clip_slope, color, *keys, noise
     )
 
 

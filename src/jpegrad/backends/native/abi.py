@@ -83,7 +83,7 @@ class Call(ctypes.Structure):
         ("coefficients", c_void_p),
         ("slopes", c_void_p),
         ("factors", c_void_p),
-        ("clips", c_void_p),
+        ("clips", c_void_p * 4),
         ("flags", c_void_p),
         ("chroma_flags", c_void_p),
         ("planes", c_void_p * 3),
@@ -229,8 +229,8 @@ def describe(image: Tensor) -> Image:
     return Image(image.data_ptr(), b, c, y, x, 0 if image.dtype is torch.uint8 else 1)
 
 
-def pointers(tensors: Sequence[Tensor]) -> ctypes.Array[c_void_p]:
-    return (c_void_p * 3)(*(tensor.data_ptr() for tensor in tensors))
+def pointers(tensors: Sequence[Tensor], count: int = 3) -> ctypes.Array[c_void_p]:
+    return (c_void_p * count)(*(tensor.data_ptr() for tensor in tensors))
 
 
 def invoke(name: str, codec: Codec, batch: int, **fields: object) -> int:

@@ -86,15 +86,12 @@ def table_fields(tables: Tensor) -> dict[str, Any]:
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
     """Flags; and for every coefficient its integer, or its slopes in the soft forward, unless the slope is 1.
 
-    Where the soft forward smooths its clamps, their slopes too: of pixels, of decoded samples and of RGB, in a row.
+    Where the soft forward smooths its clamps, their slopes too: of pixels, of Y, of chroma and of RGB.
     """
     if s.soft:
-        kept = [image.new_empty(1 + with_tables, _saved(image.shape, s))]
+        kept = [image.new_empty(_saved(image.shape, s)) for _ in range(1 + with_tables)]
         if s.noise:
-            batch, channels, height, width = image.shape
-            chroma = (channels - 1) * ceil_div(height, s.v) * ceil_div(width, s.h)
-            planes = channels + 1 + (channels if channels == 3 else 0)
-            kept.append(image.new_empty(batch * (planes * height * width + chroma)))
+            kept += _clips(image, s)
     elif with_tables or s.slope != "identity":
         kept = [image.new_empty(_saved(image.shape, s), dtype=torch.int16)]
     else:
@@ -102,13 +99,21 @@ def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
     return [*flags(image.shape, s, image), *kept]
 
 
-def _saved(shape: torch.Size, s: Settings) -> int:
-    """How many coefficients the kernel's layout holds: of every strip, groups of as many blocks as it has lanes."""
+def _clips(image: Tensor, s: Settings) -> list[Tensor]:
+    batch, channels, height, width = image.shape
+    chroma = (batch, channels - 1, ceil_div(height, s.v), ceil_div(width, s.h))
+    shapes = ((batch, channels, height, width), (batch, 1, height, width), chroma)
+    rgb = (batch, channels if channels == 3 else 0, height, width)
+    return [image.new_empty(shape) for shape in (*shapes, rgb)]
+
+
+def _saved(shape: torch.Size, s: Settings) -> tuple[int, int]:
+    """How many coefficients the kernel's layout holds per image: of a strip, groups of as many blocks as lanes."""
     batch, channels, height, width = shape
     lanes = int(abi.library().jpegrad_lanes())
     groups = ceil_div(s.v * ceil_div(width, 8), lanes)
     groups += (channels - 1) * ceil_div(ceil_div(width, 8 * s.h), lanes)
-    return batch * ceil_div(height, 8 * s.v) * groups * 64 * lanes
+    return batch, ceil_div(height, 8 * s.v) * groups * 64 * lanes
 
 
 def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,15 +128,14 @@ def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tens
 def saved_fields(saved: list[Tensor]) -> dict[str, Any]:
     """What :func:`saved` gave room for."""
     pixels, chroma, *coefficients = saved
-    fields = {"flags": pixels.data_ptr(), "chroma_flags": chroma.data_ptr()}
-    for each in coefficients:
-        if each.dtype is torch.int16:
-            fields["coefficients"] = each.data_ptr()
-        elif each.ndim == 1:
-            fields["clips"] = each.data_ptr()
-        else:
-            fields |= dict(zip(("slopes", "factors"), (row.data_ptr() for row in each), strict=False))
-    return fields
+    fields: dict[str, Any] = {"flags": pixels.data_ptr(), "chroma_flags": chroma.data_ptr()}
+    if coefficients and coefficients[0].dtype is torch.int16:
+        return fields | {"coefficients": coefficients[0].data_ptr()}
+    if len(coefficients) > 2:
+        fields["clips"] = abi.pointers(coefficients[-4:], 4)
+        coefficients = coefficients[:-4]
+    pairs = zip(("slopes", "factors"), coefficients, strict=False)
+    return fields | {name: each.data_ptr() for name, each in pairs}
 
 
 def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:

@@ -46,7 +46,7 @@ struct Call {
     int16_t* coefficients;             // saved for the backward pass, kernel layout
     float* slopes;                     // saved by the soft forward, same layout: of its rounding
     float* factors;                    // the same: derivative of a dequantized coefficient to its table entry
-    float* clips;                      // the same: of the smoothed clamps, as in Clips
+    float* clips[4];                   // slopes of its smoothed clamps: as in Clips, or none
     uint8_t* flags;                    // [batch, height, width], bits as in Flag
     uint8_t* chroma_flags;             // [batch, 2, chroma height, chroma width]
     float* planes[3];                  // blocks [batch, blocks_y, blocks_x, 64]: levels or gradients

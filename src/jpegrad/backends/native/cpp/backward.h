@@ -99,7 +99,7 @@ static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, 
 class StripAdjoint : Strip<float> {
   public:
     StripAdjoint(const Codec& codec, const Call& call, const Layout& layout)
-        : Strip(codec, call, layout), clips(call.clips, call.batch, layout) {}
+        : Strip(codec, call, layout), clips(call.clips) {}
 
     bool reserve(Arena& arena) {
         if (!Strip::reserve(arena, 2 * RING + 3, 2 * Arena::cost(3, sizeof(SlopeTable)))) return false;
@@ -156,7 +156,7 @@ class StripAdjoint : Strip<float> {
 
     // What the clamps of a row of `width` let through; of several planes, that of the first.
     Outside outside(const float* kept, int64_t row, int64_t width, int64_t plane = 0) const {
-        return {codec.clip_slope, call.clips ? kept + row * width : nullptr, plane};
+        return {codec.clip_slope, clips.pixels ? kept + row * width : nullptr, plane};
     }
     Outside outside_pixels(const float* kept, int64_t b, int64_t y) const {
         return outside(kept, b * layout.count * layout.height + y, layout.width, layout.height * layout.width);

@@ -48,17 +48,11 @@ INLINE F32 lost_variance(F32 x, float variance) {
     return variance * (1 - maxf(square - mean * mean, F32{}));
 }
 
-// Where the slopes of the clamps of one call are kept: written and read only where a flag is set.
+// Where the slopes of the clamps of one call are kept, plane by plane: written and read only where a flag is set.
 struct Clips {
     float *pixels, *luma, *chroma, *rgb;
 
-    Clips(float* all, int64_t batch, const Layout& layout) {
-        const int64_t plane = batch * layout.height * layout.width;
-        pixels = all;
-        luma = pixels + layout.count * plane;
-        chroma = luma + plane;
-        rgb = chroma + (layout.count == 3 ? 2 * batch * layout.component[1].height * layout.component[1].width : 0);
-    }
+    explicit Clips(float* const each[4]) : pixels(each[0]), luma(each[1]), chroma(each[2]), rgb(each[3]) {}
 };
 
 // What there is of a vector.

@@ -139,7 +139,7 @@ class SoftCoder : Strips<float> {
           forward(scaled(codec.forward_real, 1 / scale)),
           inverse(scaled(codec.inverse_real, scale)),
           noise(codec, layout, forward, inverse),
-          clips(call.clips, call.batch, layout) {
+          clips(call.clips) {
         for (int c = 0; c < 3; c++) shift[c] = 3 + (c && layout.h > 1 ? layout.h / 2 : 0);
     }
     ~SoftCoder() { report(watch.far); }
