@@ -92,7 +92,7 @@ class Mapped(torch.autograd.Function):
         if in_dims[1] is not None or tables.shape[0] > 1:
             tables = spread(tables, in_dims[1])
             tables = tables.expand(size, images, *tables.shape[2:]).flatten(0, 1).contiguous()
-        found = cls.apply(call, tables, *(None if x is None else x.flatten(0, 1).contiguous() for x in given))
+        found = cls.apply(call, tables, *(None if x is None else x.flatten(0, 1).contiguous() for x in given))  # type: ignore[no-untyped-call]
         out = tuple(None if x is None else x.unflatten(0, (size, images)) for x in found)
         return out, tuple(None if x is None else 0 for x in found)
 
@@ -242,16 +242,16 @@ def _second(
     def first(tables: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         inputs, rest = tensors[: call.inputs], iter(tensors[call.inputs :])
         each = adjoints.table_per_image(tables, call.channels, inputs[0].shape[0])
-        results, pull = torch.func.vjp(plain, each, *inputs)
+        results, pull = torch.func.vjp(plain, each, *inputs)[:2]
         found: tuple[Tensor, ...] = pull(
             _filled([g if g is None else next(rest) for g in gradients], results)
         )
         return found
 
-    results, pull = torch.func.vjp(first, tables, *inputs, *given)
-    found = list(pull(_filled(cotangents, results)))
+    pulled, pull_again = torch.func.vjp(first, tables, *inputs, *given)[:2]
+    found: list[Tensor] = list(pull_again(_filled(cotangents, pulled)))
     rest = iter(found[1 + call.inputs :])
-    return found[: 1 + call.inputs] + [g if g is None else next(rest) for g in gradients]
+    return [*found[: 1 + call.inputs], *(g if g is None else next(rest) for g in gradients)]
 
 
 def _filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -118,9 +118,9 @@ class Fused:
             to_inputs=adjoints.needs_gradient(*inputs),
             to_tables=adjoints.needs_gradient(tables),
         )
-        if not keep:
-            tables, *inputs = (x.detach() for x in (tables, *inputs))
-        return run(call, tables, *inputs)
+        if keep:
+            return run(call, tables, *inputs)
+        return run(call, tables.detach(), *(x.detach() for x in inputs))
 
     def _knows(self, spec: Spec) -> bool:
         slopes = (spec.surrogate.slope, spec.table_surrogate.slope)
