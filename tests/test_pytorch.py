@@ -342,3 +342,23 @@ def test_the_size_of_stored_rgb_compiles() -> None:
 
     image = torch.rand(2, 3, 24, 32)
     assert torch.equal(torch.compile(size, fullgraph=True, backend="eager")(image), size(image))
+
+
+@pytest.mark.slow
+@pytest.mark.whole_graph
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("forward", ["exact", "soft"])
+def test_exports_to_onnx(forward: str) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    image = torch.rand(2, 3, 17, 23)
+    program = torch.onnx.export(Coded(forward=forward), (image,), dynamo=True, verbose=False)
+    model = program.model_proto
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    expected = jpegrad.jpeg(image, 50, forward=forward)
+    # ONNX says the exact forward's integers; its real numbers are rounded in an order of its own.
+    torch.testing.assert_close(
+        torch.from_numpy(found), expected, rtol=0, atol=1e-5 if forward == "soft" else 0
+    )

@@ -243,24 +243,16 @@ def _second(
     def first(tables: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         inputs, rest = tensors[: call.inputs], iter(tensors[call.inputs :])
         each = adjoints.table_per_image(tables, call.channels, inputs[0].shape[0])
-        results, pull = _pullback(plain, each, *inputs)
+        results, pull = torch.func.vjp(plain, each, *inputs)[:2]
         found: tuple[Tensor, ...] = pull(
             _filled([g if g is None else next(rest) for g in gradients], results)
         )
         return found
 
-    results, pull = _pullback(first, tables, *inputs, *given)
-    found = list(pull(_filled(cotangents, results)))
+    pulled, pull_again = torch.func.vjp(first, tables, *inputs, *given)[:2]
+    found: list[Tensor] = list(pull_again(_filled(cotangents, pulled)))
     rest = iter(found[1 + call.inputs :])
-    return found[: 1 + call.inputs] + [g if g is None else next(rest) for g in gradients]
-
-
-def _pullback(
-    function: Callable[..., Any], *arguments: Tensor
-) -> tuple[tuple[Tensor, ...], Callable[..., Any]]:
-    """``torch.func.vjp``, whose type leaves open how much it gives."""
-    results, pull, *_ = torch.func.vjp(function, *arguments)
-    return results, pull
+    return [*found[: 1 + call.inputs], *(g if g is None else next(rest) for g in gradients)]
 
 
 def _filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -120,9 +120,9 @@ class Fused:
             to_inputs=adjoints.needs_gradient(*inputs),
             to_tables=adjoints.needs_gradient(tables),
         )
-        if not keep:
-            tables, inputs = tables.detach(), tuple(x.detach() for x in inputs)
-        return run(call, tables, *inputs)
+        if keep:
+            return run(call, tables, *inputs)
+        return run(call, tables.detach(), *(x.detach() for x in inputs))
 
     def _knows(self, spec: Spec) -> bool:
         slopes = (spec.surrogate.slope, spec.table_surrogate.slope)

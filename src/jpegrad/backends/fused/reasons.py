@@ -1,6 +1,7 @@
 """What no kernel can run."""
 
 import functools
+import sys
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
     found = ["it has gradients in float32, the image is float64"] if image.dtype is torch.float64 else []
     if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
         found.append("compiled, it has no rules for the transforms of torch.func")
+    if torch.compiler.is_compiling() and _exports_onnx():
+        found.append("its operators are none of ONNX")
     if not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0:
         found.append("it has no rules for forward-mode differentiation")
     if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):
@@ -50,6 +53,13 @@ def soft_reasons(operation: str, spec: Spec, families: Families) -> list[str]:
     elif soft[0] == "soft_round" and soft[1] < 0.01:
         found.append("float32 does not resolve a soft_round as gentle as this")
     return found
+
+
+@constant_result
+def _exports_onnx() -> bool:
+    """Whether PyTorch's exporter to ONNX is at work, which is imported by it alone."""
+    onnx = sys.modules.get("torch.onnx")
+    return onnx is not None and bool(onnx.is_in_onnx_export())
 
 
 @functools.cache
