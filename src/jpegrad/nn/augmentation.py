@@ -22,7 +22,7 @@ from jpegrad.nn.codings import (
     stacked,
 )
 from jpegrad.nn.layer import describe
-from jpegrad.randomness import Source, source
+from jpegrad.randomness import Source, source_of
 from jpegrad.spec import (
     CMYK,
     Subsampling,
@@ -118,7 +118,7 @@ class RandomJPEG(nn.Module):
     subsampling: tuple[str, ...] | dict[float, str] | None
     codings: tuple[Coding, ...]
     p: float
-    _source: Source | None
+    source: Source | None
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class RandomJPEG(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("per", per, PER)
-        self._spec = check_options("nn.RandomJPEG", options)
+        self.spec = check_options("nn.RandomJPEG", options)
         decoder = options.get("decoder")
         if decoder is not None and decoder.scale != 1:
             raise ValueError(
@@ -144,7 +144,7 @@ class RandomJPEG(nn.Module):
         self.per = per
         self.p = check_probability("p", p)
         self.options = options
-        self._source = None if generator is None else source(generator)
+        self.source = None if generator is None else source_of(generator)
         if like is None:
             self.quality = _bounds((30, 95) if quality is None else quality)
             lowest, modes = modes_of("4:2:0" if subsampling is None else subsampling)
@@ -172,7 +172,7 @@ class RandomJPEG(nn.Module):
     @property
     def generator(self) -> torch.Generator | None:
         """The source of all randomness, or None for PyTorch's default generator."""
-        return None if self._source is None else self._source.generator
+        return None if self.source is None else self.source.generator
 
     def draw(self, shape: Sequence[int]) -> Drawn:
         """Draw for images of a shape: to read, to keep, to use for several images.
@@ -188,7 +188,7 @@ class RandomJPEG(nn.Module):
                 has so many components.
         """
         lead = self.lead(shape)
-        generator = None if self._source is None else self._source.ready()
+        generator = None if self.source is None else self.source.ready()
         if self.quality is None:
             quality, coding = None, self._draw_file(self._components(shape[-3]), lead, generator)
         else:
@@ -240,10 +240,10 @@ class RandomJPEG(nn.Module):
             self.check_drawn(drawn, image.shape)
         elif not self.training:
             return image
-        elif self._source is None or torch.compiler.is_compiling():
+        elif self.source is None or torch.compiler.is_compiling():
             drawn = self.draw(image.shape)
         else:
-            drawn = self._source.once(lambda: self.draw(image.shape))
+            drawn = self.source.once(lambda: self.draw(image.shape))
         if known(drawn.coding) and known(drawn.coded):
             return self._chosen(image, drawn)
         return self._everything(image, drawn)
@@ -314,10 +314,10 @@ class RandomJPEG(nn.Module):
         tables = self._tables.to(drawn.coding.device)[drawn.coding][..., :components, :, :]
         if quality is None:
             return jpeg(image, like=as_file(tables, subsampling, color), **self.options)
-        used = table_slots(components, self._spec.color or (CMYK if components == 4 else None))
+        used = table_slots(components, self.spec.color or (CMYK if components == 4 else None))
         bases = tables.to(quality.device) if used is None else tables.to(quality.device)[..., used, :, :]
         quality = quality[..., None, None, None]
-        entries = scale(bases, quality, forward=self._spec.forward, surrogate=self._spec.surrogate)
+        entries = scale(bases, quality, forward=self.spec.forward, surrogate=self.spec.surrogate)
         return jpeg(image, tables=entries, **options)
 
     def check_drawn(self, drawn: Drawn, shape: Sequence[int]) -> None:
