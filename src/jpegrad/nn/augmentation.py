@@ -17,6 +17,7 @@ from jpegrad.nn.codings import (
     as_file,
     bases_of,
     codings_like,
+    files_of,
     kinds_of,
     modes_of,
     stacked,
@@ -162,12 +163,7 @@ class RandomJPEG(nn.Module):
             self.codings = codings_like(like)
         self._tables = stacked(self.codings)
         self._kinds = {components: kinds_of(self.codings, components) for components in COMPONENTS}
-        self._ends = {
-            components: torch.tensor(
-                [coding.files * coding.suits(components) for coding in self.codings]
-            ).cumsum(0)
-            for components in COMPONENTS
-        }
+        self._files = {components: files_of(self.codings, components) for components in COMPONENTS}
 
     @property
     def generator(self) -> torch.Generator | None:
@@ -208,7 +204,7 @@ class RandomJPEG(nn.Module):
         if isinstance(low, int):
             return torch.randint(low, int(high) + 1, lead, generator=generator, device="cpu")
         drawn = torch.rand(lead, generator=generator, dtype=torch.float64, device="cpu")
-        return low + (high - low) * drawn
+        return drawn.mul_(high - low).add_(low)
 
     def _draw_coding(
         self, quality: Tensor, lead: tuple[int, ...], generator: torch.Generator | None
@@ -225,12 +221,12 @@ class RandomJPEG(nn.Module):
         return drawn * self._modes + torch.bucketize(quality.double(), self._lowest, right=True) - 1
 
     def _draw_file(self, components: int, lead: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        ends = self._ends[components]
-        if not ends[-1]:
+        count, ends = self._files[components]
+        if not count:
             raise ValueError(
                 f"like: expected a file of {components} components, as the image has, among {len(self.codings)} codings"
             )
-        ticket = torch.randint(int(ends[-1]), lead, generator=generator, device="cpu")
+        ticket = torch.randint(count, lead, generator=generator, device="cpu")
         return torch.bucketize(ticket, ends, right=True)
 
     def forward(self, image: Tensor, drawn: Drawn | None = None) -> Tensor:
@@ -381,8 +377,8 @@ def _each(drawn: Drawn, change: Callable[[Tensor], Tensor]) -> Drawn:
 
 
 def _constant(value: float, lead: tuple[int, ...]) -> Tensor:
-    found = torch.tensor(value, device="cpu")
-    return found.expand(lead) if lead else found
+    kind = {bool: torch.bool, int: torch.int64}.get(type(value), torch.float64)
+    return torch.full(lead, value, dtype=kind, device="cpu")
 
 
 def _fastest(quality: Tensor, image: Tensor) -> Any:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from numbers import Real
 from pathlib import Path
 from typing import Any, cast
@@ -105,9 +106,9 @@ def _base(tables: Any) -> Tensor:
 
 def codings_like(like: Any) -> tuple[Coding, ...]:
     """The codings of files, each once."""
-    one = isinstance(like, (str, os.PathLike, Header, Coefficients))
+    sources = like if isinstance(like, (list, tuple)) else (like,)
     counts: dict[Any, Coding] = {}
-    for coding in (found for source in ((like,) if one else like) for found in _codings_of(source)):
+    for coding in (found for source in sources for found in _codings_of(source)):
         assert coding.tables is not None
         key = coding.tables.numpy().tobytes(), coding.subsampling, id(coding.color), coding.components
         known = counts.get(key)
@@ -219,6 +220,12 @@ def kinds_of(codings: Sequence[Coding], components: int) -> tuple[list[Kind], li
         kinds.index((coding.subsampling, coding.color)) if coding.suits(components) else -1
         for coding in codings
     ]
+
+
+def files_of(codings: Sequence[Coding], components: int) -> tuple[int, Tensor]:
+    """How many files of so many components there are, and with which of them in a row each coding ends."""
+    ends = list(accumulate(coding.files * coding.suits(components) for coding in codings))
+    return ends[-1], torch.tensor(ends, device="cpu")
 
 
 def as_file(tables: Tensor, subsampling: str, color: Color | None) -> Coefficients:
