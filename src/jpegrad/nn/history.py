@@ -56,7 +56,7 @@ class RandomHistory(nn.Module):
     """Whole histories as an augmentation: pictures coded again and again, shifted on the grid and resized in between.
 
     Every step is what programs do to a picture, sample for sample, and passes gradients: resizing (in real numbers,
-    then rounded to 8 bits as a saved file has them), coding, cutting. Images keep their size: before a step they are
+    then rounded to 8 bits as all that is coded or saved), coding, cutting. Images keep their size: before a step they are
     resized to the drawn multiple of it, and at the end back.
 
     A grid shift is a crop after the coding. The picture is taken for the part of one that is 7 rows and columns larger:
@@ -196,13 +196,19 @@ class RandomHistory(nn.Module):
 
     def forward(self, image: Tensor, history: History | None = None) -> Tensor:
         """Code images ``[..., C, H, W]``, as drawn anew or as ``history`` says."""
+        if torch.compiler.is_compiling():
+            # What is drawn decides sizes, so that it must be read: the graph breaks here.
+            return torch.compiler.disable(self._forward)(image, history)
+        return self._forward(image, history)
+
+    def _forward(self, image: Tensor, history: History | None) -> Tensor:
         self._first.check(image)
         source = self._first.source
         if history is not None:
             self._check(history, image.shape)
         elif not self.training:
             return image
-        elif source is None or torch.compiler.is_compiling():
+        elif source is None:
             history = self.draw(image.shape)
         else:
             history = source.once(lambda: self.draw(image.shape))
@@ -229,7 +235,8 @@ class RandomHistory(nn.Module):
                 self._take(pieces, filters, due, own, layer, step, lead)
         for at, piece in enumerate(pieces):
             if piece.shape[-2:] != own:
-                pieces[at] = resized(piece, own, self.filters[filters[at]], self._in_time()[-1].spec)
+                back = resized(piece, own, self.filters[filters[at]])
+                pieces[at] = saved(back, self._in_time()[-1].spec)
         out = torch.cat(pieces).reshape(image.shape)
         if self._first.options.get("channels") == "alpha":
             out = torch.cat([out[..., :-1, :, :], bare(image)[..., -1:, :, :].to(out.dtype)], -3)
@@ -254,7 +261,7 @@ class RandomHistory(nn.Module):
         for at in due:
             size = _scaled(own, scales[at])
             if pieces[at].shape[-2:] != size:
-                pieces[at] = resized(pieces[at], size, self.filters[chosen[at]], layer.spec)
+                pieces[at] = resized(pieces[at], size, self.filters[chosen[at]])
             # The filter of the way back, should this be the last step.
             filters[at] = chosen[at]
             pieces[at] = extended(pieces[at], *shifts[at])
@@ -311,19 +318,27 @@ def extended(image: Tensor, top: int, left: int) -> Tensor:
     return torch.cat([*[before] * left, tall, *[after] * (GRID - 1 - left)], -1)
 
 
-def resized(image: Tensor, size: tuple[int, int], mode: str, spec: Spec) -> Tensor:
-    """Resized in real numbers, then rounded to 8 bits with the slope of the clamps, as a file without loss has it.
+def resized(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """Resized in real numbers, of bytes rounded to them; floating point is rounded when it is coded or saved."""
+    if image.is_floating_point():
+        return interpolate(image, size, mode=mode, antialias=True)
+    real = interpolate(image.float(), size, mode=mode, antialias=True)
+    return real.round().clamp(0.0, 255.0).to(image.dtype)
+
+
+def saved(image: Tensor, spec: Spec) -> Tensor:
+    """As a file without loss gives it back: floating point rounded to 8 bits, with the slope of the clamps.
 
     The soft forward, which rounds no pixel, only clamps.
     """
-    if image.dtype is torch.uint8:
-        real = interpolate(image.float(), size, mode=mode, antialias=True)
-        return real.round().clamp(0.0, 255.0).to(torch.uint8)
+    if not image.is_floating_point():
+        return image
     low, high = bounds(spec.value_range, image)
-    real = (interpolate(image, size, mode=mode, antialias=True).double() - low) * (255 / (high - low))
+    real = (image.double() - low) * (255 / (high - low))
     grey = leaky_clamp(real, 0.0, 255.0, spec.clip_slope)
     if spec.forward != "soft":
-        grey = straight_through(real.round().clamp(0.0, 255.0), grey)
+        levels = real.floor() if spec.rounding == "truncate" else real.round()
+        grey = straight_through(levels.clamp(0.0, 255.0), grey)
     return from_grey(grey, spec.value_range, image.dtype)
 
 
