@@ -116,6 +116,8 @@ PUBLIC_TUNE = {
     "trellis",
 }
 
+PUBLIC_NN = {"Coding", "Drawn", "History", "JPEG", "RandomHistory", "RandomJPEG", "Step"}
+
 PUBLIC_RATE = {"ALL", "Breakdown", "RateModel", "Scan", "bits", "breakdown", "marginal_costs"}
 
 
@@ -256,8 +258,13 @@ print(*sorted(roots - sys.stdlib_module_names - {"jpegrad"}))
 
 @pytest.mark.parametrize(
     ("module", "public"),
-    [(jpegrad, PUBLIC), (jpegrad.tune, PUBLIC_TUNE), (jpegrad.rate, PUBLIC_RATE)],
-    ids=["jpegrad", "tune", "rate"],
+    [
+        (jpegrad, PUBLIC),
+        (jpegrad.nn, PUBLIC_NN),
+        (jpegrad.tune, PUBLIC_TUNE),
+        (jpegrad.rate, PUBLIC_RATE),
+    ],
+    ids=["jpegrad", "nn", "tune", "rate"],
 )
 def test_the_public_names_are_frozen(module: ModuleType, public: set[str]) -> None:
     tree = ast.parse(Path(str(module.__file__)).read_text())

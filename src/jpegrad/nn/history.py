@@ -56,8 +56,8 @@ class RandomHistory(nn.Module):
     """Whole histories as an augmentation: pictures coded again and again, shifted on the grid and resized in between.
 
     Every step is what programs do to a picture, sample for sample, and passes gradients: resizing (in real numbers,
-    then rounded to 8 bits as all that is coded or saved), coding, cutting. Images keep their size: before a step they are
-    resized to the drawn multiple of it, and at the end back.
+    then rounded to 8 bits as all that is coded or saved), coding, cutting. Images keep their size: before a step they
+    are resized to the drawn multiple of it, and at the end back.
 
     A grid shift is a crop after the coding. The picture is taken for the part of one that is 7 rows and columns larger:
     its edges are repeated, it is coded, and it is cut out again, so that it begins at row and column 0…7 of a block.
