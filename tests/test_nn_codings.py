@@ -143,14 +143,28 @@ def test_headers_and_coefficients_say_what_files_say(camera: Path) -> None:
     assert [coding.files for coding in RandomJPEG(like=kinds).codings] == [4]
 
 
-@pytest.mark.parametrize("kind", ["RGB", "wide", "4:1:0", "arithmetic"])
+def test_coefficients_may_have_a_conversion_of_their_own() -> None:
+    images = pictures(12)
+    like = []
+    for factor in (0.5, 1.5):
+        matrix = torch.tensor(jpegrad.spec.JFIF.matrix) * torch.tensor([[1], [factor], [1]])
+        color = jpegrad.Color(matrix, torch.tensor((0.0, 128.0, 128.0)), torch.linalg.inv(matrix))
+        like.append(jpegrad.encode(images[0], 60, color=color))
+    layer = RandomJPEG(like=like, generator=generator())
+    drawn = layer.draw(images.shape)
+    out = layer(images, drawn)
+    assert {*drawn.coding.tolist()} == {0, 1}
+    for image, coded, i in zip(images, out, drawn.coding.tolist(), strict=True):
+        assert torch.equal(coded, jpegrad.jpeg(image, like=like[i]))
+
+
+@pytest.mark.parametrize("kind", ["RGB", "wide", "4:1:0"])
 def test_unusual_files_are_coded_like_too(kind: str, tmp_path: Path) -> None:
     images = pictures(2)
     ways: dict[str, dict[str, Any]] = {
         "RGB": {"quality": 30, "color": jpegrad.spec.RGB, "subsampling": "4:4:4"},
         "wide": {"tables": annex_k(50)},
         "4:1:0": {"quality": 30, "subsampling": "4x2,1x1,1x1"},
-        "arithmetic": {"quality": 30},
     }
     source = jpegrad.encode(images[0], **ways[kind])
     if kind == "wide":
@@ -344,6 +358,13 @@ def test_files_that_do_not_fit_are_errors(camera: Path) -> None:
     with pytest.raises(ValueError, match="like: expected a file of 3 components"):
         gray(pictures(1))
     gray(pictures(1, 1))
+    wrongs: Any = (("alpha", 3), ("CMYK", 3), (None, 2))
+    for channels, count in wrongs:
+        layer = RandomJPEG(like=camera, channels=channels)
+        with pytest.raises(ValueError, match="image: expected"):
+            layer.draw((count, 8, 8))
+        with pytest.raises(ValueError, match="image: expected"):
+            layer(pictures(1, 5)[:, :count])
     empty = camera / "empty"
     empty.mkdir()
     with pytest.raises(ValueError, match=r"folder with \.jpg files, got .*empty with 0"):

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader, Dataset
 
 import jpegrad
 from jpegrad.nn import Drawn, History, RandomHistory, RandomJPEG, Step
@@ -228,6 +229,34 @@ def test_it_is_reproducible_and_may_be_replayed() -> None:
         assert torch.equal(twin(images), expected) and twin.generator is not layer.generator
     layer.eval()
     assert layer(images) is images and torch.equal(layer(images, history), out)
+
+
+class Drawing(Dataset[Tensor]):
+    def __init__(self, layer: RandomHistory) -> None:
+        self.layer = layer
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.layer.draw((3, 8, 8)).steps[0].scale
+
+
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_and_epochs_draw_each_for_itself(context: str) -> None:
+    def delivered() -> list[float]:
+        layer = augment(5, scaled=1)
+        loader = DataLoader(
+            Drawing(layer),
+            batch_size=None,
+            num_workers=2,
+            multiprocessing_context=context,
+            generator=generator(1),
+        )
+        return [float(scale) for _ in range(2) for scale in loader]
+
+    first = delivered()
+    assert len({*first}) == 12 and delivered() == first
 
 
 def test_what_is_drawn_is_as_described() -> None:

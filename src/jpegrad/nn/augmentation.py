@@ -119,7 +119,7 @@ class RandomJPEG(nn.Module):
     subsampling: tuple[str, ...] | dict[float, str] | None
     codings: tuple[Coding, ...]
     p: float
-    source: Source | None
+    _source: Source | None
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class RandomJPEG(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("per", per, PER)
-        self.spec = check_options("nn.RandomJPEG", options)
+        self._spec = check_options("nn.RandomJPEG", options)
         decoder = options.get("decoder")
         if decoder is not None and decoder.scale != 1:
             raise ValueError(
@@ -145,7 +145,7 @@ class RandomJPEG(nn.Module):
         self.per = per
         self.p = check_probability("p", p)
         self.options = options
-        self.source = None if generator is None else source_of(generator)
+        self._source = None if generator is None else source_of(generator)
         if like is None:
             self.quality = _bounds((30, 95) if quality is None else quality)
             lowest, modes = modes_of("4:2:0" if subsampling is None else subsampling)
@@ -168,7 +168,7 @@ class RandomJPEG(nn.Module):
     @property
     def generator(self) -> torch.Generator | None:
         """The source of all randomness, or None for PyTorch's default generator."""
-        return None if self.source is None else self.source.generator
+        return None if self._source is None else self._source.generator
 
     def draw(self, shape: Sequence[int]) -> Drawn:
         """Draw for images of a shape: to read, to keep, to use for several images.
@@ -183,8 +183,8 @@ class RandomJPEG(nn.Module):
             ValueError: ``shape`` has no C, H, W, or with ``per="clip"`` no dimension before them; no file of ``like``
                 has so many components.
         """
-        lead = self.lead(shape)
-        generator = None if self.source is None else self.source.ready()
+        lead = self._lead(shape)
+        generator = None if self._source is None else self._source.ready()
         if self.quality is None:
             quality, coding = None, self._draw_file(self._components(shape[-3]), lead, generator)
         else:
@@ -231,20 +231,20 @@ class RandomJPEG(nn.Module):
 
     def forward(self, image: Tensor, drawn: Drawn | None = None) -> Tensor:
         """Code images ``[..., C, H, W]``, as drawn anew or as ``drawn`` says."""
-        self.check(image)
+        self._check(image)
         if drawn is not None:
-            self.check_drawn(drawn, image.shape)
+            self._check_drawn(drawn, image.shape)
         elif not self.training:
             return image
-        elif self.source is None or torch.compiler.is_compiling():
+        elif self._source is None or torch.compiler.is_compiling():
             drawn = self.draw(image.shape)
         else:
-            drawn = self.source.once(lambda: self.draw(image.shape))
+            drawn = self._source.once(lambda: self.draw(image.shape))
         if known(drawn.coding) and known(drawn.coded):
             return self._chosen(image, drawn)
         return self._everything(image, drawn)
 
-    def lead(self, shape: Sequence[int]) -> tuple[int, ...]:
+    def _lead(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of what is drawn for images of a shape."""
         lead = tuple(shape)[:-3]
         if len(shape) < 3 or (self.per == "clip" and not lead):
@@ -253,13 +253,17 @@ class RandomJPEG(nn.Module):
         shared = {"image": 0, "clip": 1, "batch": len(lead)}[self.per]
         return (*lead[: len(lead) - shared], *(1 for _ in range(shared)))
 
-    def check(self, image: Tensor) -> None:
+    def _check(self, image: Tensor) -> None:
         """Raise unless this is an image that the layer may code."""
-        check_image(image, None if "channels" in self.options else (1, 3))
+        check_image(image, _COUNTS[self.options.get("channels")])
 
     def _components(self, channels: int) -> int:
         """Of the file of an image with so many channels."""
         kind = self.options.get("channels")
+        counts = _COUNTS[kind]
+        if counts is not None and channels not in counts:
+            expected = " or ".join(map(str, counts))
+            raise ValueError(f"image: expected {expected} channels, got {channels}")
         return 1 if kind == "planes" else channels - 1 if kind == "alpha" else channels
 
     def _chosen(self, image: Tensor, drawn: Drawn) -> Tensor:
@@ -310,13 +314,13 @@ class RandomJPEG(nn.Module):
         tables = self._tables.to(drawn.coding.device)[drawn.coding][..., :components, :, :]
         if quality is None:
             return jpeg(image, like=as_file(tables, subsampling, color), **self.options)
-        used = table_slots(components, self.spec.color or (CMYK if components == 4 else None))
+        used = table_slots(components, self._spec.color or (CMYK if components == 4 else None))
         bases = tables.to(quality.device) if used is None else tables.to(quality.device)[..., used, :, :]
         quality = quality[..., None, None, None]
-        entries = scale(bases, quality, forward=self.spec.forward, surrogate=self.spec.surrogate)
+        entries = scale(bases, quality, forward=self._spec.forward, surrogate=self._spec.surrogate)
         return jpeg(image, tables=entries, **options)
 
-    def check_drawn(self, drawn: Drawn, shape: Sequence[int]) -> None:
+    def _check_drawn(self, drawn: Drawn, shape: Sequence[int]) -> None:
         """Raise unless this may have been drawn for images of a shape."""
         if not isinstance(drawn, Drawn):
             raise TypeError(f"drawn: expected a Drawn, got {type(drawn).__name__}")
@@ -359,6 +363,13 @@ class RandomJPEG(nn.Module):
 
 
 PER = ("image", "clip", "batch")
+_COUNTS: dict[str | None, tuple[int, ...] | None] = {
+    None: (1, 3),
+    "alpha": (2, 4),
+    "planes": None,
+    "CMYK": (4,),
+}
+"""Channels of an image, by the option of that name."""
 
 
 def flattened(drawn: Drawn, lead: Sequence[int]) -> Drawn:

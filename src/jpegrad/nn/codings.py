@@ -214,12 +214,15 @@ def kinds_of(codings: Sequence[Coding], components: int) -> tuple[list[Kind], li
     """What the codings of so many components differ in but for tables, and which kind each coding is; -1 is none."""
     if components == 1:
         return [("4:4:4", None)], [0] * len(codings)
-    suited = [(coding.subsampling, coding.color) for coding in codings if coding.suits(components)]
-    kinds = list(dict.fromkeys(suited))
-    return kinds, [
-        kinds.index((coding.subsampling, coding.color)) if coding.suits(components) else -1
-        for coding in codings
+    # By identity: a conversion of your own may hold tensors.
+    keys = [
+        (coding.subsampling, id(coding.color)) if coding.suits(components) else None for coding in codings
     ]
+    kinds = {
+        key: (coding.subsampling, coding.color) for key, coding in zip(keys, codings, strict=True) if key
+    }
+    places = {key: i for i, key in enumerate(kinds)}
+    return list(kinds.values()), [-1 if key is None else places[key] for key in keys]
 
 
 def files_of(codings: Sequence[Coding], components: int) -> tuple[int, Tensor]:

@@ -164,8 +164,8 @@ class RandomHistory(nn.Module):
         Raises:
             ValueError: as of :meth:`RandomJPEG.draw`.
         """
-        lead = self._first.lead(shape)
-        source = self._first.source
+        lead = self._first._lead(shape)
+        source = self._first._source
         generator = None if source is None else source.ready()
         low, high = self.rounds
         rounds = torch.randint(int(low), int(high) + 1, lead, generator=generator, device="cpu")
@@ -202,8 +202,8 @@ class RandomHistory(nn.Module):
         return self._forward(image, history)
 
     def _forward(self, image: Tensor, history: History | None) -> Tensor:
-        self._first.check(image)
-        source = self._first.source
+        self._first._check(image)
+        source = self._first._source
         if history is not None:
             self._check(history, image.shape)
         elif not self.training:
@@ -236,7 +236,7 @@ class RandomHistory(nn.Module):
         for at, piece in enumerate(pieces):
             if piece.shape[-2:] != own:
                 back = resized(piece, own, self.filters[filters[at]])
-                pieces[at] = saved(back, self._in_time()[-1].spec)
+                pieces[at] = saved(back, self._in_time()[-1]._spec)
         out = torch.cat(pieces).reshape(image.shape)
         if self._first.options.get("channels") == "alpha":
             out = torch.cat([out[..., :-1, :, :], bare(image)[..., -1:, :, :].to(out.dtype)], -3)
@@ -283,7 +283,7 @@ class RandomHistory(nn.Module):
             "rounds": (history.rounds, lead, 0, len(layers))
         }
         for i, (layer, step) in enumerate(zip(layers, history.steps, strict=True)):
-            layer.check_drawn(step.coding, shape)
+            layer._check_drawn(step.coding, shape)
             named[f"steps[{i}].scale"] = (step.scale, lead, 0, math.inf)
             named[f"steps[{i}].filter"] = (step.filter, lead, 0, len(self.filters) - 1)
             named[f"steps[{i}].shift"] = (step.shift, (*lead, 2), 0, GRID - 1)
@@ -369,7 +369,7 @@ def _check_layers(layers: Sequence[object]) -> None:
             ("per", first.per, layer.per),
             ("generator", first.generator, layer.generator),
             ("channels", first.options.get("channels"), layer.options.get("channels")),
-            ("value_range", first.spec.value_range, layer.spec.value_range),
+            ("value_range", first._spec.value_range, layer._spec.value_range),
         ):
             if ours != theirs:
                 raise ValueError(f"coding: expected layers of one {name}, got {ours} and {theirs}")
