@@ -61,7 +61,7 @@ ARROWS: dict[str, set[str]] = {
     "lossless": {*GROUND, "coefficients", "jfif"},
     "pictures": FILES,
     "nn": {*FILES, "randomness"},
-    "compat": CODEC,
+    "compat": FILES,
     "testing": FILES,
     "tune": {*FILES, "pictures", "data"},
     "demo": OUTER,
