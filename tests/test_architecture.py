@@ -237,7 +237,12 @@ def test_only_a_drop_in_imports_its_peer_and_nothing_imports_drop_ins() -> None:
                 names.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module or "")
-        peers = {name.partition(".")[0] for name in names} & {"art", "kornia", "torchvision"}
+        peers = {name.partition(".")[0] for name in names} & {
+            "albumentations",
+            "art",
+            "kornia",
+            "torchvision",
+        }
         assert all(module == f"compat.{peer}" for peer in peers), f"{path} imports {sorted(peers)}"
         if layer(module) != "compat":
             assert not any(name.startswith("jpegrad.compat") for name in names), path

@@ -21,7 +21,12 @@ def image() -> Tensor:
 
 @pytest.mark.parametrize(
     ("peer", "package"),
-    [("torchvision", "torchvision"), ("kornia", "kornia"), ("art", "adversarial-robustness-toolbox")],
+    [
+        ("albumentations", "albumentations"),
+        ("torchvision", "torchvision"),
+        ("kornia", "kornia"),
+        ("art", "adversarial-robustness-toolbox"),
+    ],
 )
 def test_a_missing_peer_is_named(peer: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__

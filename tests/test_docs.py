@@ -36,7 +36,7 @@ PROSE = [
 ]
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # The kernel library is no Python module, and Triton is an extra.
-PEERS = ("art", "kornia", "torchvision")
+PEERS = ("albumentations", "art", "kornia", "torchvision")
 NOT_IMPORTED = {"jpegrad.backends.native._kernel", "jpegrad.backends.triton"}
 MODULES = [
     module.name
