@@ -128,8 +128,8 @@ def _codings_of(source: Like) -> Iterator[Coding]:
         yield Coding(tables, source.subsampling, source.color, source.channels)
     elif isinstance(source, Header):
         yield _coding(source)
-    elif isinstance(source, str) and source in (presets := _presets()):
-        yield presets[source]
+    elif isinstance(source, str) and source in _presets():
+        yield _preset(source)
     elif not isinstance(source, (str, os.PathLike)):
         raise TypeError(
             "like: expected files, folders, headers, coefficients or names of Pillow's presets, "
@@ -187,19 +187,17 @@ def _coding(header: Header) -> Coding:
     return Coding(header.tables, header.subsampling, COLORS.get(header.color), header.components)
 
 
-def _presets() -> dict[str, Coding]:
+def _presets() -> dict[str, Any]:
     """Those of Pillow, the settings of Photoshop."""
     from PIL.JpegPresets import presets
 
-    modes = ("4:4:4", "4:2:2", "4:2:0")
-    return {
-        name: Coding(
-            torch.tensor(preset["quantization"], dtype=torch.float32).view(-1, 8, 8),
-            modes[preset["subsampling"]],
-            components=3,
-        )
-        for name, preset in cast(dict[str, Any], presets).items()
-    }
+    return cast(dict[str, Any], presets)
+
+
+def _preset(name: str) -> Coding:
+    preset = _presets()[name]
+    tables = torch.tensor(preset["quantization"], dtype=torch.float32).view(-1, 8, 8)
+    return Coding(tables, ("4:4:4", "4:2:2", "4:2:0")[preset["subsampling"]], components=3)
 
 
 def stacked(codings: Sequence[Coding]) -> Tensor | None:
