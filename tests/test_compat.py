@@ -21,7 +21,12 @@ def image() -> Tensor:
 
 @pytest.mark.parametrize(
     ("peer", "package"),
-    [("torchvision", "torchvision"), ("kornia", "kornia"), ("art", "adversarial-robustness-toolbox")],
+    [
+        ("albumentations", "albumentations"),
+        ("torchvision", "torchvision"),
+        ("kornia", "kornia"),
+        ("art", "adversarial-robustness-toolbox"),
+    ],
 )
 def test_a_missing_peer_is_named(peer: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
@@ -151,7 +156,7 @@ def test_mbrs_saves_with_the_numbers_of_pillow_and_cuts_off(subsample: int) -> N
 def test_mbrs_and_hidden_name_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="subsample: expected 0, 1 or 2, got 3"):
         mbrs.Jpeg(50, 3)
-    for make in (mbrs.Jpeg, mbrs.JpegTest):
+    for make in (mbrs.Jpeg, mbrs.JpegSS, mbrs.JpegMask, mbrs.JpegTest):
         with pytest.raises(ValueError, match="quality: expected 1 to 100, got 0"):
             make(0)
     with pytest.raises(TypeError, match="yuv_keep_weights"):

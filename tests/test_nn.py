@@ -215,7 +215,7 @@ def test_what_was_drawn_can_be_read_and_used_again(per: str, modes: Any, own: bo
     torch.manual_seed(1)
     out = again(image)
     assert torch.equal(first(image, drawn), out)
-    mode = [first.subsampling[i] for i in drawn.subsampling.expand(2, 4).reshape(-1).tolist()]
+    mode = [first.codings[i].subsampling for i in drawn.coding.expand(2, 4).reshape(-1).tolist()]
     quality, coded = (x.expand(2, 4).reshape(-1) for x in (drawn.quality, drawn.coded))
     for i, (x, y) in enumerate(zip(image.reshape(-1, 3, 16, 16), out.reshape(-1, 3, 16, 16), strict=True)):
         assert torch.equal(y, jpegrad.jpeg(x, quality[i], subsampling=mode[i]) if coded[i] else x)
@@ -229,11 +229,11 @@ def test_what_is_given_as_drawn_is_checked() -> None:
         (drawn._replace(quality=50), TypeError, r"drawn\.quality: .*int"),
         (drawn._replace(quality=torch.rand(3)), ValueError, r"drawn\.quality: .*\[2\]"),
         (drawn._replace(coded=torch.ones(2)), TypeError, r"drawn\.coded: .*bool"),
-        (drawn._replace(subsampling=torch.zeros(2)), TypeError, r"drawn\.subsampling: .*integers"),
+        (drawn._replace(coding=torch.zeros(2)), TypeError, r"drawn\.coding: .*integers"),
         (
-            drawn._replace(subsampling=torch.tensor(1)),
+            drawn._replace(coding=torch.tensor(1)),
             ValueError,
-            r"drawn\.subsampling: expected 0 to 0, got 1",
+            r"drawn\.coding: expected 0 to 0, got 1",
         ),
     ):
         with pytest.raises(error, match=words):
@@ -272,7 +272,7 @@ def coded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         shapes.append(tuple(image.shape))
         return jpegrad.jpeg(image, *args, **options)
 
-    monkeypatch.setattr(jpegrad.nn, "jpeg", counted)
+    monkeypatch.setattr(jpegrad.nn.augmentation, "jpeg", counted)
     return shapes
 
 
@@ -281,7 +281,7 @@ def test_only_what_is_drawn_is_coded(coded: list[tuple[int, ...]]) -> None:
     layer = RandomJPEG(p=0.4, subsampling=("4:2:0", "4:4:4"), generator=generator())
     drawn = layer.draw(image.shape)
     layer(image, drawn)
-    counts = [int((drawn.coded & (drawn.subsampling == i)).sum()) for i in range(2)]
+    counts = [int((drawn.coded & (drawn.coding == i)).sum()) for i in range(2)]
     assert coded == [(n, 3, 8, 8) for n in counts] and 0 < sum(counts) < 20
     coded.clear()
     assert RandomJPEG(p=0)(image) is image and not coded

@@ -69,7 +69,7 @@ import importlib, pkgutil
 import torch, jpegrad
 for module in pkgutil.walk_packages(jpegrad.__path__, "jpegrad."):
     part = module.name.split(".")[1]
-    if module.name.removeprefix("jpegrad.compat.") in ("art", "kornia", "torchvision"):
+    if module.name.removeprefix("jpegrad.compat.") in ("albumentations", "art", "kornia", "torchvision"):
         continue
     if part not in ("cli", "commands", "demo", "__main__") and "triton" not in module.name and "._" not in module.name:
         importlib.import_module(module.name)

@@ -213,6 +213,9 @@ def to_grey(image: Tensor, value_range: Range, rounding: str, forward: str) -> T
 
 def from_grey(grey: Tensor, value_range: Range, dtype: torch.dtype) -> Tensor:
     """Numbers of the value range from grey levels 0…255, rounded once."""
+    if value_range == (0.0, 1.0):
+        # Right without float64: of 256 levels each is rounded once, and again to half precision without harm.
+        return (grey / 255).to(dtype)
     low, high = bounds(value_range, grey)
     if _is_constant(grey):
         return grey.to(torch.float64, copy=True).div_(255).mul_(high - low).add_(low).to(dtype)

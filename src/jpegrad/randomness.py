@@ -12,7 +12,7 @@ REMEMBERED = 1024
 """How many calls may lie between a call and its recomputation."""
 
 
-def source(generator: torch.Generator) -> "Source":
+def source_of(generator: torch.Generator) -> "Source":
     """The source of a generator: one, for all layers that share it, in whatever process they arrive together.
 
     Raises:
@@ -29,7 +29,7 @@ def source(generator: torch.Generator) -> "Source":
 
 
 class Source:
-    """What :class:`~jpegrad.nn.RandomJPEG` draws from when it is given a generator."""
+    """What the random layers of :mod:`jpegrad.nn` draw from when they are given a generator."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
@@ -66,7 +66,8 @@ class Source:
             return drawn
         if name not in self._calls:
             raise RuntimeError(
-                "nn.RandomJPEG: a backward pass recomputes a call that is not known, so that it would draw anew: "
+                "nn.RandomJPEG, nn.RandomHistory: a backward pass recomputes a call that is not known, so that it "
+                "would draw anew: "
                 "expected torch.utils.checkpoint with preserve_rng_state=True and fewer than "
                 f"{REMEMBERED} calls in between, or draws of your own, layer(image, layer.draw(image.shape))"
             )
@@ -83,7 +84,7 @@ _SOURCES: WeakValueDictionary[int, Source] = WeakValueDictionary()
 def _received(state: bytes) -> Source:
     generator = torch.Generator("cpu")
     generator.set_state(torch.tensor(list(state), dtype=torch.uint8, device="cpu"))
-    return source(generator)
+    return source_of(generator)
 
 
 def _number(generator: torch.Generator | None) -> int:

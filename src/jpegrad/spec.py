@@ -425,7 +425,7 @@ def check_names(caller: str, options: Mapping[str, object]) -> None:
             raise TypeError(f"{caller}: unexpected keyword argument {name!r}; {hint}")
 
 
-def check_options(caller: str, options: Mapping[str, object]) -> None:
+def check_options(caller: str, options: Mapping[str, object]) -> Spec:
     """Check what ``caller`` takes as ``**options``: the names of :class:`Options`, and values as :func:`resolve` does.
 
     Raises:
@@ -437,7 +437,7 @@ def check_options(caller: str, options: Mapping[str, object]) -> None:
     check_choice("backend", values.pop("backend", "auto"), get_args(Backend))
     if (channels := values.pop("channels", None)) is not None:
         check_choice("channels", channels, get_args(Channels))
-    resolve(**values)
+    return resolve(**values)
 
 
 def resolve_tables(
@@ -464,11 +464,18 @@ def resolve_tables(
         raise ValueError("quality: expected a number or a tensor (or tables instead), got None")
     quantization.check_quality(quality)
     entries = _by_quality(image, quality, spec)
-    # As libjpeg does: without a conversion all with the table of luma, else each as its kind is.
-    if image.shape[-3] == 4:
-        slots = [0] if space_of(4, spec.color) == "CMYK" else [0, 1, 1, 0]
-        return entries[..., slots, :, :]
-    return entries[..., :1, :, :] if keeps_rgb(spec.color) else entries
+    used = table_slots(image.shape[-3], spec.color)
+    return entries if used is None else entries[..., used, :, :]
+
+
+def table_slots(channels: int, color: Color | None) -> list[int] | None:
+    """Which tables of a quality the components have, luma's or chroma's, as in libjpeg; None is one after the other.
+
+    Without a conversion all have the table of luma.
+    """
+    if channels == 4:
+        return [0] if space_of(4, color) == "CMYK" else [0, 1, 1, 0]
+    return [0] if keeps_rgb(color) else None
 
 
 def _by_quality(image: Tensor, quality: float | Tensor, spec: Spec) -> Tensor:

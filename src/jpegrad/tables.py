@@ -12,6 +12,7 @@ from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
@@ -291,11 +292,13 @@ def annex_k(
 
 @functools.lru_cache(256)
 def _entries(quality: float) -> bytearray:
-    """:func:`scale` of Annex K in plain numbers, which small images would wait for."""
+    """:func:`scale` of Annex K without PyTorch, which small images would wait for."""
     percent = math.floor(5000 / quality) if quality < 50 else 200 - 2 * quality
+    entries = np.floor((_ANNEX_K * percent + 50) / 100)
+    return bytearray(entries.clip(1, 255).astype(np.uint8).tobytes())
 
-    bases = (base for table in ANNEX_K for row in table for base in row)
-    return bytearray(min(max(math.floor((base * percent + 50) / 100), 1), 255) for base in bases)
+
+_ANNEX_K = np.array(ANNEX_K, np.float64)
 
 
 class QualityEstimate(NamedTuple):

@@ -1,4 +1,4 @@
-"""The noise layers ``Jpeg`` and ``JpegTest`` of MBRS: simulated and real JPEG are one here."""
+"""The noise layers ``Jpeg``, ``JpegSS``, ``JpegMask`` and ``JpegTest`` of MBRS: simulated and real are one here."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,34 @@ class Jpeg(nn.Module):
     def forward(self, image_and_cover: Sequence[Tensor]) -> Tensor:
         """Code the first of (image, cover), ``[..., 3, H, W]``."""
         return jpeg(image_and_cover[0], self.Q, **self.options)
+
+
+class JpegSS(Jpeg):
+    """As ``network.noise_layers.jpeg.JpegSS``, which rounds by a cubic at 0: the file itself, with a gradient.
+
+    Args:
+        Q, subsample, options: as of :class:`Jpeg`.
+
+    Example:
+        >>> import torch
+        >>> image = 2 * torch.rand(2, 3, 64, 64) - 1
+        >>> bool((JpegSS(50)((image, image)) == Jpeg(50)((image, image))).all())
+        True
+    """
+
+
+class JpegMask(Jpeg):
+    """As ``network.noise_layers.jpeg.JpegMask``, which keeps a fixed set of coefficients: the file itself.
+
+    Args:
+        Q, subsample, options: as of :class:`Jpeg`.
+
+    Example:
+        >>> import torch
+        >>> image = 2 * torch.rand(2, 3, 64, 64) - 1
+        >>> bool((JpegMask(50)((image, image)) == Jpeg(50)((image, image))).all())
+        True
+    """
 
 
 class JpegTest(Jpeg):
