@@ -21,7 +21,7 @@ from jpegrad.spec import Options, Spec, check_choice, check_image, check_names, 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-ORDER = ("triton", "native", "reference")
+ORDER = ("triton", "native", "plain", "reference")
 """From fastest to slowest; ``"auto"`` takes the first that supports the call."""
 
 
