@@ -31,44 +31,40 @@ def grey_levels(image: Tensor, s: Settings, flags: Tensor | None) -> tuple[Tenso
     """8-bit samples as saving the image would round them; the pixels with a NaN, if there may be any."""
     if image.dtype is torch.uint8:
         return image.int(), None
-    unit = (s.low, s.high) == (0, 1)
-    grey = _scaled(image, s)
-    # Elsewhere the device would have to be waited for.
-    if image.device.type == "cpu":
-        lowest, highest = torch.stack(torch.aminmax(grey)).tolist()
-        inside = lowest >= 0 and highest <= 255
-    else:
-        inside = False
-    undefined = None
-    if not inside:
+    x, top, undefined = image, s.high, None
+    if s.low != 0 or s.high not in (1, 255):
+        x, top = image.double().sub_(s.low).mul_(255 / (s.high - s.low)), 255.0
+    if not _is_inside(x, top):
         undefined = image.isnan().any(1)
         if flags is not None:
-            _note(image, grey, undefined, flags, s)
-        if unit:
-            image = image.nan_to_num(0.0).clamp_(0, 1)
-            grey = _scaled(image, s)
-        else:
-            grey = grey.nan_to_num_(0.0).clamp_(0, 255)
-    nearest = grey.round() if grey is image else grey.round_()
-    if unit:
-        # What the product has lost decides its ties: 256·x − nearest − x is exact.
-        nearest.sub_(torch.add(nearest, image, alpha=-256).add_(image).round_())
-    return nearest.int(), undefined
+            _note(image, x, top, undefined, flags, s)
+        x = x.nan_to_num(0.0).clamp_(0, top)
+    return (_rounded_unit(x) if top == 1 else x.round()).int(), undefined
 
 
-def _scaled(image: Tensor, s: Settings) -> Tensor:
-    if (s.low, s.high) == (0, 1):
-        return image * 255
-    if (s.low, s.high) == (0, 255):
-        return image
-    return image.double().sub_(s.low).mul_(255 / (s.high - s.low))
+def _is_inside(x: Tensor, top: float) -> bool:
+    """Whether surely all numbers are in 0…top; on other devices than the CPU they would be waited for."""
+    if x.device.type != "cpu":
+        return False
+    lowest, highest = torch.stack(torch.aminmax(x)).tolist()
+    return bool(lowest >= 0 and highest <= top)
 
 
-def _note(image: Tensor, grey: Tensor, undefined: Tensor, flags: Tensor, s: Settings) -> None:
+def _rounded_unit(x: Tensor) -> Tensor:
+    """255·x to the nearest. The one tie in float32 is ½, which 128 is nearest to.
+
+    The first floor may be too large by one, where the sum was rounded up to an integer. Then floor − ½ − 255·x, which
+    is exact near 0, is positive.
+    """
+    nearest = torch.add(torch.full((), 0.5, device=x.device), x, alpha=255).floor_()
+    return nearest.sub_(torch.add(nearest, x, alpha=-256).sub_(0.5).add_(x).ceil_())
+
+
+def _note(image: Tensor, x: Tensor, top: float, undefined: Tensor, flags: Tensor, s: Settings) -> None:
     """The flags of an image's channels."""
     bit = bits(s)
-    for i, channel in enumerate(grey.unbind(1)):
-        flags |= (channel < 0).logical_or_(channel > 255).to(flags.dtype) << i
+    for i, channel in enumerate(x.unbind(1)):
+        flags |= (channel < 0).logical_or_(channel > top).to(flags.dtype) << i
         if bit.infinite:
             flags |= image[:, i].isinf().to(flags.dtype) * (bit.infinite << i)
     flags.masked_fill_(undefined, bit.undefined)
