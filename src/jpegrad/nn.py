@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jpegrad.codec import jpeg
+from jpegrad.home import home
 from jpegrad.inputs import bare, dressed
 from jpegrad.randomness import Source, source
 from jpegrad.sampling import SUBSAMPLING
@@ -273,7 +274,8 @@ class RandomJPEG(nn.Module):
 
     def _everything(self, image: Tensor, drawn: Drawn) -> Tensor:
         """Code all images in all modes and choose among them: for draws that cannot be read yet, as in a trace."""
-        quality, mode, coded = (x.to(image.device, non_blocking=True) for x in drawn)
+        quality = drawn.quality.to(home(image.device), non_blocking=True)
+        mode, coded = (x.to(image.device, non_blocking=True) for x in drawn[1:])
         out = image
         for i in range(len(self.subsampling)):
             chosen = coded & (mode == i)
@@ -286,7 +288,7 @@ class RandomJPEG(nn.Module):
             (number,) = quality.reshape(-1).tolist()
         elif quality.is_floating_point():
             # Integers stay: their tables are looked up.
-            number = quality.to(image.device, non_blocking=True)
+            number = quality.to(home(image.device), non_blocking=True)
         return jpeg(image, number, subsampling=self.subsampling[mode], **self.options)
 
     def extra_repr(self) -> str:

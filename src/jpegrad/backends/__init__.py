@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import torch
 from torch import Tensor
 
+from jpegrad.home import home
 from jpegrad.inputs import for_backends
 from jpegrad.notice import warn_once
 from jpegrad.sampling import canonical
@@ -153,7 +154,8 @@ def explain(
             to one.
 
     Returns:
-        Per backend its reasons not to run; the first that has none is what ``"auto"`` takes.
+        Per backend its reasons not to run; the first that has none is what ``"auto"`` takes. An image of another device
+        than CUDA's is coded on the CPU.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -174,5 +176,7 @@ def explain(
     if asked.get("subsampling") is not None:
         asked["subsampling"] = canonical(image.shape[-3], asked["subsampling"])
     spec = for_backends(resolve(**asked))
+    place = home(image.device)
+    image = image if place == image.device else torch.empty_like(image, device=place)
     names = BACKENDS if backend == "auto" else (backend,)
     return {name: reasons(name, operation, image, spec) for name in names}

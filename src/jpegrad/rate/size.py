@@ -10,10 +10,12 @@ from jpegrad.entropy.coder import coding, interleaved, progressive_bytes, used_t
 from jpegrad.entropy.scan import scan_bytes
 from jpegrad.entropy.script import ProgressiveScan, Script
 from jpegrad.entropy.symbols import huffman_slots
+from jpegrad.home import at_home
 from jpegrad.rate.models import ALL, RateModel, Scan
 from jpegrad.sampling import sampling_factors
 
 
+@at_home
 def bits(
     coefficients: Coefficients,
     *,

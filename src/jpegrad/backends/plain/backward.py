@@ -32,7 +32,9 @@ def from_image(gradient: Tensor, flags: Tensor, chroma_flags: Tensor, s: Setting
     rgb = [gradient[:, i].clone() for i in range(channels)]
     if channels == 3:
         rgb = [_through_clamp(g, flags, DECODED << i, s) for i, g in enumerate(rgb)]
-    luma, *chroma = (_mixed(rgb, s.inverse_real[i::3] if channels == 3 else s.inverse_real) for i in range(channels))
+    luma, *chroma = (
+        _mixed(rgb, s.inverse_real[i::3] if channels == 3 else s.inverse_real) for i in range(channels)
+    )
     planes = [_through_clamp(luma, flags, LUMA, s)]
     for i, plane in enumerate(chroma):
         planes.append(_through_clamp(_downsampled(plane, s), chroma_flags[:, i], 1, s))
@@ -96,7 +98,9 @@ def quantised(
             found = slope(s.table_slope, s.table_parameter[i], r, level, step)
             u = level + r
             through = u if found is None else found.mul_(u)
-            sums[:, i] = torch.sub(level, through, out=through).mul_(g).sum(-1, dtype=torch.float64).permute(2, 1, 0)
+            sums[:, i] = (
+                torch.sub(level, through, out=through).mul_(g).sum(-1, dtype=torch.float64).permute(2, 1, 0)
+            )
         found = slope(s.slope, s.slope_parameter[i], r, level, step)
         if found is not None:
             g.mul_(found)

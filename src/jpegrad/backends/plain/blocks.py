@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
     component: int
     ratio: tuple[int, int]
-    count: tuple[int, int]
+    grid: tuple[int, int]
     start: int
     stop: int
 
@@ -47,7 +47,7 @@ class Part(NamedTuple):
 
     def spread(self, coefficients: Tensor, batch: int) -> Tensor:
         """The blocks as they lie in the planes ``[batch, blocks_y, 8, blocks_x, 8]``."""
-        return self.of(coefficients, batch).unflatten(-1, self.count).permute(2, 3, 1, 4, 0)
+        return self.of(coefficients, batch).unflatten(-1, self.grid).permute(2, 3, 1, 4, 0)
 
 
 def parts(batch: int, size: tuple[int, int], channels: int, s: Settings) -> list[Part]:
@@ -55,9 +55,9 @@ def parts(batch: int, size: tuple[int, int], channels: int, s: Settings) -> list
     found, start = [], 0
     for component in range(channels):
         ratio = (s.h, s.v) if component else (1, 1)
-        count = blocks(size, ratio)
-        stop = start + batch * count[0] * count[1]
-        found.append(Part(component, ratio, count, start, stop))
+        grid = blocks(size, ratio)
+        stop = start + batch * grid[0] * grid[1]
+        found.append(Part(component, ratio, grid, start, stop))
         start = stop
     return found
 

@@ -74,10 +74,7 @@ def to_planes(grey: Tensor, s: Settings) -> list[Tensor]:
     """Samples around 0 of every component, ``[batch, 8 blocks_y, 8 blocks_x]``."""
     height, width = grey.shape[-2:]
     wide = extended(extended(grey, -1, rounded_up(width, 8 * s.h)), -2, rounded_up(height, s.v))
-    if grey.shape[1] == 1:
-        planes = [wide[:, 0] - 128]
-    else:
-        planes = [_mixed(wide, s, i) for i in range(3)]
+    planes = [wide[:, 0] - 128] if grey.shape[1] == 1 else [_mixed(wide, s, i) for i in range(3)]
     luma = planes[0][:, :height, : rounded_up(width, 8)]
     chroma = [_downsampled(plane, s.h, s.v) for plane in planes[1:]]
     return [
@@ -155,7 +152,9 @@ def upsampled(plane: Tensor, size: tuple[int, int], s: Settings) -> Tensor:
     if s.v == 2:
         before, after = (x.add_(plane, alpha=3) for x in neighbours(plane, -2))
         if s.h == 1:
-            before, after = (shifted(x.add_(bias), shift) for x, bias in zip((before, after), biases, strict=True))
+            before, after = (
+                shifted(x.add_(bias), shift) for x, bias in zip((before, after), biases, strict=True)
+            )
         plane = torch.stack((before, after), -2).flatten(-3, -2)
     if s.h == 2:
         before, after = (

@@ -146,7 +146,7 @@ def encode(
             c = part.of(found, group.count)
             room = [each[i][group.images] for each in (levels, unrounded) if each]
             for into, values in zip(room, (forward.levels(c, step), c / (8 * step)), strict=False):
-                into.copy_(values.unflatten(-1, part.count).permute(2, 3, 4, 1, 0))
+                into.copy_(values.unflatten(-1, part.grid).permute(2, 3, 4, 1, 0))
 
 
 def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:
@@ -177,10 +177,11 @@ def decode(levels: list[Tensor], tables: Tensor, s: Settings, out: Tensor, flags
 
 def decode_backward(gradient: Tensor, flags: list[Tensor], s: Settings, out: list[Tensor]) -> None:
     for group in _groups(gradient.shape, s):
-        planes = backward.from_image(gradient[group.images], *_of(flags, group), s)
+        pixels, chroma = _of(flags, group)
+        planes = backward.from_image(gradient[group.images], pixels, chroma, s)
         found = backward.dct(blocks.to_blocks(planes, group.where, torch.float32))
         for part, into in zip(group.where, out, strict=True):
-            values = part.of(found, group.count).unflatten(-1, part.count)
+            values = part.of(found, group.count).unflatten(-1, part.grid)
             into[group.images].copy_(values.permute(2, 3, 4, 1, 0))
 
 

@@ -1,4 +1,4 @@
-"""Slopes of the surrogates, evaluated at a level and the residual to it: float32 resolves the two, but not their sum."""
+"""Slopes of the surrogates at a level and the residual to it: float32 resolves the two, but not their sum."""
 
 import math
 
