@@ -13,9 +13,8 @@ from jpegrad.sampling import ceil_div
 
 
 def _through_clamp(gradient: Tensor, flags: Tensor, flag: int, s: Settings) -> Tensor:
-    """Times 1, or the clip slope where the clamp acted; in place."""
-    factor = (flags & flag).to(gradient.dtype)
-    return gradient.mul_(factor.mul_((s.clip_slope - 1) / flag).add_(1))
+    """Times 1, or the clip slope where the clamp acted."""
+    return torch.addcmul(gradient, gradient, (flags & flag).to(gradient.dtype), value=(s.clip_slope - 1) / flag)
 
 
 def _mixed(planes: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
@@ -29,7 +28,7 @@ def _mixed(planes: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
 def from_image(gradient: Tensor, flags: Tensor, chroma_flags: Tensor, s: Settings) -> list[Tensor]:
     """Gradient of the decoded image to those of the decoded planes of whole blocks, before their clamps."""
     channels = gradient.shape[1]
-    rgb = [gradient[:, i].clone() for i in range(channels)]
+    rgb = list(gradient.unbind(1))
     if channels == 3:
         rgb = [_through_clamp(g, flags, DECODED << i, s) for i, g in enumerate(rgb)]
     luma, *chroma = (
@@ -152,7 +151,7 @@ def _through_range(out: Tensor, flags: Tensor, s: Settings) -> None:
     if used.device.type == "cpu" and not bool(used.any()):
         return
     for i, channel in enumerate(out.unbind(1)):
-        _through_clamp(channel, flags, 1 << i, s)
+        channel.copy_(_through_clamp(channel, flags, 1 << i, s))
         if bit.infinite:
             channel.masked_fill_((flags & (bit.infinite << i)).bool(), 0.0)
         channel.masked_fill_((flags & bit.undefined).bool(), torch.nan)

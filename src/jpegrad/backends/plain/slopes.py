@@ -58,29 +58,33 @@ def _spikes(r: Tensor, inverse: Tensor) -> Tensor:
     wide. Where both meet, at a width of 0.3, the first terms left out are 1e-9 and 3e-12.
     """
     inverse = inverse.clamp(1.0, 1000.0)
-    narrow = inverse > 1 / 0.3
     # Few numbers, or work by the block; on other devices than the CPU they would be waited for.
-    small = inverse.device.type == "cpu" and inverse.numel() < r.numel()
-    if small and bool(narrow.all()):
-        return _thresholds(r, inverse)
-    if small and not bool(narrow.any()):
-        return _waves(r, inverse)
-    return torch.where(narrow, _thresholds(r, inverse), _waves(r, inverse))
+    if inverse.device.type == "cpu" and inverse.numel() < r.numel():
+        lowest, highest = torch.stack(torch.aminmax(inverse)).tolist()
+        if lowest > _NARROW:
+            return _thresholds(r, inverse, far=lowest < 6)
+        if highest <= _NARROW:
+            return _waves(r, inverse)
+    return torch.where(inverse > _NARROW, _thresholds(r, inverse), _waves(r, inverse))
 
 
-# Densities below e^-80 are below every sum that they stand in; smaller ones cost denormal numbers.
-_LEAST = -80.0
+_NARROW = 1 / 0.3
 
 
-def _thresholds(r: Tensor, inverse: Tensor) -> Tensor:
-    """Thresholds at distances ½ − a, ½ + a, 1½ − a, 1½ + a, as multiples of the first."""
+def _thresholds(r: Tensor, inverse: Tensor, far: bool = True) -> Tensor:
+    """Thresholds at distances ½ − a, ½ + a, 1½ − a, 1½ + a, as multiples of the first.
+
+    The far two are below 1e-8 where ``inverse`` is above 6. Smaller numbers than are held here, and their products,
+    would be denormal, which costs far more than they count.
+    """
     a, square = r.abs(), inverse.square()
-    second = (a * -square).clamp_(min=_LEAST).exp_()
-    near = (0.5 - a).square_().mul_(square * -0.5).clamp_(min=_LEAST).exp_()
-    third = a.sub_(1).mul_(square).clamp_(min=_LEAST).exp_()
-    cube = second * second
-    cube.mul_(second).add_(1).mul_(third)
-    return second.add_(1).add_(cube).mul_(near).mul_(inverse * (1 / math.sqrt(2 * math.pi)))
+    near = (0.5 - a).square_().mul_(square * -0.5).clamp_(min=-60.0).exp_()
+    rest = (a * -square).clamp_(min=-26.0).exp_()
+    if far:
+        third = a.sub_(1).mul_(square).clamp_(min=-40.0).exp_()
+        third.mul_(rest * rest * rest + 1)
+        rest.add_(third)
+    return rest.add_(1).mul_(near).mul_(inverse * (1 / math.sqrt(2 * math.pi)))
 
 
 def _waves(r: Tensor, inverse: Tensor) -> Tensor:
