@@ -75,7 +75,8 @@ TRITON = Kernel(
     ],
     interpreted=DEVICE.type == "cpu",
 )
-PLAIN = Kernel(plain, "plain", torch.device("cpu"), [])
+# Its few fast tests are in test_plain.py.
+PLAIN = Kernel(plain, "plain", torch.device("cpu"), [pytest.mark.slow])
 KERNELS = (NATIVE, PLAIN, TRITON)
 
 

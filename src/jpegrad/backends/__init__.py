@@ -29,8 +29,8 @@ ORDER = ("triton", "native", "plain", "reference")
 class Backend(Protocol):
     """One way to compute the codec; all of it is differentiable in every tensor.
 
-    ``tables`` are legal entries in float64 on the image's device, ``[..., n, 8, 8]`` with leading dimensions that
-    broadcast to the image's.
+    Images are on the CPU, on a CUDA device or on ``meta``: see :mod:`jpegrad.home`. ``tables`` are legal entries in
+    float64 on the image's device, ``[..., n, 8, 8]`` with leading dimensions that broadcast to the image's.
     """
 
     @property
@@ -117,8 +117,8 @@ def _say_missing(missing: str) -> None:
     """Once, where a kernel would have run were it there."""
     warn_once(
         "slow",
-        f"jpegrad runs without its compiled kernel, on the CPU up to 140 times slower: {missing}. "
-        "Reinstall it where that can be had, or say backend='reference' (JPEGRAD_BACKEND=reference) to choose this",
+        f"jpegrad runs without its compiled kernel, on the CPU about 20 times slower, files more: {missing}. "
+        "Reinstall it where that can be had, or say backend='plain' (JPEGRAD_BACKEND=plain) to choose this",
     )
 
 

@@ -41,7 +41,8 @@ def bits(
         metadata: count the carried marker segments too.
 
     Returns:
-        ``[...]``, the leading dimensions of the levels; float64, in which every size is exact.
+        ``[...]``, the leading dimensions of the levels; float64, in which every size is exact; float32 on other devices
+        than the CPU and CUDA's.
 
     Raises:
         TypeError, ValueError: an argument is not as described, or an MCU has more than 10 blocks.

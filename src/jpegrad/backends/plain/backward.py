@@ -14,7 +14,9 @@ from jpegrad.sampling import ceil_div
 
 def _through_clamp(gradient: Tensor, flags: Tensor, flag: int, s: Settings) -> Tensor:
     """Times 1, or the clip slope where the clamp acted."""
-    return torch.addcmul(gradient, gradient, (flags & flag).to(gradient.dtype), value=(s.clip_slope - 1) / flag)
+    return torch.addcmul(
+        gradient, gradient, (flags & flag).to(gradient.dtype), value=(s.clip_slope - 1) / flag
+    )
 
 
 def _mixed(planes: Sequence[Tensor], factors: Sequence[float]) -> Tensor:

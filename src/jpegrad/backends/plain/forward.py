@@ -53,11 +53,12 @@ def _is_inside(x: Tensor, top: float) -> bool:
 def _rounded_unit(x: Tensor) -> Tensor:
     """255·x to the nearest. The one tie in float32 is ½, which 128 is nearest to.
 
-    The first floor may be too large by one, where the sum was rounded up to an integer. Then floor − ½ − 255·x, which
-    is exact near 0, is positive.
+    The first floor is too large by one where its sum was rounded up to an integer. There floor − ½ − 255·x, which is
+    exact near 0, is positive.
     """
     nearest = torch.add(torch.full((), 0.5, device=x.device), x, alpha=255).floor_()
-    return nearest.sub_(torch.add(nearest, x, alpha=-256).sub_(0.5).add_(x).ceil_())
+    excess = torch.add(nearest, x, alpha=-256).sub_(0.5).add_(x)
+    return nearest.sub_(excess.ceil_().clamp_(min=0))
 
 
 def _note(image: Tensor, x: Tensor, top: float, undefined: Tensor, flags: Tensor, s: Settings) -> None:
