@@ -11,6 +11,7 @@ import torch
 
 import jpegrad
 from jpegrad import backends
+from jpegrad.backends import plain, reference
 from jpegrad.backends.native import abi
 from jpegrad.backends.plain import blocks, forward, slopes
 from kernel_cases import (
@@ -18,12 +19,15 @@ from kernel_cases import (
     PLAIN,
     as_bytes,
     channels,
+    close,
     compare,
     compare_gradients,
     picture,
     spec,
     tables,
 )
+from test_native_soft import GRADIENTS, VALUES, outcome, soft
+from test_native_soft import RECORDS as SOFT_RECORDS
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -34,6 +38,18 @@ def test_equals_the_reference_with_its_gradients(mode: str) -> None:
         compare(PLAIN, as_bytes(image), tables(qualities), spec(mode))
         chosen = spec(mode, clip_slope=0.25 * (i % 3))
         compare_gradients(PLAIN, image, tables(qualities), chosen, split=i == 3)
+
+
+@pytest.mark.parametrize("name", SOFT_RECORDS)
+def test_the_soft_forward(name: str) -> None:
+    for mode, quality, leak in (("4:2:0", 12.0, 0.0), ("4:4:0", 50.0, 0.1), ("gray", 92.0, 0.0)):
+        image, entries = picture(2, channels(mode), 21, 34), tables(quality) * 1.003
+        chosen = soft(mode, surrogate=SOFT_RECORDS[name], clip_slope=leak)
+        found = outcome(plain, image, entries, chosen)
+        expected = outcome(reference, image.double(), entries, chosen)
+        assert (found[0] - expected[0]).abs().max() < VALUES
+        for a, b in zip(found[1:], expected[1:], strict=True):
+            close(a, b, GRADIENTS, least=1e-3)
 
 
 def test_several_groups_of_images(monkeypatch: pytest.MonkeyPatch) -> None:

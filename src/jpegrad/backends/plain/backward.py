@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends.fused.settings import Settings
-from jpegrad.backends.plain.blocks import ORTHONORMAL, Part, forward, inverse, rounded_up
+from jpegrad.backends.plain.blocks import Part, rounded_up
 from jpegrad.backends.plain.forward import DECODED, LUMA, bits, levels, triangle
-from jpegrad.backends.plain.slopes import slope
+from jpegrad.backends.plain.slopes import slope, soft, widening
 from jpegrad.sampling import ceil_div
 
 
@@ -70,15 +70,6 @@ def _triangle(plane: Tensor, dim: int) -> Tensor:
     return out
 
 
-def dct(x: Tensor) -> Tensor:
-    """Orthonormal; also the adjoint of its inverse."""
-    return forward(forward(x, 0, ORTHONORMAL), 1, ORTHONORMAL)
-
-
-def idct(x: Tensor) -> Tensor:
-    return inverse(inverse(x, 1, ORTHONORMAL), 0, ORTHONORMAL)
-
-
 def quantised(
     gradient: Tensor,
     coefficients: Tensor,
@@ -92,19 +83,41 @@ def quantised(
     for i, (part, step) in enumerate(zip(where, tables, strict=True)):
         # Blocks of all images in one line where they share a table.
         images = batch if sums is not None or step.shape[2] > 1 else 1
-        g, c, eight = part.of(gradient, images), part.of(coefficients, images).float(), 8 * step
-        level = levels(c, step)
-        r = c.addcmul_(level, eight, value=-1).div_(eight)
+        g, c = part.of(gradient, images), part.of(coefficients, images)
+        level, r = _split(c, step)
         if sums is not None:
-            found = slope(s.table_slope, s.table_parameter[i], r, level, step)
-            u = level + r
-            through = u if found is None else found.mul_(u)
-            sums[:, i] = (
-                torch.sub(level, through, out=through).mul_(g).sum(-1, dtype=torch.float64).permute(2, 1, 0)
-            )
+            entry = _soft_entry(i, level, r, step, s) if s.soft else _entry(i, level, r, step, s)
+            sums[:, i] = entry.mul_(g).sum(-1, dtype=torch.float64).permute(2, 1, 0)
         found = slope(s.slope, s.slope_parameter[i], r, level, step)
         if found is not None:
             g.mul_(found)
+
+
+def _split(c: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """The level of a coefficient, and the rest in steps."""
+    if c.is_floating_point():
+        u = c / step
+        level = u.round()
+        return level, u.sub_(level)
+    c, eight = c.float(), 8 * step
+    level = levels(c, step)
+    return level, c.addcmul_(level, eight, value=-1).div_(eight)
+
+
+def _entry(i: int, level: Tensor, r: Tensor, step: Tensor, s: Settings) -> Tensor:
+    """d(step · level) / d step of the exact forward, by the slope for tables."""
+    found, u = slope(s.table_slope, s.table_parameter[i], r, level, step), level + r
+    through = u if found is None else found.mul_(u)
+    return torch.sub(level, through, out=through)
+
+
+def _soft_entry(i: int, level: Tensor, r: Tensor, step: Tensor, s: Settings) -> Tensor:
+    """The same of the soft forward, whose function may depend on the step too."""
+    u, parameter = level + r, s.slope_parameter[i]
+    found = soft(s.slope, parameter, u, step)
+    own = slope(s.slope, parameter, r, level, step)
+    found.sub_(u if own is None else own.mul_(u))
+    return found.sub_(widening(r, step / parameter)) if s.slope == "gaussian" else found
 
 
 def to_image(planes: Sequence[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:

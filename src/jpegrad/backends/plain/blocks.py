@@ -160,3 +160,12 @@ def idct(x: Tensor) -> Tensor:
     """Dequantized coefficients to samples, before the clamp to 0…255."""
     columns = shifted(inverse(x, 1, ISLOW, 1 << 10), 11)
     return shifted(inverse(columns, 0, ISLOW, (128 << 18) + (1 << 17)), 18)
+
+
+def dct(x: Tensor) -> Tensor:
+    """Orthonormal, in real numbers; also the adjoint of its inverse."""
+    return forward(forward(x, 0, ORTHONORMAL), 1, ORTHONORMAL)
+
+
+def inverse_dct(x: Tensor) -> Tensor:
+    return inverse(inverse(x, 1, ORTHONORMAL), 0, ORTHONORMAL)

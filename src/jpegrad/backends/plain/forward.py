@@ -1,8 +1,10 @@
-"""The exact forward: image to planes, planes to levels and back, planes to image.
+"""Both forwards: image to planes, planes to levels and back, planes to image.
 
-All numbers are libjpeg-turbo's integers, in int32; in float32 where every number is exact.
+In the exact one all numbers are libjpeg-turbo's integers, in int32; in float32 where every number is exact. The soft
+one is the same in real numbers, in float32.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,13 +34,18 @@ def grey_levels(image: Tensor, s: Settings, flags: Tensor | None) -> tuple[Tenso
     if image.dtype is torch.uint8:
         return image.int(), None
     x, top, undefined = image, s.high, None
-    if s.low != 0 or s.high not in (1, 255):
+    if s.soft:
+        x, top = (image - s.low).mul_(255 / (s.high - s.low)), 255.0
+    elif s.low != 0 or s.high not in (1, 255):
         x, top = image.double().sub_(s.low).mul_(255 / (s.high - s.low)), 255.0
     if not _is_inside(x, top):
         undefined = image.isnan().any(1)
         if flags is not None:
             _note(image, x, top, undefined, flags, s)
-        x = x.nan_to_num(0.0).clamp_(0, top)
+        x = x.nan_to_num(0.0, top, 0.0)
+        x = _leaky(x, s) if s.soft else x.clamp_(0, top)
+    if s.soft:
+        return x, undefined
     return (_rounded_unit(x) if top == 1 else x.round()).int(), undefined
 
 
@@ -71,6 +78,11 @@ def _note(image: Tensor, x: Tensor, top: float, undefined: Tensor, flags: Tensor
     flags.masked_fill_(undefined, bit.undefined)
 
 
+def _leaky(x: Tensor, s: Settings) -> Tensor:
+    inside = x.clamp(0, 255)
+    return inside.add_(x - inside, alpha=s.clip_slope) if s.clip_slope else inside
+
+
 def to_planes(grey: Tensor, s: Settings) -> list[Tensor]:
     """Samples around 0 of every component, ``[batch, 8 blocks_y, 8 blocks_x]``."""
     height, width = grey.shape[-2:]
@@ -88,19 +100,28 @@ def to_planes(grey: Tensor, s: Settings) -> list[Tensor]:
 
 def _mixed(rgb: Tensor, s: Settings, row: int) -> Tensor:
     """A row of the colour conversion, less 128."""
+    if s.soft:
+        scale = (s.high - s.low) / 255
+        real = [scale * x for x in s.forward_real[3 * row : 3 * row + 3]]
+        return _sum(rgb.unbind(1), real, s.forward_offset[row] - 128)
     factors = s.forward_matrix[3 * row : 3 * row + 3]
     out = _linear(rgb.unbind(1), factors, s.forward_bias[row] - (128 << 16))
     ends = [s.forward_bias[row] + 255 * sum(f for f in factors if f * sign > 0) for sign in (-1, 1)]
     return out if ends[0] >= 0 and ends[1] < 256 << 16 else out.clamp_(-128, 127)
 
 
-def _linear(planes: tuple[Tensor, ...], factors: tuple[int, ...], bias: int) -> Tensor:
+def _linear(planes: Sequence[Tensor], factors: Sequence[int], bias: int) -> Tensor:
     """(bias + Σ factor · plane) / 2^16, rounded down."""
-    out = torch.full((), bias, dtype=torch.int32, device=planes[0].device)
+    return shifted(_sum(planes, factors, bias), 16)
+
+
+def _sum(planes: Sequence[Tensor], factors: Sequence[float], bias: float) -> Tensor:
+    """bias + Σ factor · plane."""
+    out = torch.full((), bias, dtype=planes[0].dtype, device=planes[0].device)
     for plane, factor in zip(planes, factors, strict=True):
         if factor:
             out = torch.add(out, plane, alpha=factor) if out.ndim == 0 else out.add_(plane, alpha=factor)
-    return shifted(out, 16) if out.ndim else (out >> 16).expand(planes[0].shape).clone()
+    return out if out.ndim else out.expand(planes[0].shape).clone()
 
 
 def _downsampled(plane: Tensor, h: int, v: int) -> Tensor:
@@ -115,6 +136,9 @@ def _downsampled(plane: Tensor, h: int, v: int) -> Tensor:
     bias: Tensor | int = h * v // 2
     if h == 2:
         bias = torch.arange(plane.shape[-1], dtype=torch.int32, device=plane.device) % 2 + (v - 1)
+    if plane.is_floating_point():
+        # What rounding down takes away on average.
+        return plane.add_(bias - (h * v - 1) / 2).mul_(1 / (h * v))
     return shifted(plane.add_(bias), (h * v).bit_length() - 1)
 
 
@@ -154,20 +178,29 @@ def upsampled(plane: Tensor, size: tuple[int, int], s: Settings) -> Tensor:
         before, after = (x.add_(plane, alpha=3) for x in neighbours(plane, -2))
         if s.h == 1:
             before, after = (
-                shifted(x.add_(bias), shift) for x, bias in zip((before, after), biases, strict=True)
+                _rounded(x, bias, shift) for x, bias in zip((before, after), biases, strict=True)
             )
         plane = torch.stack((before, after), -2).flatten(-3, -2)
     if s.h == 2:
         before, after = (
-            shifted(x.add_(plane, alpha=3).add_(bias), shift)
+            _rounded(x.add_(plane, alpha=3), bias, shift)
             for x, bias in zip(neighbours(plane, -1), biases, strict=True)
         )
         plane = torch.stack((before, after), -1).flatten(-2)
     return plane[:, :height, :width]
 
 
-def clamped(x: Tensor, flags: Tensor | None, flag: int) -> Tensor:
+def _rounded(x: Tensor, bias: int, bits: int) -> Tensor:
+    """(x + bias) / 2^bits rounded down; real numbers are not rounded."""
+    return x.mul_(2.0**-bits) if x.is_floating_point() else shifted(x.add_(bias), bits)
+
+
+def clamped(x: Tensor, s: Settings, flags: Tensor | None, flag: int) -> Tensor:
     """The samples in 0…255; the flag where they were not, if flags are kept."""
+    if s.soft:
+        if flags is not None:
+            flags.add_((x < 0).logical_or_(x > 255).to(flags.dtype), alpha=flag)
+        return _leaky(x, s)
     if flags is None:
         return x.clamp_(0, 255)
     inside = x.clamp(0, 255)
@@ -182,11 +215,18 @@ def to_image(
     for i in range(len(planes)):
         channel = planes[i]
         if len(planes) == 3:
-            channel = _linear(tuple(planes), s.inverse_matrix[3 * i : 3 * i + 3], s.inverse_bias[i])
-            channel = clamped(channel, flags, DECODED << i)
+            channel = clamped(_decoded(planes, s, i), s, flags, DECODED << i)
         _store(channel, s, out[:, i])
     if undefined is not None and out.is_floating_point():
         out.masked_fill_(undefined.unsqueeze(1), torch.nan)
+
+
+def _decoded(ycc: Sequence[Tensor], s: Settings, row: int) -> Tensor:
+    """A row of the decoder's colour conversion."""
+    if not s.soft:
+        return _linear(ycc, s.inverse_matrix[3 * row : 3 * row + 3], s.inverse_bias[row])
+    real = [255 / (s.high - s.low) * x for x in s.inverse_real[3 * row : 3 * row + 3]]
+    return _sum(ycc, real, -sum(x * offset for x, offset in zip(real, s.inverse_offset, strict=True)))
 
 
 def _store(channel: Tensor, s: Settings, out: Tensor) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jpegrad.backends.fused.settings import Families, Settings
+from jpegrad.backends.fused.settings import Settings
 from jpegrad.backends.plain import backward, blocks, forward
 from jpegrad.backends.plain.slopes import SLOPES as SLOPES
+from jpegrad.backends.plain.slopes import SOFT as SOFT
+from jpegrad.backends.plain.slopes import soft
 from jpegrad.inputs import watch_range
 from jpegrad.sampling import ceil_div
 from jpegrad.spec import Spec
@@ -16,7 +18,6 @@ from jpegrad.spec import Spec
 NAME = "plain"
 # Every device.
 KEYS = ("CompositeExplicitAutograd",)
-SOFT: Families = {}
 
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
@@ -30,12 +31,13 @@ def missing() -> str:
 
 
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
-    """Flags; and every coefficient's integer unless the slope is 1."""
+    """Flags; and every coefficient, an integer in the exact forward, unless the slope is 1."""
     kept = list(flags(image.shape, s, image))
     if with_tables or s.slope != "identity":
         batch, channels, height, width = image.shape
         where = blocks.parts(batch, (height, width), channels, s)
-        kept.append(image.new_empty(64 * where[-1].stop, dtype=torch.int16))
+        kind = torch.float32 if s.soft else torch.int16
+        kept.append(image.new_empty(64 * where[-1].stop, dtype=kind))
     return kept
 
 
@@ -73,7 +75,7 @@ class _Group:
             if flags:
                 kept, bit = (flags[1][:, i - 1], 1) if i else (flags[0], forward.LUMA)
             plane = plane[:, : ceil_div(height, v), : ceil_div(width, h)]
-            plane = forward.clamped(plane, kept, bit)
+            plane = forward.clamped(plane, self.s, kept, bit)
             planes.append(forward.upsampled(plane, self.size, self.s) if i else plane)
         return planes
 
@@ -94,11 +96,13 @@ def _of(tensors: Sequence[Tensor], group: _Group, zero: bool = False) -> list[Te
 def _coefficients(
     image: Tensor, s: Settings, group: _Group, flags: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Of a group's images ``[8, 8, N]``, as integers; the pixels with a NaN."""
+    """Of a group's images ``[8, 8, N]``, 8 times the orthonormal as integers, or real; the pixels with a NaN."""
     grey, undefined = forward.grey_levels(image[group.images].contiguous(), s, flags)
     if undefined is not None:
         watch_range(image[group.images], (s.low, s.high))
     planes = forward.to_planes(grey, s)
+    if s.soft:
+        return blocks.dct(blocks.to_blocks(planes, group.where, torch.float32)), undefined
     return blocks.fdct(blocks.to_blocks(planes, group.where, torch.int32)), undefined
 
 
@@ -108,10 +112,12 @@ def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Te
         found, undefined = _coefficients(image, s, group, flags[0] if flags else None)
         if len(saved) > 2:
             group.coefficients(saved[2]).copy_(found)
-        for part, step in zip(group.where, group.tables(tables), strict=True):
+        for i, (part, step) in enumerate(zip(group.where, group.tables(tables), strict=True)):
             c = part.of(found, step.shape[2])
-            c.copy_(forward.levels(c, step).mul_(step))
-        planes = group.shown(blocks.idct(found), flags)
+            level = soft(s.slope, s.slope_parameter[i], c / step, step) if s.soft else forward.levels(c, step)
+            c.copy_(level.mul_(step))
+        samples = blocks.inverse_dct(found).add_(128) if s.soft else blocks.idct(found)
+        planes = group.shown(samples, flags)
         forward.to_image(planes, s, out[group.images], flags[0] if flags else None, undefined)
 
 
@@ -123,11 +129,11 @@ def jpeg_backward(
         planes = backward.from_image(gradient[group.images], flags, chroma_flags, s)
         # Of slope 1 the transforms cancel.
         if len(saved) > 2:
-            found = backward.dct(blocks.to_blocks(planes, group.where, torch.float32))
+            found = blocks.dct(blocks.to_blocks(planes, group.where, torch.float32))
             each = None if sums is None else sums[group.images]
             coefficients = group.coefficients(saved[2])
             backward.quantised(found, coefficients, group.tables(tables), group.where, s, each, group.count)
-            planes = blocks.to_planes(backward.idct(found), group.where, group.count)
+            planes = blocks.to_planes(blocks.inverse_dct(found), group.where, group.count)
         backward.to_image(planes, flags, s, out[group.images])
 
 
@@ -152,7 +158,7 @@ def encode(
 def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:
     for group in _groups(out.shape, s):
         found = _gathered(gradients, group, torch.float32)
-        planes = blocks.to_planes(backward.idct(found), group.where, group.count)
+        planes = blocks.to_planes(blocks.inverse_dct(found), group.where, group.count)
         backward.to_image(planes, flags[group.images], s, out[group.images])
 
 
@@ -179,7 +185,7 @@ def decode_backward(gradient: Tensor, flags: list[Tensor], s: Settings, out: lis
     for group in _groups(gradient.shape, s):
         pixels, chroma = _of(flags, group)
         planes = backward.from_image(gradient[group.images], pixels, chroma, s)
-        found = backward.dct(blocks.to_blocks(planes, group.where, torch.float32))
+        found = blocks.dct(blocks.to_blocks(planes, group.where, torch.float32))
         for part, into in zip(group.where, out, strict=True):
             values = part.of(found, group.count).unflatten(-1, part.grid)
             into[group.images].copy_(values.permute(2, 3, 4, 1, 0))
