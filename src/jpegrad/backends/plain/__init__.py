@@ -1,6 +1,6 @@
-"""Kernels in plain PyTorch, for where none are compiled: the exact forward in int32 and float32, and its gradients.
+"""Kernels in plain PyTorch, for where none are compiled: both forwards, in int32 and float32, and their gradients.
 
-It equals the reference with 0 differing samples. Blocks lie with their frequencies first, ``[8, 8, blocks]``, so that
+The exact one equals the reference with 0 differing samples. Blocks lie with their frequencies first, ``[8, 8, blocks]``, so that
 each line of a butterfly is one operation on all blocks of an image.
 """
 
