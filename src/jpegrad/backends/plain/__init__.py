@@ -1,7 +1,7 @@
 """Kernels in plain PyTorch, for where none are compiled: both forwards, in int32 and float32, and their gradients.
 
-The exact one equals the reference with 0 differing samples. Blocks lie with their frequencies first, ``[8, 8, blocks]``, so that
-each line of a butterfly is one operation on all blocks of an image.
+The exact one equals the reference with 0 differing samples. Blocks lie with their frequencies first,
+``[8, 8, blocks]``, so that each line of a butterfly is one operation on all blocks of an image.
 """
 
 from jpegrad.backends.fused.frame import Fused

@@ -105,9 +105,10 @@ def _mixed(rgb: Tensor, s: Settings, row: int) -> Tensor:
         real = [scale * x for x in s.forward_real[3 * row : 3 * row + 3]]
         return _sum(rgb.unbind(1), real, s.forward_offset[row] - 128)
     factors = s.forward_matrix[3 * row : 3 * row + 3]
-    out = _linear(rgb.unbind(1), factors, s.forward_bias[row] - (128 << 16))
     ends = [s.forward_bias[row] + 255 * sum(f for f in factors if f * sign > 0) for sign in (-1, 1)]
-    return out if ends[0] >= 0 and ends[1] < 256 << 16 else out.clamp_(-128, 127)
+    if ends[0] >= 0 and ends[1] < 256 << 16:
+        return _linear(rgb.unbind(1), factors, s.forward_bias[row] - (128 << 16))
+    return _linear(rgb.unbind(1), factors, s.forward_bias[row]).clamp_(0, 255).sub_(128)
 
 
 def _linear(planes: Sequence[Tensor], factors: Sequence[int], bias: int) -> Tensor:

@@ -98,8 +98,6 @@ def _coefficients(
 ) -> tuple[Tensor, Tensor | None]:
     """Of a group's images ``[8, 8, N]``, 8 times the orthonormal as integers, or real; the pixels with a NaN."""
     grey, undefined = forward.grey_levels(image[group.images].contiguous(), s, flags)
-    if undefined is not None:
-        watch_range(image[group.images], (s.low, s.high))
     planes = forward.to_planes(grey, s)
     if s.soft:
         return blocks.dct(blocks.to_blocks(planes, group.where, torch.float32)), undefined
@@ -107,9 +105,11 @@ def _coefficients(
 
 
 def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
+    outside = False
     for group in _groups(image.shape, s):
         flags = _of(saved[:2], group, zero=True)
         found, undefined = _coefficients(image, s, group, flags[0] if flags else None)
+        outside |= undefined is not None
         if len(saved) > 2:
             group.coefficients(saved[2]).copy_(found)
         for i, (part, step) in enumerate(zip(group.where, group.tables(tables), strict=True)):
@@ -119,6 +119,8 @@ def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Te
         samples = blocks.inverse_dct(found).add_(128) if s.soft else blocks.idct(found)
         planes = group.shown(samples, flags)
         forward.to_image(planes, s, out[group.images], flags[0] if flags else None, undefined)
+    if outside:
+        watch_range(image, (s.low, s.high))
 
 
 def jpeg_backward(
@@ -145,14 +147,18 @@ def encode(
     unrounded: list[Tensor],
     flags: Tensor | None,
 ) -> None:
+    outside = False
     for group in _groups(image.shape, s):
         pixels = None if flags is None else _of([flags], group, zero=True)[0]
-        found, _ = _coefficients(image, s, group, pixels)
+        found, undefined = _coefficients(image, s, group, pixels)
+        outside |= undefined is not None
         for i, (part, step) in enumerate(zip(group.where, group.tables(tables), strict=True)):
             c = part.of(found, group.count)
             room = [each[i][group.images] for each in (levels, unrounded) if each]
             for into, values in zip(room, (forward.levels(c, step), c / (8 * step)), strict=False):
                 into.copy_(values.unflatten(-1, part.grid).permute(2, 3, 4, 1, 0))
+    if outside:
+        watch_range(image, (s.low, s.high))
 
 
 def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:
