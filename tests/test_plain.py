@@ -4,30 +4,31 @@ The laws of all kernels hold for it too, in the slow tier: ``test_kernels.py``, 
 """
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import jpegrad
-from jpegrad import backends
-from jpegrad.backends import plain, reference
+from jpegrad import backends, surrogates
 from jpegrad.backends.native import abi
 from jpegrad.backends.plain import blocks, forward, slopes
+from jpegrad.spec import Spec
 from kernel_cases import (
+    COLORS,
     MODES,
     PLAIN,
     as_bytes,
     channels,
-    close,
     compare,
     compare_gradients,
+    compare_soft,
     picture,
+    sizes,
     spec,
     tables,
 )
-from test_native_soft import GRADIENTS, VALUES, outcome, soft
-from test_native_soft import RECORDS as SOFT_RECORDS
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -40,16 +41,47 @@ def test_equals_the_reference_with_its_gradients(mode: str) -> None:
         compare_gradients(PLAIN, image, tables(qualities), chosen, split=i == 3)
 
 
+SOFT_RECORDS = {
+    **{record.name: record for record in slopes.RECORDS if record.name in slopes.SOFT.values()},
+    "narrow": surrogates.gaussian(0.5),
+    "wide": surrogates.gaussian(20.0),
+    "widest": surrogates.gaussian(400.0),
+    "gentle": surrogates.soft_round(2.0),
+}
+
+
+def soft(mode: str, **settings: object) -> Spec:
+    return spec(mode, forward="soft", **settings)
+
+
 @pytest.mark.parametrize("name", SOFT_RECORDS)
-def test_the_soft_forward(name: str) -> None:
+def test_the_soft_forward_with_every_record(name: str) -> None:
     for mode, quality, leak in (("4:2:0", 12.0, 0.0), ("4:4:0", 50.0, 0.1), ("gray", 92.0, 0.0)):
-        image, entries = picture(2, channels(mode), 21, 34), tables(quality) * 1.003
-        chosen = soft(mode, surrogate=SOFT_RECORDS[name], clip_slope=leak)
-        found = outcome(plain, image, entries, chosen)
-        expected = outcome(reference, image.double(), entries, chosen)
-        assert (found[0] - expected[0]).abs().max() < VALUES
-        for a, b in zip(found[1:], expected[1:], strict=True):
-            close(a, b, GRADIENTS, least=1e-3)
+        image, chosen = picture(2, channels(mode), 21, 34), soft(mode, clip_slope=leak)
+        # Entries that are no integers: the soft forward takes any.
+        compare_soft(PLAIN, image, tables(quality) * 1.003, replace(chosen, surrogate=SOFT_RECORDS[name]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_the_soft_forward_at_every_size(mode: str) -> None:
+    replicate = jpegrad.Decoder(upsampling="replicate")
+    for i, size in enumerate(sizes()):
+        chosen = soft(mode, clip_slope=1e-3, **({"decoder": replicate} if i % 4 == 3 else {}))
+        compare_soft(PLAIN, picture(1, channels(mode), *size), tables(30.0), chosen)
+
+
+def test_the_soft_forward_of_other_ranges_and_numbers() -> None:
+    image = picture(1, 3, 16, 19)
+    image[0, :, 3, 3:6] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    for low, high in ((0.0, 1.0), (0.0, 255.0), (-17.3, 1.9)):
+        chosen = soft("4:2:0", value_range=(low, high), clip_slope=0.1 * (low < 0))
+        compare_soft(PLAIN, low + image * (high - low), tables(50.0), chosen)
+
+
+@pytest.mark.parametrize("name", COLORS)
+def test_the_soft_forward_of_colour_conversions(name: str) -> None:
+    compare_soft(PLAIN, picture(1, 3, 33, 20), tables(50.0), soft("4:2:0", color=COLORS[name]))
 
 
 def test_several_groups_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
