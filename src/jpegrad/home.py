@@ -34,15 +34,14 @@ def at_home(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        device = None
         for argument in (*args, *kwargs.values()):
             found = _device(argument)
             if found is not None and found.type not in HOMES:
                 break
-            device = device or found
         else:
             return function(*args, **kwargs)
-        device = device or found
+        devices = (_device(argument) for argument in (*args, *kwargs.values()))
+        device = next(each for each in devices if each is not None)
         args, kwargs = moved((args, kwargs), _brought)
         result = function(*args, **kwargs)
         return result if device.type in HOMES else moved(result, functools.partial(_returned, device=device))
@@ -51,6 +50,9 @@ def at_home(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _device(argument: object) -> torch.device | None:
+    # To ask whether something is a tensor takes longer.
+    if argument is None or isinstance(argument, (str, int, float)):
+        return None
     if isinstance(argument, Tensor):
         return argument.device
     levels = getattr(argument, "levels", None)
