@@ -17,7 +17,7 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import surrogates
-from jpegrad.backends import native, reference, triton
+from jpegrad.backends import native, plain, reference, triton
 from jpegrad.sampling import SUBSAMPLING
 from jpegrad.spec import Color, Spec
 from jpegrad.surrogates import Surrogate
@@ -75,7 +75,9 @@ TRITON = Kernel(
     ],
     interpreted=DEVICE.type == "cpu",
 )
-KERNELS = (NATIVE, TRITON)
+# Its few fast tests are in test_plain.py.
+PLAIN = Kernel(plain, "plain", torch.device("cpu"), [pytest.mark.slow])
+KERNELS = (NATIVE, PLAIN, TRITON)
 
 
 def law(

@@ -14,6 +14,7 @@ from jpegrad import arguments, backends, inputs
 from jpegrad.coefficients import Coefficients as Coefficients
 from jpegrad.coefficients import has_wide_tables
 from jpegrad.decoder import Decoder
+from jpegrad.home import at_home
 from jpegrad.sampling import canonical
 from jpegrad.spec import (
     CMYK,
@@ -44,6 +45,7 @@ from jpegrad.spec import (
 from jpegrad.surrogates import Surrogate, finite, identity, straight_through
 
 
+@at_home
 def jpeg(
     image: Tensor,
     quality: float | Tensor | None = None,
@@ -171,6 +173,7 @@ def _by_halves(image: Tensor, entries: Tensor, spec: Spec, backend: str) -> Tens
     )
 
 
+@at_home
 def encode(
     image: Tensor,
     quality: float | Tensor | None = None,
@@ -316,6 +319,7 @@ def _backend(name: str, operation: str, image: Tensor, spec: Spec) -> backends.B
     return found
 
 
+@at_home
 def decode(
     coefficients: Coefficients,
     *,

@@ -297,7 +297,9 @@ def _same_color(a: Color | None, b: Color | None) -> bool:
     return all(
         x is y
         or (
-            x is not None and y is not None and torch.as_tensor(x).double().equal(torch.as_tensor(y).double())
+            x is not None
+            and y is not None
+            and torch.as_tensor(x, device="cpu").double().equal(torch.as_tensor(y, device="cpu").double())
         )
         for x, y in zip(a, b, strict=True)
     )

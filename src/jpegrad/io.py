@@ -16,6 +16,7 @@ from jpegrad.entropy.coder import CodedScan, coded_scans, coding, in_threads
 from jpegrad.entropy.script import ProgressiveScan
 from jpegrad.entropy.symbols import huffman_slots, mcu_grid
 from jpegrad.files import write_atomically
+from jpegrad.home import at_home
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
 from jpegrad.jfif.errors import JPEGError
@@ -202,6 +203,7 @@ def read_structure(source: Source) -> Structure:
     return walk(_bytes_of(source))
 
 
+@at_home
 def to_bytes(
     coefficients: Coefficients,
     index: int | None = None,
@@ -287,6 +289,7 @@ def to_bytes(
     )
 
 
+@at_home
 def to_bytes_batch(
     coefficients: Coefficients,
     *,
@@ -335,6 +338,7 @@ def _scan_parts(frame: list[FrameComponent], slots: Sequence[int], coded: CodedS
     yield coded.data
 
 
+@at_home
 def write(
     target: str | os.PathLike[str] | BinaryIO,
     coefficients: Coefficients,

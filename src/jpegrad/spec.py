@@ -24,7 +24,7 @@ Rounding = Literal["nearest", "truncate"]
 Channels = Literal["planes", "alpha", "CMYK"]
 SPACES = ("native", "RGB", "YCbCr")
 Space = Literal["native", "RGB", "YCbCr"]
-Backend = Literal["auto", "triton", "native", "reference"]
+Backend = Literal["auto", "triton", "native", "plain", "reference"]
 SurrogateName = Literal[
     "identity",
     "cubic",

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from jpegrad.data import table_names, table_path
 from jpegrad.files import write_atomically
+from jpegrad.home import at_home, home
 from jpegrad.surrogates import Elementwise, Surrogate, finite, identity, leaky_clamp, straight_through
 
 LUMINANCE = (
@@ -139,6 +140,7 @@ def legal(
     return straight_through(real.clamp(1.0, float(largest)), tables)
 
 
+@at_home
 def scale(
     base: Tensor, quality: float | Tensor, *, forward: str = "exact", surrogate: Surrogate = identity
 ) -> Tensor:
@@ -275,6 +277,7 @@ def annex_k(
     if isinstance(quality, Tensor):
         device = device or quality.device
         dtype = dtype or (quality.dtype if quality.is_floating_point() else None)
+        quality = quality.to(home(quality.device))
     dtype = dtype or torch.float32
     if not isinstance(quality, Tensor) and not torch.compiler.is_compiling():
         # A buffer is read at once, a list by the number; but to the modes that watch the dispatcher it is no tensor.
@@ -286,8 +289,9 @@ def annex_k(
         joined = b"".join(_entries(q) for q in quality.reshape(-1).tolist())
         found = torch.frombuffer(bytearray(joined), dtype=torch.uint8).view(*quality.shape, 2, 8, 8)
         return found.to(device, non_blocking=True).to(dtype)
-    base = torch.tensor(ANNEX_K, dtype=torch.float64, device=device)
-    return scale(base, quality).to(dtype)
+    place = None if device is None else home(torch.device(device))
+    base = torch.tensor(ANNEX_K, dtype=torch.float64, device=place)
+    return scale(base, quality).to(dtype).to(device=device)
 
 
 @functools.lru_cache(256)
@@ -334,7 +338,7 @@ def estimate_quality(tables: Tensor, base: Tensor | None = None) -> QualityEstim
     check_real("tables", tables)
     if tables.ndim != 3 or tables.shape[0] not in (1, 2, 3) or tables.shape[1:] != (8, 8):
         raise ValueError(f"tables: expected shape [1 to 3, 8, 8], got {list(tables.shape)}")
-    given = tables.detach().to("cpu", torch.float64)
+    given = tables.detach().to("cpu").double()
     wrong = ~(given > 0) | given.isinf()
     if wrong.any():
         raise ValueError(f"tables: expected positive entries, got {given[wrong][0].item():g}")

@@ -17,7 +17,7 @@ from jpegrad.spec import JFIF
 from jpegrad_studies.common import CHECKOUT, ROOT, markdown, publish
 
 PAGE = ROOT / "docs" / "speed.md"
-DEVICES = {"triton": "cuda", "native": "cpu", "reference": "cpu"}
+DEVICES = {"triton": "cuda", "native": "cpu", "plain": "cpu", "reference": "cpu"}
 """Where each backend is asked: on the device that it is made for."""
 
 SOFT = {"forward": "soft"}

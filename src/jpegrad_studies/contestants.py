@@ -159,8 +159,8 @@ def forwards(batch: Batch) -> Iterator[Contestant]:
     image, count = batch.unit, min(2, os.cpu_count() or 1)
     target = torch.empty_like(image)
     yield Contestant("copy_ (float32, warm)", lambda: target.copy_(image))
-    for backend in ("native", "reference"):
-        if backend == "native" or _is_small(batch):
+    for backend in ("native", "plain", "reference"):
+        if backend != "reference" or _is_small(batch):
             call = jpeg_with(backend)
             yield Contestant(f"jpegrad {backend}", lambda call=call: call(image), 1, value_fault(call, batch))
     native = jpeg_with("native")
@@ -181,6 +181,8 @@ def forwards(batch: Batch) -> Iterator[Contestant]:
             yield Contestant(f"{name}, tensor to tensor", lambda codec=codec: from_tensor(codec, image))
     soft = jpeg_with("native", forward="soft")
     yield Contestant("jpegrad native, soft", lambda: soft(image), 1, soft_fault(soft, batch))
+    slower = jpeg_with("plain", forward="soft")
+    yield Contestant("jpegrad plain, soft", lambda: slower(image), 1, soft_fault(slower, batch))
     for name, call in peers():
         if "compiled" not in name or _is_medium(batch):
             yield Contestant(name, lambda call=call: call(image))
@@ -222,6 +224,10 @@ def backwards(batch: Batch) -> Iterator[Contestant]:
         yield Contestant(
             "jpegrad native, gaussian, 2 threads", step(call, batch), 2, gradient_fault(call, batch)
         )
+    for name, options in {"gaussian": {}, "soft": {"forward": "soft"}}.items():
+        plain = jpeg_with("plain", **options)
+        fault = gradient_fault(plain, batch, **options)
+        yield Contestant(f"jpegrad plain, {name}", step(plain, batch), 1, fault)
     if _is_small(batch):
         yield Contestant("jpegrad reference, gaussian", step(jpeg_with("reference"), batch))
         yield Contestant("jpegrad reference, soft", step(jpeg_with("reference", forward="soft"), batch))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends import reference
+from jpegrad.home import home
 from jpegrad.inputs import for_backends
 from jpegrad.notice import warn_once
 from jpegrad.sampling import canonical
@@ -22,15 +23,15 @@ from jpegrad.spec import Options, Spec, check_choice, check_image, check_names, 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-ORDER = ("triton", "native", "reference")
+ORDER = ("triton", "native", "plain", "reference")
 """From fastest to slowest; ``"auto"`` takes the first that supports the call."""
 
 
 class Backend(Protocol):
     """One way to compute the codec; all of it is differentiable in every tensor.
 
-    ``tables`` are legal entries in float64 on the image's device, ``[..., n, 8, 8]`` with leading dimensions that
-    broadcast to the image's.
+    Images are on the CPU, on a CUDA device or on ``meta``: see :mod:`jpegrad.home`. ``tables`` are legal entries in
+    float64 on the image's device, ``[..., n, 8, 8]`` with leading dimensions that broadcast to the image's.
     """
 
     @property
@@ -118,8 +119,8 @@ def _say_missing(missing: str) -> None:
     """Once, where a kernel would have run were it there."""
     warn_once(
         "slow",
-        f"jpegrad runs without its compiled kernel, on the CPU up to 140 times slower: {missing}. "
-        "Reinstall it where that can be had, or say backend='reference' (JPEGRAD_BACKEND=reference) to choose this",
+        f"jpegrad runs without its compiled kernel, on the CPU about 20 times slower, files more: {missing}. "
+        "Reinstall it where that can be had, or say backend='plain' (JPEGRAD_BACKEND=plain) to choose this",
     )
 
 
@@ -160,7 +161,8 @@ def explain(
             to one.
 
     Returns:
-        Per backend its reasons not to run; the first that has none is what ``"auto"`` takes.
+        Per backend its reasons not to run; the first that has none is what ``"auto"`` takes. An image of another device
+        than CUDA's is coded on the CPU.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -181,5 +183,7 @@ def explain(
     if asked.get("subsampling") is not None:
         asked["subsampling"] = canonical(image.shape[-3], asked["subsampling"])
     spec = for_backends(resolve(**asked))
+    place = home(image.device)
+    image = image if place == image.device else torch.empty_like(image, device=place)
     names = BACKENDS if backend == "auto" else (backend,)
     return {name: reasons(name, operation, image, spec) for name in names}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jpegrad.codec import jpeg
+from jpegrad.home import home
 from jpegrad.inputs import bare, dressed
 from jpegrad.nn.codings import (
     COMPONENTS,
@@ -293,6 +294,8 @@ class RandomJPEG(nn.Module):
     def _everything(self, image: Tensor, drawn: Drawn) -> Tensor:
         """Code all images in all kinds and choose among them: for draws that cannot be read yet, as in a trace."""
         there = _each(drawn, lambda x: x.to(image.device, non_blocking=True))
+        if drawn.quality is not None:
+            there = there._replace(quality=drawn.quality.to(home(image.device), non_blocking=True))
         kinds, kind_of = self._kinds[self._components(image.shape[-3])]
         chosen = torch.tensor(kind_of, device=image.device)[there.coding]
         out = image
@@ -396,7 +399,7 @@ def _fastest(quality: Tensor, image: Tensor) -> Any:
     """The quality as the codec is fastest: a number, or integers, whose tables are looked up."""
     if quality.numel() == 1 and known(quality):
         return quality.item()
-    return quality.to(image.device, non_blocking=True) if quality.is_floating_point() else quality
+    return quality.to(home(image.device), non_blocking=True) if quality.is_floating_point() else quality
 
 
 def check_probability(argument: str, value: Any) -> float:

@@ -26,6 +26,7 @@ from jpegrad.entropy.symbols import (
     table_count,
     whole,
 )
+from jpegrad.home import at_home
 from jpegrad.rate.size import header_bytes
 from jpegrad.tables import ZIGZAG
 
@@ -64,6 +65,7 @@ class Breakdown:
         return scan + self.padding + self.stuffing + self.headers + self.metadata
 
 
+@at_home
 def breakdown(coefficients: Coefficients, *, huffman: str = "default") -> Breakdown:
     """Where the bits of the baseline file that ``to_bytes`` would write go.
 

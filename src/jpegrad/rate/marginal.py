@@ -14,6 +14,7 @@ from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.huffman import DEFAULT, code_book
 from jpegrad.entropy.scan import LIBRARY, check_huffman, scan_counts
 from jpegrad.entropy.symbols import EOB, LUMA_CHROMA, MAX_AC, ZRL, huffman_slots, size_category, whole
+from jpegrad.home import at_home
 from jpegrad.tables import ZIGZAG
 
 CENTERS = (0.0, *(0.75 * 2**size - 0.5 for size in range(1, 12)))
@@ -177,6 +178,7 @@ torch.library.register_fake("jpegrad::step_costs", _fake_step_costs, lib=LIBRARY
 torch.library.register_vmap("jpegrad::step_costs", _mapped_step_costs, lib=LIBRARY)
 
 
+@at_home
 def marginal_costs(coefficients: Coefficients, *, huffman: str = "default") -> list[tuple[Tensor, Tensor]]:
     """Exact changes of the scan's length in bits when one AC level moves by one, all others fixed.
 

@@ -10,10 +10,12 @@ from jpegrad.entropy.coder import coding, interleaved, progressive_bytes, used_t
 from jpegrad.entropy.scan import scan_bytes
 from jpegrad.entropy.script import ProgressiveScan, Script
 from jpegrad.entropy.symbols import huffman_slots
+from jpegrad.home import at_home
 from jpegrad.rate.models import ALL, RateModel, Scan
 from jpegrad.sampling import sampling_factors
 
 
+@at_home
 def bits(
     coefficients: Coefficients,
     *,
@@ -39,7 +41,8 @@ def bits(
         metadata: count the carried marker segments too.
 
     Returns:
-        ``[...]``, the leading dimensions of the levels; float64, in which every size is exact.
+        ``[...]``, the leading dimensions of the levels; float64, in which every size is exact; float32 on other devices
+        than the CPU and CUDA's.
 
     Raises:
         TypeError, ValueError: an argument is not as described, or an MCU has more than 10 blocks.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.codec import jpeg
+from jpegrad.home import at_home
 from jpegrad.spec import Backend, Subsampling, check_choice, check_image
 
 PILLOW_SUBSAMPLING = ("4:4:4", "4:2:2", "4:2:0")
@@ -94,6 +95,7 @@ class SampleError:
     bias: float
 
 
+@at_home
 def sample_error(found: Tensor, expected: Tensor) -> SampleError:
     """Compare two tensors of samples of the same shape.
 
@@ -139,6 +141,7 @@ def assert_samples(found: Tensor, expected: Tensor, *, share: float = 0.0, large
         )
 
 
+@at_home
 def near_tie(unrounded: Tensor, band: float) -> Tensor:
     """Whether a coefficient in steps lies within ``band`` of a half, where rounding may go either way.
 
@@ -156,6 +159,7 @@ def near_tie(unrounded: Tensor, band: float) -> Tensor:
     return (unrounded - unrounded.floor() - 0.5).abs() <= band
 
 
+@at_home
 def assert_levels(
     found: Tensor, expected: Tensor, unrounded: Tensor, *, band: float = 1e-3, share: float = 1e-3
 ) -> None:
@@ -202,6 +206,7 @@ class GradientError:
     bias: float
 
 
+@at_home
 def gradient_error(found: Tensor, expected: Tensor) -> GradientError:
     """Compare two gradients of the same shape; the expected one must not be all zero.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.codec import jpeg
+from jpegrad.home import home
 from jpegrad.spec import Subsampling, check_choice, check_image, check_value_range
 from jpegrad.surrogates import check_positive
 from jpegrad.tables import check_quality
@@ -155,9 +156,10 @@ def real_gradient(
     low, high = check_value_range(value_range)
     if not 2 <= parts <= pairs:
         raise ValueError(f"parts: expected 2 to pairs ({pairs}), got {parts}")
-    grey = (image.detach().double() - low) * (255 / (high - low))
+    place = home(image.device)
+    grey = (image.detach().to(place).double() - low) * (255 / (high - low))
     # A stream of its own: a loss with random weights of the same seed would otherwise correlate with the noise.
-    generator = torch.Generator(image.device).manual_seed(seed + 1_000_003)
+    generator = torch.Generator(place).manual_seed(seed + 1_000_003)
 
     def coded(noisy: Tensor) -> Tensor:
         pixels = noisy.round().clamp(0, 255).to(torch.uint8)
@@ -166,7 +168,8 @@ def real_gradient(
         else:
             decoded = jpeg(pixels, quality, subsampling=subsampling)
         with torch.no_grad():
-            numbers = loss((low + decoded.double() / 255 * (high - low)).to(image.dtype)).double()
+            shown = (low + decoded.double() / 255 * (high - low)).to(image.dtype).to(image.device)
+            numbers = loss(shown).to(place).double()
         if numbers.ndim not in (1, 2) or len(numbers) != len(noisy):
             raise ValueError(f"loss: expected [{len(noisy)}] or [{len(noisy)}, L], got {list(numbers.shape)}")
         return numbers
@@ -174,9 +177,7 @@ def real_gradient(
     def estimate(count: int) -> Tensor:
         total: Tensor | float = 0.0
         for size in (*[BATCH] * (count // BATCH), *[count % BATCH] * (count % BATCH > 0)):
-            noise = torch.randn(
-                size, *image.shape, generator=generator, dtype=torch.float64, device=image.device
-            )
+            noise = torch.randn(size, *image.shape, generator=generator, dtype=torch.float64, device=place)
             rise = coded(grey + sigma * noise) - coded(grey - sigma * noise)
             total = total + torch.tensordot(rise, noise, ([0], [0]))
         return torch.as_tensor(total) / count

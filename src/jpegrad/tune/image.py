@@ -12,6 +12,7 @@ from torch import Tensor
 from jpegrad import tables as quantization
 from jpegrad.codec import Coefficients
 from jpegrad.data import learned_table_names
+from jpegrad.home import at_home
 from jpegrad.io import to_bytes
 from jpegrad.rate import RateModel
 from jpegrad.sampling import SUBSAMPLING
@@ -76,6 +77,7 @@ class Tuned:
 
 
 @torch.inference_mode(False)
+@at_home
 def compress(
     image: Tensor,
     *,
@@ -141,6 +143,7 @@ def compress(
 
 
 @torch.inference_mode(False)
+@at_home
 def learn_image_tables(
     images: Tensor | Sequence[Tensor],
     *,

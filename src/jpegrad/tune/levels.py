@@ -21,6 +21,7 @@ from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.huffman import DEFAULT, code_book
 from jpegrad.entropy.scan import check_huffman, optimal_tables, scan_counts
 from jpegrad.entropy.symbols import MAX_AC, huffman_slots, mcu_grid, scan_order, size_category
+from jpegrad.home import at_home
 from jpegrad.rate.marginal import costs_of
 from jpegrad.sampling import luma_factors, ratios
 from jpegrad.spec import Color, check_broadcast, conversion, resolve_color, table_index
@@ -31,6 +32,7 @@ MIN_DC, MAX_DC = -1024, 1023
 BLOCKS_AT_ONCE = 1 << 13
 
 
+@at_home
 def trellis(
     coefficients: Coefficients,
     multiplier: float | Tensor,

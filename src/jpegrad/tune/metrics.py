@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jpegrad.codec import jpeg
+from jpegrad.home import at_home
 from jpegrad.inputs import shown
 from jpegrad.spec import Range, check_value_range
 from jpegrad.surrogates import leaky_clamp
@@ -187,6 +188,7 @@ def get(metric: "str | Metric | Callable[[Tensor, Tensor], Tensor]") -> Metric:
     return Metric(name, lambda original: lambda image: metric(image, original), "the caller's")
 
 
+@at_home
 def psnr(image: Tensor, original: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of images in [0, 1]; infinite for equal ones."""
     error = (image.double() - original.double()).square().mean().item()
@@ -202,6 +204,7 @@ def luma(image: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@at_home
 def report(image: Tensor, original: Tensor, *, value_range: Range = UNIT) -> dict[str, float]:
     """All that is measured of a reconstruction, whatever it was made for.
 
