@@ -37,6 +37,7 @@ TESTS = {
         "agree or any_type or refused or ended_bands or alike or no_progressive or growing or integers_count",
     ),
     "arithmetic_decode.cpp": READER,
+    "noise.h": (["tests/test_native_soft.py"], "not every_machine"),
     "soft.h": (["tests/test_native_soft.py"], "not every_machine"),
     "soft_functions.h": (["tests/test_native_soft.py"], "not every_machine"),
 }
