@@ -37,6 +37,7 @@ TESTS = {
         "agree or any_type or refused or ended_bands or alike or no_progressive or growing or integers_count",
     ),
     "arithmetic_decode.cpp": READER,
+    "noise.h": (["tests/test_native_soft.py"], "not every_machine"),
     "soft.h": (["tests/test_native_soft.py"], "not every_machine"),
     "soft_functions.h": (["tests/test_native_soft.py"], "not every_machine"),
 }
@@ -63,7 +64,27 @@ MUTANTS = {
     "soft: all channels' clamps are one": ("soft.h", "OUT_R << j", "OUT_R"),
     "soft: the other threshold": ("soft_functions.h", "if (k.far >= 1)", "if (k.far >= 2)"),
     "soft: the third threshold": ("soft_functions.h", "if (k.far == 2)", "if (k.far == 4)"),
-    "soft: a wide staircase's width": ("soft_functions.h", "(float)(-2 * M_PI)", "(float)(2 * M_PI)"),
+    "soft: a wide staircase's width": ("soft_functions.h", "moved * (float)(-2", "moved * (float)(2"),
+    "soft: a saturated block's staircase": (
+        "soft_functions.h",
+        "is_wide = width >= 0.25f",
+        "is_wide = width >= 0.1f",
+    ),
+    "soft: noise that is left of a saturated block": (
+        "soft.h",
+        "variance[i] -= known.lost",
+        "variance[i] -= 0 * known.lost",
+    ),
+    "soft: pixels at the right border": ("soft.h", "(float)(k.blocks_x * 8 * h - i) : 1", "1.0f : 1"),
+    "soft: pixels at the lower border": ("soft.h", "down *= (float)(8 * k.blocks_y - row)", "down *= 1"),
+    "soft: noise of the strip before": (
+        "soft.h",
+        "block_row / k.block_rows & 1",
+        "block_row / k.block_rows & 0",
+    ),
+    "soft: noise wider than a step": ("soft.h", "decoded = splatf(LESS ? 0 : steps.passed)", "decoded = {}"),
+    "soft: noise of RGB": ("soft.h", "spread[i] * noise.inverse[3 * j + i]", "spread[i] * noise.inverse[i]"),
+    "soft: a clamp's slope at white": ("noise.h", "1 - low.below - high.below", "1 - low.below"),
     "soft: last harmonic": ("soft_functions.h", "n <= 9", "n <= 8"),
     "chroma rounds with 32768": (
         "exact.h",
@@ -154,7 +175,7 @@ MUTANTS = {
     "adjoint: halo of the triangle": ("backward.h", "y = first - (halo && s > 0 ? 1 : 0)", "y = first"),
     "adjoint: clamp of chroma samples": (
         "backward.h",
-        "mask_row(chroma_flag_row(b, c, y), k.width, codec.clip_slope, out);",
+        "mask_row(chroma_flag_row(b, c, y), k.width, sample, out);",
         "",
     ),
     "adjoint: the last samples' clamp": (

@@ -230,8 +230,8 @@ class StripAdjoint : Strip<float> {
                 gather_rows<4>(c, y, out);
             else if (layout.h != 1)
                 gather_rows<1>(c, y, out);
-            mask_row(chroma_flag_row(b, c, y), k.width, outside(clips.chroma, (b * 2 + c - 1) * k.height + y, k.width),
-                     out);
+            const Outside sample = outside(clips.chroma, (b * 2 + c - 1) * k.height + y, k.width);
+            mask_row(chroma_flag_row(b, c, y), k.width, sample, out);
             zero(out, k.width, columns);
         }
     }

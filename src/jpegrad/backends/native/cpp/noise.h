@@ -1,5 +1,6 @@
 // Clamps smoothed by noise: their mean over normal noise, and the noise that they leave. Formulas: stages/noise.py.
 #pragma once
+#include "geometry.h"
 #include "soft_functions.h"
 
 namespace NAMESPACE {

@@ -311,13 +311,16 @@ class SoftCoder : Strips<float> {
 
     template <int KIND, bool TABLES>
     void code_group(float* samples, int64_t stride, int c, int64_t s, int64_t group, float* slopes, float* factors) {
-        if (!noise.exists) return code_group<KIND, TABLES, false, false>(samples, stride, c, s, group, slopes, factors);
-        bool less = false;
-        for (int i = 0; i < LANES && lessened; i++) less |= known.lost[c][group * LANES + i] > 0;
-        if (less)
-            code_group<KIND, TABLES, true, true>(samples, stride, c, s, group, slopes, factors);
-        else
-            code_group<KIND, TABLES, true, false>(samples, stride, c, s, group, slopes, factors);
+        // The Gaussian alone knows of noise.
+        if constexpr (KIND == GAUSSIAN) {
+            bool less = false;
+            for (int i = 0; i < LANES && lessened; i++) less |= known.lost[c][group * LANES + i] > 0;
+            if (noise.exists && less)
+                return code_group<KIND, TABLES, true, true>(samples, stride, c, s, group, slopes, factors);
+            if (noise.exists)
+                return code_group<KIND, TABLES, true, false>(samples, stride, c, s, group, slopes, factors);
+        }
+        code_group<KIND, TABLES, false, false>(samples, stride, c, s, group, slopes, factors);
     }
 
     // NOISE: also the variance of the decoded samples. LESS: with less noise in some blocks than clamps leave
@@ -339,7 +342,7 @@ class SoftCoder : Strips<float> {
                     const int i = 8 * v + column;
                     F32 u = x[v] * steps.to[i];
                     Soft soft;
-                    if (LESS && KIND == GAUSSIAN) {
+                    if (LESS) {
                         F32 level = u + MAGIC - MAGIC;
                         soft =
                             smoothed_by(minf(maxf(deviation * steps.inverse[i], splatf(1e-3f)), splatf(1)), u - level);
