@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from jpegrad.inputs import unwrapped
-from jpegrad.spec import TABLE_COUNTS, Color, Range, blocks, canonical, ratios, space_of
+from jpegrad.sampling import blocks, canonical, ratios
+from jpegrad.spec import TABLE_COUNTS, Color, Range, space_of
 from jpegrad.tables import check_real
 
 Segment = tuple[int, bytes]
