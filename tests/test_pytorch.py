@@ -346,7 +346,8 @@ def test_the_size_of_stored_rgb_compiles() -> None:
 
 @pytest.mark.slow
 @pytest.mark.whole_graph
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+# The exporter's own.
+@pytest.mark.filterwarnings("ignore::Warning")
 @pytest.mark.parametrize("forward", ["exact", "soft"])
 def test_exports_to_onnx(forward: str) -> None:
     pytest.importorskip("onnxscript")
