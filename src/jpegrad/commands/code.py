@@ -23,6 +23,7 @@ from jpegrad.commands.options import (
     Tables,
 )
 from jpegrad.commands.terminal import numbers, say, show, tell
+from jpegrad.files import SUFFIXES
 
 
 def jpeg(
@@ -32,7 +33,7 @@ def jpeg(
         typer.Option(
             "--output",
             "-o",
-            help="A real .jpg file, or the decoded picture as .png, .bmp, ...; a folder for several; - for standard output.",
+            help="A real .jpg file, or the decoded picture as .png, .bmp, ...; a folder for several; or -.",
         ),
     ],
     quality: Quality = None,
@@ -57,7 +58,7 @@ def jpeg(
         pictures,
         output,
         suffixes=sources.PICTURES,
-        written=(*sources.SUFFIXES, *sources.LOSSLESS),
+        written=(*SUFFIXES, *sources.LOSSLESS),
         suffix=suffix,
         inputs=[like, None if tables is None else Path(tables)],
         force=force,

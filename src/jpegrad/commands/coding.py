@@ -51,18 +51,19 @@ class Coding:
                 check_quality(self.quality)
             if self.subsampling is not None:
                 check_subsampling("--subsampling", self.subsampling)
-        decided = {"--quality": self.quality, "--tables": self.tables, "--subsampling": self.subsampling}
-        both = [option for option, value in decided.items() if value is not None]
+        both = self._given("quality", "tables", "subsampling")
         if self.like is not None and both:
-            raise WrongOption(f"--like: expected without {', '.join(both)}, which it decides")
+            raise WrongOption(f"--like: expected without {both}, which it decides")
         if self.target_bytes is None:
             return
         if self.target_bytes < 1:
             raise WrongOption(f"--target-bytes: expected at least 1, got {self.target_bytes}")
-        decided = {"--quality": self.quality, "--tables": self.tables, "--like": self.like}
-        both = [option for option, value in decided.items() if value is not None]
-        if both:
-            raise WrongOption(f"--target-bytes: expected without {', '.join(both)}; it finds the quality")
+        if both := self._given("quality", "tables", "like"):
+            raise WrongOption(f"--target-bytes: expected without {both}; it finds the quality")
+
+    def _given(self, *names: str) -> str:
+        """Which of some options were given."""
+        return ", ".join(f"--{name}" for name in names if getattr(self, name) is not None)
 
     @property
     def how(self) -> dict[str, Any]:
@@ -98,9 +99,12 @@ def jpeg(job: Job, coding: Coding, as_json: bool) -> None:
         sources.write(job.output, data)
         count = len(data)
     else:
-        space = "RGB" if coefficients.channels == 4 else "native"
-        shown = decode(coefficients, space=space, dtype=torch.uint8)
-        pictures.save(job.output, shown, source if space == "native" else without_profile(output, source))
+        if coefficients.channels == 4:
+            source = without_profile(output, source)
+        shown = decode(
+            coefficients, space="RGB" if coefficients.channels == 4 else "native", dtype=torch.uint8
+        )
+        pictures.save(job.output, shown, source)
         count = _bytes(coefficients, coding.how)
     height, width = coefficients.size
     facts = {
@@ -159,7 +163,7 @@ def _shown_quality(quality: float | None, coding: Coding) -> float | None:
     return 75 if quality is None and coding.tables is None and coding.like is None else quality
 
 
-def without_profile(output: Path, source: Picture) -> Picture:
+def without_profile(output: str, source: Picture) -> Picture:
     """Without the profile of the inks, which says nothing of their RGB."""
     if icc_of(source.metadata) is None:
         return source

@@ -9,6 +9,7 @@ from jpegrad.commands import sources
 from jpegrad.commands.options import Files, Force, Json, Lenient, Metadata
 from jpegrad.commands.sources import Job
 from jpegrad.commands.terminal import done, options, tell, timed
+from jpegrad.files import SUFFIXES
 
 if TYPE_CHECKING:
     from jpegrad.decoder import Decoder
@@ -21,7 +22,7 @@ def decode(
         typer.Option(
             "--output",
             "-o",
-            help="The decoded picture, a name in .png, .bmp, .tif or .ppm; a folder for several; - for standard output.",
+            help="The decoded picture, a name in .png, .bmp, .tif or .ppm; a folder for several; or -.",
         ),
     ],
     upsampling: Annotated[
@@ -43,7 +44,7 @@ def decode(
     jobs = sources.plan(
         files,
         output,
-        suffixes=sources.SUFFIXES,
+        suffixes=SUFFIXES,
         written=sources.LOSSLESS,
         suffix=suffix,
         force=force,
@@ -77,7 +78,7 @@ def _decode(job: Job, decoder: "Decoder", metadata: bool, suffix: str, lenient: 
     source = coding.kept(job.source, source, metadata)
     output = job.output_name
     if coefficients.channels == 4:
-        source = coding.without_profile(Path(output), source)
+        source = coding.without_profile(output, source)
     x, y, unit = source.density
     if unit:
         # The picture stays as large on paper.

@@ -8,6 +8,7 @@ import typer
 from jpegrad.commands import sources
 from jpegrad.commands.options import Files, Force, Json, Lenient
 from jpegrad.commands.terminal import WrongOption, show, tell
+from jpegrad.files import SUFFIXES
 
 
 def inspect(
@@ -43,7 +44,7 @@ def inspect(
         from jpegrad.commands import plots
 
         plots.check(plot, files[0], force)
-    found = sources.find(files, sources.SUFFIXES)
+    found = sources.find(files, SUFFIXES)
     full = not sources.is_many(files) if full is None else full
     from jpegrad.commands import inspecting
 

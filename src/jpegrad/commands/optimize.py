@@ -8,15 +8,14 @@ import typer
 from jpegrad.commands import sources
 from jpegrad.commands.options import Files, Force, Json
 from jpegrad.commands.terminal import done
+from jpegrad.files import SUFFIXES
 
 
 def optimize(
     files: Files,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", help="The smaller .jpg file; a folder for several; - for standard output."
-        ),
+        typer.Option("--output", "-o", help="The smaller .jpg file; a folder for several; or -."),
     ],
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Baseline files alone, with Huffman tables made for them.")
@@ -35,7 +34,7 @@ def optimize(
     Levels and tables stay as they are, and so do Exif, ICC profile, XMP, comment and density. The ways are optimised
     Huffman tables and progressive files of several scripts. A file that is the smallest already is copied.
     """
-    jobs = sources.plan(files, output, suffixes=sources.SUFFIXES, written=sources.SUFFIXES, force=force)
+    jobs = sources.plan(files, output, suffixes=SUFFIXES, written=SUFFIXES, force=force)
     from jpegrad.commands import smallest
 
     totals = [0, 0]

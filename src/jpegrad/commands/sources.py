@@ -127,7 +127,7 @@ def plan(
             raise WrongOption(f"--output: expected a name that ends in {', '.join(written)}, got {output}")
         jobs = [Job(sources[0].path, output)]
     else:
-        if output.exists() and not output.is_dir() or output.suffix.lower() in written:
+        if (output.exists() and not output.is_dir()) or output.suffix.lower() in written:
             raise WrongOption(f"--output: expected a folder for the files of several, got {output}")
         sources = find(arguments, suffixes, output)
         jobs = [

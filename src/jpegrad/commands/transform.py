@@ -11,6 +11,7 @@ from jpegrad.commands import sources
 from jpegrad.commands.options import Files, Force, Json, Optimize, Progressive
 from jpegrad.commands.sources import Job
 from jpegrad.commands.terminal import WrongOption, done, note, tell
+from jpegrad.files import SUFFIXES
 
 if TYPE_CHECKING:
     from jpegrad.coefficients import Coefficients
@@ -22,9 +23,7 @@ def transform(
     files: Files,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", help="The changed .jpg file; a folder for several; - for standard output."
-        ),
+        typer.Option("--output", "-o", help="The changed .jpg file; a folder for several; or -."),
     ],
     orientation: Annotated[
         bool, typer.Option("--orientation", help="Turn as Exif's orientation says, which then is 1.")
@@ -55,7 +54,7 @@ def transform(
 
     Exif, ICC profile, XMP, comment and density are kept.
     """
-    jobs = sources.plan(files, output, suffixes=sources.SUFFIXES, written=sources.SUFFIXES, force=force)
+    jobs = sources.plan(files, output, suffixes=SUFFIXES, written=SUFFIXES, force=force)
     wanted = {
         "--rotate": rotate is not None,
         "--flip": flip is not None,
