@@ -21,6 +21,7 @@ from jpegrad.commands.options import (
     Quality,
     Subsampling,
     Tables,
+    color_of,
 )
 from jpegrad.commands.terminal import numbers, say, show, tell
 from jpegrad.files import SUFFIXES
@@ -73,7 +74,7 @@ def jpeg(
         target_bytes=target_bytes,
         huffman="optimized" if optimize else None,
         progressive=progressive,
-        background=background,
+        background=color_of(background),
         metadata=metadata,
         compare=compare,
         lenient=lenient,
@@ -103,7 +104,7 @@ def size(
         subsampling=subsampling,
         tables=tables,
         like=like,
-        background=background,
+        background=color_of(background),
         metadata=metadata,
         compare=compare,
         lenient=lenient,

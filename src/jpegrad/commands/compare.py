@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jpegrad.commands import sources
-from jpegrad.commands.options import Background, Force, Json, Lenient
+from jpegrad.commands.options import Background, Force, Json, Lenient, color_of
 from jpegrad.commands.terminal import WrongOption, say, tell
 
 
@@ -42,7 +42,7 @@ def compare(
         sources.plan([first], difference, suffixes=(), written=sources.LOSSLESS, inputs=[second], force=force)
     from jpegrad.commands import comparing
 
-    facts = comparing.compare(first, second, difference, gain, background, lenient)
+    facts = comparing.compare(first, second, difference, gain, color_of(background), lenient)
     if as_json:
         tell(facts)
         return

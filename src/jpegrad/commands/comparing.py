@@ -59,7 +59,8 @@ def compare(
     facts |= {name: None if math.isinf(found[name]) else found[name] for name in NAMES if name in found}
     if difference is not None:
         gain = 255 / max(1, largest) if gain is None else gain
-        bright = (apart * gain).round().clamp(max=255).to(torch.uint8)
+        shades = (torch.arange(256, dtype=torch.float64) * gain).round().clamp(max=255).to(torch.uint8)
+        bright = shades[apart.int()]
         pictures.save(difference, bright, Picture(bright, (), NO_DENSITY, ()))
         facts |= {"difference": str(difference), "gain": gain}
     return facts

@@ -113,7 +113,7 @@ def overview() -> Table:
     """One row for each of several files."""
     table = numbers("size", "bytes", "quality")
     for column in ("coding", "colour", "metadata"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column)
     table.add_column("file", no_wrap=True)
     return table
 

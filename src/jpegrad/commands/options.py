@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from jpegrad.commands.terminal import WrongOption
 from jpegrad.data import table_names
 
 MODES = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1")
@@ -21,14 +22,16 @@ def byte_count(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2].lower()])
 
 
-def color(text: str) -> tuple[int, int, int]:
-    """A colour by name or as ``#rrggbb``."""
+def color_of(background: str | None) -> tuple[int, int, int] | None:
+    """The colour that ``--background`` names."""
     from PIL import ImageColor
 
+    if background is None:
+        return None
     try:
-        return ImageColor.getrgb(text)[:3]
+        return ImageColor.getrgb(background)[:3]
     except ValueError:
-        raise typer.BadParameter(f"expected a colour, such as white or #ffcc00; got {text}") from None
+        raise WrongOption(f"--background: expected a colour, as white or #ffcc00; got {background}") from None
 
 
 Pictures = Annotated[
@@ -74,9 +77,8 @@ ByteCount = Annotated[
     ),
 ]
 Background = Annotated[
-    tuple[int, int, int] | None,
+    str | None,
     typer.Option(
-        parser=color,
         metavar="COLOUR",
         help="Lay this colour, as white or #ffcc00, behind transparent pictures; else they are an error.",
     ),

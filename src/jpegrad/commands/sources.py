@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 from jpegrad.commands.terminal import WrongOption, complain, state, timed, write_to_stdout
 from jpegrad.files import SUFFIXES, check_output, write_atomically
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", "Source", "Job")
 STANDARD = Path("-")
 """The standard input or output."""
 LOSSLESS = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM"}
@@ -154,7 +154,7 @@ def check_jpeg(path: Path, inputs: Iterable[Path | None], force: bool) -> None:
 
 
 def each(items: list[Item], work: Callable[[Item], None]) -> None:
-    """Do the work on each; of several, one that fails is an error on a line, and the others go on.
+    """Do the work on each; of several, one that fails is an error on a line that names it, and the others go on.
 
     Raises:
         SystemExit: with code 1 after all, if some failed.
@@ -163,10 +163,15 @@ def each(items: list[Item], work: Callable[[Item], None]) -> None:
     for item in items:
         try:
             work(item)
+        except (WrongOption, BrokenPipeError):
+            raise
         except (ValueError, OSError) as error:
-            if len(items) == 1 or isinstance(error, (WrongOption, BrokenPipeError)):
-                raise
-            complain("error", str(error))
+            message, read = str(error), name(item[0])
+            if read not in message and not (len(items) == 1 and message.startswith("--")):
+                message = f"{read}: {message}"
+            if len(items) == 1:
+                raise type(error)(message) if isinstance(error, ValueError) else error from None
+            complain("error", message)
             failed += 1
     if failed:
         complain("error", f"{failed} of {len(items)} files failed")

@@ -70,7 +70,7 @@ def words(*columns: str, title: str | None = None) -> Table:
     """A table whose cells may wrap."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column)
     return table
 
 
@@ -89,7 +89,7 @@ def show(table: Table) -> None:
         whole = [str(cell) for cell in column.cells] if column.no_wrap else []
         whole += str(column.header).split()
         column.min_width = max(map(cell_len, whole), default=0)
-        column.no_wrap = False
+        column.no_wrap, column.overflow = False, "fold"
     out.print(table, crop=False)
 
 
