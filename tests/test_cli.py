@@ -510,7 +510,8 @@ def test_sampling_factors_by_option(run: Run, png: np.ndarray) -> None:
     assert result.code == 2 and "--subsampling: expected one of 4:4:4" in result.error
     result = run("jpeg", "in.png", "-o", "new.jpg", "--subsampling", "3x1,2x1,1x1")
     assert result.error == (
-        "error: in.png: subsampling: fractional sampling factors 3x1, 2x1, 1x1; expected the largest to be a multiple of each\n"
+        "error: in.png: subsampling: fractional sampling factors 3x1, 2x1, 1x1; "
+        "expected the largest to be a multiple of each\n"
     )
     result = run("jpeg", "in.png", "-o", "new.jpg", "--subsampling", "4x4,1x1,1x1")
     assert result.error.startswith("error: in.png: subsampling: expected at most 10 blocks")
