@@ -73,6 +73,21 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(
         pytest.skip(f"all blocks ran but those that need {', '.join(sorted(absent))}")
 
 
+def blocks_alone() -> dict[str, str]:
+    """The blocks of the pages that promise it, by page and number."""
+    return {
+        f"{page}-{i}": block[1]
+        for page in ("quickstart",)
+        for i, block in enumerate(BLOCK.finditer((ROOT / "docs" / f"{page}.md").read_text()), 1)
+    }
+
+
+@pytest.mark.parametrize("name", blocks_alone())
+def test_a_block_runs_by_itself(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks_alone()[name], name, "exec"), {"__name__": "__main__"})
+
+
 def test_the_commands_of_the_page_on_the_command_line_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
