@@ -21,7 +21,7 @@ from corpus import picture, pillow
 from jpegrad.cli import COMMANDS, command, main
 from jpegrad.commands import options, terminal
 from jpegrad.data import photograph_path
-from jpegrad.spec import SUBSAMPLING
+from jpegrad.sampling import SUBSAMPLING
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from jpegrad.commands.options import Force
 from jpegrad.commands.terminal import done, options
 from jpegrad.commands.tune import Metric
 from jpegrad.files import check_output
-from jpegrad.spec import SUBSAMPLING, Subsampling, check_choice
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import Subsampling, check_choice
 from jpegrad.tune.dataset import DatasetSettings, as_device, learn_dataset_tables, rank
 from jpegrad.tune.folder import Folder
 from jpegrad.tune.metrics import ALL

@@ -63,7 +63,7 @@ def _decode(job: Job, decoder: "Decoder", metadata: bool, suffix: str, lenient: 
     from jpegrad.commands import coding, pictures
     from jpegrad.io import read
     from jpegrad.pictures import of_jpeg
-    from jpegrad.spec import ceil_div
+    from jpegrad.sampling import ceil_div
 
     data = sources.read(job.source)
     with timed(f"{sources.name(job.source)}: decoded"), pictures.naming(job.source):
