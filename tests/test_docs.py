@@ -77,7 +77,7 @@ def blocks_alone() -> dict[str, str]:
     """The blocks of the pages that promise it, by page and number."""
     return {
         f"{page}-{i}": block[1]
-        for page in ("quickstart",)
+        for page in ("quickstart", "faq")
         for i, block in enumerate(BLOCK.finditer((ROOT / "docs" / f"{page}.md").read_text()), 1)
     }
 
