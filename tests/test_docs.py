@@ -25,10 +25,12 @@ from jpegrad_studies import capabilities, short
 from jpegrad_studies.common import COMPARISON
 
 ROOT = Path(__file__).resolve().parents[1]
+ALONE = ("faq", "files", "quickstart")
+"""Pages of which each block runs by itself; those of the others run from top to bottom."""
 PAGES = [
     path
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    if "```python" in path.read_text()
+    if "```python" in path.read_text() and path.stem not in ALONE
 ]
 PROSE = [
     *(ROOT / name for name in ("README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -75,10 +77,10 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(
 
 
 def blocks_alone() -> dict[str, str]:
-    """The blocks of the pages that promise it, by page and number."""
+    """The blocks of these pages, by page and number."""
     return {
         f"{page}-{i}": block[1]
-        for page in ("quickstart", "faq")
+        for page in ALONE
         for i, block in enumerate(BLOCK.finditer((ROOT / "docs" / f"{page}.md").read_text()), 1)
     }
 
