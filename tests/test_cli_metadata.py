@@ -14,6 +14,7 @@ import jpegrad
 import jpegrad.tune
 from command import Run, files
 from corpus import COMMENT, noise, picture, pillow, pillow_pixels
+from jpegrad import pictures
 from jpegrad.jfif.segments import APP2, emit_metadata
 from jpegrad.pictures import load
 
@@ -250,3 +251,15 @@ def test_pixels_of_a_jpeg_are_those_stored(run: Run, tmp_path: Path) -> None:
     with Image.open(io.BytesIO(data)) as opened:
         turned = np.asarray(ImageOps.exif_transpose(opened)).transpose(2, 0, 1)
     assert np.array_equal(load(tmp_path / "in.jpg", upright=True).pixels, turned)
+
+
+def test_a_jpeg_that_pillow_alone_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise jpegrad.JPEGError("not supported: lossless JPEG")
+
+    data = pillow(uneven(), exif=exif(6), comment=COMMENT)
+    (tmp_path / "in.jpg").write_bytes(data)
+    ours = load(tmp_path / "in.jpg", upright=True)
+    monkeypatch.setattr(pictures, "read", refuse)
+    theirs = load(tmp_path / "in.jpg", upright=True)
+    assert np.array_equal(ours.pixels, theirs.pixels) and ours[1:] == theirs[1:]
