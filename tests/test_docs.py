@@ -7,6 +7,7 @@ import ast
 import doctest
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
 import shlex
@@ -133,6 +134,20 @@ def test_the_api_pages_show_every_name_of_a_module(module: ModuleType) -> None:
     assert names
     for name in names:
         assert re.search(rf"^::: jpegrad(\.\w+)*\.{name}$", pages, re.MULTILINE), name
+
+
+def test_the_api_pages_show_how_a_record_is_made() -> None:
+    griffe = pytest.importorskip("griffe")
+    extensions = griffe.load_extensions(str(ROOT / "docs" / "_extensions" / "docstrings.py"), "dataclasses")
+    package = griffe.load("jpegrad", search_paths=[ROOT / "src"], extensions=extensions, resolve_aliases=True)
+    pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
+    shown = [package[name] for name in re.findall(r"^::: jpegrad\.([\w.]+)$", pages, re.MULTILINE)]
+    classes = [x for x in shown if x.is_class and x.name not in ("Backend", "JPEGError")]
+    assert {"Color", "Decoder", "Coefficients", "ProgressiveScan", "Bytes"} <= {x.name for x in classes}
+    for one in classes:
+        made = [parameter.name for parameter in one.all_members["__init__"].parameters][1:]
+        real = inspect.signature(getattr(importlib.import_module(one.module.path), one.name)).parameters
+        assert made == list(real), one.path
 
 
 def test_the_page_on_gradients_names_every_surrogate() -> None:
