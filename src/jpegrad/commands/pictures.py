@@ -78,7 +78,7 @@ def save(path: Path, image: Tensor, source: Picture, suffix: str = ".png") -> No
     elif source.density != NO_DENSITY:
         lost.append("the density")
     if lost:
-        note(f"{path}: {', '.join(lost)} cannot be kept in {kind}")
+        note(f"{sources.target_name(path)}: {', '.join(lost)} cannot be kept in {kind}")
     buffer = io.BytesIO()
     to_pillow(image).save(buffer, kind, **{name: value for name, value in options.items() if value})
     sources.write(path, buffer.getvalue())

@@ -34,7 +34,7 @@ class Job(NamedTuple):
     @property
     def output_name(self) -> str:
         """What messages call the file to write."""
-        return "standard output" if self.output == STANDARD else str(self.output)
+        return target_name(self.output)
 
 
 def is_many(arguments: list[Path]) -> bool:
@@ -57,8 +57,8 @@ def find(arguments: list[Path], suffixes: Iterable[str], outside: Path | None = 
     for argument in arguments:
         if argument.is_dir():
             # Nothing that an earlier call has written is read; but a folder may be written into itself.
-            hidden = outside and outside.resolve()
-            hidden = None if hidden == argument.resolve() else hidden
+            apart = outside and outside.resolve()
+            apart = None if apart == argument.resolve() else apart
             below = sorted(path for path in argument.rglob("*") if path.is_file())
             places = ((path, path.relative_to(argument)) for path in below)
             wanted = [
@@ -66,7 +66,7 @@ def find(arguments: list[Path], suffixes: Iterable[str], outside: Path | None = 
                 for path, place in places
                 if path.suffix.lower() in suffixes
                 and not any(part.startswith(".") for part in place.parts)
-                and not (hidden and hidden in path.resolve().parents)
+                and not (apart and apart in path.resolve().parents)
             ]
             if not wanted:
                 raise WrongOption(f"expected a folder with files in {', '.join(suffixes)}, got {argument}")
@@ -188,9 +188,14 @@ def name(path: Path) -> str:
     return "standard input" if path == STANDARD else str(path)
 
 
+def target_name(path: Path) -> str:
+    """What messages call a file to write."""
+    return "standard output" if path == STANDARD else str(path)
+
+
 def write(path: Path, data: bytes) -> None:
     """Write a file that appears whole or not at all; its folder is made, if need be."""
-    with timed(f"{path}: written"):
+    with timed(f"{target_name(path)}: written"):
         if path == STANDARD:
             write_to_stdout(data)
         else:
