@@ -1,7 +1,9 @@
 """The layers: who may import whom, what `import jpegrad` loads, and the public names."""
 
 import ast
+import importlib
 import inspect
+import io
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 import jpegrad
 
@@ -251,12 +254,15 @@ def test_only_a_drop_in_imports_its_peer_and_nothing_imports_drop_ins() -> None:
             assert not any(name.startswith("jpegrad.compat") for name in names), path
 
 
-def test_import_loads_torch_and_nothing_optional() -> None:
+def test_import_loads_nothing_and_a_name_loads_nothing_optional() -> None:
     script = """
 import sys
+import jpegrad
+assert not {"torch", "numpy", "PIL"} & set(sys.modules)
 import numpy, torch
 before = set(sys.modules)
-import jpegrad
+for name in (*jpegrad.__all__, *(name for name in dir(jpegrad) if not name.startswith("_"))):
+    getattr(jpegrad, name)
 roots = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(*sorted(roots - sys.stdlib_module_names - {"jpegrad"}))
 """
@@ -275,11 +281,37 @@ print(*sorted(roots - sys.stdlib_module_names - {"jpegrad"}))
     ids=["jpegrad", "nn", "tune", "rate"],
 )
 def test_the_public_names_are_frozen(module: ModuleType, public: set[str]) -> None:
+    # Those of the package itself are imported late, and told to type checkers under TYPE_CHECKING.
     tree = ast.parse(Path(str(module.__file__)).read_text())
-    names = [alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    assert set(names) == public
+    names = {
+        alias.asname for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert names - {None} == public
     for name in public:
         assert hasattr(module, name)
+
+
+def test_the_package_shows_its_public_names_alone() -> None:
+    assert {name for name in dir(jpegrad) if not name.startswith("_")} == PUBLIC
+    assert all(getattr(jpegrad, name) is not None for name in dir(jpegrad))
+    with pytest.raises(AttributeError, match="module 'jpegrad' has no attribute 'jpg'"):
+        jpegrad.jpg  # type: ignore[attr-defined]  # noqa: B018
+    # A star brings functions and classes: names such as io and nn are the user's.
+    brought: dict[str, object] = {"nn": torch.nn, "io": io}
+    exec("from jpegrad import *", brought)
+    assert set(jpegrad.__all__) == {name for name in PUBLIC if not inspect.ismodule(getattr(jpegrad, name))}
+    assert set(jpegrad.__all__) < set(brought)
+    assert (brought["nn"], brought["io"]) == (torch.nn, io)
+
+
+def test_a_name_is_that_of_its_module() -> None:
+    tree = ast.parse(Path(str(jpegrad.__file__)).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jpegrad."):
+            for alias in node.names:
+                assert getattr(jpegrad, alias.name) is getattr(
+                    importlib.import_module(str(node.module)), alias.name
+                )
 
 
 @pytest.mark.parametrize("module", [jpegrad.tune, jpegrad.rate], ids=["tune", "rate"])

@@ -422,3 +422,14 @@ def test_the_study_of_files(
         row, *memory = re.findall(rf"\| {job} \| ([0-9.]+)[; ]", printed)
         assert float(row) > 0 and len(memory) == 1
     assert "tiny, bytes per pixel" in printed and "to_bytes_batch" in printed
+
+
+def test_another_build_of_a_package_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name != "opencv-python":
+            raise common.PackageNotFoundError(name)
+        return "5.1"
+
+    monkeypatch.setattr(common, "version", version)
+    assert common.installed("opencv-python-headless") and not common.installed("kornia")
+    assert common.versions()["opencv-python"] == "5.1"

@@ -35,7 +35,7 @@ from corpus import (
     ycck,
 )
 from jpegrad.cli import app
-from jpegrad.commands.code import best_quality
+from jpegrad.commands.coding import best_quality
 from jpegrad.data import published_table_names
 
 MODES = ("4:4:4", "4:2:2", "4:2:0")
@@ -106,7 +106,7 @@ def test_a_jpeg_again_like_itself(run: Run, png: np.ndarray, tmp_path: Path) -> 
 def test_sizes_are_those_of_real_files(run: Run, png: np.ndarray) -> None:
     result = run("size", "in.png", "-q", 5, "-q", 50, "-q", 95, "--subsampling", "4:4:4")
     assert result.code == 0, result.error
-    rows = [re.findall(r"[\d.,]+", line) for line in result.out.splitlines() if line.startswith("│")]
+    rows = [re.findall(r"[\d.,]+", line) for line in result.out.splitlines() if line.endswith(" dB")]
     found = [[int(cell.replace(",", "")) for cell in row[:4]] for row in rows]
     assert found == [
         [
@@ -388,10 +388,20 @@ OPTIONS = {
         "--target-bytes",
         "--optimize",
         "--progressive",
+        "--background",
+        "--metadata",
+        "--compare",
+        "--suffix",
+        "--force",
+        "--json",
+        "--quiet",
+        "--verbose",
     ],
-    "size": ["--quality", "--subsampling", "--tables", "--like"],
-    "decode": ["--output", "--upsampling", "--dct", "--scale"],
-    "inspect": ["--optimize", "--plot", "--json"],
+    "size": ["--quality", "--subsampling", "--tables", "--like", "--background", "--compare", "--json"],
+    "decode": ["--output", "--upsampling", "--dct", "--scale", "--suffix", "--json"],
+    "inspect": ["--optimize", "--plot", "--histogram", "--full", "--json", "--quiet", "--verbose"],
+    "compare": ["--difference", "--gain", "--background", "--lenient", "--json"],
+    "optimize": ["--output", "--baseline", "--strip", "--force", "--json"],
     "transform": [
         "--output",
         "--orientation",
@@ -431,7 +441,7 @@ def test_help_lists_every_command() -> None:
 def test_help_describes_every_option(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "250", "TERM": "dumb"})
     assert result.exit_code == 0
-    for option in [*OPTIONS[command], *(["file"] if command == "inspect" else [])]:
+    for option in [*OPTIONS[command], *(["files"] if command == "inspect" else [])]:
         line = next(line for line in result.output.splitlines() if re.search(rf"^│?[\s*]*{option}\b", line))
         words = re.findall(r"[a-z]{2,}", line.replace(option, "", 1))
         assert len(words) >= 3, line
@@ -496,11 +506,12 @@ def test_sampling_factors_by_option(run: Run, png: np.ndarray) -> None:
     coded = jpegrad.encode(torch.from_numpy(png).permute(2, 0, 1), 60, subsampling="3x1,1x1,1x1")
     assert Path("out.jpg").read_bytes() == jpegrad.to_bytes(coded)
     assert inspected(run, "out.jpg")["subsampling"] == "3x1,1x1,1x1"
-    result = run("jpeg", "in.png", "-o", "out.jpg", "--subsampling", "3x1")
+    result = run("jpeg", "in.png", "-o", "new.jpg", "--subsampling", "3x1")
     assert result.code == 2 and "--subsampling: expected one of 4:4:4" in result.error
-    result = run("jpeg", "in.png", "-o", "out.jpg", "--subsampling", "3x1,2x1,1x1")
+    result = run("jpeg", "in.png", "-o", "new.jpg", "--subsampling", "3x1,2x1,1x1")
     assert result.error == (
-        "error: subsampling: fractional sampling factors 3x1, 2x1, 1x1; expected the largest to be a multiple of each\n"
+        "error: in.png: subsampling: fractional sampling factors 3x1, 2x1, 1x1; "
+        "expected the largest to be a multiple of each\n"
     )
-    result = run("jpeg", "in.png", "-o", "out.jpg", "--subsampling", "4x4,1x1,1x1")
-    assert result.error.startswith("error: subsampling: expected at most 10 blocks")
+    result = run("jpeg", "in.png", "-o", "new.jpg", "--subsampling", "4x4,1x1,1x1")
+    assert result.error.startswith("error: in.png: subsampling: expected at most 10 blocks")

@@ -198,11 +198,11 @@ def test_an_error_leaves_the_old_file(run: Run, png: np.ndarray, tmp_path: Path)
     old = pillow(png[:8])
     (tmp_path / "out.jpg").write_bytes(old)
     (tmp_path / "cut.png").write_bytes((tmp_path / "in.png").read_bytes()[:2000])
-    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 0).code == 2
-    assert run("jpeg", "cut.png", "-o", "out.jpg").code == 1
+    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 0, "--force").code == 2
+    assert run("jpeg", "cut.png", "-o", "out.jpg", "--force").code == 1
     assert (tmp_path / "out.jpg").read_bytes() == old
     (tmp_path / "cut.png").unlink()
-    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 1).code == 0
+    assert run("jpeg", "in.png", "-o", "out.jpg", "-q", 1, "--force").code == 0
     assert (tmp_path / "out.jpg").read_bytes() == pillow(png, quality=1)
     assert files(tmp_path) == {"in.png", "out.jpg"}
 

@@ -14,6 +14,7 @@ import jpegrad
 import jpegrad.tune
 from command import Run, files
 from corpus import COMMENT, noise, picture, pillow, pillow_pixels
+from jpegrad import pictures
 from jpegrad.jfif.segments import APP2, emit_metadata
 from jpegrad.pictures import load
 
@@ -153,10 +154,12 @@ def test_a_jpeg_keeps_every_segment_byte_for_byte(run: Run, tmp_path: Path) -> N
     # The bytes that are announced, aimed at and found in the file are the same.
     for command in ("jpeg", "tune"):
         steps = ["--steps", "0"] if command == "tune" else ["--optimize"]
-        assert run(command, "in.jpg", "-o", "small.jpg", "--target-bytes", 157_000, *steps).code == 0
+        assert (
+            run(command, "in.jpg", "-o", "small.jpg", "--target-bytes", 157_000, *steps, "--force").code == 0
+        )
         size = (tmp_path / "small.jpg").stat().st_size
         assert 155_000 < size <= 157_000
-    assert run("tune", "in.jpg", "-o", "small.jpg", "--bpp", 630, "--steps", "0").code == 0
+    assert run("tune", "in.jpg", "-o", "small.jpg", "--bpp", 630, "--steps", "0", "--force").code == 0
     assert (tmp_path / "small.jpg").stat().st_size <= 630 * 2000 / 8
     too_few = run("tune", "in.jpg", "-o", "other.jpg", "--target-bytes", 5000)
     assert too_few.code == 1 and "--no-metadata" in too_few.error
@@ -180,12 +183,12 @@ def test_what_is_left_out_is_said(run: Run, tmp_path: Path) -> None:
     frames[0].save(tmp_path / "pages.tif", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "both.mpo", save_all=True, append_images=frames[1:])
     for name in ("moving.png", "moving.gif", "pages.tif", "both.mpo"):
-        result = run("jpeg", name, "-o", "out.jpg", "-q", 75)
+        result = run("jpeg", name, "-o", "out.jpg", "-q", 75, "--force")
         assert result.error == f"note: {name}: 2 further pictures, frames or pages are left out\n"
     big = Image.Exif()
     big[0x0112], big[0x010E] = 6, "x" * 70_000
     frames[0].save(tmp_path / "big.png", exif=big)
-    result = run("jpeg", "big.png", "-o", "out.jpg", "-q", 75)
+    result = run("jpeg", "big.png", "-o", "out.jpg", "-q", 75, "--force")
     assert "Exif of 70" in result.error and "left out but for the orientation" in result.error
     with Image.open("out.jpg") as made:
         assert made.getexif()[0x0112] == 6
@@ -193,8 +196,8 @@ def test_what_is_left_out_is_said(run: Run, tmp_path: Path) -> None:
     data = (tmp_path / "big.png").read_bytes()
     linear = data[:33] + (4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[33:]
     (tmp_path / "linear.png").write_bytes(linear)
-    assert "gamma 1, which JPEG cannot say" in run("jpeg", "linear.png", "-o", "out.jpg", "-q", 75).error
-    tuned = run("tune", "moving.png", "-o", "out.jpg", "--steps", 0, "--json")
+    assert "gamma 1, which JPEG cannot say" in run("jpeg", "linear.png", "-o", "linear.jpg", "-q", 75).error
+    tuned = run("tune", "moving.png", "-o", "tuned.jpg", "--steps", 0, "--json")
     assert json.loads(tuned.out)["changes"] == ["2 further pictures, frames or pages are left out"]
     assert files(tmp_path) >= {"out.jpg"}
 
@@ -248,3 +251,15 @@ def test_pixels_of_a_jpeg_are_those_stored(run: Run, tmp_path: Path) -> None:
     with Image.open(io.BytesIO(data)) as opened:
         turned = np.asarray(ImageOps.exif_transpose(opened)).transpose(2, 0, 1)
     assert np.array_equal(load(tmp_path / "in.jpg", upright=True).pixels, turned)
+
+
+def test_a_jpeg_that_pillow_alone_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise jpegrad.JPEGError("not supported: lossless JPEG")
+
+    data = pillow(uneven(), exif=exif(6), comment=COMMENT)
+    (tmp_path / "in.jpg").write_bytes(data)
+    ours = load(tmp_path / "in.jpg", upright=True)
+    monkeypatch.setattr(pictures, "read", refuse)
+    theirs = load(tmp_path / "in.jpg", upright=True)
+    assert np.array_equal(ours.pixels, theirs.pixels) and ours[1:] == theirs[1:]

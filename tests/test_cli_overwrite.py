@@ -1,4 +1,4 @@
-"""No command writes over its input, or over a file of another kind, unless it is told to."""
+"""No command writes over its input, or over any other file, unless it is told to."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ from command import Run, files
 from corpus import picture, pillow
 from jpegrad import cli
 from jpegrad import files as writing
-from jpegrad.commands import code
+from jpegrad.commands import coding
 
 TUNE = ["--steps", "0"]
 # What is read, what shall be written, and the call.
@@ -30,6 +30,8 @@ INPUTS: dict[str, tuple[str, list[str]]] = {
     "jpeg from a symbolic link": ("in.jpg", ["jpeg", "soft.jpg", "-o", "in.jpg"]),
     "jpeg by a hard link": ("in.jpg", ["jpeg", "in.jpg", "-o", "hard.jpg"]),
     "jpeg over --like": ("like.jpg", ["jpeg", "in.png", "-o", "like.jpg", "--like", "like.jpg"]),
+    "optimize over its .jpg": ("in.jpg", ["optimize", "in.jpg", "-o", "in.jpg"]),
+    "compare over its input": ("in.png", ["compare", "in.jpg", "in.png", "-d", "in.png"]),
     "transform over its .jpg": ("in.jpg", ["transform", "in.jpg", "-o", "in.jpg", "--transpose"]),
     "tune over its .jpg": ("in.jpg", ["tune", "in.jpg", "-o", "in.jpg", *TUNE]),
     "tune over --base": (
@@ -37,7 +39,15 @@ INPUTS: dict[str, tuple[str, list[str]]] = {
         ["tune", "in.png", "-o", "o.jpg", "--base", "tables.json", "--save-tables", "tables.json", *TUNE],
     ),
 }
-OTHER_KINDS: dict[str, tuple[str, list[str]]] = {
+OTHERS: dict[str, tuple[str, list[str]]] = {
+    "jpeg over another .jpg": ("like.jpg", ["jpeg", "in.png", "-o", "like.jpg"]),
+    "decode over a picture": ("in.png", ["decode", "in.jpg", "-o", "in.png"]),
+    "optimize over another .jpg": ("like.jpg", ["optimize", "in.jpg", "-o", "like.jpg"]),
+    "difference over text": ("text.png", ["compare", "in.png", "in.jpg", "-d", "text.png"]),
+    "tables over tables": (
+        "tables.json",
+        ["tune", "in.png", "-o", "o.jpg", "--save-tables", "tables.json", *TUNE],
+    ),
     "jpeg over text": ("text.jpg", ["jpeg", "in.png", "-o", "text.jpg"]),
     "jpeg over a picture of another kind": ("png.jpg", ["jpeg", "in.jpg", "-o", "png.jpg"]),
     "transform over text": ("text.jpg", ["transform", "in.jpg", "-o", "text.jpg", "--transpose"]),
@@ -75,13 +85,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", {**INPUTS, **OTHER_KINDS})
+@pytest.mark.parametrize("name", {**INPUTS, **OTHERS})
 def test_what_should_stay_stays(run: Run, folder: Path, name: str) -> None:
-    kept, arguments = {**INPUTS, **OTHER_KINDS}[name]
+    kept, arguments = {**INPUTS, **OTHERS}[name]
     before, names = (folder / kept).read_bytes(), files(folder)
     result = run(*arguments)
     assert (result.code, result.out) == (1, "")
-    assert result.error.startswith("error: --") or result.error.startswith("error: output")
+    assert result.error.startswith(("error: --", "error: output"))
     assert result.error.count("\n") == 1 and "--force" in result.error
     assert (folder / kept).read_bytes() == before and files(folder) == names
     if name.startswith(("demo", "jpeg from")):
@@ -93,15 +103,7 @@ def test_what_should_stay_stays(run: Run, folder: Path, name: str) -> None:
         assert (folder / kept).read_bytes() != before
 
 
-def test_a_file_of_the_same_kind_is_replaced(run: Run, folder: Path) -> None:
-    (folder / "empty.jpg").touch()
-    for output in ("like.jpg", "empty.jpg"):
-        assert run("jpeg", "in.png", "-o", output, "-q", 20).code == 0
-        assert (folder / output).read_bytes() == pillow(picture(24, 32), quality=20)
-    save = ["--save-tables", "tables.json"]
-    assert run("tune", "in.png", "-o", "like.jpg", *TUNE, *save).code == 0
-    assert run("inspect", "in.jpg", "--plot", "plot.svg").code == 0
-    assert run("inspect", "in.jpg", "--plot", "plot.svg").code == 0
+def test_two_outputs_of_one_name(run: Run, folder: Path) -> None:
     both = run("tune", "in.png", "-o", "both.jpg", "--save-tables", "both.jpg", *TUNE)
     assert both.code == 2 and not (folder / "both.jpg").exists()
 
@@ -144,7 +146,7 @@ def test_a_warning_is_one_line(run: Run, folder: Path, monkeypatch: pytest.Monke
         warnings.simplefilter("always")
         warnings.warn("something odd", UserWarning, stacklevel=1)
 
-    monkeypatch.setattr(code, "best_quality", lambda *_: warn() or 50)
+    monkeypatch.setattr(coding, "best_quality", lambda *_: warn() or 50)
     assert run("jpeg", "in.png", "-o", "o.jpg", "--target-bytes", 10**6).error == "warning: something odd\n"
 
 

@@ -7,6 +7,7 @@ import ast
 import doctest
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
 import shlex
@@ -25,10 +26,12 @@ from jpegrad_studies import capabilities, short
 from jpegrad_studies.common import COMPARISON
 
 ROOT = Path(__file__).resolve().parents[1]
+ALONE = ("faq", "files", "quickstart")
+"""Pages of which each block runs by itself; those of the others run from top to bottom."""
 PAGES = [
     path
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    if "```python" in path.read_text()
+    if "```python" in path.read_text() and path.stem not in ALONE
 ]
 PROSE = [
     *(ROOT / name for name in ("README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -72,6 +75,21 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(
         exec(compile(source, str(page), "exec"), namespace)
     if absent:
         pytest.skip(f"all blocks ran but those that need {', '.join(sorted(absent))}")
+
+
+def blocks_alone() -> dict[str, str]:
+    """The blocks of these pages, by page and number."""
+    return {
+        f"{page}-{i}": block[1]
+        for page in ALONE
+        for i, block in enumerate(BLOCK.finditer((ROOT / "docs" / f"{page}.md").read_text()), 1)
+    }
+
+
+@pytest.mark.parametrize("name", blocks_alone())
+def test_a_block_runs_by_itself(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks_alone()[name], name, "exec"), {"__name__": "__main__"})
 
 
 def test_the_commands_of_the_page_on_the_command_line_run(
@@ -118,6 +136,20 @@ def test_the_api_pages_show_every_name_of_a_module(module: ModuleType) -> None:
     assert names
     for name in names:
         assert re.search(rf"^::: jpegrad(\.\w+)*\.{name}$", pages, re.MULTILINE), name
+
+
+def test_the_api_pages_show_how_a_record_is_made() -> None:
+    griffe = pytest.importorskip("griffe")
+    extensions = griffe.load_extensions(str(ROOT / "docs" / "_extensions" / "docstrings.py"), "dataclasses")
+    package = griffe.load("jpegrad", search_paths=[ROOT / "src"], extensions=extensions, resolve_aliases=True)
+    pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
+    shown = [package[name] for name in re.findall(r"^::: jpegrad\.([\w.]+)$", pages, re.MULTILINE)]
+    classes = [x for x in shown if x.is_class and x.name not in ("Backend", "JPEGError")]
+    assert {"Color", "Decoder", "Coefficients", "ProgressiveScan", "Bytes"} <= {x.name for x in classes}
+    for one in classes:
+        made = [parameter.name for parameter in one.all_members["__init__"].parameters][1:]
+        real = inspect.signature(getattr(importlib.import_module(one.module.path), one.name)).parameters
+        assert made == list(real), one.path
 
 
 def test_the_page_on_gradients_names_every_surrogate() -> None:

@@ -59,8 +59,24 @@ def test_without_its_extra_the_command_says_what_to_install(missing: str, tmp_pa
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["--version", "--help", "jpeg --help", "decode --help", "inspect --help", "optimize --help"],
+    ids=lambda x: x.replace(" ", "-"),
+)
+def test_help_and_version_need_no_pytorch(arguments: str, tmp_path: Path) -> None:
+    slow = ("torch", "numpy", "PIL", "matplotlib")
+    done = run("-m", "jpegrad", *arguments.split(), without=slow, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and "jpegrad" in done.stdout
+
+
+def test_usage_errors_need_no_pytorch(tmp_path: Path) -> None:
+    done = run("-m", "jpegrad", "jpeg", "photo.png", without=("torch", "numpy", "PIL"), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: Missing option '--output' / '-o'.\n")
+
+
 def test_a_broken_installation_keeps_its_traceback(tmp_path: Path) -> None:
-    done = run("-m", "jpegrad", "--version", without=("jpegrad.rate",), folder=tmp_path)
+    done = run("-m", "jpegrad", "size", "nope.png", without=("jpegrad.rate",), folder=tmp_path)
     assert done.returncode == 1 and "Traceback" in done.stderr and "jpegrad.rate" in done.stderr
 
 

@@ -225,3 +225,38 @@ def test_what_tables_see_is_a_field_of_its_own() -> None:
     assert jpegrad.spec.resolve(surrogate=own).table_surrogate == surrogates.dead_zone
     assert jpegrad.spec.resolve(surrogate=own, table_surrogate="sin").table_surrogate == surrogates.sin
     assert jpegrad.spec.resolve(surrogate="reich2024_ste").table_surrogate == surrogates.cubic
+
+
+def public_records() -> dict[str, object]:
+    """One of each public class of values, with tensors wherever there may be some."""
+    image = torch.rand(3, 16, 16)
+    coefficients = jpegrad.encode(image, 50)
+    data = jpegrad.to_bytes(coefficients)
+    return {
+        "Coefficients": coefficients,
+        "Color": jpegrad.Color(torch.eye(3)),
+        "Decoder": jpegrad.Decoder(),
+        "Surrogate": surrogates.gaussian(2.0),
+        "ProgressiveScan": jpegrad.ProgressiveScan((0,), 0, 0),
+        "Header": jpegrad.read_header(data),
+        "Structure": jpegrad.read_structure(data),
+        "Breakdown": jpegrad.rate.breakdown(coefficients),
+        "RateModel": jpegrad.rate.ALL["marginal"],
+        "DatasetSettings": jpegrad.tune.DatasetSettings(),
+        "Metric": jpegrad.tune.mix(),
+        "Bytes": jpegrad.tune.Bytes(300),
+        "Tuned": jpegrad.tune.compress(image, steps=0),
+        "SampledGradient": jpegrad.testing.SampledGradient(torch.rand(3, 4, 4)),
+        "SurrogateReport": jpegrad.testing.check_surrogate(surrogates.cubic),
+        "JPEG": jpegrad.nn.JPEG(),
+        "RandomJPEG": jpegrad.nn.RandomJPEG(),
+    }
+
+
+def test_a_record_is_shown_on_one_line() -> None:
+    for name, record in public_records().items():
+        shown = repr(record)
+        assert shown.startswith(f"{name}(") and shown.endswith(")")
+        assert "\n" not in shown and "tensor(" not in shown
+    assert repr(surrogates.gaussian(2.0).slope) == "gaussian_slope(2.0)"
+    assert repr(jpegrad.Color(torch.eye(3))).startswith("Color(matrix=[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]")

@@ -373,11 +373,10 @@ def test_command_line(tmp_path: Path, photo: Tensor, folder: Path) -> None:
     assert 8850 < output.stat().st_size <= 9000
     assert "MS-SSIM" in done.output and "PSNR no less" in done.output
     assert torch.equal(jpegrad.tables.load(saved), jpegrad.read(output).tables)
-    done = runner.invoke(
-        app, ["tune", str(source), "-o", str(output), "--like-quality", "50", "--round-levels"]
-    )
+    similar = ["tune", str(source), "-o", str(output), "--like-quality", "50", "--round-levels", "--force"]
+    done = runner.invoke(app, similar)
     assert done.exit_code == 0 and "default, quality 50" in done.output
-    done = runner.invoke(app, [*command, "--json"])
+    done = runner.invoke(app, [*command, "--json", "--force"])
     assert done.exit_code == 0, done.output
     facts = json.loads(done.output)
     assert facts["file"] == str(output) and facts["bytes"] == output.stat().st_size
@@ -388,6 +387,7 @@ def test_command_line(tmp_path: Path, photo: Tensor, folder: Path) -> None:
     both = runner.invoke(app, [*command, "--bpp", "1"])
     assert isinstance(both.exception, ValueError) and "one target" in str(both.exception)
     command = ["jpeg", str(source), "-o", str(output), "--tables", "mse", "--quality", "75"]
+    command.append("--force")
     assert runner.invoke(app, command).exit_code == 0
     scaled = jpegrad.tables.scale(jpegrad.tables.load("mse"), 75)
     assert torch.equal(jpegrad.read(output).tables, scaled)

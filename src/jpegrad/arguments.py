@@ -28,6 +28,23 @@ def numbers(argument: str, value: Any) -> Tensor:
     return found.double() if found.dtype is torch.int64 else found
 
 
+def one_line(name: str, **fields: Any) -> str:
+    """A record on one line: small tensors with their values, others with type and shape.
+
+    Example:
+        >>> one_line("Record", small=torch.eye(2), large=torch.zeros(40, 40), word="x")
+        "Record(small=[[1.0, 0.0], [0.0, 1.0]], large=float32 [40, 40], word='x')"
+    """
+
+    def shown(value: Any) -> str:
+        if not isinstance(value, Tensor):
+            return repr(value)
+        whole = value.numel() <= 9 and not value.is_meta
+        return str(value.tolist()) if whole else f"{str(value.dtype)[6:]} {list(value.shape)}"
+
+    return f"{name}({', '.join(f'{key}={shown(value)}' for key, value in fields.items())})"
+
+
 def _has_bool(value: Any) -> bool:
     return isinstance(value, bool) or (isinstance(value, (list, tuple)) and any(map(_has_bool, value)))
 

@@ -2,8 +2,11 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+"""What the name of a .jpg file ends in."""
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -36,27 +39,17 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def check_output(
-    option: str,
-    path: Path,
-    same_kind: Callable[[Path], bool],
-    *,
-    inputs: Iterable[Path | None] = (),
-    force: bool = False,
-) -> None:
+def check_output(option: str, path: Path, *, inputs: Iterable[Path | None] = (), force: bool = False) -> None:
     """Raise, before any work is done, unless a program may write ``path``.
 
     Args:
         option: how the user gave it.
         path: of the file to write.
-        same_kind: whether an existing file is of the kind that will be written; then it may be replaced.
         inputs: files that are read, None for those that are not there.
         force: let any file be replaced.
 
     Raises:
-        ValueError: it is a folder, or in none that exists; it is one of the inputs, also by another name; or a file of
-            another kind.
-        OSError: an existing file cannot be read.
+        ValueError: it is a folder, or in none that exists; it is there already, as one of the inputs or as anything.
     """
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"{option}: expected the name of a file in an existing folder, got {path}")
@@ -67,18 +60,4 @@ def check_output(
             raise ValueError(
                 f"{option}: expected another file than {source}, which is read; --force replaces it; got {path}"
             )
-    if path.is_file() and path.stat().st_size and not same_kind(path):
-        raise ValueError(
-            f"{option}: expected a new name or a file of the kind that will be written; --force replaces any; "
-            f"got {path}"
-        )
-
-
-def begins_with(*starts: bytes) -> Callable[[Path], bool]:
-    """Whether a file begins with one of some bytes."""
-
-    def begins(path: Path) -> bool:
-        with open(path, "rb") as file:
-            return file.read(max(map(len, starts))).startswith(starts)
-
-    return begins
+    raise ValueError(f"{option}: expected a new name, got {path}, which exists; --force replaces it")

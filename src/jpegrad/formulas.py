@@ -74,6 +74,10 @@ class Formula:
     function: Callable[..., Tensor]
     parameters: tuple[float, ...] = ()
 
+    def __repr__(self) -> str:
+        name = getattr(self.function, "__name__", repr(self.function))
+        return f"{name}({', '.join(map(repr, self.parameters))})"
+
     def __call__(self, *arguments: Any) -> Tensor:
         return self.function(*self.parameters, *arguments)
 

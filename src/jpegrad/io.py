@@ -15,7 +15,7 @@ from jpegrad.coefficients import NO_DENSITY, Coefficients, Density, shares_table
 from jpegrad.entropy.coder import CodedScan, coded_scans, coding, in_threads
 from jpegrad.entropy.script import ProgressiveScan
 from jpegrad.entropy.symbols import huffman_slots, mcu_grid
-from jpegrad.files import write_atomically
+from jpegrad.files import SUFFIXES, write_atomically
 from jpegrad.home import at_home
 from jpegrad.jfif import segments
 from jpegrad.jfif.decode import decode
@@ -31,9 +31,6 @@ MAX_PIXELS = 178_956_970
 """Pixels of the largest picture that Pillow opens by default."""
 MAX_SIDE = 65500
 """libjpeg reads and writes no more rows or columns."""
-
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-"""What the name of a .jpg file ends in."""
 
 COLORS = {"RGB": RGB, "CMYK": CMYK}
 """Files without a conversion."""

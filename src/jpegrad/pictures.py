@@ -3,9 +3,12 @@
 Sources: JFIF 1.02; Exif 2.32 4.7; ICC.1:2022 Annex B.4; XMP Specification Part 3, 1.1.3.
 """
 
+import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +33,8 @@ DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0
 SUBDIRECTORIES = (0x8769, 0x8825)
 UNKEPT = {33723: "IPTC", 34377: "Photoshop's resources"}
 
+Color = tuple[int, int, int]
+
 ROWS = 256
 """Of a strip that is taken from Pillow at once."""
 
@@ -50,36 +55,77 @@ class Picture(NamedTuple):
     changes: tuple[str, ...]
 
 
-def load(path: Path, *, upright: bool = False, cmyk: bool = False, lenient: bool = False) -> Picture:
+class Transparent(ValueError):
+    """The picture has an alpha channel that is not opaque."""
+
+
+def load(
+    path: Path,
+    *,
+    data: bytes | None = None,
+    upright: bool = False,
+    cmyk: bool = False,
+    lenient: bool = False,
+    background: Color | None = None,
+) -> Picture:
     """An 8-bit RGB or gray picture, or one of four inks.
+
+    Of .jpg files the pixels are those of :func:`jpegrad.decode`, which are Pillow's; a damaged file, which Pillow may
+    take without a word, is an error.
 
     Args:
         path: a file of any kind that Pillow opens.
+        data: its bytes, if they have been read; ``path`` is then its name alone.
         upright: turn the pixels as Exif's orientation says, and say 1 there. Else they are as stored, and the
             metadata keep the orientation; but those of a TIFF file are always turned.
         cmyk: take pictures of CMYK too.
         lenient: take damaged .jpg files as :func:`jpegrad.read` does with ``strict=False``.
+        background: R, G and B, 0 to 255, to lay behind what is transparent; None takes no transparency.
 
     Raises:
         ValueError: the file is no picture, is transparent, has more than 8 bits per sample, or is neither RGB nor gray
             nor, if wanted, CMYK.
         OSError: the file cannot be read.
     """
-    image, frames, orientation, damage = _opened(path, lenient)
-    changes = [f"damaged, {each}" for each in damage]
-    changes += [f"{frames - 1} further pictures, frames or pages are left out"] if frames > 1 else []
-    metadata, density = _carried(path, image, changes)
-    if upright or image.format == "TIFF":
-        metadata = tuple((marker, exif_segments.upright(payload)) for marker, payload in metadata)
-        # Of TIFF files Pillow has turned the pixels already; of others this does.
-        ImageOps.exif_transpose(image, in_place=True)
-        if orientation in range(2, 9):
-            changes.append(f"Exif's orientation {orientation} is applied to the pixels")
-        if orientation in range(5, 9):
-            density = (density[1], density[0], density[2])
-    pixels = torch.from_numpy(_array(_in_8_bits(path, image, cmyk)))
+    with _naming(path), Image.open(path if data is None else io.BytesIO(data)) as opened:
+        _check_depth(opened)
+        if opened.format in ("JPEG", "MPO"):
+            data = path.read_bytes() if data is None else data
+            found = _decoded(data, opened, lenient)
+            if found is not None:
+                pixels, damage = found
+                if len(pixels) == 4 and not cmyk:
+                    raise ValueError("expected 8-bit RGB or gray, got Pillow mode CMYK")
+                return _of_jpeg(data, pixels, opened, upright, damage)
+        frames = getattr(opened, "n_frames", 1)
+        stored = _orientation(opened) if opened.format == "TIFF" else None
+        opened.load()
+        orientation = _orientation(opened) if stored is None else stored
+        changes = _left_out(frames)
+        metadata, density = _carried(data, opened, changes)
+        if upright or opened.format == "TIFF":
+            # Of TIFF files Pillow has turned the pixels already; of others this does.
+            ImageOps.exif_transpose(opened, in_place=True)
+            metadata, density = _upright(metadata, density, orientation, changes)
+        pixels = torch.from_numpy(_array(_in_8_bits(opened, cmyk, background)))
     pixels = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     return Picture(pixels, metadata, density, tuple(changes))
+
+
+def of_jpeg(path: Path, data: bytes, pixels: Tensor, *, damage: tuple[str, ...] = ()) -> Picture:
+    """The upright picture of a .jpg file that is decoded already.
+
+    Args:
+        path: its name.
+        data: its bytes.
+        pixels: uint8 ``[C, H, W]``, as stored; they may be of another size than the file's.
+        damage: what was wrong with it.
+
+    Raises:
+        ValueError: its segments are damaged.
+    """
+    with _naming(path), Image.open(io.BytesIO(data)) as opened:
+        return _of_jpeg(data, pixels, opened, True, damage)
 
 
 def exif_of(metadata: tuple[Segment, ...]) -> bytes | None:
@@ -95,77 +141,108 @@ def icc_of(metadata: tuple[Segment, ...]) -> bytes | None:
     return b"".join(part[2:] for part in sorted(parts, key=lambda part: part[0])) or None
 
 
-def _opened(path: Path, lenient: bool) -> tuple[Image.Image, int, int, tuple[str, ...]]:
-    """The first picture of a file, loaded; how many there are; the orientation that the file says; and its damage."""
-    damage: tuple[str, ...] = ()
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever Pillow and its readers raise for files too large or damaged is a ValueError that names the file."""
     try:
         with warnings.catch_warnings():
             # Pictures beyond twice this size are an error, and smaller ones are no reason for a word.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                _check_depth(path, opened)
-                frames = getattr(opened, "n_frames", 1)
-                stored = opened.getexif().get(ORIENTATION, 1) if opened.format == "TIFF" else None
-                image: Image.Image = opened
-                if lenient and opened.format in ("JPEG", "MPO"):
-                    image, damage = _recovered(path, opened)
-                else:
-                    opened.load()
-                orientation = opened.getexif().get(ORIENTATION, 1) if stored is None else stored
+            yield
     except UnidentifiedImageError:
         raise ValueError(f"{path}: expected a picture that Pillow can open") from None
     except (
         *(OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error),
         Image.DecompressionBombError,
     ) as error:
-        # Of what Pillow's readers raise for pictures too large or damaged, only the system's errors name the file.
+        # Only the system's errors name the file.
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        if isinstance(error, _WrongDepth):
-            raise
-        raise ValueError(f"{path}: {error}") from None
-    return image, frames, orientation, damage
+        kind = type(error) if isinstance(error, (JPEGError, Transparent)) else ValueError
+        raise kind(f"{path}: {error}") from None
 
 
-def _recovered(path: Path, opened: ImageFile.ImageFile) -> tuple[Image.Image, tuple[str, ...]]:
-    """What there is of a damaged .jpg file, and what was wrong."""
-    found = read(path, strict=False)
-    pixels = decode(found, dtype=torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    mode = {1: "L", 3: "RGB", 4: "CMYK"}[found.channels]
-    image = Image.frombytes(mode, found.size[::-1], pixels.tobytes())
-    image.format, image.info = opened.format, opened.info
-    return image, found.damage
+def _decoded(
+    data: bytes, opened: ImageFile.ImageFile, lenient: bool
+) -> tuple[Tensor, tuple[str, ...]] | None:
+    """The pixels of a .jpg file and what was wrong with it; None of a kind that Pillow alone decodes."""
+    try:
+        found = read(data, strict=not lenient, max_pixels=None, level_dtype=torch.int16)
+    except JPEGError as error:
+        if str(error).startswith("not supported"):
+            return None
+        raise
+    return decode(found, dtype=torch.uint8), found.damage
 
 
-class _WrongDepth(ValueError):
-    pass
+def _of_jpeg(
+    data: bytes, pixels: Tensor, opened: ImageFile.ImageFile, upright: bool, damage: tuple[str, ...]
+) -> Picture:
+    changes = [f"damaged, {each}" for each in damage] + _left_out(getattr(opened, "n_frames", 1))
+    metadata, density = _segments(data, changes)
+    if upright:
+        orientation = _orientation(opened)
+        pixels = turned(pixels, orientation)
+        metadata, density = _upright(metadata, density, orientation, changes)
+    return Picture(pixels, metadata, density, tuple(changes))
 
 
-def _check_depth(path: Path, opened: ImageFile.ImageFile) -> None:
+def turned(image: Tensor, orientation: int | None) -> Tensor:
+    """A picture ``[C, H, W]`` as Exif's orientation says that it is to be seen."""
+    image = image.mT if orientation in (5, 6, 7, 8) else image
+    across = (-1,) if orientation in (2, 3, 6, 7) else ()
+    down = (-2,) if orientation in (3, 4, 7, 8) else ()
+    return image.flip(across + down)
+
+
+def _orientation(opened: Image.Image) -> int:
+    return opened.getexif().get(ORIENTATION, 1)
+
+
+def _left_out(frames: int) -> list[str]:
+    return [f"{frames - 1} further pictures, frames or pages are left out"] if frames > 1 else []
+
+
+def _upright(
+    metadata: tuple[Segment, ...], density: Density, orientation: int, changes: list[str]
+) -> tuple[tuple[Segment, ...], Density]:
+    """What goes with pixels that are turned as the orientation says."""
+    if orientation in range(2, 9):
+        changes.append(f"Exif's orientation {orientation} is applied to the pixels")
+    if orientation in range(5, 9):
+        density = (density[1], density[0], density[2])
+    return tuple((marker, exif_segments.upright(payload)) for marker, payload in metadata), density
+
+
+def _check_depth(opened: ImageFile.ImageFile) -> None:
     """Raise for samples of which Pillow would keep the upper 8 bits without a word."""
     for tile in opened.tile:
         raw, *rest = tile[3] if isinstance(tile[3], tuple) and tile[3] else (tile[3],)
         # Of the colours in 16 bits of a BMP file none has more than 6.
         deep = ("16" in str(raw) and raw != "BGR;16") or "16" in tile[0]
         if deep or (opened.format == "PPM" and any(isinstance(x, int) and x > 255 for x in rest)):
-            raise _WrongDepth(f"{path}: expected 8-bit RGB or gray, got 16 bits per sample")
+            raise ValueError("expected 8-bit RGB or gray, got 16 bits per sample")
 
 
-def _in_8_bits(path: Path, image: Image.Image, cmyk: bool) -> Image.Image:
-    """Mode RGB or L, which loses nothing; or CMYK as it is."""
+def _in_8_bits(image: Image.Image, cmyk: bool, background: Color | None) -> Image.Image:
+    """Mode RGB or L, which loses nothing but transparency; or CMYK as it is."""
     palette = image.palette.mode if image.palette else ""
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA") or palette.endswith("A"):
-        alpha = image.convert("RGBA").getchannel("A")
-        if alpha.getextrema() != (255, 255):
-            raise ValueError(
-                f"{path}: expected RGB or gray, got {image.mode} with transparency, which JPEG lacks"
-            )
+        layered = image.convert("RGBA")
+        if layered.getchannel("A").getextrema() != (255, 255):
+            if background is None:
+                raise Transparent(
+                    f"expected RGB or gray, got {image.mode} with transparency, which JPEG lacks"
+                )
+            gray = image.mode in ("L", "LA", "1") and len({*background}) == 1
+            behind = Image.new("RGBA", image.size, (*background, 255))
+            return Image.alpha_composite(behind, layered).convert("L" if gray else "RGB")
     if image.mode in ("RGBA", "P", "PA"):
         return image.convert("RGB")
     if image.mode in ("LA", "1"):
         return image.convert("L")
     if image.mode not in ("RGB", "L") and not (cmyk and image.mode == "CMYK"):
-        raise ValueError(f"{path}: expected 8-bit RGB or gray, got Pillow mode {image.mode}")
+        raise ValueError(f"expected 8-bit RGB or gray, got Pillow mode {image.mode}")
     return image
 
 
@@ -180,13 +257,12 @@ def _array(image: Image.Image) -> np.ndarray:
     return samples
 
 
-def _carried(path: Path, image: Image.Image, changes: list[str]) -> tuple[tuple[Segment, ...], Density]:
+def _carried(
+    data: bytes | None, image: Image.Image, changes: list[str]
+) -> tuple[tuple[Segment, ...], Density]:
     """Segments and density of a loaded picture; what is lost of the file is added to ``changes``."""
-    if image.format in ("JPEG", "MPO"):
-        try:
-            return _of_jpeg(path.read_bytes(), changes)
-        except JPEGError as error:
-            raise JPEGError(f"{path}: {error}") from None
+    if data is not None and image.format in ("JPEG", "MPO"):
+        return _segments(data, changes)
     found: list[Segment] = []
     exif = _exif(image)
     if len(EXIF + exif) > LONGEST:
@@ -224,7 +300,7 @@ def _carried(path: Path, image: Image.Image, changes: list[str]) -> tuple[tuple[
     return tuple(found), _density(image)
 
 
-def _of_jpeg(data: bytes, changes: list[str]) -> tuple[tuple[Segment, ...], Density]:
+def _segments(data: bytes, changes: list[str]) -> tuple[tuple[Segment, ...], Density]:
     """The segments before the first scan, byte for byte, as :func:`jpegrad.read` keeps them."""
     found: list[Segment] = []
     density = NO_DENSITY

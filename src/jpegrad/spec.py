@@ -63,6 +63,9 @@ class Color(NamedTuple):
     offset: Vector = (0.0, 128.0, 128.0)
     inverse: Matrix | None = None
 
+    def __repr__(self) -> str:
+        return arguments.one_line("Color", **self._asdict())
+
 
 JFIF = Color(
     matrix=((0.299, 0.587, 0.114), (-0.16874, -0.33126, 0.5), (0.5, -0.41869, -0.08131)),

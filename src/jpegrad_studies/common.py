@@ -32,6 +32,14 @@ PACKAGES = (
     *("jpegrad", "torch", "numpy", "pillow", "opencv-python-headless", "kornia", "scikit-image", "triton"),
     *("jpeglib", "simplejpeg", "scipy", "torchmetrics", "efficientnet_lite_pytorch"),
 )
+BUILDS = {
+    "opencv-python-headless": (
+        "opencv-python",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    ),
+}
+"""Other packages with the same modules."""
 
 BINS = {"1–10": (1, 10), "11–25": (11, 25), "26–50": (26, 50), "51–75": (51, 75), "76–99": (76, 99)}
 
@@ -122,16 +130,21 @@ def one_thread() -> None:
 
 
 def installed(package: str) -> bool:
+    """Whether the package is there, also as another build of it."""
+    return any(_version(name) for name in (package, *BUILDS.get(package, ())))
+
+
+def _version(package: str) -> str | None:
     try:
-        version(package)
+        return version(package)
     except PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def versions() -> dict[str, str]:
     """Python, the processor and every package that a result may depend on."""
-    found = {name: version(name) for name in PACKAGES if installed(name)}
+    names = [name for package in PACKAGES for name in (package, *BUILDS.get(package, ()))]
+    found = {name: number for name in names if (number := _version(name))}
     return {"python": platform.python_version(), "machine": platform.machine(), **found}
 
 

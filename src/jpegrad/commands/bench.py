@@ -4,9 +4,8 @@ import importlib
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from jpegrad.commands.terminal import WrongOption, console
+from jpegrad.commands.terminal import WrongOption, show, words
 
 
 def bench(
@@ -18,10 +17,10 @@ def bench(
 
     found = jpegrad_studies.studies()
     if study is None:
-        table = Table("study", "question")
+        table = words("study", "question")
         for name, question in found.items():
             table.add_row(name, question)
-        console.print(table)
+        show(table)
         return
     if study not in found:
         raise WrongOption(f"study: expected one of {', '.join(found)}; got {study!r}")

@@ -13,9 +13,9 @@ from rich.progress import Progress, TimeRemainingColumn
 from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
-from jpegrad.commands.code import Force
-from jpegrad.commands.terminal import options, say
-from jpegrad.commands.tune import Metric, holds_tables
+from jpegrad.commands.options import Force
+from jpegrad.commands.terminal import done, options
+from jpegrad.commands.tune import Metric
 from jpegrad.files import check_output
 from jpegrad.sampling import SUBSAMPLING
 from jpegrad.spec import Subsampling, check_choice
@@ -94,19 +94,18 @@ def learn_folder(
         metric: a name of ``jpegrad.tune.metrics.ALL``.
         settings: None takes the defaults.
         device: ``"cpu"`` or ``"cuda"``.
-        force: let the output replace a file that holds no tables.
+        force: let the output replace a file that is there.
 
     Returns:
         ``[2, 8, 8]``.
 
     Raises:
-        ValueError: as ``learn_dataset_tables``, or the output is a folder, in none that exists, or a file without
-            tables.
+        ValueError: as ``learn_dataset_tables``, or the output is a folder, in none that exists, or there already.
         OSError: the output cannot be written.
         KeyboardInterrupt: as it came, after a line on how to go on.
     """
     settings = settings or DatasetSettings()
-    check_output("output", output, holds_tables, force=force)
+    check_output("output", output, force=force)
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     place = as_device(device)
     if place.type == "cuda":
@@ -168,5 +167,5 @@ def _learn(
         }
         quantization.save(output, tables, **about)
         checkpoint.unlink(missing_ok=True)
-        say(f"{output}: tables for quality 50; jpegrad jpeg --tables {output} --quality Q scales them")
+        done(f"{output}: tables for quality 50; jpegrad jpeg --tables {output} --quality Q scales them")
     return tables

@@ -1,24 +1,29 @@
 """``jpegrad decode``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
-from jpegrad import codec
-from jpegrad.commands import pictures
-from jpegrad.commands.code import Force, Lenient, Metadata, read_picture, without_profile
-from jpegrad.commands.terminal import options, say
-from jpegrad.decoder import Decoder
-from jpegrad.io import read_header
-from jpegrad.sampling import ceil_div
+from jpegrad.commands import sources
+from jpegrad.commands.options import Files, Force, Json, Lenient, Metadata
+from jpegrad.commands.sources import Job
+from jpegrad.commands.terminal import done, options, tell, timed
+from jpegrad.files import SUFFIXES
+
+if TYPE_CHECKING:
+    from jpegrad.decoder import Decoder
 
 
 def decode(
-    file: Annotated[Path, typer.Argument(help="A .jpg file.", show_default=False)],
+    files: Files,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The decoded picture, a name in .png, .bmp, .tif or .ppm.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The decoded picture, a name in .png, .bmp, .tif or .ppm; a folder for several; or -.",
+        ),
     ],
     upsampling: Annotated[
         str, typer.Option(help="Of chroma: triangle, as viewers do, or replicate.")
@@ -28,27 +33,60 @@ def decode(
     ] = "accurate",
     scale: Annotated[int, typer.Option(help="Decode to the whole size or a part of it: 1, 2, 4 or 8.")] = 1,
     metadata: Metadata = True,
+    suffix: Annotated[
+        str, typer.Option(help="Of the files in a folder, and the kind of standard output: .png, .bmp, ...")
+    ] = ".png",
     lenient: Lenient = False,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
-    """Decode a .jpg file to a gray or RGB picture: as viewers do, or as libjpeg-turbo does with other settings."""
-    pictures.check_decoded(output, [file], force)
+    """Decode .jpg files to gray or RGB pictures: as viewers do, or as libjpeg-turbo does with other settings."""
+    jobs = sources.plan(
+        files,
+        output,
+        suffixes=SUFFIXES,
+        written=sources.LOSSLESS,
+        suffix=suffix,
+        force=force,
+    )
+    from jpegrad.decoder import Decoder
+
     with options():
         decoder = Decoder(upsampling, dct, scale)  # type: ignore[arg-type]
-    coefficients = pictures.read_jpeg(file, lenient)
-    source = read_picture(file, metadata, upright=True, cmyk=True, lenient=lenient)
+    sources.each(jobs, lambda job: _decode(job, decoder, metadata, suffix, lenient, as_json))
+
+
+def _decode(job: Job, decoder: "Decoder", metadata: bool, suffix: str, lenient: bool, as_json: bool) -> None:
+    import torch
+
+    from jpegrad import codec
+    from jpegrad.commands import coding, pictures
+    from jpegrad.io import read
+    from jpegrad.pictures import of_jpeg
+    from jpegrad.sampling import ceil_div
+
+    data = sources.read(job.source)
+    with timed(f"{sources.name(job.source)}: decoded"), pictures.naming(job.source):
+        coefficients = read(data, strict=not lenient, level_dtype=torch.int16)
+        image = codec.decode(
+            coefficients,
+            space="native" if coefficients.channels == 1 else "RGB",
+            dtype=torch.uint8,
+            decoder=decoder,
+        )
+    source = of_jpeg(Path(sources.name(job.source)), data, image, damage=coefficients.damage)
+    source = coding.kept(job.source, source, metadata)
+    output = job.output_name
     if coefficients.channels == 4:
-        source = without_profile(output, source)
+        source = coding.without_profile(output, source)
     x, y, unit = source.density
     if unit:
         # The picture stays as large on paper.
-        source = source._replace(density=(ceil_div(x, scale), ceil_div(y, scale), unit))
-    image = codec.decode(
-        coefficients,
-        space="native" if coefficients.channels == 1 else "RGB",
-        dtype=torch.uint8,
-        decoder=decoder,
-    )
-    image = pictures.turned(image, read_header(file).orientation)
-    pictures.save(output, image, source)
-    say(f"{output}: {image.shape[-1]}×{image.shape[-2]}")
+        source = source._replace(density=(ceil_div(x, decoder.scale), ceil_div(y, decoder.scale), unit))
+    pictures.save(job.output, source.pixels, source, suffix)
+    height, width = source.pixels.shape[-2:]
+    if as_json:
+        facts = {"file": output, "source": sources.name(job.source), "width": width, "height": height}
+        tell({**facts, "changes": list(source.changes)})
+    else:
+        done(f"{output}: {width}×{height}")

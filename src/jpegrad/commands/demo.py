@@ -4,19 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from jpegrad.commands.code import Force
-from jpegrad.files import begins_with, check_output, write_atomically
+from jpegrad.commands.options import Force, Json
+from jpegrad.commands.terminal import done, errors, is_terminal, say, show, tell, words
+from jpegrad.files import check_output, write_atomically
 
 if TYPE_CHECKING:
     from jpegrad.demo.study import Results
-
-console = Console()
 
 
 def demo(
@@ -25,38 +21,50 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Draws the secret quality and the secret tables.")] = 0,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Show the codec and its gradients on real photographs, as an HTML report."""
-    check_output("--output", output, begins_with(b"<!doctype html"), force=force)
-    # matplotlib is slow to load, and no other command needs it.
+    check_output("--output", output, force=force)
+    # matplotlib is slow to load, and so is PyTorch.
+    import torch
+
     from jpegrad.demo import report, study
 
     # For pictures this small a second thread costs more than it gives.
     torch.set_num_threads(1)
     columns = (TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=errors, disable=not is_terminal()) as progress:
 
         def steps(description: str, items: list[Any]) -> Iterator[Any]:
             yield from progress.track(items, description=description)
 
         results = study.compute(seed, steps)
-    _print(results)
     write_atomically(output, report.html(results).encode())
-    console.print(f"report: {output}", highlight=False)
+    if as_json:
+        rows = [
+            {name: value for name, value in vars(row).items() if name != "picture"}
+            for row in results.fidelity
+        ]
+        tell({"report": str(output), "fidelity": rows, "summary": results.summary()})
+        return
+    _print(results)
+    done(f"report: {output}")
 
 
 def _print(results: "Results") -> None:
-    table = Table("photograph", "mode", "q", "samples", "differ", "PSNR", "bytes (= Pillow's)")
+    table = words("photograph", "mode")
+    for column in ("q", "samples", "differ", "PSNR", "bytes (= Pillow's)"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in results.fidelity:
         table.add_row(
             row.photograph,
             row.subsampling,
             str(row.quality),
             f"{row.samples:,}",
-            f"[{'red' if row.different else 'green'}]{row.different}[/]",
+            str(row.different),
             f"{row.psnr:.2f} dB",
             f"{row.size:,} {'=' if row.same_bytes else '≠'}",
         )
-    console.print(table)
+    show(table)
     for line in results.summary():
-        console.print(line, highlight=False)
+        say(line)

@@ -1,27 +1,30 @@
 """``jpegrad transform``."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
-from jpegrad import lossless
-from jpegrad.codec import Coefficients
-from jpegrad.commands.code import Force, Optimize, Progressive
-from jpegrad.commands.pictures import check_jpeg, naming
-from jpegrad.commands.terminal import WrongOption, note, say
-from jpegrad.io import read, read_structure, write
-from jpegrad.jfif.exif import thumbnail_of
-from jpegrad.jfif.segments import kind
+from jpegrad.commands import sources
+from jpegrad.commands.options import Files, Force, Json, Optimize, Progressive
+from jpegrad.commands.sources import Job
+from jpegrad.commands.terminal import WrongOption, done, note, tell
+from jpegrad.files import SUFFIXES
+
+if TYPE_CHECKING:
+    from jpegrad.coefficients import Coefficients
 
 PLACE = re.compile(r"(\d+)x(\d+)\+(\d+)\+(\d+)")
 
 
 def transform(
-    file: Annotated[Path, typer.Argument(help="A .jpg file.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The changed .jpg file.")],
+    files: Files,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The changed .jpg file; a folder for several; or -."),
+    ],
     orientation: Annotated[
         bool, typer.Option("--orientation", help="Turn as Exif's orientation says, which then is 1.")
     ] = False,
@@ -45,12 +48,13 @@ def transform(
     optimize: Optimize = False,
     progressive: Progressive = False,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
-    """Turn, flip or crop a .jpg file without loss: its levels are moved, and not coded again.
+    """Turn, flip or crop .jpg files without loss: their levels are moved, and not coded again.
 
     Exif, ICC profile, XMP, comment and density are kept.
     """
-    check_jpeg(output, [file], force)
+    jobs = sources.plan(files, output, suffixes=SUFFIXES, written=SUFFIXES, force=force)
     wanted = {
         "--rotate": rotate is not None,
         "--flip": flip is not None,
@@ -71,24 +75,48 @@ def transform(
     place = _place(crop)
     if grow and place is None:
         raise WrongOption("--grow: expected with --crop")
-    data = file.read_bytes()
-    with naming(file):
+
+    def change(coefficients: "Coefficients") -> "Coefficients":
+        return _changed(coefficients, orientation, rotate, flip, transpose, transverse, place, trim, grow)
+
+    sources.each(jobs, lambda job: _transform(job, change, optimize, progressive, as_json))
+
+
+def _transform(
+    job: Job,
+    change: Callable[["Coefficients"], "Coefficients"],
+    optimize: bool,
+    progressive: bool,
+    as_json: bool,
+) -> None:
+    import torch
+
+    from jpegrad.commands.pictures import naming
+    from jpegrad.io import read, to_bytes
+
+    data, name = sources.read(job.source), sources.name(job.source)
+    with naming(job.source):
         found = read(data, level_dtype=torch.int16)
-    _say_what_is_lost(file, data, progressive)
+        say_what_is_lost(name, data, progressive)
     try:
-        changed = _changed(found, orientation, rotate, flip, transpose, transverse, place, trim, grow)
+        changed = change(found)
     except ValueError as error:
         advice = re.sub(r"(trim|grow)=True", r"--\1", str(error))
-        raise ValueError(f"{file}: {advice}") from None
+        raise ValueError(f"{name}: {advice}") from None
     if _has_thumbnail(found) and not _has_thumbnail(changed):
-        note(f"{file}: Exif's thumbnail, which would stay as it was, is left out")
-    write(output, changed, huffman="optimized" if optimize else None, progressive=progressive)
+        note(f"{name}: Exif's thumbnail, which would stay as it was, is left out")
+    written = to_bytes(changed, huffman="optimized" if optimize else None, progressive=progressive)
+    sources.write(job.output, written)
     rows, columns = changed.size
-    say(f"{output}: {columns}×{rows}, {output.stat().st_size:,} bytes")
+    if as_json:
+        facts = {"file": job.output_name, "source": name, "width": columns, "height": rows}
+        tell({**facts, "bytes": len(written)})
+    else:
+        done(f"{job.output_name}: {columns}×{rows}, {len(written):,} bytes")
 
 
 def _changed(
-    coefficients: Coefficients,
+    coefficients: "Coefficients",
     orientation: bool,
     rotate: int | None,
     flip: str | None,
@@ -97,7 +125,9 @@ def _changed(
     place: tuple[int, ...] | None,
     trim: bool,
     grow: bool,
-) -> Coefficients:
+) -> "Coefficients":
+    from jpegrad import lossless
+
     if orientation:
         coefficients = lossless.apply_orientation(coefficients, trim=trim)
     if rotate is not None:
@@ -123,7 +153,10 @@ def _place(crop: str | None) -> tuple[int, ...] | None:
     return tuple(map(int, found.groups()))
 
 
-def _say_what_is_lost(file: Path, data: bytes, progressive: bool) -> None:
+def say_what_is_lost(file: str, data: bytes, progressive: bool) -> None:
+    """A line for each thing of a .jpg file that is not in its levels and segments."""
+    from jpegrad.io import read_structure
+
     structure = read_structure(data)
     if any(segment.kind == "multi-picture index" for segment in structure.segments):
         note(f"{file}: further pictures are left out")
@@ -135,7 +168,10 @@ def _say_what_is_lost(file: Path, data: bytes, progressive: bool) -> None:
         note(f"{file}: is progressive, the output is not; --progressive makes it so")
 
 
-def _has_thumbnail(coefficients: Coefficients) -> bool:
+def _has_thumbnail(coefficients: "Coefficients") -> bool:
+    from jpegrad.jfif.exif import thumbnail_of
+    from jpegrad.jfif.segments import kind
+
     return any(
         kind(marker, payload) == "Exif" and thumbnail_of(payload) for marker, payload in coefficients.metadata
     )

@@ -11,13 +11,13 @@ from typing import Annotated, Any, cast
 import torch
 import typer
 from rich.progress import Progress
-from rich.table import Table
 from torch import Tensor
 
 from jpegrad.codec import Coefficients, decode, encode
-from jpegrad.commands import pictures
-from jpegrad.commands.code import Force, Metadata, best_quality, carrying, read_picture
-from jpegrad.commands.terminal import WrongOption, console, options, say
+from jpegrad.commands import sources
+from jpegrad.commands.coding import best_quality, carrying, read_picture
+from jpegrad.commands.options import Force, Metadata, byte_count
+from jpegrad.commands.terminal import WrongOption, done, errors, is_terminal, numbers, options, say, show
 from jpegrad.files import check_output
 from jpegrad.io import write
 from jpegrad.pictures import Picture
@@ -42,7 +42,14 @@ def tune(
     picture: Annotated[Path, typer.Argument(help="An 8-bit RGB or gray picture.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .jpg to write.")],
     metric: Metric = "mse",
-    target_bytes: Annotated[int | None, typer.Option(help="The best file of at most so many bytes.")] = None,
+    target_bytes: Annotated[
+        int | None,
+        typer.Option(
+            parser=byte_count,
+            metavar="SIZE",
+            help="The best file of at most so many bytes, or as 60kB, 60KiB.",
+        ),
+    ] = None,
     bpp: Annotated[float | None, typer.Option(help="The same in bits per pixel.")] = None,
     like_quality: Annotated[
         float | None,
@@ -80,15 +87,15 @@ def tune(
         if steps < 0:
             raise ValueError(f"--steps: expected 0 or more, got {steps}")
     inputs = [picture, None if base is None else Path(base)]
-    pictures.check_jpeg(output, inputs, force)
+    sources.check_jpeg(output, inputs, force)
     if save is not None:
-        check_output("--save-tables", save, holds_tables, inputs=inputs, force=force)
+        check_output("--save-tables", save, inputs=inputs, force=force)
         if save.resolve() == output.resolve():
             raise WrongOption(f"--save-tables: expected another file than --output, got {save}")
     source = read_picture(picture, metadata)
     image = source.pixels
     own = _without_metadata(option, target, source)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(console=errors, transient=True, disable=not is_terminal()) as progress:
         task = progress.add_task("learning", total=steps)
         try:
             tuned = compress(
@@ -119,16 +126,7 @@ def tune(
         print(json.dumps({**about, "bytes": tuned.size, "changes": source.changes, "compared": finite}))
         return
     _print(rows)
-    say(f"{output}: {tuned.size:,} bytes ({bits_per_pixel:.3f} bits per pixel)")
-
-
-def holds_tables(path: Path) -> bool:
-    """Whether a file is one of tables, which new tables may replace."""
-    try:
-        load_tables(path)
-    except ValueError:
-        return False
-    return True
+    done(f"{output}: {tuned.size:,} bytes ({bits_per_pixel:.3f} bits per pixel)")
 
 
 def _target(
@@ -214,11 +212,11 @@ def _print(rows: list[dict[str, Any]]) -> None:
     if rows[0]["quality"] is None:
         say("no quality of the default tables gives a file as small")
     shown = [column for column in COLUMNS if column in rows[0]]
-    table = Table("", "bytes", *(COLUMNS[column] for column in shown))
+    table = numbers("bytes", *(COLUMNS[column] for column in shown), first="")
     for row in rows:
         values = (f"{row[column]:.{2 if 'psnr' in column else 4}f}" for column in shown)
         table.add_row(row["name"], f"{row['bytes']:,}", *values)
-    console.print(table)
+    show(table)
 
 
 def _report(coefficients: Coefficients, image: Tensor) -> dict[str, float]:

@@ -2,6 +2,10 @@
 (``tables/*.json``) and tables that others published (``published_tables/*.json``)."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PHOTOS = Path(__file__).parent / "photos"
 _LEARNED = Path(__file__).parent / "tables"
@@ -40,6 +44,31 @@ def photograph_path(name: str) -> Path:
         'caps.png'
     """
     return _path(_PHOTOS, ".png", name)
+
+
+def photograph(name: str) -> "Tensor":
+    """A bundled photograph.
+
+    Args:
+        name: One of :func:`photograph_names`.
+
+    Returns:
+        uint8 ``[3, H, W]``.
+
+    Raises:
+        ValueError: ``name`` is not a bundled photograph.
+
+    Example:
+        >>> from jpegrad.data import photograph
+        >>> photograph("caps").shape
+        torch.Size([3, 192, 288])
+    """
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    with Image.open(photograph_path(name)) as opened:
+        return torch.from_numpy(np.array(opened.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 def learned_table_names() -> tuple[str, ...]:

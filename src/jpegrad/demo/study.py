@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 import jpegrad
-from jpegrad.data import photograph_names, photograph_path
+from jpegrad.data import photograph, photograph_names
 from jpegrad.demo.recover import Recovery, Track, recover_quality, recover_tables
 
 QUALITIES = (5, 20, 50, 90)
@@ -74,12 +74,6 @@ class Results:
             self.quality.sentence,
             self.tables.sentence,
         ]
-
-
-def photograph(name: str) -> Tensor:
-    """A bundled photograph, uint8 ``[3, H, W]``."""
-    with Image.open(photograph_path(name)) as picture:
-        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 def pillow_file(image: Tensor, quality: int, subsampling: str) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jpegrad.arguments import one_line
 from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.huffman import DEFAULT, code_book
 from jpegrad.entropy.scan import (
@@ -57,6 +58,9 @@ class Breakdown:
     stuffing: Tensor
     headers: Tensor
     metadata: Tensor
+
+    def __repr__(self) -> str:
+        return one_line("Breakdown", **vars(self))
 
     @property
     def total(self) -> Tensor:

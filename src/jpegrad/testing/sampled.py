@@ -8,6 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from jpegrad.arguments import one_line
 from jpegrad.codec import jpeg
 from jpegrad.home import home
 from jpegrad.spec import Subsampling, check_choice, check_image, check_value_range
@@ -47,6 +48,9 @@ class SampledGradient:
     """
 
     parts: Tensor
+
+    def __repr__(self) -> str:
+        return one_line("SampledGradient", parts=self.parts)
 
     @property
     def mean(self) -> Tensor:

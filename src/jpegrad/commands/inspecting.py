@@ -1,18 +1,16 @@
-"""``jpegrad inspect``."""
+"""What ``jpegrad inspect`` finds and prints."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 from rich.table import Table
 from torch import Tensor
 
 from jpegrad.codec import Coefficients
-from jpegrad.commands.code import Force, Lenient
+from jpegrad.commands import sources
 from jpegrad.commands.pictures import naming
-from jpegrad.commands.terminal import console, say
+from jpegrad.commands.terminal import numbers, say, show
 from jpegrad.data import published_table_names
 from jpegrad.entropy.script import simple_progression
 from jpegrad.io import read, read_header, read_structure, to_bytes
@@ -32,42 +30,13 @@ NAMES = {
 }
 
 
-def inspect(
-    file: Annotated[Path, typer.Argument(help="A .jpg file.", show_default=False)],
-    optimize: Annotated[
-        bool, typer.Option(help="Count bits with Huffman tables made for the picture, not Annex K's.")
-    ] = False,
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw tables and bits into this file: .png, .svg or .pdf.")
-    ] = None,
-    lenient: Lenient = False,
-    force: Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
-) -> None:
-    """What a .jpg file holds: size, subsampling, tables, quality, scans, metadata, thumbnail, and its bits.
-
-    Of a file that is not decoded it says all but the bits.
-
-    Bits are counted in the baseline file that jpegrad writes of these levels, by component and by place in the block.
-    """
-    if plot is not None:
-        from jpegrad.commands import plots
-
-        plots.check(plot, file, force)
-    facts = describe(file, "optimized" if optimize else "default", lenient)
-    if plot is not None and facts["error"]:
-        raise JPEGError(f"{file}: {facts['error']}")
-    if plot is not None:
-        plots.save(plot, facts)
-    if as_json:
-        print(json.dumps(facts))
-    else:
-        _print(facts)
+SINGLE = 3
+"""Levels of so many bits have a row each."""
 
 
 def describe(file: Path, huffman: str, lenient: bool = False) -> dict[str, Any]:
     """All that ``inspect`` prints, as values that JSON has; also of a file that is not decoded, with the reason."""
-    data = file.read_bytes()
+    data = sources.read(file)
     with naming(file):
         header, structure = read_header(data), read_structure(data)
     try:
@@ -77,7 +46,7 @@ def describe(file: Path, huffman: str, lenient: bool = False) -> dict[str, Any]:
     tables = header.tables if coefficients is None else coefficients.tables
     names = NAMES.get(header.color, ())
     return {
-        "file": str(file),
+        "file": sources.name(file),
         "bytes": len(data),
         "width": header.size[1],
         "height": header.size[0],
@@ -101,11 +70,7 @@ def describe(file: Path, huffman: str, lenient: bool = False) -> dict[str, Any]:
         ],
         "script": structure.script,
         "standard_script": _is_standard(structure, header),
-        "metadata": [
-            {"kind": carried.kind, "bytes": 4 + carried.length}
-            for carried in structure.segments
-            if carried.marker in (*APPLICATION, COM) and carried.kind not in ("JFIF", "Adobe")
-        ],
+        "metadata": _metadata(structure),
         "thumbnail": _thumbnail(data, header),
         "trailing_bytes": structure.trailing,
         "fault": structure.fault,
@@ -114,7 +79,77 @@ def describe(file: Path, huffman: str, lenient: bool = False) -> dict[str, Any]:
         "baseline": None
         if coefficients is None
         else {"huffman": huffman, **_bits(coefficients, huffman, names)},
+        "levels": None if coefficients is None else _histograms(coefficients, names),
     }
+
+
+def draw(path: Path, facts: dict[str, Any]) -> None:
+    """Draw what ``describe`` found into a file.
+
+    Raises:
+        JPEGError: there is nothing to draw of a file that is not decoded.
+        OSError: the file cannot be written.
+    """
+    from jpegrad.commands import plots
+
+    if facts["error"]:
+        raise JPEGError(f"{facts['file']}: {facts['error']}")
+    plots.save(path, facts)
+
+
+def _histograms(coefficients: Coefficients, names: tuple[str, ...]) -> dict[str, dict[str, dict[int, int]]]:
+    """How often each level occurs, of each component, of DC and of AC."""
+    found: dict[str, dict[str, dict[int, int]]] = {}
+    for name, levels in zip(names, coefficients.levels, strict=True):
+        flat = levels.flatten(-2)
+        found[name] = {}
+        for part, some in (("DC", flat[..., :1]), ("AC", flat[..., 1:])):
+            values, counts = some.unique(return_counts=True)
+            found[name][part] = dict(zip(values.int().tolist(), counts.tolist(), strict=True))
+    return found
+
+
+def overview() -> Table:
+    """One row for each of several files."""
+    table = numbers("size", "bytes", "quality")
+    for column in ("coding", "colour", "metadata"):
+        table.add_column(column)
+    table.add_column("file", no_wrap=True)
+    return table
+
+
+def add_row(table: Table, file: Path, lenient: bool) -> None:
+    """What is most asked for, of files that are damaged too."""
+    data = sources.read(file)
+    with naming(file):
+        header, structure = read_header(data), read_structure(data)
+    try:
+        read(data, strict=not lenient, level_dtype=torch.int16)
+        fault = ""
+    except JPEGError as error:
+        fault = ", not decoded: " + str(error).replace("strict=False", "--lenient")
+    quality = None if header.tables is None else _quality(header.tables, header.color)
+    label = "–"
+    if quality is not None:
+        label = f"{'' if quality['exact'] else '≈'}{quality['quality']}"
+        label += "" if quality["base"] == "Annex K" else f" {quality['base']}"
+    table.add_row(
+        f"{header.size[1]}×{header.size[0]}",
+        f"{len(data):,}",
+        label,
+        header.process + (", arithmetic" if header.arithmetic else "") + fault,
+        _color({"color": header.color, "subsampling": header.subsampling, "sampling": header.sampling}),
+        ", ".join(dict.fromkeys(one["kind"] for one in _metadata(structure))),
+        sources.name(file),
+    )
+
+
+def _metadata(structure: Structure) -> list[dict[str, Any]]:
+    return [
+        {"kind": carried.kind, "bytes": 4 + carried.length}
+        for carried in structure.segments
+        if carried.marker in (*APPLICATION, COM) and carried.kind not in ("JFIF", "Adobe")
+    ]
 
 
 def _quality(tables: Tensor, color: str) -> dict[str, Any] | None:
@@ -174,11 +209,11 @@ def _bits(coefficients: Coefficients, huffman: str, names: tuple[str, ...]) -> d
     }
 
 
-def _print(facts: dict[str, Any]) -> None:
-    color = facts["color"] if facts["color"] == "gray" else f"{facts['color']} {_sampling(facts)}"
+def show_all(facts: dict[str, Any], histogram: bool) -> None:
+    """Print what ``describe`` found."""
     depth = "" if facts["precision"] == 8 else f", {facts['precision']} bits per sample"
     say(
-        f"{facts['file']}: {facts['width']}×{facts['height']}, {color}, {facts['coding']}{depth}, "
+        f"{facts['file']}: {facts['width']}×{facts['height']}, {_color(facts)}, {facts['coding']}{depth}, "
         f"{facts['bytes']:,} bytes"
     )
     for damage in facts["damage"]:
@@ -206,6 +241,8 @@ def _print(facts: dict[str, Any]) -> None:
     baseline = facts["baseline"]
     if baseline is None:
         return
+    if histogram:
+        _print_histograms(facts["levels"])
     if "error" in baseline:
         say(f"no baseline file holds it: {baseline['error']}")
         return
@@ -214,8 +251,11 @@ def _print(facts: dict[str, Any]) -> None:
         _print_map(f"bits of {name} by coefficient", baseline["bits"][name]["coefficients"])
 
 
-def _sampling(facts: dict[str, Any]) -> str:
-    return facts["subsampling"] or ",".join(f"{h}x{v}" for h, v in facts["sampling"])
+def _color(facts: dict[str, Any]) -> str:
+    if facts["color"] == "gray":
+        return "gray"
+    sampling = facts["subsampling"] or ",".join(f"{h}x{v}" for h, v in facts["sampling"])
+    return f"{facts['color']} {sampling}"
 
 
 def _print_quality(quality: dict[str, Any] | None) -> None:
@@ -251,9 +291,7 @@ def _count(number: int, noun: str) -> str:
 
 def _print_parts(baseline: dict[str, Any]) -> None:
     say(f"as a baseline file, {baseline['huffman']} Huffman tables: {baseline['bytes']:,} bytes")
-    table = Table("part", "bits", "share")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = numbers("bits", "share", first="part")
     rows = {}
     for part, value in baseline["bits"].items():
         if isinstance(value, int):
@@ -267,15 +305,32 @@ def _print_parts(baseline: dict[str, Any]) -> None:
         table.add_row(part, f"{bits:,}", f"{bits / size:.1%}")
     table.add_section()
     table.add_row("together", f"{size:,}", "")
-    console.print(table)
+    show(table)
+
+
+def _print_histograms(levels: dict[str, dict[str, dict[int, int]]]) -> None:
+    """Small levels one by one, larger ones by their number of bits, of each component."""
+    parts = {f"{name} {part}": counts for name, kinds in levels.items() for part, counts in kinds.items()}
+    say("how often each level occurs")
+    table = numbers(*parts, first="level")
+    width = max((abs(level).bit_length() for counts in parts.values() for level in counts), default=0)
+    edges = [(-(2**n) + 1, -(2 ** (n - 1))) for n in range(width, SINGLE, -1)]
+    edges += [(level, level) for level in range(1 - 2**SINGLE, 2**SINGLE)]
+    edges += [(-high, -low) for low, high in reversed(edges[: max(0, width - SINGLE)])]
+    for low, high in edges:
+        counts = [
+            sum(count for level, count in found.items() if low <= level <= high) for found in parts.values()
+        ]
+        if any(counts):
+            label = str(low) if low == high else f"{low} to {high}"
+            table.add_row(label, *(f"{count:,}" if count else "" for count in counts))
+    show(table)
 
 
 def _print_map(title: str, entries: list[list[int]]) -> None:
-    table = Table(
-        *[""] * 8, show_header=False, title=title, title_justify="left", box=None, padding=(0, 2, 0, 0)
-    )
-    for column in table.columns:
-        column.justify = "right"
+    table = Table(show_header=False, title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for _ in range(8):
+        table.add_column(justify="right", no_wrap=True)
     for row in entries:
         table.add_row(*map(str, row))
-    console.print(table)
+    show(table)
