@@ -27,7 +27,7 @@ class Blur:
 
     def __call__(self, planes: Tensor) -> Tensor:
         """``[..., H, W]``, filtered."""
-        filtered: Tensor = _Convolve.apply(planes, self.taps, self.border == "mirror")
+        filtered: Tensor = _Convolve.apply(planes, self.taps, self.border == "mirror")  # type: ignore[no-untyped-call]
         if self.border == "weighted":
             height, width = planes.shape[-2:]
             filtered = filtered * _inverse_weights(self.taps, height, width, planes.dtype, planes.device)
@@ -54,7 +54,7 @@ class _Convolve(torch.autograd.Function):
         _, ctx.taps, ctx.mirror = inputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return _Convolve.apply(gradient, ctx.taps, ctx.mirror), None, None  # type: ignore[no-untyped-call]
 
 
@@ -88,7 +88,7 @@ Line = tuple[float, tuple[tuple[int, int], ...]]
 
 def line_energy(plane: Tensor, lines: tuple[Line, ...]) -> Tensor:
     """Σ weight · (sum along the line)² over all lines through each sample of ``[..., H, W]``; 0 lies outside."""
-    energy: Tensor = _LineEnergy.apply(plane, lines)
+    energy: Tensor = _LineEnergy.apply(plane, lines)  # type: ignore[no-untyped-call]
     return energy
 
 
@@ -107,7 +107,7 @@ class _LineEnergy(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (plane,) = ctx.saved_tensors
         height, width = plane.shape[-2:]
         reach = _reach(ctx.lines)

@@ -28,7 +28,9 @@ ABSORBANCE = torch.tensor(
 )
 BIAS = 0.0037930732552754493
 TO_XYB = torch.tensor([[7.0, -7.0, 0.0], [0.5, 0.5, 0.0], [-0.5, -0.5, 1.0]], dtype=torch.float64)
-"""Scaled X, Y and B − Y of the cone responses. Constants are left out: only differences count."""
+"""Scaled X, Y and B − Y of the cone responses."""
+OFFSET = torch.tensor([0.42, 0.01 - BIAS ** (1 / 3), 0.55], dtype=torch.float64)
+"""Keeps X, Y and B − Y positive. It counts at the borders, outside of which lies 0."""
 C2 = 0.0009
 SCALES = 6
 # Of X, Y, B; of each scale; of means, then of 4-norms: structure, edges gained, edges lost.
@@ -155,7 +157,7 @@ def _pyramid(linear: Tensor) -> list[Tensor]:
 
 def _xyb(linear: Tensor) -> Tensor:
     absorbed = mixed(ABSORBANCE, linear) + BIAS
-    return mixed(TO_XYB, absorbed ** (1 / 3))
+    return mixed(TO_XYB, absorbed ** (1 / 3)) + OFFSET.to(linear)[:, None, None]
 
 
 def _prepared(linear: Tensor) -> _Scale:
