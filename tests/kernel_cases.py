@@ -18,7 +18,8 @@ from torch import Tensor
 import jpegrad
 from jpegrad import surrogates
 from jpegrad.backends import native, reference, triton
-from jpegrad.spec import SUBSAMPLING, Color, Spec
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import Color, Spec
 from jpegrad.surrogates import Surrogate
 
 T = TypeVar("T")

@@ -26,7 +26,8 @@ from jpegrad.backends.triton.launch import (
     value_range,
     warps,
 )
-from jpegrad.spec import Spec, constant_result
+from jpegrad.compiling import constant_result
+from jpegrad.spec import Spec
 
 Tensors = tuple[Tensor, ...]
 

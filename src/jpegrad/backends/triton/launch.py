@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends.fused.settings import Settings
-from jpegrad.spec import ceil_div, table_index
+from jpegrad.sampling import ceil_div
+from jpegrad.spec import table_index
 
 # Eight lanes a block: 16 MCUs fill four warps with one block each.
 MOST_MCUS = 16
