@@ -8,12 +8,27 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from jpegrad.backends import kernel
 from jpegrad.formulas import leaky_clamp
 from jpegrad.inputs import bare, watch_range
+from jpegrad.metrics.filters import is_plain
+from jpegrad.sampling import ceil_div
 
 SMALLEST = 8
 """Shortest side for which the metrics are defined."""
 Result = TypeVar("Result")
+
+
+def without_autocast(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Half precision would be noise: the metrics look at differences."""
+
+    @functools.wraps(method)
+    def run(self: Any, picture: Tensor, *arguments: Any) -> Result:
+        device = picture.device.type if isinstance(picture, Tensor) else "cpu"
+        with torch.autocast(device, enabled=False):
+            return method(self, picture, *arguments)
+
+    return run
 
 
 class Comparison(ABC):
@@ -27,9 +42,12 @@ class Comparison(ABC):
         TypeError, ValueError: ``original`` is not as described.
     """
 
+    @without_autocast
     def __init__(self, original: Tensor) -> None:
         check_picture("original", original)
         self.shape = original.shape
+        # No graph may hold a tensor made in inference mode, hence the clone.
+        self._original = rgb(original.detach().clone())
 
     def __call__(self, image: Tensor) -> Tensor:
         """As :meth:`loss`."""
@@ -43,25 +61,19 @@ class Comparison(ABC):
     def report(self, image: Tensor) -> dict[str, Tensor]:
         """The official figures by name, without gradients."""
 
-    def _check(self, image: Tensor) -> None:
+    def _rgb(self, image: Tensor) -> Tensor:
         check_picture("image", image)
         if image.shape != self.shape:
             raise ValueError(f"image: expected {list(self.shape)}, as the original, got {list(image.shape)}")
+        return rgb(image)
+
+    def _kernel(self, name: str, *arguments: Any) -> Callable[[Tensor], Tensor] | None:
+        """A backend's function of pictures, prepared for the original, if there is one."""
+        found = kernel(name, self._original) if suits_kernels(self._original) else None
+        return None if found is None else found(self._original, *arguments)
 
     def _like_input(self, per_image: Tensor) -> Tensor:
         return per_image.reshape(self.shape[:-3])
-
-
-def without_autocast(method: Callable[..., Result]) -> Callable[..., Result]:
-    """Half precision would be noise: the metrics look at differences."""
-
-    @functools.wraps(method)
-    def run(self: Any, picture: Tensor, *arguments: Any) -> Result:
-        device = picture.device.type if isinstance(picture, Tensor) else "cpu"
-        with torch.autocast(device, enabled=False):
-            return method(self, picture, *arguments)
-
-    return run
 
 
 def check_picture(argument: str, picture: Tensor) -> None:
@@ -78,20 +90,38 @@ def check_picture(argument: str, picture: Tensor) -> None:
         raise TypeError(f"{argument}: expected uint8 or floating point, got {picture.dtype}")
 
 
-def linear_light(picture: Tensor) -> Tensor:
-    """sRGB as linear light in 0…1, ``[B, 3, H, W]``; float64 stays, all else becomes float32.
-
-    Source: IEC 61966-2-1.
-    """
+def rgb(picture: Tensor) -> Tensor:
+    """sRGB in 0…1, ``[B, 3, H, W]``; float64 stays, all else becomes float32."""
     picture = bare(picture)
     if picture.dtype is torch.uint8:
         picture = picture.float() / 255
     else:
         watch_range(picture, (0.0, 1.0))
         picture = picture if picture.dtype is torch.float64 else picture.float()
-    picture = leaky_clamp(picture.reshape(-1, *picture.shape[-3:]), 0.0, 1.0)
-    linear = torch.where(picture <= 0.04045, picture / 12.92, ((picture + 0.055) / 1.055) ** 2.4)
-    return linear.expand(-1, 3, -1, -1)
+    return picture.reshape(-1, *picture.shape[-3:]).expand(-1, 3, -1, -1)
+
+
+def suits_kernels(picture: Tensor) -> bool:
+    """Whether kernels may compute it: float32, finite, and neither traced nor transformed."""
+    return picture.dtype is torch.float32 and is_plain(picture) and bool(picture.detach().sum().isfinite())
+
+
+def linear_light(picture: Tensor) -> Tensor:
+    """sRGB as linear light in 0…1; what lies outside is clamped, as a viewer would.
+
+    Source: IEC 61966-2-1.
+    """
+    picture = leaky_clamp(picture, 0.0, 1.0)
+    return torch.where(picture <= 0.04045, picture / 12.92, ((picture + 0.055) / 1.055) ** 2.4)
+
+
+def halvings(size: tuple[int, int], most: int) -> list[tuple[int, int]]:
+    """(height, width) of up to ``most`` scales; one that is smaller than 8 is the last."""
+    sizes = [size]
+    while len(sizes) < most and min(sizes[-1]) >= SMALLEST:
+        height, width = sizes[-1]
+        sizes.append((ceil_div(height, 2), ceil_div(width, 2)))
+    return sizes
 
 
 def mixed(matrix: Tensor, planes: Tensor) -> Tensor:
@@ -101,10 +131,10 @@ def mixed(matrix: Tensor, planes: Tensor) -> Tensor:
 
 def positive_part(x: Tensor) -> Tensor:
     """max(x, 0), with slope 0 at 0."""
-    return torch.where(x > 0, x, 0.0)
+    return torch.where(x <= 0, 0.0, x)
 
 
 def root(x: Tensor, exponent: float) -> Tensor:
     """x^exponent of numbers that are not negative; its slope at 0, which is infinite, is 0."""
-    positive = x > 0
-    return torch.where(positive, torch.where(positive, x, 1.0) ** exponent, 0.0)
+    zero = x <= 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** exponent)

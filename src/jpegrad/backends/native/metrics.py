@@ -48,7 +48,11 @@ class Structure:
         return values
 
     def _run(self, name: str, image: Tensor, **fields: Any) -> None:
-        fields |= {"prepared": self.prepared.data_ptr(), "weights": self.weights.data_ptr(), "taps": self.taps}
+        fields |= {
+            "prepared": self.prepared.data_ptr(),
+            "weights": self.weights.data_ptr(),
+            "taps": self.taps,
+        }
         abi.compare(name, image, **fields)
 
 
