@@ -1,6 +1,5 @@
 """Filters of the metrics: symmetric blurs with three kinds of borders, the energy along short lines, halving."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -37,17 +36,11 @@ class Blur:
         convolve = _Convolve.apply if is_plain(planes) else _convolved
         filtered: Tensor = convolve(planes, self.taps, self.border == "mirror")
         if self.border == "weighted":
-            height, width = planes.shape[-2:]
-            filtered = filtered * _inverse_weights(self.taps, height, width, planes.dtype, planes.device)
+            down, across = (
+                1 / _along(planes.new_ones(size), self.taps, -1, False) for size in planes.shape[-2:]
+            )
+            filtered = filtered * (down[:, None] * across)
         return filtered
-
-
-@functools.lru_cache(16)
-def _inverse_weights(
-    taps: tuple[float, ...], height: int, width: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    ones = torch.ones(height, width, dtype=torch.float64)
-    return (1 / _convolved(ones, taps, mirror=False)).to(device, dtype)
 
 
 class _Convolve(torch.autograd.Function):
@@ -103,7 +96,7 @@ def line_energy(plane: Tensor, lines: tuple[Line, ...]) -> Tensor:
 def _line_energy(plane: Tensor, lines: tuple[Line, ...]) -> Tensor:
     energy = torch.zeros_like(plane)
     for weight, total in _totals(plane, lines):
-        energy.addcmul_(total, total, value=weight)
+        energy.add_(total.square(), alpha=weight)
     return energy
 
 

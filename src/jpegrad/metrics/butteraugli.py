@@ -1,6 +1,5 @@
 """Butteraugli: differences in four bands of frequency, along lines, under a mask of what hides them."""
 
-import functools
 import math
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from jpegrad.formulas import magnitude
 from jpegrad.metrics.comparison import (
     SMALLEST,
+    UNIT,
     Comparison,
     halvings,
     linear_light,
@@ -20,6 +20,7 @@ from jpegrad.metrics.comparison import (
     without_autocast,
 )
 from jpegrad.metrics.filters import Blur, Line, halved, line_energy
+from jpegrad.spec import Range
 
 INTENSITY = 80.0
 """Luminance of white in cd/m²."""
@@ -158,11 +159,12 @@ class Butteraugli(Comparison):
     """Butteraugli distances to one original, at 80 cd/m².
 
     Args:
-        original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in 0…1 or
-            uint8 in 0…255. Gray stands for three equal channels. Its gradient is not taken.
+        original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in
+            ``value_range`` or uint8. Gray stands for three equal channels. Its gradient is not taken.
+        value_range: (low, high) of floating-point pictures. What lies outside counts as the bound, with slope 0.
 
     Raises:
-        TypeError, ValueError: ``original`` is not as described.
+        TypeError, ValueError: they are not as described.
 
     Source: Alakuijala, Butteraugli, as in lib/extras/butteraugli.cc and metrics.cc of jpegli, 2025.
 
@@ -172,8 +174,8 @@ class Butteraugli(Comparison):
         0.0
     """
 
-    def __init__(self, original: Tensor) -> None:
-        super().__init__(original)
+    def __init__(self, original: Tensor, *, value_range: Range = UNIT) -> None:
+        super().__init__(original, value_range=value_range)
         height, width = original.shape[-2:]
         self._sizes = [size for size in halvings((height, width), 2) if min(size) >= SMALLEST]
         self._native = self._kernel("distance", self._sizes, _mask_weights)
@@ -214,7 +216,7 @@ class Butteraugli(Comparison):
             return self._native(picture)
         maps = [
             _distances(linear, scale)
-            for linear, scale in zip(self._resolutions(picture), self._scales, strict=True)
+            for linear, scale in zip(self._resolutions(picture), self._prepared(picture), strict=True)
         ]
         if len(maps) == 1:
             return maps[0]
@@ -223,10 +225,8 @@ class Butteraugli(Comparison):
         repeated = coarse.repeat_interleave(2, -2)[:, :height].repeat_interleave(2, -1)[..., :width]
         return (1 - 0.3 * SUBSCALE) * fine + SUBSCALE * repeated
 
-    @functools.cached_property
-    def _scales(self) -> list[_Scale]:
-        with torch.no_grad():
-            return [_prepared(linear) for linear in self._resolutions(self._original)]
+    def _prepare(self) -> list[_Scale]:
+        return [_prepared(linear) for linear in self._resolutions(self._original)]
 
     def _resolutions(self, picture: Tensor) -> list[Tensor]:
         """Linear light, and at half the resolution where that is not too small."""
@@ -358,23 +358,3 @@ def _asymmetric(original: Tensor, image: Tensor) -> Tensor:
     along = torch.where(original < 0, -image, image)
     more = positive_part(0.4 * size - along) + positive_part(along - size)
     return (original - image).square() + more.square()
-
-
-def butteraugli(image: Tensor, original: Tensor) -> Tensor:
-    """Butteraugli's 3-norm of an image, with gradient to it: :meth:`Butteraugli.score`.
-
-    Args:
-        image, original: as :class:`Butteraugli` takes them, of one shape.
-
-    Returns:
-        A number for ``[C, H, W]``, ``[B]`` for a batch; 0 for equal pictures.
-
-    Raises:
-        TypeError, ValueError: they are not such pictures.
-
-    Example:
-        >>> original = torch.full((3, 16, 16), 0.5)
-        >>> float(butteraugli(original, original))
-        0.0
-    """
-    return Butteraugli(original).score(image)

@@ -1,6 +1,5 @@
 """SSIMULACRA2: structure, edges gained and edges lost at six scales, in a colour space of the eye."""
 
-import functools
 import math
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from jpegrad.formulas import magnitude
 from jpegrad.metrics.comparison import (
+    UNIT,
     Comparison,
     halvings,
     linear_light,
@@ -19,6 +19,7 @@ from jpegrad.metrics.comparison import (
     without_autocast,
 )
 from jpegrad.metrics.filters import Blur, halved
+from jpegrad.spec import Range
 
 ABSORBANCE = torch.tensor(
     [
@@ -71,11 +72,9 @@ def _gaussian_taps(sigma: float) -> tuple[float, ...]:
     p = [sign / math.tan(w / 2) for sign, w in zip((1, -1, 1), omega, strict=True)]
     r = [sign * x * x / math.sin(w) for sign, x, w in zip((1, -1, 1), p, omega, strict=True)]
     rho = [math.exp(-((sigma * w) ** 2) / 2) / radius for w in omega]
-    determinant = p[0] * r[1] - r[0] * p[1]
-    first = (p[1] * r[2] - r[1] * p[2]) / determinant
-    second = (p[2] * r[0] - r[2] * p[0]) / determinant
-    conditions = torch.tensor([p, r, [first, second, 1.0]], dtype=torch.float64)
-    wanted = [1.0, radius**2 - sigma**2, first * rho[0] + second * rho[1] + rho[2]]
+    across = [p[1] * r[2] - r[1] * p[2], p[2] * r[0] - r[2] * p[0], p[0] * r[1] - r[0] * p[1]]
+    conditions = torch.tensor([p, r, across], dtype=torch.float64)
+    wanted = [1.0, radius**2 - sigma**2, sum(a * b for a, b in zip(across, rho, strict=True))]
     beta = torch.linalg.solve(conditions, torch.tensor(wanted, dtype=torch.float64)).tolist()
     return tuple(sum(b * math.cos(w * n) for b, w in zip(beta, omega, strict=True)) for n in range(radius))
 
@@ -101,11 +100,12 @@ class SSIMULACRA2(Comparison):
     The score is a falling function of one number, the weighted sum of 108 errors: :meth:`loss` is that sum.
 
     Args:
-        original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in 0…1 or
-            uint8 in 0…255. Gray stands for three equal channels. Its gradient is not taken.
+        original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in
+            ``value_range`` or uint8. Gray stands for three equal channels. Its gradient is not taken.
+        value_range: (low, high) of floating-point pictures. What lies outside counts as the bound, with slope 0.
 
     Raises:
-        TypeError, ValueError: ``original`` is not as described.
+        TypeError, ValueError: they are not as described.
 
     Source: Sneyers, SSIMULACRA 2, 2022, version 2.1 of 2023: tools/ssimulacra2.cc of libjxl and jpegli.
 
@@ -115,11 +115,11 @@ class SSIMULACRA2(Comparison):
         100.0
     """
 
-    def __init__(self, original: Tensor) -> None:
-        super().__init__(original)
+    def __init__(self, original: Tensor, *, value_range: Range = UNIT) -> None:
+        super().__init__(original, value_range=value_range)
         height, width = original.shape[-2:]
         sizes = halvings((height, width), SCALES)
-        weights = torch.tensor(WEIGHTS[: 18 * len(sizes)], dtype=torch.float64, device=original.device)
+        weights = torch.tensor(WEIGHTS[: 18 * len(sizes)], dtype=torch.float64)
         self._weights = weights.view(3, len(sizes), 2, 3)
         self._native = self._kernel("structure", sizes, self._weights, BLUR.taps)
 
@@ -129,16 +129,14 @@ class SSIMULACRA2(Comparison):
         picture = self._rgb(image)
         if self._native is not None and suits_kernels(picture):
             return self._like_input(self._native(picture))
-        sums = []
+        originals, sums = self._prepared(picture), []
         for scale, linear in enumerate(self._pyramid(picture)):
-            mean, norm = _errors(linear, self._scales[scale])
+            mean, norm = _errors(linear, originals[scale])
             sums.append((torch.stack((mean, norm), -2) * self._weights[:, scale].to(mean)).sum((-3, -2, -1)))
         return self._like_input(torch.stack(sums).sum(0))
 
-    @functools.cached_property
-    def _scales(self) -> list[_Scale]:
-        with torch.no_grad():
-            return [_prepared(linear) for linear in self._pyramid(self._original)]
+    def _prepare(self) -> list[_Scale]:
+        return [_prepared(linear) for linear in self._pyramid(self._original)]
 
     def _pyramid(self, picture: Tensor) -> list[Tensor]:
         """Linear light at each scale."""
@@ -192,23 +190,3 @@ def _errors(linear: Tensor, original: _Scale) -> tuple[Tensor, Tensor]:
     change = (edges - original.edges) * original.inverse_edges
     errors = torch.stack((structure, positive_part(change), positive_part(-change)), 2)
     return errors.mean((-2, -1)), root(errors.square().square().mean((-2, -1)), 0.25)
-
-
-def ssimulacra2(image: Tensor, original: Tensor) -> Tensor:
-    """SSIMULACRA2 of an image, with gradient to it: :meth:`SSIMULACRA2.score`.
-
-    Args:
-        image, original: as :class:`SSIMULACRA2` takes them, of one shape.
-
-    Returns:
-        A number for ``[C, H, W]``, ``[B]`` for a batch; 100 for equal pictures.
-
-    Raises:
-        TypeError, ValueError: they are not such pictures.
-
-    Example:
-        >>> original = torch.full((3, 16, 16), 0.5)
-        >>> float(ssimulacra2(original, original))
-        100.0
-    """
-    return SSIMULACRA2(original).score(image)
