@@ -31,6 +31,7 @@ FUNCTIONS = (
     "compare_structure",
     "prepare_distance",
     "compare_distance",
+    "differentiate_distance",
 )
 Filled = TypeVar("Filled", bound=ctypes.Structure)
 PIXELS_PER_THREAD = 1 << 16
@@ -198,6 +199,7 @@ class Comparison(ctypes.Structure):
         ("taps", c_float * 5),
         ("values", c_void_p),
         ("map", c_void_p),
+        ("saved", c_void_p),
         ("gradient", c_void_p),
         ("out_gradient", c_void_p),
         ("threads", c_int32),

@@ -88,7 +88,8 @@ class Distance:
         sizes: list[tuple[int, int]],
         weigh: Callable[[Tensor], tuple[Tensor, Tensor]],
     ) -> None:
-        self.prepared = original.new_zeros(original.shape[0], 13 * sum(map(_padded, sizes)))
+        self.samples = sum(map(_padded, sizes))
+        self.prepared = original.new_zeros(original.shape[0], 13 * self.samples)
         abi.compare("prepare_distance", original.contiguous(), prepared=self.prepared.data_ptr())
         parts = self.prepared.split([13 * _padded(size) for size in sizes], 1)
         for part, (height, width) in zip(parts, sizes, strict=True):
@@ -99,8 +100,9 @@ class Distance:
         found: Tensor = _Map.apply(image, self)  # type: ignore[no-untyped-call]
         return found
 
-    def compare(self, image: Tensor, **fields: Any) -> None:
-        abi.compare("compare_distance", image, prepared=self.prepared.data_ptr(), **fields)
+    def run(self, name: str, image: Tensor, **tensors: Tensor) -> None:
+        fields = {field: each.data_ptr() for field, each in tensors.items()}
+        abi.compare(name, image, prepared=self.prepared.data_ptr(), **fields)
 
 
 class _Map(torch.autograd.Function):
@@ -108,16 +110,19 @@ class _Map(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, distance: Distance) -> Tensor:
         image = image.contiguous()
         found = image.new_empty(image.shape[0], *image.shape[2:])
-        distance.compare(image, map=found.data_ptr())
-        ctx.save_for_backward(image)
-        ctx.distance = distance
+        saved = {}
+        if ctx.needs_input_grad[0]:
+            saved["saved"] = image.new_empty(image.shape[0], 16 * distance.samples)
+            ctx.save_for_backward(image, saved["saved"])
+            ctx.distance = distance
+        distance.run("compare_distance", image, map=found, **saved)
         return found
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (image,) = ctx.saved_tensors
-        out = torch.empty_like(image)
-        gradient = gradient.contiguous()
-        ctx.distance.compare(image, gradient=gradient.data_ptr(), out_gradient=out.data_ptr())
+        image, saved = ctx.saved_tensors
+        out, gradient = torch.empty_like(image), gradient.contiguous()
+        tensors = {"saved": saved, "gradient": gradient, "out_gradient": out}
+        ctx.distance.run("differentiate_distance", image, **tensors)
         return out, None

@@ -144,6 +144,7 @@ struct Comparison {
     float taps[5];  // of its filter: the middle and four neighbours
     float* values;  // [batch]: its weighted sums
     float* map;  // [batch, height, width]: Butteraugli's
+    float* saved;  // by the map for its gradient, planes as those of the originals; null if none is wanted
     const float* gradient;  // of the map: then that of the image is wanted, and no map
     float* out_gradient;  // as the image; of the values, or from that of the map
     int32_t threads;

@@ -27,31 +27,34 @@ class Distance {
               weight(p + 12 * n) {}
     };
 
+    // Planes that a map leaves for its gradient: the bands and the squared map.
+    static constexpr int SAVED = 16;
+
     // A picture on its way into its bands, before what is small or large in them is changed.
     struct Bands {
         static constexpr int COUNT = 15;
         const float* light;
         float *adapted, *low, *medium, *high, *blurred, *activity;
-        Bands(const float* light_, Room& room, int64_t n)
+        Bands(const float* light_, float* p, int64_t n)
             : light(light_),
-              adapted(room.take(3 * n)),
-              low(room.take(3 * n)),
-              medium(room.take(3 * n)),
-              high(room.take(3 * n)),
-              blurred(room.take(2 * n)),
-              activity(room.take(n)) {}
+              adapted(p),
+              low(p + 3 * n),
+              medium(p + 6 * n),
+              high(p + 9 * n),
+              blurred(p + 12 * n),
+              activity(p + 14 * n) {}
     };
 
   public:
     explicit Distance(const Comparison& c) : call(c) {}
 
     bool prepare(int64_t image) const {
-        return each_resolution(image, [&](const float* light, const Size& s, float* planes, bool) {
+        return each_resolution(image, [&](const float* light, const Size& s, float* planes, int64_t, bool) {
             const int64_t n = s.count();
             Room room(Bands::COUNT * n);
             if (!room) return false;
             const Original original(planes, n);
-            const Bands bands(light, room, n);
+            const Bands bands(light, room.take(Bands::COUNT * n), n);
             if (!separate(bands, s)) return false;
             each_vector(n, [&](int64_t i) {
                 F32 low[3];
@@ -70,72 +73,84 @@ class Distance {
         });
     }
 
-    // The map, or with a gradient of it that of the image.
+    // The map.
     bool compare(int64_t image) const {
         const Size whole(call.height, call.width);
-        const int64_t samples = whole.height * whole.width;
-        const float* map_gradient = call.gradient ? call.gradient + image * samples : nullptr;
-        Room room(map_gradient ? 3 * (whole.count() + whole.half().count()) : 1);
-        if (!room) return false;
-        float *fine = room.take(3 * whole.count()), *coarse = room.take(3 * whole.half().count());
-        const bool two = has_half(whole);
-        const bool done = each_resolution(image, [&](const float* light, const Size& s, float* planes, bool half) {
+        float* out = call.map + image * whole.height * whole.width;
+        return each_resolution(image, [&](const float* light, const Size& s, float* planes, int64_t before, bool half) {
             const int64_t n = s.count();
-            Room rest((Bands::COUNT + (map_gradient ? 15 : 3)) * n);
-            if (!rest) return false;
+            Room room((2 + (call.saved ? 0 : SAVED)) * n);
+            if (!room) return false;
+            float* kept = call.saved ? call.saved + SAVED * before : room.take(SAVED * n);
             const Original original(planes, n);
-            const Bands bands(light, rest, n);
-            if (!separate(bands, s)) return false;
-            float* map = rest.take(n);
-            if (map_gradient) {
-                spread(map_gradient, s, half, two, map);
-                return backward(original, bands, s, map, rest, half ? coarse : fine);
-            }
-            if (!forward(original, bands, s, rest, map)) return false;
-            add_map(map, s, half, two, call.map + image * samples);
+            const Bands bands(light, kept, n);
+            float *squared = kept + Bands::COUNT * n, *work = room.take(2 * n);
+            if (!separate(bands, s) || !energies(original, bands, s, work, squared)) return false;
+            each_vector(n, [&](int64_t i) { store(work + i, square_root(at(squared + i))); });
+            add_map(work, s, half, out);
             return true;
         });
+    }
+
+    // The gradient of the image, from that of the map.
+    bool differentiate(int64_t image) const {
+        const Size whole(call.height, call.width), small = whole.half();
+        const int64_t samples = whole.height * whole.width;
+        Room room(3 * (whole.count() + small.count()));
+        if (!room) return false;
+        float *fine = room.take(3 * whole.count()), *coarse = room.take(3 * small.count());
+        const bool done =
+            each_resolution(image, [&](const float* light, const Size& s, float* planes, int64_t before, bool half) {
+                const int64_t n = s.count();
+                Room rest(15 * n);
+                if (!rest) return false;
+                float *kept = call.saved + SAVED * before, *slope = rest.take(n);
+                spread(call.gradient + image * samples, s, half, slope);
+                return backward(Original(planes, n), Bands(light, kept, n), s, kept + Bands::COUNT * n, slope, rest,
+                                half ? coarse : fine);
+            });
         if (!done) return false;
-        if (map_gradient) {
-            if (two)
-                for (int c = 0; c < 3; c++)
-                    add_doubled(coarse + c * whole.half().count(), whole, fine + c * whole.count());
-            write_gradient(call.image + 3 * samples * image, whole, fine, call.out_gradient + 3 * samples * image);
-        }
+        if (has_half(whole))
+            for (int c = 0; c < 3; c++) add_doubled(coarse + c * small.count(), whole, fine + c * whole.count());
+        write_gradient(call.image + 3 * samples * image, whole, fine, call.out_gradient + 3 * samples * image);
         return true;
     }
 
   private:
     static bool has_half(const Size& s) { return s.half().height >= SMALLEST && s.half().width >= SMALLEST; }
 
-    // fn(light, size, the original's planes, whether it is half the resolution), first of all of it.
+    // fn(light, size, the original's planes, samples of all planes of one kind before, whether it is half the
+    // resolution).
     template <class Fn> bool each_resolution(int64_t image, const Fn& fn) const {
         const Size whole(call.height, call.width), half = whole.half();
         const bool two = has_half(whole);
         Room room(3 * (whole.count() + half.count()));
         if (!room) return false;
         float *light = room.take(3 * whole.count()), *small = room.take(3 * half.count());
-        float* planes = call.prepared + image * PLANES * (whole.count() + (two ? half.count() : 0));
+        const int64_t before = image * (whole.count() + (two ? half.count() : 0));
+        float* planes = call.prepared + PLANES * before;
         read_light(call.image + 3 * whole.height * whole.width * image, whole, light);
         each_vector(3 * whole.count(), [&](int64_t i) { store(light + i, INTENSITY * at(light + i)); });
-        if (!fn(light, whole, planes, false)) return false;
+        if (!fn(light, whole, planes, before, false)) return false;
         if (!two) return true;
         for (int c = 0; c < 3; c++) halve(light + c * whole.count(), whole, small + c * half.count());
-        return fn(small, half, planes + PLANES * whole.count(), true);
+        return fn(small, half, planes + PLANES * whole.count(), before + whole.count(), true);
     }
 
-    void add_map(const float* map, const Size& s, bool half, bool two, float* out) const {
+    void add_map(const float* map, const Size& s, bool half, float* out) const {
+        const float share = has_half(Size(call.height, call.width)) ? FINE_SHARE : 1;
         for (int64_t y = 0; y < call.height; y++)
             for (int64_t x = 0; x < call.width; x++) {
                 float& to = out[y * call.width + x];
                 if (half)
                     to += COARSE_SHARE * map[y / 2 * s.stride + x / 2];
                 else
-                    to = (two ? FINE_SHARE : 1.0f) * map[y * s.stride + x];
+                    to = share * map[y * s.stride + x];
             }
     }
     // The gradient of the map of one resolution.
-    void spread(const float* gradient, const Size& s, bool half, bool two, float* out) const {
+    void spread(const float* gradient, const Size& s, bool half, float* out) const {
+        const float share = has_half(Size(call.height, call.width)) ? FINE_SHARE : 1;
         for (int64_t i = 0; i < s.count(); i++) out[i] = 0;
         for (int64_t y = 0; y < call.height; y++)
             for (int64_t x = 0; x < call.width; x++) {
@@ -143,7 +158,7 @@ class Distance {
                 if (half)
                     out[y / 2 * s.stride + x / 2] += COARSE_SHARE * from;
                 else
-                    out[y * s.stride + x] = (two ? FINE_SHARE : 1.0f) * from;
+                    out[y * s.stride + x] = share * from;
             }
     }
 
@@ -356,24 +371,17 @@ class Distance {
         return done;
     }
 
-    bool forward(const Original& o, const Bands& b, const Size& s, Room& room, float* map) const {
-        const int64_t n = s.count();
-        if (!energies(o, b, s, room.take(2 * n), map)) return false;
-        each_vector(n, [&](int64_t i) { store(map + i, square_root(at(map + i))); });
-        return true;
-    }
-
     // The gradient of linear light, from that of the map in `slope`.
-    bool backward(const Original& o, const Bands& b, const Size& s, float* slope, Room& room, float* out) const {
+    bool backward(const Original& o, const Bands& b, const Size& s, const float* squared, float* slope, Room& room,
+                  float* out) const {
         const int64_t n = s.count();
-        float *work = room.take(2 * n), *map = room.take(n), *low = room.take(3 * n), *medium_slope = room.take(3 * n);
-        float *high_slope = room.take(3 * n), *finest_slope = room.take(2 * n);
-        if (!energies(o, b, s, work, map)) return false;
+        float *work = room.take(2 * n), *to_rest = room.take(n), *low = room.take(3 * n);
+        float *medium_slope = room.take(3 * n), *high_slope = room.take(3 * n), *finest_slope = room.take(2 * n);
+        float* to_activity = high_slope + 2 * n;
         each_vector(n, [&](int64_t i) {
-            F32 total = at(map + i);
+            F32 total = at(squared + i);
             store(slope + i, total > 0 ? 0.5f * at(slope + i) / square_root(total) : splatf(0));
         });
-        float *to_rest = map, *to_activity = high_slope + 2 * n;
         each_vector(n, [&](int64_t i) {
             F32 to_low = at(slope + i) * at(o.low_weight + i), rest = at(slope + i) * at(o.weight + i), values[3];
             store(to_rest + i, rest);
@@ -490,6 +498,12 @@ static bool prepare_distance(const Comparison& call, int64_t begin, int64_t end)
     const Distance distance(call);
     for (int64_t image = begin; image < end; image++)
         if (!distance.prepare(image)) return false;
+    return true;
+}
+static bool differentiate_distance(const Comparison& call, int64_t begin, int64_t end) {
+    const Distance distance(call);
+    for (int64_t image = begin; image < end; image++)
+        if (!distance.differentiate(image)) return false;
     return true;
 }
 static bool compare_distance(const Comparison& call, int64_t begin, int64_t end) {

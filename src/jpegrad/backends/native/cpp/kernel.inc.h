@@ -62,5 +62,6 @@ constexpr Kernel KERNEL = {
     compare_structure,
     prepare_distance,
     compare_distance,
+    differentiate_distance,
 };
 }  // namespace NAMESPACE

@@ -35,10 +35,11 @@ template <class... LINES> class Energy {
     };
     // A row of the tile from `left` - 2 * MARGIN on; 0 lies outside of the picture.
     static void copy(const float* row, int64_t left, const Size& size, float* to) {
-        for (int64_t i = 0; i < ROW; i++) {
-            const int64_t x = left - 2 * MARGIN + i;
-            to[i] = x >= 0 && x < size.width ? row[x] : 0.0f;
-        }
+        const int64_t from = left - 2 * MARGIN, first = from < 0 ? -from : 0;
+        const int64_t end = size.width - from < ROW ? size.width - from : ROW;
+        for (int64_t i = 0; i < first; i++) to[i] = 0;
+        __builtin_memcpy(to + first, row + from + first, (size_t)(end - first) * sizeof(float));
+        for (int64_t i = end; i < ROW; i++) to[i] = 0;
     }
 
   public:
