@@ -32,7 +32,7 @@ GROUND = {
 }
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io", "lossless"}
-OUTER = {*FILES, "", "nn", "tune", "data"}
+OUTER = {*FILES, "", "metrics", "nn", "tune", "data"}
 
 # Which layers each layer may import. A layer is a module or subpackage of jpegrad; each backend is one of its own;
 # "" is the package itself, as `import jpegrad` gives it.
@@ -68,13 +68,14 @@ ARROWS: dict[str, set[str]] = {
     "pictures": FILES,
     "nn": {*FILES, "randomness"},
     "compat": FILES,
+    "metrics": CODEC,
     "testing": FILES,
-    "tune": {*FILES, "pictures", "data"},
+    "tune": {*FILES, "metrics", "pictures", "data"},
     "demo": OUTER,
     "commands": {*OUTER, "pictures", "demo"},
     "cli": {"", "commands"},
     "__main__": set(),
-    "": {*FILES, "nn", "tune", "testing", "data"},
+    "": {*FILES, "metrics", "nn", "tune", "testing", "data"},
 }
 
 PUBLIC = {
@@ -90,6 +91,7 @@ PUBLIC = {
     "encode",
     "jpeg",
     "lossless",
+    "metrics",
     "nn",
     "rate",
     "read",
@@ -123,6 +125,8 @@ PUBLIC_TUNE = {
 }
 
 PUBLIC_NN = {"Coding", "Drawn", "History", "JPEG", "RandomHistory", "RandomJPEG", "Step"}
+
+PUBLIC_METRICS = {"Butteraugli", "Perceptual", "SSIMULACRA2"}
 
 PUBLIC_RATE = {"ALL", "Breakdown", "RateModel", "Scan", "bits", "breakdown", "marginal_costs"}
 
@@ -277,8 +281,9 @@ print(*sorted(roots - sys.stdlib_module_names - {"jpegrad"}))
         (jpegrad.nn, PUBLIC_NN),
         (jpegrad.tune, PUBLIC_TUNE),
         (jpegrad.rate, PUBLIC_RATE),
+        (jpegrad.metrics, PUBLIC_METRICS),
     ],
-    ids=["jpegrad", "nn", "tune", "rate"],
+    ids=["jpegrad", "nn", "tune", "rate", "metrics"],
 )
 def test_the_public_names_are_frozen(module: ModuleType, public: set[str]) -> None:
     # Those of the package itself are imported late, and told to type checkers under TYPE_CHECKING.
@@ -314,7 +319,9 @@ def test_a_name_is_that_of_its_module() -> None:
                 )
 
 
-@pytest.mark.parametrize("module", [jpegrad.tune, jpegrad.rate], ids=["tune", "rate"])
+@pytest.mark.parametrize(
+    "module", [jpegrad.tune, jpegrad.rate, jpegrad.metrics], ids=["tune", "rate", "metrics"]
+)
 def test_public_functions_and_records_are_documented(module: ModuleType) -> None:
     for name, value in vars(module).items():
         if name.startswith("_") or not callable(value):

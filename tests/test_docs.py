@@ -126,7 +126,7 @@ def test_the_examples_of_a_module_run(name: str, tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "module", [jpegrad.nn, jpegrad.rate, jpegrad.tune], ids=lambda module: module.__name__
+    "module", [jpegrad.metrics, jpegrad.nn, jpegrad.rate, jpegrad.tune], ids=lambda module: module.__name__
 )
 def test_the_api_pages_show_every_name_of_a_module(module: ModuleType) -> None:
     # Other modules are shown whole; of these the names are defined elsewhere, and each is asked for.

@@ -1,4 +1,4 @@
-"""Reads the package as Griffe and Markdown do: "Example:" is a section, a role is code, a NamedTuple has a constructor."""
+"""Reads the package as Griffe and Markdown do: "Example:" is a section, a role code, a NamedTuple has a constructor."""
 
 import re
 from typing import Any

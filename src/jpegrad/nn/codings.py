@@ -13,7 +13,8 @@ from torch import Tensor
 
 from jpegrad import arguments, notice
 from jpegrad.coefficients import Coefficients
-from jpegrad.io import COLORS, SUFFIXES, read_header
+from jpegrad.files import SUFFIXES
+from jpegrad.io import COLORS, read_header
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.header import Header
 from jpegrad.sampling import SUBSAMPLING
