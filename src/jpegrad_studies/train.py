@@ -1,0 +1,204 @@
+"""Which gradient does a network learn from? Small networks trained through JPEG, judged by real files.
+
+    jpegrad bench train [--contestants NAME …] [--seeds N] [--ramps SHARE …]
+
+Every contestant has the same networks, pictures, curriculum and number of steps, and the better of two learning rates,
+chosen on other crops than it is judged on. A record is one training: it is never made twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jpegrad.surrogates import straight_through
+from jpegrad_studies.common import RESULTS, Results, codec, earlier, load_images, one_thread, track
+from jpegrad_studies.learners import BITS, JUDGED, SIDE, TASKS, crops
+
+BATCH = 16
+RATES = (1e-3, 3e-3)
+HELD_OUT = ("caps", "coast")
+PLATEAU = 60.0
+
+# (images in 0 ... 255, quality [B], progress of the training 0 ... 1) -> what the network behind is shown.
+Coder = Callable[[Tensor, Tensor, float], Tensor]
+Record = dict[str, Any]
+
+
+def fixed(**options: Any) -> Coder:
+    call = codec(**options)
+    return lambda image, quality, progress: call(image, quality)
+
+
+def narrowing(forward: str, first: float, last: float) -> Coder:
+    """A width that falls from first to last, in equal ratios."""
+    return lambda image, quality, progress: codec(
+        forward=forward, surrogate="gaussian", sigma=first * (last / first) ** progress
+    )(image, quality)
+
+
+def carried(carrier: Coder) -> Coder:
+    """The exact value with another gradient."""
+    exact = fixed(surrogate="identity")
+
+    def call(image: Tensor, quality: Tensor, progress: float) -> Tensor:
+        with torch.no_grad():
+            value = exact(image, quality, progress)
+        return straight_through(value, carrier(image, quality, progress))
+
+    return call
+
+
+def mixed(*coders: Coder) -> Coder:
+    """Every image through one of them, by turns."""
+
+    def call(image: Tensor, quality: Tensor, progress: float) -> Tensor:
+        out: list[Tensor | None] = [None] * len(image)
+        for i, coder in enumerate(coders):
+            places = list(range(i, len(image), len(coders)))
+            if places:
+                for place, one in zip(places, coder(image[places], quality[places], progress), strict=True):
+                    out[place] = one
+        return torch.stack([one for one in out if one is not None])
+
+    return call
+
+
+def contestants() -> dict[str, Coder]:
+    """No JPEG in training, every published approach that reaches the image at 4:2:0, and the ways of this package."""
+    published: dict[str, Coder] = {
+        name: lambda image, quality, progress, call=one.call: call(image, quality)
+        for name, one in earlier().items()
+        if "image" in one.differentiable and one.subsampling == "4:2:0"
+    }
+    slope_1, soft_6 = fixed(surrogate="identity"), fixed(forward="soft", sigma=6.0)
+    return {
+        "no JPEG in training": lambda image, quality, progress: image,
+        **published,
+        "exact, slope 1": slope_1,
+        "soft, soft_round": fixed(forward="soft", surrogate="soft_round"),
+        **{f"exact, σ {sigma}": fixed(sigma=float(sigma)) for sigma in (1, 2, 4, 6, 12, 24)},
+        **{f"soft, σ {sigma}": fixed(forward="soft", sigma=float(sigma)) for sigma in (1, 2, 4, 6, 12, 24)},
+        "soft, σ 12 to 1": narrowing("soft", 12, 1),
+        "exact, σ 12 to 1": narrowing("exact", 12, 1),
+        "exact value, gradient of soft σ 2": carried(fixed(forward="soft", sigma=2.0)),
+        "exact value, gradient of soft σ 6": carried(soft_6),
+        "exact value, gradient of soft σ 12": carried(fixed(forward="soft", sigma=12.0)),
+        "half exact σ 12, half soft σ 6": mixed(fixed(sigma=12.0), soft_6),
+        "half exact slope 1, half soft σ 2": mixed(slope_1, fixed(forward="soft", sigma=2.0)),
+    }
+
+
+def photographs() -> tuple[list[Tensor], list[Tensor]]:
+    """To learn from: four bundled ones and two of scikit-image. Held out: two bundled ones."""
+    from skimage.data import astronaut, coffee
+
+    bundled = load_images(None, multiple=1)
+    held_out = [bundled.pop(name) for name in HELD_OUT]
+    others = [torch.from_numpy(np.array(one())).permute(2, 0, 1) for one in (astronaut, coffee)]
+    return [*bundled.values(), *others], held_out
+
+
+def train(task: str, coder: Coder, steps: int, ramp: float, rate: float, seed: int) -> Record:
+    """One training: the share of coded images rises from 0 to 1 over a share `ramp` of the steps."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    learned, held_out = photographs()
+    networks = TASKS[task]()
+    optimizer = torch.optim.Adam(networks.parameters(), lr=rate, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.05)
+    began, codec_time = (time.process_time(), time.monotonic()), 0.0
+    running, left, trace = 50.0, None, []
+    low, high = networks.QUALITIES
+    for step in range(steps):
+        progress = step / max(steps - 1, 1)
+        images = crops(learned, BATCH, generator)
+        quality = torch.randint(low, high + 1, (BATCH,), generator=generator).float()
+        share = min(1.0, progress / ramp) if ramp else 1.0
+        coded = int((torch.rand(BATCH, generator=generator) < share).sum())
+
+        def send(image: Tensor, quality: Tensor = quality[:coded], progress: float = progress) -> Tensor:
+            nonlocal codec_time
+            if not len(quality):
+                return image
+            at = time.process_time()
+            out = coder(image[: len(quality)], quality, progress)
+            codec_time += time.process_time() - at
+            return torch.cat((out, image[len(quality) :]))
+
+        loss, right = networks.loss(images, send, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        running += 0.02 * (right - running)
+        if left is None and running > PLATEAU:
+            left = step
+        if (step + 1) * 10 // steps > step * 10 // steps:
+            trace.append(round(running, 1))
+    return {
+        "errors": networks.errors(held_out, 99, list(networks.SETTINGS)),
+        "on other crops": float(np.mean(list(networks.errors(learned, 98, networks.CHOSEN_BY).values()))),
+        "left the plateau": left,
+        "right in training": trace,
+        "processor seconds": round(time.process_time() - began[0], 1),
+        "of these in the forward pass of the codec": round(codec_time, 1),
+        "seconds": round(time.monotonic() - began[1], 1),
+    }
+
+
+def key_of(task: str, steps: int, ramp: float, name: str, rate: float, seed: int) -> str:
+    return f"{task}/{steps}/{ramp:g}/{name}/{rate:g}/{seed}"
+
+
+def run(options: argparse.Namespace) -> Results:
+    """Every rate with seed 0, then the best one of each contestant with the other seeds."""
+    everyone = contestants()
+    settings = {"side": SIDE, "bits": BITS, "batch": BATCH, "held out": HELD_OUT, "judged": JUDGED}
+    results = Results(options.out, settings)
+
+    def best(*key: Any) -> float:
+        """The rate with fewer errors on other crops of the pictures learned from."""
+
+        def found(rate: float) -> float:
+            record = results.cells.get(key_of(*key, rate, 0))
+            return float(record["on other crops"]) if record else math.inf
+
+        return min(options.rates, key=found)
+
+    for seed in range(options.seeds):
+        keys = {}
+        for task, ramp, name in product(options.tasks, options.ramps, options.contestants or everyone):
+            at = (task, options.steps, ramp, name)
+            for rate in options.rates if seed == 0 else (best(*at),):
+                keys[key_of(*at, rate, seed)] = (task, everyone[name], options.steps, ramp, rate, seed)
+        for key in track(results.missing(keys), description=f"train, seed {seed}"):
+            results.add(key, train(*keys[key]))
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="jpegrad bench train", description=__doc__)
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=["watermark"])
+    parser.add_argument("--contestants", nargs="+", choices=list(contestants()), metavar="NAME")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rates", nargs="+", type=float, default=list(RATES))
+    parser.add_argument("--ramps", nargs="+", type=float, default=[0.5])
+    parser.add_argument("--out", type=Path, default=RESULTS / "train.json", help="(default: %(default)s)")
+    options = parser.parse_args(arguments)
+    one_thread()
+    run(options)
+
+
+if __name__ == "__main__":
+    main()
