@@ -21,13 +21,26 @@ import torch
 from torch import Tensor
 
 from jpegrad.surrogates import straight_through
-from jpegrad_studies.common import RESULTS, Results, codec, earlier, load_images, one_thread, track
+from jpegrad_studies import figures
+from jpegrad_studies.common import (
+    RESULTS,
+    Results,
+    codec,
+    earlier,
+    finish,
+    load_images,
+    markdown,
+    one_thread,
+    track,
+)
 from jpegrad_studies.learners import BITS, JUDGED, SIDE, TASKS, crops
 
 BATCH = 16
-RATES = (1e-3, 3e-3)
+RATES = (3e-3, 1e-3)
 HELD_OUT = ("caps", "coast")
 PLATEAU = 60.0
+"""Bits right in per cent, running mean, that a network has to pass."""
+REFERENCE = "reich_ste"
 
 # (images in 0 ... 255, quality [B], progress of the training 0 ... 1) -> what the network behind is shown.
 Coder = Callable[[Tensor, Tensor, float], Tensor]
@@ -186,6 +199,90 @@ def run(options: argparse.Namespace) -> Results:
     return results
 
 
+Group = dict[str, dict[int, Record]]
+
+
+def grouped(results: Results) -> dict[tuple[str, int, float], Group]:
+    """Records by task, steps and ramp; then by contestant, at the better of its rates, and seed."""
+    found: dict[tuple[str, int, float], dict[str, dict[float, dict[int, Record]]]] = {}
+    for key, record in results.cells.items():
+        task, steps, ramp, name, rate, seed = key.split("/")
+        rates = found.setdefault((task, int(steps), float(ramp)), {}).setdefault(name, {})
+        rates.setdefault(float(rate), {})[int(seed)] = record
+    order = list(TASKS)
+    return {
+        key: {name: min(rates.values(), key=_on_other_crops) for name, rates in group.items()}
+        for key, group in sorted(found.items(), key=lambda one: (order.index(one[0][0]), *one[0][1:]))
+    }
+
+
+def _on_other_crops(seeds: dict[int, Record]) -> float:
+    return float(seeds[0]["on other crops"]) if 0 in seeds else math.inf
+
+
+def overall(record: Record) -> float:
+    """Mean error over all settings of files."""
+    return float(np.mean(list(record["errors"].values())))
+
+
+STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
+"""Of Student's distribution, two-sided, 95 %, by number of values."""
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half of its 95 % interval over seeds; of one value, or of more than 8, nothing."""
+    half = (
+        STUDENT.get(len(values), math.nan) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+        if len(values) > 1
+        else math.nan
+    )
+    return float(np.mean(values)), half
+
+
+def beside(seeds: dict[int, Record], reference: dict[int, Record]) -> list[float]:
+    """Logarithms of the ratio of overall errors, seed by seed."""
+    return [math.log(overall(seeds[i]) / overall(reference[i])) for i in sorted({*seeds} & {*reference})]
+
+
+def share(logarithms: Sequence[float]) -> str:
+    """A mean ratio with its interval."""
+    if not logarithms:
+        return "–"
+    mean, half = interval(logarithms)
+    if math.isnan(half):
+        return f"{math.exp(mean):.2f}"
+    return f"{math.exp(mean):.2f} [{math.exp(mean - half):.2f}, {math.exp(mean + half):.2f}]"
+
+
+def tables(results: Results) -> str:
+    """One per task, number of steps and ramp, the best contestant first."""
+    pieces = []
+    for (task, steps, ramp), group in grouped(results).items():
+        settings = list(TASKS[task].SETTINGS)
+        of_444 = [name for name in settings if name.startswith("4:4:4")]
+        columns = [name for name in settings if name not in of_444]
+        reference = group.get(REFERENCE, {})
+        rows = []
+        for name, seeds in sorted(group.items(), key=lambda one: np.mean([*map(overall, one[1].values())])):
+            records = list(seeds.values())
+            cells = [np.mean([one["errors"][column] for one in records]) for column in columns]
+            cells.append(np.mean([one["errors"][column] for one in records for column in of_444]))
+            cells.append(np.mean([*map(overall, records)]))
+            left = [one["left the plateau"] for one in records]
+            rows.append([
+                name, *(f"{cell:.2f}" for cell in cells), share(beside(seeds, reference)), len(records),
+                "no" if None in left else max(left),
+            ])  # fmt: skip
+        pieces.append(f"**{task.capitalize()}, {steps} steps, {curriculum(ramp)}**")
+        header = ["error, %", *columns, "4:4:4", "all", f"all, times {REFERENCE}", "seeds", "left by step"]
+        pieces.append(markdown(header, rows))
+    return "\n\n".join(pieces)
+
+
+def curriculum(ramp: float) -> str:
+    return f"coded share rising over {100 * ramp:g} %" if ramp else "all coded from the start"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="jpegrad bench train", description=__doc__)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=["watermark"])
@@ -197,7 +294,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "train.json", help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     one_thread()
-    run(options)
+    results = run(options)
+    finish("train", tables(results), options.out, lambda path: figures.train(results, path))
 
 
 if __name__ == "__main__":
