@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ PACKAGES = (
     *("jpegrad", "torch", "numpy", "pillow", "opencv-python-headless", "kornia", "scikit-image", "triton"),
     *("jpeglib", "simplejpeg", "scipy", "torchmetrics", "efficientnet_lite_pytorch"),
 )
+
+T = TypeVar("T")
 
 BINS = {"1–10": (1, 10), "11–25": (11, 25), "26–50": (26, 50), "51–75": (51, 75), "76–99": (76, 99)}
 
@@ -195,7 +197,7 @@ def _differing(found: dict[str, Any], now: dict[str, Any]) -> str:
     return ", ".join(f"{name} {found.get(name, 'missing')}, now {now.get(name, 'missing')}" for name in names)
 
 
-def track(keys: Sequence[str], description: str) -> Iterable[str]:
+def track(keys: Sequence[T], description: str) -> Iterable[T]:
     """The keys one after the other, with a progress bar on the error stream: tables go to the other."""
     return progress.track(keys, description=description, console=Console(stderr=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def picture(vectors: Tensor) -> Tensor:
 class Embedder(nn.Module):
     """Bits [B, BITS] into pictures [B, 3, SIDE, SIDE]: a residual of a given PSNR, block by block."""
 
-    def __init__(self, psnr: float, channels: int = 128) -> None:
+    def __init__(self, psnr: float = 38.0, channels: int = 128) -> None:
         super().__init__()
         self.root_mean_square = 255 * 10 ** (-psnr / 20)
         self.message = nn.Linear(BITS, 16 * BLOCKS)
@@ -95,7 +96,7 @@ class Embedder(nn.Module):
 class ConvolvingEmbedder(Embedder):
     """The same from convolutions on cells of 4 × 4 pixels, which know nothing of blocks."""
 
-    def __init__(self, psnr: float, channels: int = 32) -> None:
+    def __init__(self, psnr: float = 36.0, channels: int = 32) -> None:
         super().__init__(psnr)
         self.message = nn.Linear(BITS, 8 * (SIDE // 4) ** 2)
         self.body = nn.Sequential(
@@ -110,105 +111,113 @@ class ConvolvingEmbedder(Embedder):
         return F.pixel_shuffle(self.body(torch.cat((seen, message), 1)), 4)
 
 
-def reader(channels: int = 128) -> nn.Module:
-    """Logits [B, BITS] from blocks [B, BLOCKS, 192]."""
-    return nn.Sequential(
-        *(nn.Linear(192, channels), nn.GELU()),
-        *(nn.Linear(channels, channels), nn.GELU()),
-        *(nn.Linear(channels, 16), nn.GELU(), nn.Flatten()),
-        nn.Linear(16 * BLOCKS, BITS),
-    )
+class Reader(nn.Module):
+    """Logits [B, BITS] of the bits in pictures, block by block."""
 
-
-def convolving_reader(channels: int = 32) -> nn.Module:
-    """Logits [B, BITS] from cells [B, 48, SIDE / 4, SIDE / 4]."""
-    return nn.Sequential(
-        *(nn.Conv2d(48, channels, 3, padding=1), nn.GELU()),
-        *(nn.Conv2d(channels, channels, 3, padding=1), nn.GELU()),
-        *(nn.Conv2d(channels, 16, 1), nn.GELU(), nn.Flatten()),
-        nn.Linear(16 * (SIDE // 4) ** 2, BITS),
-    )
-
-
-def wrong(logits: Tensor, bits: Tensor) -> float:
-    """Per cent."""
-    return round(100 * float(((logits > 0) != (bits > 0.5)).float().mean()), 3)
-
-
-class Watermark(nn.Module):
-    """An embedder and a reader, trained together; an error is a wrong bit, in per cent."""
-
-    QUALITIES = (40, 80)
-    SETTINGS = files((30, 50, 70, 90), (50, 70))
-    CHOSEN_BY = ("4:2:0, q 50", "4:2:0, q 70")
-
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 128) -> None:
         super().__init__()
-        self.embedder = Embedder(38.0)
-        self.reader = reader()
+        self.body = nn.Sequential(
+            *(nn.Linear(192, channels), nn.GELU()),
+            *(nn.Linear(channels, channels), nn.GELU()),
+            *(nn.Linear(channels, 16), nn.GELU(), nn.Flatten()),
+            nn.Linear(16 * BLOCKS, BITS),
+        )
 
-    def read(self, image: Tensor) -> Tensor:
-        found: Tensor = self.reader(blocks(image))
+    def forward(self, image: Tensor) -> Tensor:
+        found: Tensor = self.body(blocks(image))
         return found
 
-    def loss(self, images: Tensor, send: Send, generator: torch.Generator) -> tuple[Tensor, float]:
-        """The loss of a batch, and how many of its bits are right, in per cent."""
-        bits = torch.randint(2, (len(images), BITS), generator=generator).float()
-        logits = self.read(send(self.embedder(images, bits)))
-        return F.binary_cross_entropy_with_logits(logits, bits), 100 - wrong(logits.detach(), bits)
+
+class ConvolvingReader(nn.Module):
+    """The same from convolutions on cells of 4 × 4 pixels."""
+
+    def __init__(self, channels: int = 32) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *(nn.Conv2d(48, channels, 3, padding=1), nn.GELU()),
+            *(nn.Conv2d(channels, channels, 3, padding=1), nn.GELU()),
+            *(nn.Conv2d(channels, 16, 1), nn.GELU(), nn.Flatten()),
+            nn.Linear(16 * (SIDE // 4) ** 2, BITS),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        found: Tensor = self.body(F.pixel_unshuffle(image / 127.5 - 1, 4))
+        return found
+
+
+class Filter(Residual):
+    """A filter that is told no bits."""
+
+    def forward(self, image: Tensor, bits: Tensor | None = None) -> Tensor:
+        return super().forward(image)
+
+
+def right(logits: Tensor, bits: Tensor) -> Tensor:
+    """Per cent, over the last two dimensions."""
+    return 100 * ((logits > 0) == (bits > 0.5)).float().mean((-2, -1))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network before JPEG and one behind it.
+
+    Args:
+        before: (images, bits) -> images, both [B, ...].
+        behind: images -> what the loss is taken of.
+        loss: (of that, images, bits) -> number, over all but the first dimension: one per training.
+        qualities: least and greatest of the training, drawn per image.
+        settings: files of the verdict.
+        chosen_by: those by which a learning rate is chosen.
+        tells: whether bits are told.
+    """
+
+    before: Callable[[], nn.Module]
+    behind: Callable[[], nn.Module]
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    qualities: tuple[int, int]
+    settings: dict[str, Send]
+    chosen_by: Sequence[str]
+    tells: bool
 
     @torch.no_grad()
-    def errors(self, pictures: Sequence[Tensor], seed: int, settings: Sequence[str]) -> dict[str, float]:
+    def errors(
+        self,
+        before: nn.Module,
+        behind: nn.Module,
+        pictures: Sequence[Tensor],
+        seed: int,
+        settings: Sequence[str],
+    ) -> dict[str, float]:
+        """Of bits: wrong ones in per cent. Of pictures: squared error, in per cent of that without filters."""
         generator = torch.Generator().manual_seed(seed)
         images = crops(pictures, JUDGED, generator)
         bits = torch.randint(2, (JUDGED, BITS), generator=generator).float()
-        marked = self.embedder(images, bits)
-        return {name: wrong(self.read(self.SETTINGS[name](marked)), bits) for name in settings}
-
-
-class ConvolvingWatermark(Watermark):
-    """The same task for networks that know nothing of blocks."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self.embedder = ConvolvingEmbedder(36.0)
-        self.reader = convolving_reader()
-
-    def read(self, image: Tensor) -> Tensor:
-        found: Tensor = self.reader(F.pixel_unshuffle(image / 127.5 - 1, 4))
-        return found
-
-
-class Sandwich(nn.Module):
-    """A filter before the file and one behind it; the error is squared, in per cent of that without filters."""
-
-    QUALITIES = (5, 25)
-    SETTINGS = files((5, 10, 20, 40), (20,))
-    CHOSEN_BY = ("4:2:0, q 10", "4:2:0, q 20")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before, self.behind = Residual(), Residual()
-
-    def loss(self, images: Tensor, send: Send, generator: torch.Generator) -> tuple[Tensor, float]:
-        """The loss of a batch, and nothing about it that has a plateau."""
-        return (self.behind(send(self.before(images))) / 255 - images / 255).square().mean(), 100.0
-
-    @torch.no_grad()
-    def errors(self, pictures: Sequence[Tensor], seed: int, settings: Sequence[str]) -> dict[str, float]:
-        images = crops(pictures, JUDGED, torch.Generator().manual_seed(seed))
-        sent = self.before(images).clamp(0, 255)
-        found = {}
+        sent, found = before(images, bits), {}
         for name in settings:
-            file = self.SETTINGS[name]
-            shown = self.behind(file(sent)).clamp(0, 255)
-            ratio = (shown - images).square().mean() / (file(images) - images).square().mean()
-            found[name] = round(100 * float(ratio), 3)
-        return found
+            file = self.settings[name]
+            out = behind(file(sent.clamp(0, 255)))
+            if self.tells:
+                found[name] = 100 - float(right(out, bits))
+            else:
+                error, without = (
+                    float((x.clamp(0, 255) - images).square().mean()) for x in (out, file(images))
+                )
+                found[name] = 100 * error / without
+        return {name: round(error, 3) for name, error in found.items()}
 
 
-TASKS: dict[str, type[Watermark | Sandwich]] = {
-    "watermark": Watermark,
-    "convolving watermark": ConvolvingWatermark,
-    "sandwich": Sandwich,
+def cross_entropy(logits: Tensor, images: Tensor, bits: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, bits, reduction="none").mean((1, 2))
+
+
+def squared_error(out: Tensor, images: Tensor, bits: Tensor) -> Tensor:
+    return (out / 255 - images / 255).square().mean((1, 2, 3, 4))
+
+
+MARKED = ((40, 80), files((30, 50, 70, 90), (50, 70)), ("4:2:0, q 50", "4:2:0, q 70"), True)
+FILTERED = ((5, 25), files((5, 10, 20, 40), (20,)), ("4:2:0, q 10", "4:2:0, q 20"), False)
+TASKS = {
+    "watermark": Task(Embedder, Reader, cross_entropy, *MARKED),
+    "convolving watermark": Task(ConvolvingEmbedder, ConvolvingReader, cross_entropy, *MARKED),
+    "sandwich": Task(Filter, Filter, squared_error, *FILTERED),
 }

@@ -9,6 +9,7 @@ chosen on other crops than it is judged on. A record is one training: it is neve
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
 
-from jpegrad.surrogates import straight_through
+from jpegrad.surrogates import soft_round, straight_through
 from jpegrad_studies import figures
 from jpegrad_studies.common import (
     RESULTS,
@@ -33,7 +35,7 @@ from jpegrad_studies.common import (
     one_thread,
     track,
 )
-from jpegrad_studies.learners import BITS, JUDGED, SIDE, TASKS, crops
+from jpegrad_studies.learners import BITS, JUDGED, SIDE, TASKS, Task, crops, right
 
 BATCH = 16
 RATES = (3e-3, 1e-3)
@@ -57,6 +59,20 @@ def narrowing(forward: str, first: float, last: float) -> Coder:
     return lambda image, quality, progress: codec(
         forward=forward, surrogate="gaussian", sigma=first * (last / first) ** progress
     )(image, quality)
+
+
+def at_random(forward: str, low: float, high: float) -> Coder:
+    """A width drawn for each batch, its logarithm uniform."""
+
+    def call(image: Tensor, quality: Tensor, progress: float) -> Tensor:
+        sigma = low * (high / low) ** float(torch.rand(()))
+        return codec(forward=forward, surrogate="gaussian", sigma=sigma)(image, quality)
+
+    return call
+
+
+def in_turn(until: float, first: Coder, second: Coder) -> Coder:
+    return lambda image, quality, progress: (first if progress < until else second)(image, quality, progress)
 
 
 def carried(carrier: Coder) -> Coder:
@@ -98,10 +114,17 @@ def contestants() -> dict[str, Coder]:
         "no JPEG in training": lambda image, quality, progress: image,
         **published,
         "exact, slope 1": slope_1,
-        "soft, soft_round": fixed(forward="soft", surrogate="soft_round"),
+        "exact, cubic": fixed(surrogate="cubic"),
+        **{f"exact, soft_round {a}": fixed(surrogate=soft_round(float(a))) for a in (2, 3, 5, 8)},
+        **{f"soft, soft_round {a}": fixed(forward="soft", surrogate=soft_round(float(a))) for a in (3, 7)},
         **{f"exact, σ {sigma}": fixed(sigma=float(sigma)) for sigma in (1, 2, 4, 6, 12, 24)},
         **{f"soft, σ {sigma}": fixed(forward="soft", sigma=float(sigma)) for sigma in (1, 2, 4, 6, 12, 24)},
         "soft, σ 12 to 1": narrowing("soft", 12, 1),
+        "soft, σ 12 to 3": narrowing("soft", 12, 3),
+        "soft, σ 6 to 2": narrowing("soft", 6, 2),
+        "soft, σ 1 to 12 at random": at_random("soft", 1, 12),
+        "soft σ 6, exact from 70 % on": in_turn(0.7, soft_6, fixed(sigma=6.0)),
+        "half exact σ 6, half soft σ 6": mixed(fixed(sigma=6.0), soft_6),
         "exact, σ 12 to 1": narrowing("exact", 12, 1),
         "exact value, gradient of soft σ 2": carried(fixed(forward="soft", sigma=2.0)),
         "exact value, gradient of soft σ 6": carried(soft_6),
@@ -121,52 +144,99 @@ def photographs() -> tuple[list[Tensor], list[Tensor]]:
     return [*bundled.values(), *others], held_out
 
 
-def train(task: str, coder: Coder, steps: int, ramp: float, rate: float, seed: int) -> Record:
-    """One training: the share of coded images rises from 0 to 1 over a share `ramp` of the steps."""
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+class Together:
+    """Networks of one form, one per seed, evaluated together: far fewer calls, and the same training for each."""
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        self.networks = networks
+        self.parameters, self.buffers = stack_module_state(networks)
+        self.form = copy.deepcopy(networks[0]).to("meta")
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """[S, B, ...] from [S, B, ...]."""
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+            return functional_call(self.form, (parameters, buffers), inputs)
+
+        out: Tensor = torch.vmap(one)(self.parameters, self.buffers, *inputs)
+        return out
+
+    def trained(self) -> list[nn.Module]:
+        for i, network in enumerate(self.networks):
+            network.load_state_dict({name: value[i].detach() for name, value in self.parameters.items()})
+        return self.networks
+
+
+def initial(build: Callable[[], nn.Module], seeds: Sequence[int]) -> Together:
+    networks = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        networks.append(build())
+    return Together(networks)
+
+
+def train(
+    task: Task, coder: Coder, steps: int, ramp: float, rate: float, seeds: Sequence[int]
+) -> list[Record]:
+    """One training per seed: the share of coded images rises from 0 to 1 over a share `ramp` of the steps."""
     learned, held_out = photographs()
-    networks = TASKS[task]()
-    optimizer = torch.optim.Adam(networks.parameters(), lr=rate, fused=True)
+    before, behind = initial(task.before, seeds), initial(task.behind, [seed + 1000 for seed in seeds])
+    torch.manual_seed(seeds[0])
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    parameters = [*before.parameters.values(), *behind.parameters.values()]
+    optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.05)
     began, codec_time = (time.process_time(), time.monotonic()), 0.0
-    running, left, trace = 50.0, None, []
-    low, high = networks.QUALITIES
+    running = torch.full((len(seeds),), 50.0)
+    left: list[int | None] = [None] * len(seeds)
+    traces: list[list[float]] = [[] for _ in seeds]
+    low, high = task.qualities
     for step in range(steps):
         progress = step / max(steps - 1, 1)
-        images = crops(learned, BATCH, generator)
-        quality = torch.randint(low, high + 1, (BATCH,), generator=generator).float()
         share = min(1.0, progress / ramp) if ramp else 1.0
-        coded = int((torch.rand(BATCH, generator=generator) < share).sum())
-
-        def send(image: Tensor, quality: Tensor = quality[:coded], progress: float = progress) -> Tensor:
-            nonlocal codec_time
-            if not len(quality):
-                return image
+        images = torch.stack([crops(learned, BATCH, generator) for generator in generators])
+        drawn = torch.stack([torch.rand(BATCH, BITS + 2, generator=generator) for generator in generators])
+        bits = (drawn[..., :BITS] < 0.5).float()
+        quality = (low + (high - low + 1) * drawn[..., BITS]).floor()
+        coded = (drawn[..., BITS + 1] < share).flatten()
+        sent = before(images, bits)
+        if coded.any():
             at = time.process_time()
-            out = coder(image[: len(quality)], quality, progress)
+            flat = sent.flatten(0, 1)
+            out = flat.clone()
+            out[coded] = coder(flat[coded], quality.flatten()[coded], progress)
+            sent = out.unflatten(0, sent.shape[:2])
             codec_time += time.process_time() - at
-            return torch.cat((out, image[len(quality) :]))
-
-        loss, right = networks.loss(images, send, generator)
+        result = behind(sent)
         optimizer.zero_grad()
-        loss.backward()
+        task.loss(result, images, bits).sum().backward()
         optimizer.step()
         schedule.step()
-        running += 0.02 * (right - running)
-        if left is None and running > PLATEAU:
-            left = step
-        if (step + 1) * 10 // steps > step * 10 // steps:
-            trace.append(round(running, 1))
-    return {
-        "errors": networks.errors(held_out, 99, list(networks.SETTINGS)),
-        "on other crops": float(np.mean(list(networks.errors(learned, 98, networks.CHOSEN_BY).values()))),
-        "left the plateau": left,
-        "right in training": trace,
-        "processor seconds": round(time.process_time() - began[0], 1),
-        "of these in the forward pass of the codec": round(codec_time, 1),
-        "seconds": round(time.monotonic() - began[1], 1),
+        if task.tells:
+            running += 0.02 * (right(result.detach(), bits) - running)
+            left = [
+                step if one is None and at > PLATEAU else one
+                for one, at in zip(left, running.tolist(), strict=True)
+            ]
+            if (step + 1) * 10 // steps > step * 10 // steps:
+                for trace, at in zip(traces, running.tolist(), strict=True):
+                    trace.append(round(at, 1))
+    cost = {
+        "processor seconds": round((time.process_time() - began[0]) / len(seeds), 1),
+        "of these in the forward pass of the codec": round(codec_time / len(seeds), 2),
+        "seconds": round((time.monotonic() - began[1]) / len(seeds), 1),
     }
+    records = []
+    for first, second, at, trace in zip(before.trained(), behind.trained(), left, traces, strict=True):
+        other = task.errors(first, second, learned, 98, task.chosen_by)
+        records.append({
+            "errors": task.errors(first, second, held_out, 99, list(task.settings)),
+            "on other crops": float(np.mean(list(other.values()))),
+            "left the plateau": at,
+            "right in training": trace,
+            **cost,
+        })  # fmt: skip
+    return records
 
 
 def key_of(task: str, steps: int, ramp: float, name: str, rate: float, seed: int) -> str:
@@ -174,28 +244,23 @@ def key_of(task: str, steps: int, ramp: float, name: str, rate: float, seed: int
 
 
 def run(options: argparse.Namespace) -> Results:
-    """Every rate with seed 0, then the best one of each contestant with the other seeds."""
     everyone = contestants()
     settings = {"side": SIDE, "bits": BITS, "batch": BATCH, "held out": HELD_OUT, "judged": JUDGED}
     results = Results(options.out, settings)
-
-    def best(*key: Any) -> float:
-        """The rate with fewer errors on other crops of the pictures learned from."""
-
-        def found(rate: float) -> float:
-            record = results.cells.get(key_of(*key, rate, 0))
-            return float(record["on other crops"]) if record else math.inf
-
-        return min(options.rates, key=found)
-
-    for seed in range(options.seeds):
-        keys = {}
-        for task, ramp, name in product(options.tasks, options.ramps, options.contestants or everyone):
-            at = (task, options.steps, ramp, name)
-            for rate in options.rates if seed == 0 else (best(*at),):
-                keys[key_of(*at, rate, seed)] = (task, everyone[name], options.steps, ramp, rate, seed)
-        for key in track(results.missing(keys), description=f"train, seed {seed}"):
-            results.add(key, train(*keys[key]))
+    todo = {}
+    for task, ramp, name, rate in product(
+        options.tasks, options.ramps, options.contestants or everyone, options.rates
+    ):
+        at = (task, options.steps, ramp, name, rate)
+        seeds = [seed for seed in range(options.seeds) if key_of(*at, seed) not in results.cells]
+        if seeds:
+            todo[at] = seeds
+    for at in track(list(todo), description="train"):
+        task, steps, ramp, name, rate = at
+        for seed, record in zip(
+            todo[at], train(TASKS[task], everyone[name], steps, ramp, rate, todo[at]), strict=True
+        ):
+            results.add(key_of(*at, seed), record)
     return results
 
 
@@ -258,7 +323,7 @@ def tables(results: Results) -> str:
     """One per task, number of steps and ramp, the best contestant first."""
     pieces = []
     for (task, steps, ramp), group in grouped(results).items():
-        settings = list(TASKS[task].SETTINGS)
+        settings = list(TASKS[task].settings)
         of_444 = [name for name in settings if name.startswith("4:4:4")]
         columns = [name for name in settings if name not in of_444]
         reference = group.get(REFERENCE, {})
