@@ -94,7 +94,7 @@ def train(results: Results, path: Path) -> None:
                 mean, place, xerr=None if math.isnan(half) else half, fmt="o", color="C0", capsize=2
             )
         axis.set_yticks(range(len(rows)), rows)
-        axis.set(xscale="log", xlabel="error, %", title=f"{task}, {steps} steps\n{curriculum(ramp)}")
+        axis.set(xlim=(0, None), xlabel="error, %", title=f"{task}, {steps} steps\n{curriculum(ramp)}")
         axis.grid(color="0.9")
     save(canvas, path)
 

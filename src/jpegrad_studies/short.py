@@ -48,6 +48,7 @@ TRAINED = {
     "exact, σ 2": "jpegrad, default",
     "exact, σ 6": "jpegrad, σ 6",
     "soft, σ 6": "jpegrad, soft, σ 6",
+    "soft, σ 12 to 1": "jpegrad, soft, σ 12 to 1",
     "reich_ste": "Diff-JPEG, STE",
     "reich_soft": "Diff-JPEG, soft",
     "kornia": "kornia",
