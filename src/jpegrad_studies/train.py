@@ -227,12 +227,12 @@ def train(
         "seconds": round((time.monotonic() - began[1]) / len(seeds), 1),
     }
     records = []
-    for first, second, at, trace in zip(before.trained(), behind.trained(), left, traces, strict=True):
+    for first, second, started, trace in zip(before.trained(), behind.trained(), left, traces, strict=True):
         other = task.errors(first, second, learned, 98, task.chosen_by)
         records.append({
             "errors": task.errors(first, second, held_out, 99, list(task.settings)),
             "on other crops": float(np.mean(list(other.values()))),
-            "left the plateau": at,
+            "left the plateau": started,
             "right in training": trace,
             **cost,
         })  # fmt: skip
