@@ -30,6 +30,7 @@ from jpegrad_studies import (
     speed,
     studies,
     switching,
+    train,
 )
 from jpegrad_studies.baselines.fsa import pillow
 from jpegrad_studies.recover import annealed, descend
@@ -337,6 +338,7 @@ STUDIES = {
     "gradient": gradient.report,
     "ablate": ablate.report,
     "recover": recover.report,
+    "train": train.tables,
 }
 
 

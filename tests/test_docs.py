@@ -191,7 +191,7 @@ def test_the_page_on_backends_has_what_they_say() -> None:
     assert f"<!-- begin capabilities -->\n\n{capabilities.table()}\n\n<!--" in capabilities.PAGE.read_text()
 
 
-@pytest.mark.parametrize("study", ["forward", "attack", "gradient", "recover", "ablate"])
+@pytest.mark.parametrize("study", ["forward", "attack", "gradient", "recover", "ablate", "train"])
 def test_the_short_tables_of_the_comparison_are_cut_from_the_whole_ones(study: str) -> None:
     section = re.search(
         rf"<!-- begin {study} -->\n\n(.*?)\n\n<!-- end {study} -->", COMPARISON.read_text(), re.DOTALL

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ BUILDS = {
     ),
 }
 """Other packages with the same modules."""
+
+T = TypeVar("T")
 
 BINS = {"1–10": (1, 10), "11–25": (11, 25), "26–50": (26, 50), "51–75": (51, 75), "76–99": (76, 99)}
 
@@ -206,7 +208,7 @@ def _differing(found: dict[str, Any], now: dict[str, Any]) -> str:
     return ", ".join(f"{name} {found.get(name, 'missing')}, now {now.get(name, 'missing')}" for name in names)
 
 
-def track(keys: Sequence[str], description: str) -> Iterable[str]:
+def track(keys: Sequence[T], description: str) -> Iterable[T]:
     """The keys one after the other, with a progress bar on the error stream: tables go to the other."""
     # Not needed on a bare machine that measures a GPU.
     from rich import progress

@@ -76,6 +76,29 @@ def attack(results: Results, path: Path) -> None:
     save(canvas, path)
 
 
+def train(results: Results, path: Path) -> None:
+    """Mean error over all settings of files: every seed, and the interval of the mean, a panel per task."""
+    from jpegrad_studies.train import curriculum, grouped, interval, overall
+
+    groups = grouped(results)
+    canvas, axes = pyplot.subplots(
+        1, len(groups), figsize=(5 * len(groups), 6), layout="constrained", squeeze=False
+    )
+    for axis, ((task, steps, ramp), group) in zip(axes[0], groups.items(), strict=True):
+        rows = {name: [overall(one) for one in seeds.values()] for name, seeds in group.items()}
+        rows = dict(sorted(rows.items(), key=lambda one: -np.mean(one[1])))
+        for place, values in enumerate(rows.values()):
+            mean, half = interval(values)
+            axis.plot(values, [place] * len(values), ".", color="0.6")
+            axis.errorbar(
+                mean, place, xerr=None if math.isnan(half) else half, fmt="o", color="C0", capsize=2
+            )
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set(xlim=(0, None), xlabel="error, %", title=f"{task}, {steps} steps\n{curriculum(ramp)}")
+        axis.grid(color="0.9")
+    save(canvas, path)
+
+
 def save(canvas: pyplot.Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.savefig(path, dpi=110)

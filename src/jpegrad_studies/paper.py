@@ -38,6 +38,11 @@ STUDIES = {
     "ablate": Study(("--limit", "2", "--no-attack"), "", 10),
     "gradient": Study(("--limit", "1", "--pairs", "500"), "--images DIR --limit 12 --pairs 8000", 190),
     "recover": Study(("--limit", "1", "--steps", "60", "--seeds", "1"), "--seeds 5", 10),
+    "train": Study(
+        ("--contestants", "exact, slope 1", "exact, σ 2", "--seeds", "1", "--rates", "0.003"),
+        "--contestants NAME … --seeds 5",
+        40,
+    ),
     "attack": Study(
         ("--qualities", "10", "50", "--approaches", *ATTACKED), "--labelled DIR --images 200", 500
     ),

@@ -44,6 +44,18 @@ RECOVERED = {
     "kornia": "kornia",
 }
 GRADIENTS = {name: name for name in ("q 10, σ 1", "q 10, σ 4", "q 50, σ 2", "q 90, σ 4")}
+TRAINED = {
+    "exact, σ 2": "jpegrad, default",
+    "exact, σ 6": "jpegrad, σ 6",
+    "soft, σ 6": "jpegrad, soft, σ 6",
+    "soft, σ 12 to 1": "jpegrad, soft, σ 12 to 1",
+    "reich_ste": "Diff-JPEG, STE",
+    "reich_soft": "Diff-JPEG, soft",
+    "kornia": "kornia",
+    "mbrs": "MBRS",
+    "exact, slope 1": "slope 1",
+}
+FILES = ("4:2:0, q 30", "4:2:0, q 50", "4:2:0, q 90", "mozjpeg's tables, q 50", "4:4:4", "all", "seeds")
 SHORT: dict[str, tuple[Cut, ...]] = {
     "forward": (
         Cut(
@@ -88,6 +100,14 @@ SHORT: dict[str, tuple[Cut, ...]] = {
             RECOVERED,
         ),
         Cut("Networks", "approach", {"cost (%)": "cost (%)"}, RECOVERED),
+    ),
+    "train": tuple(
+        Cut(title, "error, %", {name: name for name in FILES}, TRAINED)
+        for title in (
+            "Watermark, 600 steps, coded share rising over 50 %",
+            "Watermark, 600 steps, all coded from the start",
+            "Convolving watermark, 800 steps, coded share rising over 50 %",
+        )
     ),
     "gradient": (
         Cut(
