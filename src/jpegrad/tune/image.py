@@ -19,7 +19,7 @@ from jpegrad.surrogates import Surrogate
 from jpegrad.tune import metrics
 from jpegrad.tune.descent import Method, TablesAlone, Unreachable, excess, is_better, just_meeting
 from jpegrad.tune.folder import count_left_out, none_left, usable
-from jpegrad.tune.joint import TablesAndLevels
+from jpegrad.tune.joint import Descent
 from jpegrad.tune.metrics import Metric
 from jpegrad.tune.objective import ImageObjective, OperatingPoint, SharedObjective
 from jpegrad.tune.samples import UNIT
@@ -314,7 +314,7 @@ class _Search:
 
     def _method(self, objective: SharedObjective, logarithm: Tensor) -> Method:
         if self.choose_levels:
-            return TablesAndLevels(objective.images[0], logarithm.exp())
+            raise NotImplementedError
         return TablesAlone(objective)
 
     def _meeting(
