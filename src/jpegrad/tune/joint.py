@@ -32,16 +32,16 @@ from jpegrad.spec import table_index
 from jpegrad.tune.levels import trellis
 from jpegrad.tune.objective import ImageObjective, OperatingPoint
 
-QUARTER = 0.25
+QUARTER = 0.15
 """How far a block wants to move at most, about, in steps."""
 KEPT, REFUSED = 0.7, 1.6
 """Factors of a block's caution after a trial that it kept, and after one that it refused."""
-CAUTION = 0.02, 1e4
+CAUTION = 1.0, 1e4
 """Least and largest."""
 CLAMP = 1.0
 MAXS = 8.0
-GROW = 1.0
-FOLLOW = 0.2
+GROW = 1.4
+FOLLOW = 0.5
 PASSES = 1
 TABLES_EVERY = 4
 """Steps from one change of the tables to the next."""

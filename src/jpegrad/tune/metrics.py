@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jpegrad.codec import jpeg
 from jpegrad.inputs import shown
+from jpegrad.metrics import SSIMULACRA2, Butteraugli, Perceptual
 from jpegrad.spec import Range, check_value_range
 from jpegrad.surrogates import leaky_clamp
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
@@ -255,5 +256,8 @@ ALL = {
         Metric("mse", _squared_error, "mean squared error of all channels", 1.0),
         Metric("ms-ssim", _dissimilarity, "1 − MS-SSIM of all channels: Wang, Simoncelli, Bovik, 2003", 1.0),
         mix(),
+        Metric("ssimulacra2", SSIMULACRA2, "jpegrad.metrics.SSIMULACRA2"),
+        Metric("butteraugli", Butteraugli, "jpegrad.metrics.Butteraugli"),
+        Metric("perceptual", Perceptual, "jpegrad.metrics.Perceptual"),
     )
 }
