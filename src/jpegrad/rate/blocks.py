@@ -32,7 +32,9 @@ def block_bits(coefficients: Coefficients, *, like: Coefficients | None = None) 
     """
     coded = like or coefficients
     slots = huffman_slots(coded.space)
-    costs = symbol_costs([whole(x)[None] for x in coded.levels], coded.size, coded.subsampling, "optimized", slots)
+    costs = symbol_costs(
+        [whole(x)[None] for x in coded.levels], coded.size, coded.subsampling, "optimized", slots
+    )
     c = coefficients
     rows, columns, factors = mcu_grid(c.channels, c.size, c.subsampling)
     found = []

@@ -1,25 +1,27 @@
 """Tables and levels of one image by a descent that tests itself block by block, for any metric.
 
 The cost is loss + multiplier · bits of the real file. Near the present file, with levels n, tables q and decoded
-coefficients ĉ = nq, the loss is seen as g·δ + Σ w δ² of a change δ, with its slope g and a curvature w:
+coefficients ĉ = nq, the loss is seen as Σ w (ĉ − t)², with curvatures w and targets t:
 
-- **Curvature.** A probe moves all coefficients by half a step to a step, with random signs. The slope changes by
-  Δg = 2we; so w = Σ eΔg / 2Σe², over the blocks for each frequency, and then over the frequencies for each block.
-- **Trial.** The model is least at the targets ĉ − g / 2κw, never more than half a step from ĉ. A trellis finds the
-  levels that are cheapest by it under the actual Huffman code. A block whose slopes are steep beside its curvature gets
-  more of that, so that none wants to move by more than about a quarter of a step.
-- **Acceptance.** With the trial's own slope g′, a block's change of the cost is ½ (g + g′)·δ + multiplier · Δbits: exact
-  to the second order, and the block's own although the metric sees the whole picture. Only blocks that get cheaper keep
-  the trial's levels. κ is each block's own caution: it falls where a trial was kept, and rises where one was refused.
+- **Curvature.** A probe moves all coefficients by half a step to a step, with random signs. The slope g of the loss
+  changes by Δg = 2we; so w = Σ eΔg / 2Σe², over the blocks for each frequency, and then over the frequencies for each
+  block. How much of Δg that explains is how far the model can be trusted. A block whose slopes ask for longer moves
+  than that gets more curvature.
+- **Targets.** They begin at the image's own coefficients. Each step takes them halfway to ĉ − g / 2w, where the loss
+  would be least: what rounding did wrong in one component or block is made up for in another.
+- **Trial.** A trellis finds the levels that are cheapest by the model under the actual Huffman code. Each block pays
+  (κ − 1) w (ĉ′ − ĉ)² for moving away from the present file, too.
+- **Acceptance.** With the trial's own slope g′, a block's change of the cost is ½ (g + g′)·δ + multiplier · Δbits:
+  exact to the second order, and the block's own although the metric sees the whole picture. Only blocks that get
+  cheaper keep the trial's levels. κ, a block's caution, falls where a trial was kept, and rises where one was refused.
 - **Tables.** Where levels are the best for their tables, the slope of the cost to an entry is that of the loss alone: a
-  Newton step in the entries' logarithm is Σ gnq / Σ 2w(nq)². As levels follow, it is taken several times as long. Such
-  a trial is kept or refused as a whole.
+  Newton step in the entries' logarithm is Σ gnq / Σ 2w(nq)². As levels follow, it is taken several times as long, and
+  longer still after each success. After a failure some steps go to the levels alone.
 
 Of the present file, the trial and the mixture of both the cheapest stays, as measured. So the cost never rises.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,29 +29,32 @@ from torch import Tensor
 
 from jpegrad import tables as quantization
 from jpegrad.codec import Coefficients
-from jpegrad.rate import bits, block_bits
+from jpegrad.rate import block_bits
 from jpegrad.spec import table_index
+from jpegrad.tune.descent import CLOSE, Bound, excess, is_better
 from jpegrad.tune.levels import trellis
 from jpegrad.tune.objective import ImageObjective, OperatingPoint
+from jpegrad.tune.targets import Bytes
 
-QUARTER = 0.15
-"""How far a block wants to move at most, about, in steps."""
-KEPT, REFUSED = 0.7, 1.6
-"""Factors of a block's caution after a trial that it kept, and after one that it refused."""
-CAUTION = 1.0, 1e4
-"""Least and largest."""
-CLAMP = 1.0
-MAXS = 8.0
-GROW = 1.4
+REACH = 0.15
+"""How far a block moves at most, about, in steps, by a model that explains nothing; a better one goes further."""
+UNEXPLAINED = 0.05
+"""Of the changes of the slope, at least this share is taken to be unexplained."""
 FOLLOW = 0.5
-PASSES = 1
-TABLES_EVERY = 4
-"""Steps from one change of the tables to the next."""
-PROBE_EVERY = 1
-STRIDE, LONGEST = 4.0, 0.3
-"""Newton steps of the tables taken at once, and the longest in the logarithm."""
-REACH, RANGE = 1000.0, 1000.0
+"""How far the targets go towards the minimum that the last gradient points to."""
+KEPT, REFUSED, FAILED, MOST = 0.7, 1.6, 2.5, 1e4
+"""Factors of a block's caution after a trial that it kept, one that it refused, and one of which nothing was kept; the
+most caution. The least is 1."""
+PATIENCE = 3
+"""Steps of the levels alone after one of the tables that failed."""
+STRIDE, LONGER, LONGEST_STRIDE, SHORTER = 4.0, 1.4, 8.0, 0.5
+"""Newton steps of the tables taken at once: at first, factor after a success, at most, factor after a failure."""
+FARTHEST = 0.3
+"""Longest step in the logarithm of the entries."""
+BLOCKS, FREQUENCIES = 1000.0, 1000.0
 """A block's weight is at most this many times the mean, and at least its reciprocal; the same for a frequency's."""
+ROUNDS, TRIALS = 8, 12
+"""Trials at other multipliers on the way to a target, and mixtures tried of the last one."""
 
 Parts = tuple[Tensor, ...]
 
@@ -83,134 +88,201 @@ class Descent:
     def __init__(self, objective: ImageObjective, start: Coefficients) -> None:
         self.objective = objective
         self.file = self._measured(start)
-        self.random = torch.Generator().manual_seed(0)
-        self.caution = tuple(torch.ones(n.shape[:2]) for n in start.levels)
-        self.stride = STRIDE
-        self.wait = 0
-        self.center = objective.coefficients().levels
-        self.targets = list(self.center)
-        self.fresh = True
-        self.done = 0
+        self.image = objective.coefficients().levels
+        self.targets = self.image
         self.weights: Parts = ()
+        self.reach = REACH
+        self.caution = tuple(torch.ones(n.shape[:2]) for n in start.levels)
+        self.stride, self.wait = STRIDE, 0
+        self.random = torch.Generator().manual_seed(0)
+        self.fresh = True
 
     def step(self, multiplier: float) -> None:
         """One step; the cost at this multiplier does not rise."""
-        if self.done % PROBE_EVERY == 0:
-            self._probe()
-        weights = self._stabilized()
-        if self.wait == 0:
-            self._change_tables(weights, multiplier)
-        else:
-            self._change_levels(weights, multiplier)
+        weights = self._model()
+        if self.wait:
             self.wait -= 1
-        self.done += 1
+            self._change_levels(weights, multiplier)
+        else:
+            self._change_tables(weights, multiplier)
 
-    def _probe(self) -> None:
-        """The curvature around the present file, averaged with what it was before."""
-        file = self.file
-        entries = spread(file.coefficients)
+    def meet(self, target: Bound, multiplier: float) -> tuple[OperatingPoint, float] | None:
+        """The present file changed as little as the target asks for, and the multiplier there; None if that fails.
+
+        Blocks are taken from a trial at another multiplier, those first that lose the least for a bit saved, or win the
+        most for a bit spent.
+        """
+        # Coarser files meet a target of bytes, finer ones a target of loss.
+        towards = 1 if isinstance(target, Bytes) else -1
+        best: OperatingPoint | None = None
+        for _ in range(ROUNDS):
+            gap = excess(self.file.point, target)
+            if gap <= 0 and (best is None or is_better(self.file.point, best, target)):
+                best = self.file.point
+            if -CLOSE * _unit(target) <= gap <= 0:
+                break
+            met = gap <= 0
+            direction = -towards if met else towards
+            weights = self._model()
+            other = multiplier * 2.0**direction
+            trial = self._measured(self._trial(weights, other, self.file.coefficients.tables))
+            changed = (trial.bits - self.file.bits) * direction < 0
+            if changed and (excess(trial.point, target) <= 0) != met:
+                found = self._between(trial, target, direction)
+                if found is not None and (best is None or is_better(found, best, target)):
+                    best = found
+                break
+            self.caution = tuple(torch.ones_like(k) for k in self.caution)
+            if not changed:
+                # Levels alone go no further.
+                break
+            self.file, multiplier = trial, other
+        return None if best is None else (best, multiplier)
+
+    @torch.no_grad()
+    def _between(self, trial: File, target: Bound, direction: int) -> OperatingPoint | None:
+        """The mixture of the present file and a trial that just meets a target between them."""
+        changes = list(zip(*self._changes(trial), strict=True))
+        loss, size = (torch.cat([x.flatten() for x in parts]) for parts in zip(*changes, strict=True))
+        # What a bit costs where bits are saved, and what it wins where they are spent.
+        price = -loss / size
+        price[size * direction >= 0] = math.inf * direction
+        order = price.argsort(descending=direction < 0)
+        place = order.argsort()
+        shape = [x.shape for x, _ in changes]
+        before, after = self.file.coefficients, trial.coefficients
+
+        def file(count: int) -> OperatingPoint:
+            taken = (place < count).split([s.numel() for s in shape])
+            c = mixed(before, after, [x.view(s) for x, s in zip(taken, shape, strict=True)])
+            return OperatingPoint((c,), self.objective.loss(c), self.objective.bits(c))
+
+        sides = {0: excess(self.file.point, target), len(order): excess(trial.point, target)}
+        met, missed = sorted(sides, key=lambda count: sides[count])
+        best = None
+        for _ in range(TRIALS):
+            if abs(met - missed) <= 1 or -CLOSE * _unit(target) <= sides[met]:
+                break
+            share = (sides[missed] + CLOSE * _unit(target) / 2) / (sides[missed] - sides[met])
+            count = missed + round((met - missed) * min(max(share, 0.1), 0.9))
+            count = min(max(count, min(met, missed) + 1), max(met, missed) - 1)
+            point = file(count)
+            sides[count] = excess(point, target)
+            if sides[count] <= 0:
+                met = count
+                if best is None or is_better(point, best, target):
+                    best = point
+            else:
+                missed = count
+        if best is None:
+            best = min((self.file, trial), key=lambda f: excess(f.point, target)).point
+        return best
+
+    def _model(self) -> Parts:
+        """Curvature and targets around the present file; returns the curvature that keeps blocks within reach."""
+        file, entries = self.file, spread(self.file.coefficients)
         moved, errors = [], []
         for n, q in zip(file.coefficients.levels, entries, strict=True):
-            share = torch.rand(n.shape, generator=self.random)
-            signs = torch.randint(0, 2, n.shape, generator=self.random) * 2 - 1
-            step = (signs * (0.5 + share / 2)).to(n.dtype)
+            size = 0.5 + torch.rand(n.shape, generator=self.random) / 2
+            sign = torch.randint(0, 2, n.shape, generator=self.random) * 2 - 1
+            step = (sign * size).to(n)
             moved.append(n + step)
             errors.append(step * q)
         _, slope = self._slope(replace(file.coefficients, levels=tuple(moved)))
-        new = tuple(fit_weights(e, g - g0) for e, g, g0 in zip(errors, slope, file.slope, strict=True))
-        told = known = 0.0
-        for e, q, w, g, g0 in zip(errors, entries, new, slope, file.slope, strict=True):
-            known += float(((g - g0) * q).square().sum())
-            told += float(((g - g0 - 2 * w * e) * q).square().sum())
-        self.trust = QUARTER / max(min(told / known, 1.0), 0.05)
-        self.weights = (
-            tuple((a * b).sqrt() for a, b in zip(self.weights, new, strict=True)) if self.weights else new
-        )
-
-    def _stabilized(self) -> Parts:
+        changes = [g - g0 for g, g0 in zip(slope, file.slope, strict=True)]
+        new = tuple(fit_weights(e, d) for e, d in zip(errors, changes, strict=True))
+        parts = list(zip(errors, entries, new, changes, strict=True))
+        whole = sum(float((d * q).square().sum()) for _, q, _, d in parts)
+        left = sum(float(((d - 2 * w * e) * q).square().sum()) for e, q, w, d in parts)
+        self.reach = REACH / min(max(left / whole if whole else 1.0, UNEXPLAINED), 1.0)
+        if self.weights:
+            new = tuple((a * b).sqrt() for a, b in zip(self.weights, new, strict=True))
+        self.weights = new
         found = []
-        for g, w, q in zip(self.file.slope, self.weights, spread(self.file.coefficients), strict=True):
+        for g, w, q in zip(file.slope, new, entries, strict=True):
             steepness = (g * q).square().mean((-2, -1), keepdim=True).sqrt()
-            curvature = (w * q * q).mean((-2, -1), keepdim=True)
-            found.append(w * (steepness / (2 * self.trust * curvature)).clamp(min=1.0))
+            wanted = steepness / (2 * (w * q * q).mean((-2, -1), keepdim=True))
+            found.append(w * (wanted / self.reach).clamp(min=1.0))
+        if not self.fresh:
+            self.targets = self._followed(tuple(found))
+        self.fresh = False
         return tuple(found)
+
+    def _followed(self, weights: Parts) -> Parts:
+        """The targets, a part of the way to the minimum of the loss; no further than a step from the image's own."""
+        c = self.file.coefficients
+        parts = zip(c.levels, spread(c), self.file.slope, weights, self.image, self.targets, strict=True)
+        return tuple(
+            own + (t + FOLLOW * (n * q - g / (2 * w) - t) - own).clamp(-q, q) for n, q, g, w, own, t in parts
+        )
 
     def _trial(self, weights: Parts, multiplier: float, tables: Tensor) -> Coefficients:
         """The levels that are cheapest by the model, under some tables."""
         c = self.file.coefficients
         targets, prices = [], []
-        parts = zip(c.levels, spread(c), self.file.slope, weights, self.caution, strict=True)
-        for i, (n, q, g, w, k) in enumerate(parts):
-            k = k[..., None, None]
-            stiff = k * w
-            t = self.targets[i]
-            if not self.fresh:
-                t = t + FOLLOW * (n * q - g / (2 * w) - t)
-            t = self.center[i] + (t - self.center[i]).clamp(-CLAMP * q, CLAMP * q)
-            self.targets[i] = t
-            t = (t + (k - 1) * n * q) / k
-            targets.append(t / tables[table_index(i, len(tables))])
-            prices.append(stiff / multiplier)
-        self.fresh = False
-        return trellis(replace(c, levels=tuple(targets), tables=tables), 1.0, weights=prices, passes=PASSES, like=c)
+        parts = zip(c.levels, spread(c), weights, self.caution, self.targets, strict=True)
+        for i, (n, q, w, caution, t) in enumerate(parts):
+            k = caution[..., None, None]
+            targets.append((t + (k - 1) * n * q) / k / tables[table_index(i, len(tables))])
+            prices.append(k * w / multiplier)
+        unrounded = replace(c, levels=tuple(targets), tables=tables)
+        return trellis(unrounded, 1.0, weights=prices, passes=1, like=c)
 
     def _change_levels(self, weights: Parts, multiplier: float) -> None:
         before = self.file
         trial = self._measured(self._trial(weights, multiplier, before.coefficients.tables))
-        kept = self.kept(trial, multiplier)
-        changed = [
-            (n != m).flatten(-2).any(-1)
-            for n, m in zip(before.coefficients.levels, trial.coefficients.levels, strict=True)
-        ]
-        found = [trial]
-        if not all(bool((keep | ~change).all()) for keep, change in zip(kept, changed, strict=True)):
-            found.append(self._measured(mixed(before.coefficients, trial.coefficients, kept)))
-        self.file = min([before, *found], key=lambda file: file.cost(multiplier))
+        kept = self._kept(trial, multiplier)
+        levels = zip(before.coefficients.levels, trial.coefficients.levels, strict=True)
+        changed = [(n != m).flatten(-2).any(-1) for n, m in levels]
+        tried = [before, trial]
+        if any(bool((change & ~keep).any()) for keep, change in zip(kept, changed, strict=True)):
+            tried.append(self._measured(mixed(before.coefficients, trial.coefficients, kept)))
+        self.file = min(tried, key=lambda file: file.cost(multiplier))
         better = self.file is not before
-        caution = []
-        for k, keep, change in zip(self.caution, kept, changed, strict=True):
-            factor = torch.where(keep & better, KEPT, REFUSED)
-            caution.append(torch.where(change, k * factor, k).clamp(*CAUTION))
-        self.caution = tuple(caution)
+        self.caution = tuple(
+            torch.where(change, k * (torch.where(keep, KEPT, REFUSED) if better else FAILED), k).clamp(
+                1.0, MOST
+            )
+            for k, keep, change in zip(self.caution, kept, changed, strict=True)
+        )
 
     def _change_tables(self, weights: Parts, multiplier: float) -> None:
-        c = self.file.coefficients
+        before = self.file
+        c = before.coefficients
         first, second = torch.zeros_like(c.tables), torch.zeros_like(c.tables)
-        for i, (n, q, g, w) in enumerate(zip(c.levels, spread(c), self.file.slope, weights, strict=True)):
+        for i, (n, q, g, w) in enumerate(zip(c.levels, spread(c), before.slope, weights, strict=True)):
             at = table_index(i, len(c.tables))
             first[at] += (g * n * q).sum((0, 1))
             second[at] += (2 * w * (n * q).square()).sum((0, 1))
         newton = torch.where(second > 0, first / second, 0.0)
-        moved = c.tables.log() - (self.stride * newton).clamp(-LONGEST, LONGEST)
+        moved = c.tables.log() - (self.stride * newton).clamp(-FARTHEST, FARTHEST)
         tables = quantization.legal(moved.clamp(0.0, math.log(255.0)).exp())
-        before = self.file
         trial = self._measured(self._trial(weights, multiplier, tables))
-        kept = self.kept(trial, multiplier)
-        best = trial
         if not trial.cost(multiplier) < before.cost(multiplier):
-            best = self._measured(mixed(replace(c, tables=tables), trial.coefficients, kept))
-        if best.cost(multiplier) < before.cost(multiplier):
-            self.file = best
-            self.stride = min(self.stride * GROW, MAXS)
+            kept = self._kept(trial, multiplier)
+            trial = self._measured(mixed(replace(c, tables=tables), trial.coefficients, kept))
+        if trial.cost(multiplier) < before.cost(multiplier):
+            self.file = trial
+            self.stride = min(self.stride * LONGER, LONGEST_STRIDE)
         else:
-            self.stride /= 2
-            self.wait = TABLES_EVERY - 1
+            self.stride *= SHORTER
+            self.wait = PATIENCE
 
-    def kept(self, trial: File, multiplier: float) -> list[Tensor]:
-        """Which blocks get cheaper by the levels of a trial with the same tables."""
+    def _changes(self, trial: File) -> tuple[list[Tensor], list[Tensor]]:
+        """Of loss and of bits in each block, from the present levels to a trial's, under the trial's tables."""
         before, after = self.file.coefficients, trial.coefficients
-        price = zip(block_bits(before), block_bits(after, like=before), strict=True)
-        parts = zip(
-            before.levels, after.levels, spread(after), self.file.slope, trial.slope, price, strict=True
-        )
-        return [
-            ((a + b) / 2 * (m - n) * q).sum((-2, -1)) + multiplier * (new - old) < 0
-            for n, m, q, a, b, (old, new) in parts
-        ]
+        parts = zip(before.levels, after.levels, spread(after), self.file.slope, trial.slope, strict=True)
+        loss = [((a + b) / 2 * (m - n) * q).sum((-2, -1)).double() for n, m, q, a, b in parts]
+        spent = zip(block_bits(before), block_bits(after, like=before), strict=True)
+        return loss, [new - old for old, new in spent]
+
+    def _kept(self, trial: File, multiplier: float) -> list[Tensor]:
+        """Which blocks get cheaper by the levels of a trial."""
+        return [loss + multiplier * size < 0 for loss, size in zip(*self._changes(trial), strict=True)]
 
     def _measured(self, coefficients: Coefficients) -> File:
         loss, slope = self._slope(coefficients)
-        return File(coefficients, loss, float(bits(coefficients, huffman="optimized")), slope)
+        return File(coefficients, loss, float(self.objective.bits(coefficients)), slope)
 
     def _slope(self, coefficients: Coefficients) -> tuple[float, Parts]:
         """The loss, and its slope to the decoded coefficients."""
@@ -220,6 +292,11 @@ class Descent:
         if not all(g.isfinite().all() for g in slopes):
             raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
         return loss.item(), tuple(g / q for g, q in zip(slopes, spread(coefficients), strict=True))
+
+
+def _unit(target: Bound) -> float:
+    """What the gap to a target is relative to."""
+    return 1.0 if isinstance(target, Bytes) else abs(target.value)
 
 
 def spread(coefficients: Coefficients) -> list[Tensor]:
@@ -252,8 +329,8 @@ def fit_weights(error: Tensor, slope: Tensor) -> Tensor:
     overall = overall.clamp(min=1e-30)
     little = 4 * square.mean()
     frequency = (product.sum((0, 1)) / 2 + overall * little) / (square.sum((0, 1)) + little).clamp(min=1e-30)
-    frequency = frequency.clamp(overall / RANGE, overall * RANGE)
+    frequency = frequency.clamp(overall / FREQUENCIES, overall * FREQUENCIES)
     expected = 2 * (frequency * square).sum((-2, -1))
     some = expected.mean() / 4
-    block = ((product.sum((-2, -1)) + some) / (expected + some).clamp(min=1e-30)).clamp(1 / REACH, REACH)
+    block = ((product.sum((-2, -1)) + some) / (expected + some).clamp(min=1e-30)).clamp(1 / BLOCKS, BLOCKS)
     return (frequency * block[..., None, None]).to(error.dtype)

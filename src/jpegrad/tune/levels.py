@@ -97,7 +97,9 @@ def trellis(
     if images and each.any():
         sampling = luma_factors(len(flat), c.subsampling)
         search = backends.kernel("trellis", flat[0]) if sampling else None
-        coded = levels if like is None else [n.detach().reshape(images, *n.shape[-4:]).cpu() for n in like.levels]
+        coded = (
+            levels if like is None else [n.detach().reshape(images, *n.shape[-4:]).cpu() for n in like.levels]
+        )
         for turn in range(passes if huffman == "optimized" else 1):
             slots = huffman_slots(c.space)[: len(flat)]
             costs = _symbol_costs(levels if turn else coded, c.size, c.subsampling, huffman, slots, each)

@@ -250,6 +250,11 @@ def report(image: Tensor, original: Tensor, *, value_range: Range = UNIT) -> dic
     return found
 
 
+JUDGES: dict[str, type[SSIMULACRA2] | type[Butteraugli]] = {
+    "ssimulacra2": SSIMULACRA2,
+    "butteraugli": Butteraugli,
+}
+"""By the names of :class:`~jpegrad.tune.Score`."""
 ALL = {
     metric.name: metric
     for metric in (
