@@ -50,7 +50,7 @@ ARROWS: dict[str, set[str]] = {
     "nn": {*FILES, "randomness"},
     "compat": CODEC,
     "testing": FILES,
-    "tune": {*FILES, "pictures", "data"},
+    "tune": {*FILES, "metrics", "pictures", "data"},
     "demo": OUTER,
     "commands": {*OUTER, "pictures", "demo"},
     "cli": {"", "commands"},

@@ -1,6 +1,5 @@
 """The size of the file: exact bits, and models of it that have a slope."""
 
-from jpegrad.rate.blocks import block_bits as block_bits
 from jpegrad.rate.breakdown import Breakdown as Breakdown
 from jpegrad.rate.breakdown import breakdown as breakdown
 from jpegrad.rate.marginal import marginal_costs as marginal_costs

@@ -139,13 +139,18 @@ def just_meeting(file: Callable[[float], OperatingPoint], target: Bound) -> tupl
     if best is not None:
         return best
     _, closest = min(trials, key=lambda trial: trial[0])
+    raise unreachable(closest, target)
+
+
+def unreachable(closest: OperatingPoint, target: Bound) -> Unreachable:
+    """The error that names the file that comes nearest."""
     if isinstance(target, Bytes):
         asked, came = f"{target.count} bytes", f"{closest.bytes} bytes"
     elif isinstance(target, Judged):
         asked, came = f"a score of {abs(target.value):g}", f"{abs(target.judge(closest)):g}"
     else:
         asked, came = f"a loss of {target.value:g}", f"a loss of {closest.loss.item():g}"
-    raise Unreachable(f"target: expected one that some file meets, got {asked}; the nearest has {came}")
+    return Unreachable(f"target: expected one that some file meets, got {asked}; the nearest has {came}")
 
 
 def excess(point: OperatingPoint, target: Bound) -> float:

@@ -30,14 +30,14 @@ from jpegrad.tune.targets import SCORES, BitsPerPixel, Bytes, LikeQuality, Loss,
 AnyMetric = str | Metric | Callable[[Tensor, Tensor], Tensor]
 
 STEPS = 16
-SAVING = 1.15
-"""By how much optimised levels shrink a file, about; the descent begins that far above the target."""
+AHEAD = 0.15
+"""Optimised levels save bits and cost distortion, so their tables are finer by that much, in the logarithm."""
 NEARBY = 0.15
 """The multiplier is compared between scales this far apart in the logarithm, to either side."""
 
-STEEPEST = 4.0
-"""The multiplier goes with the scale of the tables to a power between the reciprocal of this and this."""
-SETTLED, CORRECTION = 0.25, 0.1
+FLATTEST, STEEPEST = 1.0, 4.0
+"""The multiplier goes with the scale of the tables to a power between these; with fine steps it would be 2."""
+SETTLED, CORRECTION = 0.25, 0.2
 """Share of the steps after which the multiplier follows the target, and the longest shift of the scale that it
 answers with at once."""
 LARGEST = 1e30
@@ -392,24 +392,24 @@ class _Search:
                 tables = quantization.legal(quantization.scale(tables, quality))
             return _Begin(target, tables, objective(tables).detach(), multiplier, 1.0, 0.0)
         bounded = self._bounded(objective, target)
-        near = bounded
-        if isinstance(bounded, Bytes) and self.choose_levels:
-            near = Bytes(int(bounded.count * SAVING) + 1)
         try:
-            shift, plain = just_meeting(lambda x: objective(_scaled(tables, x)), near)
+            shift, plain = just_meeting(lambda x: objective(_scaled(tables, x)), bounded)
         except Unreachable:
             # Optimised levels may reach what the coarsest tables alone do not.
             shift = math.log(255.0) if isinstance(bounded, Bytes) else -math.log(255.0)
             with torch.no_grad():
                 plain = objective(_scaled(tables, shift))
-        tables = _scaled(tables, shift)
+        tables = _scaled(tables, shift - (AHEAD if self.choose_levels else 0.0))
         finer, coarser = (objective.multiplier(_scaled(tables, x)) for x in (-NEARBY, NEARBY))
         exponent = math.log(coarser / finer) / (2 * NEARBY) if finer > 0 and coarser > 0 else STEEPEST
-        exponent = min(max(exponent, 1 / STEEPEST), STEEPEST)
+        exponent = min(max(exponent, FLATTEST), STEEPEST)
         multiplier = math.sqrt(finer * coarser) or max(finer, coarser)
         with torch.no_grad():
             ends = [excess(objective(_scaled(tables, x)), bounded) for x in (-NEARBY, NEARBY)]
+        # Where tables have no way to go, levels have: by about as much as the scale would.
+        usual = -1.0 if isinstance(bounded, Bytes) else abs(bounded.value)
         slope = (ends[1] - ends[0]) / (2 * NEARBY)
+        slope = slope if slope * usual > 0 else usual
         return _Begin(bounded, tables, plain.detach(), multiplier, exponent, slope)
 
     @contextmanager
@@ -460,6 +460,9 @@ class _Search:
         assert not isinstance(begin.target, LikeQuality)
         target = begin.target
         descent = self._cheapest(begin, objective, start, multiplier)
+        if isinstance(target, Bytes) and int(begin.plain.coefficients[0].tables.max()) == 1:
+            # There is room for more than the finest tables need.
+            descent.wait = self.steps
         for done in range(self.steps):
             descent.step(multiplier)
             if done >= SETTLED * self.steps and done < self.steps - 1:
@@ -467,11 +470,7 @@ class _Search:
                 change = begin.exponent * min(max(shift, -CORRECTION), CORRECTION)
                 multiplier = min(max(multiplier * math.exp(change), 1 / LARGEST), LARGEST)
             self._advance()
-        found = descent.meet(target, multiplier)
-        if found is None:
-            shared = SharedObjective([objective])
-            return just_meeting(lambda x: shared(_scaled(begin.tables, x)), target)[1], multiplier
-        return found
+        return descent.meet(target, multiplier)
 
     def _advance(self) -> None:
         if self.progress is not None:

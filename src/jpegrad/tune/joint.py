@@ -29,9 +29,9 @@ from torch import Tensor
 
 from jpegrad import tables as quantization
 from jpegrad.codec import Coefficients
-from jpegrad.rate import block_bits
+from jpegrad.rate.blocks import block_bits
 from jpegrad.spec import table_index
-from jpegrad.tune.descent import CLOSE, Bound, excess, is_better
+from jpegrad.tune.descent import CLOSE, Bound, excess, is_better, unreachable
 from jpegrad.tune.levels import trellis
 from jpegrad.tune.objective import ImageObjective, OperatingPoint
 from jpegrad.tune.targets import Bytes
@@ -40,6 +40,8 @@ REACH = 0.15
 """How far a block moves at most, about, in steps, by a model that explains nothing; a better one goes further."""
 UNEXPLAINED = 0.05
 """Of the changes of the slope, at least this share is taken to be unexplained."""
+PREPARATION = 4
+"""Steps of descent on the unquantized coefficients, of half a Newton step each."""
 FOLLOW = 0.5
 """How far the targets go towards the minimum that the last gradient points to."""
 KEPT, REFUSED, FAILED, MOST = 0.7, 1.6, 2.5, 1e4
@@ -53,7 +55,7 @@ FARTHEST = 0.3
 """Longest step in the logarithm of the entries."""
 BLOCKS, FREQUENCIES = 1000.0, 1000.0
 """A block's weight is at most this many times the mean, and at least its reciprocal; the same for a frequency's."""
-ROUNDS, TRIALS = 8, 12
+ROUNDS, TRIALS = 6, 12
 """Trials at other multipliers on the way to a target, and mixtures tried of the last one."""
 
 Parts = tuple[Tensor, ...]
@@ -89,13 +91,13 @@ class Descent:
         self.objective = objective
         self.file = self._measured(start)
         self.image = objective.coefficients().levels
-        self.targets = self.image
         self.weights: Parts = ()
         self.reach = REACH
         self.caution = tuple(torch.ones(n.shape[:2]) for n in start.levels)
+        self.logarithm = start.tables.log()
         self.stride, self.wait = STRIDE, 0
         self.random = torch.Generator().manual_seed(0)
-        self.fresh = True
+        self.targets: Parts = ()
 
     def step(self, multiplier: float) -> None:
         """One step; the cost at this multiplier does not rise."""
@@ -106,41 +108,43 @@ class Descent:
         else:
             self._change_tables(weights, multiplier)
 
-    def meet(self, target: Bound, multiplier: float) -> tuple[OperatingPoint, float] | None:
-        """The present file changed as little as the target asks for, and the multiplier there; None if that fails.
+    def meet(self, target: Bound, multiplier: float) -> tuple[OperatingPoint, float]:
+        """The present file changed as little as the target asks for, and the multiplier there.
 
         Blocks are taken from a trial at another multiplier, those first that lose the least for a bit saved, or win the
         most for a bit spent.
+
+        Raises:
+            Unreachable: no levels with these tables meet it.
         """
         # Coarser files meet a target of bytes, finer ones a target of loss.
         towards = 1 if isinstance(target, Bytes) else -1
-        best: OperatingPoint | None = None
-        for _ in range(ROUNDS):
+        tried = [self.file.point]
+        for round_ in range(ROUNDS):
             gap = excess(self.file.point, target)
-            if gap <= 0 and (best is None or is_better(self.file.point, best, target)):
-                best = self.file.point
             if -CLOSE * _unit(target) <= gap <= 0:
                 break
-            met = gap <= 0
-            direction = -towards if met else towards
-            weights = self._model()
-            other = multiplier * 2.0**direction
-            trial = self._measured(self._trial(weights, other, self.file.coefficients.tables))
-            changed = (trial.bits - self.file.bits) * direction < 0
-            if changed and (excess(trial.point, target) <= 0) != met:
-                found = self._between(trial, target, direction)
-                if found is not None and (best is None or is_better(found, best, target)):
-                    best = found
-                break
-            self.caution = tuple(torch.ones_like(k) for k in self.caution)
-            if not changed:
-                # Levels alone go no further.
+            direction = -towards if gap <= 0 else towards
+            other = multiplier * 2.0 ** (direction * 2**round_)
+            trial = self._measured(self._trial(self._model(), other, self.file.coefficients.tables))
+            if not (trial.bits - self.file.bits) * direction < 0:
+                continue
+            if (excess(trial.point, target) <= 0) != (gap <= 0):
+                tried.append(self._between(trial, target, direction))
                 break
             self.file, multiplier = trial, other
-        return None if best is None else (best, multiplier)
+            self.caution = tuple(torch.ones_like(k) for k in self.caution)
+            tried.append(trial.point)
+        meeting = [point for point in tried if excess(point, target) <= 0]
+        if not meeting:
+            raise unreachable(min(tried, key=lambda point: excess(point, target)), target)
+        best = meeting[0]
+        for point in meeting[1:]:
+            best = point if is_better(point, best, target) else best
+        return best, multiplier
 
     @torch.no_grad()
-    def _between(self, trial: File, target: Bound, direction: int) -> OperatingPoint | None:
+    def _between(self, trial: File, target: Bound, direction: int) -> OperatingPoint:
         """The mixture of the present file and a trial that just meets a target between them."""
         changes = list(zip(*self._changes(trial), strict=True))
         loss, size = (torch.cat([x.flatten() for x in parts]) for parts in zip(*changes, strict=True))
@@ -203,10 +207,31 @@ class Descent:
             steepness = (g * q).square().mean((-2, -1), keepdim=True).sqrt()
             wanted = steepness / (2 * (w * q * q).mean((-2, -1), keepdim=True))
             found.append(w * (wanted / self.reach).clamp(min=1.0))
-        if not self.fresh:
+        if self.targets:
             self.targets = self._followed(tuple(found))
-        self.fresh = False
+        else:
+            if file.coefficients.subsampling != "4:4:4":
+                self.image = self._prepared()
+            self.targets = self.image
         return tuple(found)
+
+    def _prepared(self) -> Parts:
+        """Coefficients, not quantized, that decode to the original better than its own do.
+
+        Where chroma is subsampled, luma can make up for a part of what it loses, and neighbouring blocks of chroma
+        overlap in the decoder.
+        """
+        best, lowest = self.image, math.inf
+        moved = best
+        for _ in range(PREPARATION + 1):
+            c = self.file.coefficients
+            levels = tuple(x / q for x, q in zip(moved, spread(c), strict=True))
+            loss, slope = self._slope(replace(c, levels=levels))
+            if not loss < lowest:
+                break
+            best, lowest = moved, loss
+            moved = tuple(x - g / (4 * w) for x, g, w in zip(moved, slope, self.weights, strict=True))
+        return best
 
     def _followed(self, weights: Parts) -> Parts:
         """The targets, a part of the way to the minimum of the loss; no further than a step from the image's own."""
@@ -255,14 +280,15 @@ class Descent:
             first[at] += (g * n * q).sum((0, 1))
             second[at] += (2 * w * (n * q).square()).sum((0, 1))
         newton = torch.where(second > 0, first / second, 0.0)
-        moved = c.tables.log() - (self.stride * newton).clamp(-FARTHEST, FARTHEST)
-        tables = quantization.legal(moved.clamp(0.0, math.log(255.0)).exp())
+        moved = self.logarithm - (self.stride * newton).clamp(-FARTHEST, FARTHEST)
+        moved = moved.clamp(0.0, math.log(255.0))
+        tables = quantization.legal(moved.exp())
         trial = self._measured(self._trial(weights, multiplier, tables))
         if not trial.cost(multiplier) < before.cost(multiplier):
             kept = self._kept(trial, multiplier)
             trial = self._measured(mixed(replace(c, tables=tables), trial.coefficients, kept))
         if trial.cost(multiplier) < before.cost(multiplier):
-            self.file = trial
+            self.file, self.logarithm = trial, moved
             self.stride = min(self.stride * LONGER, LONGEST_STRIDE)
         else:
             self.stride *= SHORTER
