@@ -18,7 +18,7 @@ from jpegrad.data import photograph_path
 from jpegrad.entropy.coder import coded_scans
 from jpegrad.jfif import segments
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.spec import SUBSAMPLING, sampling_factors
+from jpegrad.sampling import SUBSAMPLING, sampling_factors
 
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"
 ICC = bytes(range(256)) * 3

@@ -18,7 +18,8 @@ from torch import Tensor
 import jpegrad
 from jpegrad import surrogates
 from jpegrad.backends import native, reference, triton
-from jpegrad.spec import SUBSAMPLING, Color, Spec
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import Color, Spec
 from jpegrad.surrogates import Surrogate
 
 T = TypeVar("T")
@@ -107,6 +108,11 @@ MODES = (*SUBSAMPLING, "gray")
 # A residual is known to 2^-25 steps in float32. The steepest slope here, of a staircase smoothed by s = 0.005 steps,
 # turns that into 2^-25 · 4/s = 2e-5 of its value; sums of a hundred terms add 1e-5.
 TOLERANCE = 5e-5
+
+
+# float32 knows a coefficient to about 6e-5 grey levels. A Gaussian of σ = 0.5 grey levels is up to 20 times as steep as
+# the identity, and its slope, four deviations from a threshold, changes by 4 · 6e-5 / 0.5 of itself.
+SOFT_VALUES, SOFT_GRADIENTS = 2e-3, 5e-4
 
 
 def channels(mode: str) -> int:
@@ -236,3 +242,20 @@ def compare_gradients(
     for a, b in zip(found[1:], expected[1:], strict=True):
         close(a, b)
     return found
+
+
+def soft_results(backend: Any, image: Tensor, entries: Tensor, chosen: Spec) -> list[Tensor]:
+    """Decoded grey levels, and the gradients to image and tables of a random linear loss, in float64."""
+    out, *gradients = results(backend, image, entries, chosen)
+    low, high = chosen.value_range
+    return [(out.double() - low) * 255 / (high - low), *(g.double() for g in gradients)]
+
+
+def compare_soft(kernel: Kernel, image: Tensor, entries: Tensor, chosen: Spec) -> None:
+    """Its soft forward and the gradients of that, with the reference in float64."""
+    found = soft_results(kernel.backend, image, entries, chosen)
+    expected = soft_results(reference, image.double(), entries, chosen)
+    assert torch.equal(found[0].isnan(), expected[0].isnan())
+    assert (found[0] - expected[0]).nan_to_num(0).abs().max() < SOFT_VALUES
+    for a, b in zip(found[1:], expected[1:], strict=True):
+        close(a, b, SOFT_GRADIENTS, least=1e-3)

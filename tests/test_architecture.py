@@ -14,7 +14,18 @@ import jpegrad
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "jpegrad"
 
-GROUND = {"arguments", "decoder", "formulas", "inputs", "notice", "spec", "surrogates", "tables"}
+GROUND = {
+    "arguments",
+    "compiling",
+    "decoder",
+    "formulas",
+    "inputs",
+    "notice",
+    "sampling",
+    "spec",
+    "surrogates",
+    "tables",
+}
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io", "lossless"}
 OUTER = {*FILES, "", "nn", "tune", "data"}
@@ -27,7 +38,9 @@ ARROWS: dict[str, set[str]] = {
     "surrogates": {"formulas", "notice"},
     "tables": {"files", "surrogates", "data"},
     "decoder": set(),
-    "spec": {"arguments", "decoder", "surrogates", "tables"},
+    "compiling": set(),
+    "sampling": {"compiling"},
+    "spec": {"arguments", "compiling", "decoder", "sampling", "surrogates", "tables"},
     "coefficients": GROUND,
     "data": set(),
     "files": set(),

@@ -9,7 +9,7 @@ import jpegrad
 from corpus import COMMENT, noise, picture, tensor
 from jpegrad.entropy.huffman import DEFAULT
 from jpegrad.rate import Breakdown, breakdown
-from jpegrad.spec import SUBSAMPLING
+from jpegrad.sampling import SUBSAMPLING
 from jpegrad.tables import ZIGZAG
 
 HUFFMAN = ("default", "optimized")

@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 import jpegrad
 from jpegrad.cli import app
 from jpegrad.data import photograph_path
-from jpegrad_studies import capabilities
+from jpegrad_studies import capabilities, short
+from jpegrad_studies.common import COMPARISON
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -154,3 +155,15 @@ def test_long_sentences_are_found() -> None:
 
 def test_the_page_on_backends_has_what_they_say() -> None:
     assert f"<!-- begin capabilities -->\n\n{capabilities.table()}\n\n<!--" in capabilities.PAGE.read_text()
+
+
+@pytest.mark.parametrize("study", ["forward", "attack", "gradient", "recover", "ablate"])
+def test_the_short_tables_of_the_comparison_are_cut_from_the_whole_ones(study: str) -> None:
+    section = re.search(
+        rf"<!-- begin {study} -->\n\n(.*?)\n\n<!-- end {study} -->", COMPARISON.read_text(), re.DOTALL
+    )
+    assert section
+    whole = short.whole(section[1])
+    assert whole != section[1] and short.folded(study, whole) == section[1]
+    for each in short.SHORT.get(study, ()):
+        assert short.cut(whole, each).count("\n") > 2, each.title

@@ -30,7 +30,8 @@ from corpus import (
 )
 from jpegrad.io import read, to_bytes, write
 from jpegrad.jfif import JPEGError
-from jpegrad.spec import JFIF, RGB, SUBSAMPLING, Color
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import JFIF, RGB, Color
 
 PILLOW_MODES = ("4:4:4", "4:2:2", "4:2:0")
 HUFFMAN = {"default": False, "optimized": True}

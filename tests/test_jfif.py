@@ -38,7 +38,8 @@ from jpegrad.jfif.decode import BLOCKS_PER_BYTE
 from jpegrad.jfif.errors import refuse
 from jpegrad.jfif.lookup import lookup
 from jpegrad.jfif.segments import FrameComponent, ScanComponent
-from jpegrad.spec import RGB, SUBSAMPLING, sampling_factors
+from jpegrad.sampling import SUBSAMPLING, sampling_factors
+from jpegrad.spec import RGB
 
 
 @pytest.fixture(autouse=True, params=("native", "reference"))

@@ -13,7 +13,8 @@ from torch import Tensor
 import jpegrad
 from jpegrad import surrogates
 from jpegrad.backends import reference
-from jpegrad.spec import SUBSAMPLING, resolve
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import resolve
 from jpegrad.surrogates import Surrogate
 from kernel_cases import (
     COLORS,

@@ -13,7 +13,8 @@ from jpegrad.backends.fused.settings import settings_of
 from jpegrad.backends.native import kernels
 from jpegrad.backends.native import levels as native_levels
 from jpegrad.entropy import huffman, scan
-from jpegrad.spec import SUBSAMPLING, Spec
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import Spec
 from kernel_cases import NATIVE, tables
 from tests.fuzz.native import fuzz
 

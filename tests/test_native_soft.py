@@ -20,19 +20,16 @@ from kernel_cases import (
     MODES,
     NATIVE,
     channels,
-    close,
+    compare_soft,
     picture,
-    results,
     sizes,
+    soft_results,
     spec,
     tables,
 )
 
 pytestmark = NATIVE.marks
 
-# float32 knows a coefficient to about 6e-5 grey levels. A Gaussian of σ = 0.5 grey levels is up to 20 times as steep as
-# the identity, and its slope, four deviations from a threshold, changes by 4 · 6e-5 / 0.5 of itself.
-VALUES, GRADIENTS = 2e-3, 5e-4
 RECORDS = {
     **{record.name: record for record in kernels.RECORDS},
     "narrow": surrogates.gaussian(0.5),
@@ -46,20 +43,8 @@ def soft(mode: str, **settings: object) -> Spec:
     return spec(mode, forward="soft", **settings)
 
 
-def outcome(backend: object, image: Tensor, entries: Tensor, chosen: Spec) -> list[Tensor]:
-    """Decoded grey levels, and the gradients to image and tables of a random linear loss."""
-    out, *gradients = results(backend, image, entries, chosen)
-    low, high = chosen.value_range
-    return [(out.double() - low) * 255 / (high - low), *(g.double() for g in gradients)]
-
-
 def check(image: Tensor, entries: Tensor, chosen: Spec) -> None:
-    found = outcome(native, image, entries, chosen)
-    expected = outcome(reference, image.double(), entries, chosen)
-    assert torch.equal(found[0].isnan(), expected[0].isnan())
-    assert (found[0] - expected[0]).nan_to_num(0).abs().max() < VALUES
-    for a, b in zip(found[1:], expected[1:], strict=True):
-        close(a, b, GRADIENTS, least=1e-3)
+    compare_soft(NATIVE, image, entries, chosen)
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -91,8 +76,8 @@ def test_every_threshold_that_matters(width: float) -> None:
     entries = torch.full((1, 8, 8), 255.0, dtype=torch.float64)
     chosen = soft("gray", surrogate=surrogates.gaussian(255 * width))
     found, expected = (
-        outcome(native, grey, entries, chosen),
-        outcome(reference, grey.double(), entries, chosen),
+        soft_results(native, grey, entries, chosen),
+        soft_results(reference, grey.double(), entries, chosen),
     )
     # A level is 32 grey levels.
     assert (found[0] - expected[0]).abs().max() < 32 * 8e-6
@@ -160,11 +145,11 @@ def test_gradient_to_quality() -> None:
 
 def test_threads_and_repetition_change_nothing() -> None:
     image, chosen = picture(3, 3, 130, 200), soft("4:2:0")
-    once = outcome(native, image, tables(50.0), chosen)
+    once = soft_results(native, image, tables(50.0), chosen)
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        again = outcome(native, image, tables(50.0), chosen)
+        again = soft_results(native, image, tables(50.0), chosen)
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import jpegrad
-from jpegrad import spec, surrogates
+from jpegrad import sampling, spec, surrogates
 from jpegrad.spec import check_options
 
 IMAGE = torch.rand(3, 16, 16)
 
 
 def test_the_types_that_editors_see_are_the_tables_that_run() -> None:
-    assert get_args(spec.Subsampling) == tuple(spec.SUBSAMPLING)
+    assert get_args(spec.Subsampling) == tuple(sampling.SUBSAMPLING)
     assert get_args(spec.Forward) == spec.FORWARDS
     assert get_args(spec.Rounding) == spec.ROUNDINGS
     assert get_args(spec.Space) == spec.SPACES

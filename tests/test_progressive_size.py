@@ -10,7 +10,8 @@ from corpus import COMMENT, noise, picture, tensor
 from jpegrad.entropy import coder
 from jpegrad.entropy.script import simple_progression
 from jpegrad.rate import bits
-from jpegrad.spec import RGB, SUBSAMPLING
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import RGB
 
 CODERS = ("native", "reference")
 OWN = [((0, 1, 2), 0, 0, 0, 0), *[((i,), 1, 63, 0, 0) for i in (2, 1, 0)]]

@@ -17,7 +17,8 @@ from corpus import COMMENT, EXIF, opencv, pillow, tensor
 from jpegrad.entropy import huffman, scan, symbols
 from jpegrad.entropy.coder import coded_scans
 from jpegrad.rate import bits
-from jpegrad.spec import RGB, SUBSAMPLING
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import RGB
 from oracles import huffman as oracle
 from oracles.pictures import KINDS
 

@@ -16,7 +16,7 @@ from jpegrad.backends.native import levels as native_levels
 from jpegrad.backends.triton import levels as triton_levels
 from jpegrad.entropy import scan
 from jpegrad.rate import breakdown, marginal
-from jpegrad.spec import SUBSAMPLING, blocks, ratios
+from jpegrad.sampling import SUBSAMPLING, blocks, ratios
 
 MISSING = abi.load() if isinstance(abi.load(), str) else ""
 pytestmark = pytest.mark.skipif(bool(MISSING) and os.environ.get("REQUIRE_NATIVE") != "1", reason=MISSING)

@@ -20,7 +20,7 @@ from corpus import (
     without,
 )
 from jpegrad.jfif.segments import APP0
-from jpegrad.spec import SUBSAMPLING
+from jpegrad.sampling import SUBSAMPLING
 
 PILLOW_MODES = ("4:4:4", "4:2:2", "4:2:0")
 FLAT = [[7] * 64, [12] * 64]

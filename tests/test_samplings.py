@@ -15,7 +15,7 @@ from corpus import join, libjpeg, noise, picture, pillow_pixels, separate_scans,
 from jpegrad import JPEGError, backends
 from jpegrad.jfif import segments
 from jpegrad.jfif.segments import FrameComponent
-from jpegrad.spec import SUBSAMPLING, ratios, sampling_factors, sampling_name
+from jpegrad.sampling import SUBSAMPLING, ratios, sampling_factors, sampling_name
 
 FACTORS = list(itertools.product(range(1, 5), repeat=2))
 

@@ -18,7 +18,8 @@ from jpegrad.backends.native import abi
 from jpegrad.entropy.huffman import code_book
 from jpegrad.entropy.scan import HUFFMAN, optimal_tables, scan_counts
 from jpegrad.rate import breakdown
-from jpegrad.spec import JFIF, RGB, SUBSAMPLING, blocks, ratios
+from jpegrad.sampling import SUBSAMPLING, blocks, ratios
+from jpegrad.spec import JFIF, RGB
 from jpegrad.tune import rgb_weights, trellis
 
 MISSING = abi.load() if isinstance(abi.load(), str) else ""

@@ -7,7 +7,7 @@ from torch import Tensor
 import jpegrad
 from jpegrad.backends.triton import levels as triton_levels
 from jpegrad.entropy import huffman, scan
-from jpegrad.spec import SUBSAMPLING
+from jpegrad.sampling import SUBSAMPLING
 from kernel_cases import DEVICE, TRITON
 
 pytestmark = TRITON.marks

@@ -21,7 +21,7 @@ from jpegrad.backends.native import abi
 from jpegrad.entropy.coder import coded_scans
 from jpegrad.entropy.script import ProgressiveScan, simple_progression
 from jpegrad.jfif import segments
-from jpegrad.spec import SUBSAMPLING, blocks, ratios
+from jpegrad.sampling import SUBSAMPLING, blocks, ratios
 from jpegrad.tables import ZIGZAG
 
 MODES = (*SUBSAMPLING, "gray", "3x1,1x1,1x1", "1x2,2x1,1x1", "1x1,1x1,1x1,1x1", "2x2,1x1,1x1,2x2")

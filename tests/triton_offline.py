@@ -20,7 +20,7 @@ from triton.compiler import ASTSource
 
 from jpegrad import surrogates
 from jpegrad.backends.fused.settings import Settings, parse, settings_of
-from jpegrad.backends.triton import backward, forward, kernels, launch, scan
+from jpegrad.backends.triton import backward, forward, kernels, launch, scan, soft
 from jpegrad.spec import Spec
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -31,6 +31,10 @@ REGISTERS = {
     "gradient, tables": 128,
     "encode gradient": 128,
     "gradient, odd": 200,
+    "soft, saving": 168,
+    "soft, tables": 168,
+    "soft gradient": 96,
+    "soft gradient, tables": 128,
     "code": 224,
 }
 FEW, MANY = 80, 224
@@ -40,7 +44,12 @@ THREE = ("*fp32",) * 3
 ARGUMENTS = {
     "image": "*fp32", "gradient": "*fp32", "tables": TABLES, "planes": ("*u8", "*u8"), "seen": "*i32",
     "flags": ("*u8", "*u8"), "coefficients": ("*i16",) * 3, "levels": THREE, "ratios": THREE, "gradients": THREE,
-    "out": "*fp32", "sums": "*fp32", "strides": ("i32",) * 4,
+    "out": "*fp32", "sums": "*fp32", "strides": ("i32",) * 4, "kept": ("*i16",) * 3, "slopes": THREE, "factors": THREE,
+    "parameters": (("fp32",) * 3,) * 2,
+}  # fmt: skip
+SOFT = {
+    **ARGUMENTS, "tables": ("*fp32", "*fp32", "i32", "i32", "i32"), "planes": ("*fp32", "*fp32"), "kept": THREE,
+    "parameters": ("fp32",) * 3,
 }  # fmt: skip
 SCAN = {
     "levels": "*fp32", "zigzag": "*i32", "counts": "*i64", "book": "*i32", "lengths": "*i64", "words": "*i32",
@@ -130,11 +139,23 @@ def measured(
         "RANGE": ("unit", 0.0, 1.0),
     }
     samples = {"ROWS": g.tile(s.h, s.v)[1], "COLUMNS": g.tile(s.h, s.v)[2]}
-    slopes = {"SLOPES": (s.slope, s.slope_parameter, s.table_slope, s.table_parameter)}
-    real = {**shape, **slopes, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.0}
+    real = {
+        **shape, "RECORDS": (s.slope, s.table_slope), "factors": None,
+        "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.0,
+    }  # fmt: skip
     odd = {**real, "ALIGNED": False, "CLIP_SLOPE": 0.1}
     encode, image, gradient = forward.encode_kernel, forward.image_kernel, backward.gradient_kernel
     levels = {**to_planes, **without("coefficients", "planes")}
+    smooth = {
+        **shape, "COLOR": launch.real_rows(s.forward_real, 1 / 255, (-128.0, 0.0, 0.0)), "RANGE": (0.0, 255.0),
+        "LEAK": 0.0, "RECORD": s.slope,
+    }  # fmt: skip
+    smooth_image = {
+        **shape, **pixels, "INVERSE": launch.real_rows(s.inverse_real, 255, (128.0,) * 3), "RANGE": (0.0, 1 / 255),
+        "LEAK": 0.0,
+    }  # fmt: skip
+    smooth_gradient = {**real, "RECORDS": None, **without("tables", "parameters")}
+    del smooth_gradient["factors"]
     calls: dict[str, tuple[Any, ...]] = {
         "jpeg": (encode, {**to_planes, **without("coefficients", "levels", "ratios", "flags")}),
         "jpeg, saving": (encode, {**to_planes, **without("levels", "ratios")}),
@@ -150,6 +171,13 @@ def measured(
         "encode gradient": (backward.encode_gradient_kernel, odd, PIXEL_FLAGS),
         "decode gradient": (backward.decode_gradient_kernel, odd, {**ARGUMENTS, "out": THREE}),
         "stencil": (backward.stencil_kernel, {**real, **samples}),
+        "soft": (soft.soft_kernel, {**smooth, **without("flags", "slopes", "factors")}, SOFT),
+        "soft, saving": (soft.soft_kernel, {**smooth, "factors": None}, SOFT),
+        "soft, tables": (soft.soft_kernel, smooth, SOFT),
+        "soft image": (soft.soft_image_kernel, {**smooth_image, "flags": None}, SOFT),
+        "soft image, saving": (soft.soft_image_kernel, smooth_image, {**SOFT, "flags": "*u8"}),
+        "soft gradient": (gradient, {**smooth_gradient, **without("factors", "sums")}, SOFT),
+        "soft gradient, tables": (gradient, smooth_gradient, SOFT),
         "count": (scan.count_kernel, shape, SCAN),
         "length": (scan.code_kernel, {**shape, "words": None}, SCAN),
         "code": (scan.code_kernel, shape, SCAN),
@@ -171,10 +199,11 @@ def gray(record: str, value_range: tuple[float, float], image: str) -> dict[str,
     }  # fmt: skip
     real = {
         **shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.1,
-        "SLOPES": (s.slope, s.slope_parameter, s.table_slope, s.table_parameter),
+        "RECORDS": (s.slope, s.table_slope), "factors": None,
     }  # fmt: skip
     types = {
         **ARGUMENTS, "image": image, "out": image, "coefficients": ("*i16",), "flags": ("*u8", "*u8"),
+        "kept": ("*i16",), "parameters": (("fp32",),) * 2,
     }  # fmt: skip
     to_planes, to_image = {"RANGE": (name, low, 255 / span)}, {"RANGE": (name, low, span)}
     seen = {"seen": None} if image == "*u8" else {}

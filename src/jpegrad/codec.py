@@ -14,6 +14,7 @@ from jpegrad import arguments, backends, inputs
 from jpegrad.coefficients import Coefficients as Coefficients
 from jpegrad.coefficients import has_wide_tables
 from jpegrad.decoder import Decoder
+from jpegrad.sampling import canonical
 from jpegrad.spec import (
     CMYK,
     FLOATS,
@@ -29,7 +30,6 @@ from jpegrad.spec import (
     Spec,
     Subsampling,
     SurrogateName,
-    canonical,
     check_broadcast,
     check_channels,
     check_choice,

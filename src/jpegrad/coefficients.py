@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from jpegrad.spec import TABLE_COUNTS, Color, Range, blocks, canonical, ratios, space_of
+from jpegrad.sampling import blocks, canonical, ratios
+from jpegrad.spec import TABLE_COUNTS, Color, Range, space_of
 from jpegrad.tables import check_real
 
 Segment = tuple[int, bytes]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from jpegrad.coefficients import Coefficients
 from jpegrad.jfif.exif import EXIF, orientation_of, sized, upright, without_thumbnail
-from jpegrad.spec import blocks, ratios, sampling_factors, sampling_name
+from jpegrad.sampling import blocks, ratios, sampling_factors, sampling_name
 
 APP1 = 0xE1
 TURNS = {

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from jpegrad.codec import jpeg
 from jpegrad.inputs import bare, dressed
 from jpegrad.randomness import Source, source
+from jpegrad.sampling import SUBSAMPLING
 from jpegrad.spec import (
-    SUBSAMPLING,
     CommonOptions,
     Options,
     Subsampling,

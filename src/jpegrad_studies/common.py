@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from rich import progress
-from rich.console import Console
 from torch import Tensor
 
 import jpegrad
@@ -197,6 +195,10 @@ def _differing(found: dict[str, Any], now: dict[str, Any]) -> str:
 
 def track(keys: Sequence[str], description: str) -> Iterable[str]:
     """The keys one after the other, with a progress bar on the error stream: tables go to the other."""
+    # Not needed on a bare machine that measures a GPU.
+    from rich import progress
+    from rich.console import Console
+
     return progress.track(keys, description=description, console=Console(stderr=True))
 
 
@@ -217,7 +219,9 @@ def finish(study: str, text: str, out: Path, figure: Callable[[Path], None] | No
     """Print a study's tables; those of the results that belong to a checkout go into its documentation too."""
     print(text)
     if CHECKOUT and out == RESULTS / f"{study}.json":
-        publish(study, text)
+        from jpegrad_studies.short import folded
+
+        publish(study, folded(study, text))
         if figure:
             figure(IMAGES / f"{study}.png")
 

@@ -1,91 +1,231 @@
-"""The speed study on a CUDA device: CUDA events, and shares of the floor that the bandwidth of a copy sets."""
+"""The speed study on a CUDA device: is it exact, how fast, and what share of the floor that a copy's bandwidth sets.
+
+Everything needs torch, triton, numpy and Pillow alone; peers race where they are installed. Without a device the same
+code runs under Triton's interpreter, on small shapes, for its test.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from jpegrad.backends import reference, triton
+from jpegrad.spec import Spec, resolve, resolve_tables
 from jpegrad_studies.common import Results, markdown
-from jpegrad_studies.contestants import QUALITY, Batch, gradient_fault, jpeg_with, peers, step, value_fault
+from jpegrad_studies.contestants import QUALITY, Batch, peers
 
-SHAPE = (64, 3, 512, 512)
-PIXELS = SHAPE[0] * SHAPE[2] * SHAPE[3]
-# Bytes per pixel that a call cannot avoid: float32 pixels in and out, the 8-bit planes between two kernels, and for the
-# backward pass gradients in and out and a residual of one byte for each coefficient.
-FLOOR = {"F": 27.0, "F+B": 54.8, "F, uint8": 9.0}
+SHAPES = ((64, 3, 512, 512), (16, 3, 224, 224), (1, 3, 2048, 2048))
+SIZES = ((17, 33), (130, 263), (1, 1), (64, 1024))
+MODES = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1")
+# Bytes per pixel that a call cannot avoid: float32 pixels in and out, the planes between two kernels (8 bits, float32
+# in the soft forward), and for the backward pass gradients in and out and what is kept of each coefficient (a residual
+# of one byte, or a float32 slope).
+FLOOR = {"F": 27.0, "F+B": 54.8, "F, uint8": 9.0, "soft F": 36.0, "soft F+B": 72.0}
 WARM_UP = 5
 
 
-def seconds(call: Callable[[], Any], rounds: int) -> float:
-    """Median time on the device."""
-    for _ in range(WARM_UP):
+class Task(NamedTuple):
+    """One call to time; ``kind`` is a key of :data:`FLOOR`, and ``who`` the contestant."""
+
+    kind: str
+    who: str
+    call: Callable[[], Any]
+
+
+def seconds(call: Callable[[], Any], rounds: int, device: torch.device) -> float:
+    """Median time of a call, on the device's own clock if it has one."""
+    for _ in range(WARM_UP if device.type == "cuda" else 1):
         call()
-    torch.cuda.synchronize()
     times = []
     for _ in range(rounds):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3)
+        if device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            call()
+            end.record()
+            end.synchronize()
+            times.append(begin.elapsed_time(end) / 1e3)
+        else:
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
-def contestants(batch: Batch) -> list[tuple[str, str, Callable[[], Any], str]]:
-    """Kind, name, call, and why it gets no number, or ""."""
-    triton = jpeg_with("triton")
-    fault = value_fault(triton, batch)
-    found: list[tuple[str, str, Callable[[], Any], str]] = [
-        ("F", "jpegrad triton", lambda: triton(batch.unit), fault),
-        ("F, uint8", "jpegrad triton", lambda: triton(batch.bytes), fault),
-    ]
-    for surrogate in ("gaussian", "identity", "reich2024_ste"):
-        call = jpeg_with("triton", surrogate=surrogate)
-        wrong = fault or gradient_fault(call, batch, surrogate=surrogate)
-        found.append(("F+B", f"jpegrad triton, {surrogate}", step(call, batch), wrong))
-    for name, call in peers():
-        found.append(("F", name, lambda call=call: call(batch.unit), ""))
-        found.append(("F+B", name, step(call, batch), ""))
-        if name == "kornia":
-            compiled: Callable[[Tensor], Tensor] = torch.compile(call, dynamic=False)
-            found.append(("F", "kornia, compiled", lambda compiled=compiled: compiled(batch.unit), ""))
-            found.append(("F+B", "kornia, compiled", step(compiled, batch), ""))
+def _picture(size: tuple[int, int], pictures: Sequence[Tensor]) -> Tensor:
+    return Batch.of((1, 3, *size), list(pictures)).unit
+
+
+def exactness(
+    pictures: Sequence[Tensor], device: torch.device, sizes: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """Samples that differ from the reference in each mode, and the largest relative error of each gradient."""
+    found: dict[str, Any] = {"samples": 0, "differ": 0, "gradient": 0.0, "soft": 0.0, "soft gradient": 0.0}
+    for subsampling in MODES:
+        for number, size in enumerate(sizes):
+            image = _picture(size, pictures)
+            for forward, surrogate in (("exact", "gaussian"), ("exact", "identity"), ("soft", "gaussian")):
+                chosen = resolve(subsampling=subsampling, forward=forward, surrogate=surrogate)
+                ours, theirs = (
+                    _outcome(backend, picture, chosen, 15 + 25 * number)
+                    for backend, picture in ((triton, image.to(device)), (reference, image.double()))
+                )
+                errors = [float((a - b).norm() / b.norm()) for a, b in zip(ours[1:], theirs[1:], strict=True)]
+                if forward == "exact":
+                    found["samples"] += ours[0].numel()
+                    found["differ"] += int(((ours[0] - theirs[0]).abs() * 255 > 0.01).sum())
+                    found["gradient"] = max(found["gradient"], *errors)
+                else:
+                    found["soft"] = max(found["soft"], float((ours[0] - theirs[0]).abs().max()) * 255)
+                    found["soft gradient"] = max(found["soft gradient"], *errors)
     return found
 
 
-def report(pictures: list[Tensor], out: Path, rounds: int) -> str:
-    """The table, and its figures in ``out``.
+def _outcome(backend: Any, image: Tensor, chosen: Spec, quality: int) -> list[Tensor]:
+    """Decoded image, gradients to image and tables of one linear loss, on the CPU."""
+    weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
+    entries = resolve_tables(image, quality, None, chosen).requires_grad_()
+    image = image.clone().requires_grad_()
+    out = backend.jpeg(image, entries, chosen)
+    found = [out, *torch.autograd.grad((out * weight).sum(), (image, entries))]
+    return [each.detach().double().cpu() for each in found]
+
+
+def tasks(batch: Batch, graphs: bool) -> Iterator[Task]:
+    """What races on one shape."""
+    image = batch.unit.clone().requires_grad_()
+
+    def both(call: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
+        return lambda: torch.autograd.grad(call(image), image, batch.weight)[0]
+
+    def entered(who: str, call: Callable[[Tensor], Tensor], prefix: str = "") -> Iterator[Task]:
+        yield Task(prefix + "F", who, lambda: call(batch.unit))
+        yield Task(prefix + "F+B", who, both(call))
+
+    exact, soft = _coded(), _coded(forward="soft")
+    for task in (*entered("jpegrad", exact), *entered("jpegrad", soft, "soft ")):
+        yield task
+        if graphs:
+            yield task._replace(who="jpegrad, CUDA graph", call=_captured(task.call))
+    yield Task("F+B", "jpegrad, identity", both(_coded(surrogate="identity")))
+    yield Task("F, uint8", "jpegrad", lambda: exact(batch.bytes))
+    yield from entered("jpegrad, quality per image", _coded(torch.full((len(batch.unit),), float(QUALITY))))
+    for name, call in peers():
+        # The paper's soft approach computes what kornia does.
+        yield from entered(name, call, "soft " if name == "reich_soft" else "")
+
+
+def _coded(quality: float | Tensor = QUALITY, **options: Any) -> Callable[[Tensor], Tensor]:
+    def call(image: Tensor) -> Tensor:
+        chosen = resolve(**options)
+        return triton.jpeg(image, resolve_tables(image, quality, None, chosen), chosen)
+
+    return call
+
+
+def _captured(call: Callable[[], Any]) -> Callable[[], None]:
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def memory(call: Callable[[], Any], pixels: int) -> float:
+    """Bytes per pixel that a call takes at its height beyond what was there before."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / pixels
+
+
+def report(
+    pictures: list[Tensor],
+    out: Path,
+    rounds: int,
+    device: str = "cuda",
+    shapes: Sequence[tuple[int, int, int, int]] = SHAPES,
+    sizes: Sequence[tuple[int, int]] = SIZES,
+) -> str:
+    """The tables; their figures, and those that are no time, in ``out``.
 
     Raises:
         ValueError: There is no CUDA device.
     """
-    if not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--gpu: expected a CUDA device, found none")
-    batch = Batch.of(SHAPE, pictures)
-    batch = Batch(batch.bytes.cuda(), batch.unit.cuda(), [], batch.weight.cuda(), batch.expected.cuda())
-    target = torch.empty_like(batch.unit)
-    copy = seconds(lambda: target.copy_(batch.unit), rounds)
-    bandwidth = 24 * PIXELS / copy
-    name = torch.cuda.get_device_name()
-    results = Results(out, {"device": name, "shape": SHAPE, "quality": QUALITY, "rounds": rounds})
-    rows: list[list[object]] = [["copy_", "F", f"{copy * 1e6:.0f}", f"{bandwidth / 1e12:.2f} TB/s", "–"]]
-    entered = contestants(batch)
-    times = {(kind, who): seconds(call, rounds) for kind, who, call, wrong in entered if not wrong}
-    for kind, who, _, wrong in entered:
-        if wrong:
-            rows.append([who, kind, "wrong", wrong, "–"])
-            continue
-        spent, kornia = times[kind, who], times.get((kind, "kornia"))
-        share = f"{FLOOR[kind] * PIXELS / bandwidth / spent:.0%}"
+    chip = torch.device(device)
+    on_cuda = chip.type == "cuda"
+    name = torch.cuda.get_device_name() if on_cuda else "Triton's interpreter"
+    results = Results(out, {"device": name, "quality": QUALITY, "rounds": rounds, "subsampling": "4:2:0"})
+    if results.missing(["exactness"]):
+        results.add("exactness", exactness(pictures, chip, sizes))
+    tables = [markdown(["against the reference", ""], list(results.cells["exactness"].items()))]
+    for shape in shapes:
+        key = "×".join(map(str, shape))
+        if results.missing([key]):
+            results.add(key, _measured(shape, pictures, rounds, chip))
+        tables.append(_table(f"{name}, {key}", results.cells[key]))
+    return "\n\n".join(tables)
+
+
+def _measured(
+    shape: tuple[int, int, int, int], pictures: list[Tensor], rounds: int, chip: torch.device
+) -> dict[str, Any]:
+    batch = Batch.of(shape, pictures)
+    batch = Batch(batch.bytes.to(chip), batch.unit.to(chip), [], batch.weight.to(chip), batch.expected)
+    pixels, target = shape[0] * shape[2] * shape[3], torch.empty_like(batch.unit)
+    found: dict[str, Any] = {
+        "pixels": pixels,
+        "copy": seconds(lambda: target.copy_(batch.unit), rounds, chip),
+        "differ from Pillow": int(((_coded()(batch.unit).cpu() * 255).round() != batch.expected).sum()),
+        "seconds": {},
+        "bytes per pixel": {},
+        "failed": {},
+    }
+    for task in tasks(batch, graphs=chip.type == "cuda"):
+        row = f"{task.kind}: {task.who}"
+        # A peer that runs out of memory or does not compile must not take the other figures with it.
+        try:
+            found["seconds"][row] = seconds(task.call, rounds, chip)
+            if chip.type == "cuda":
+                found["bytes per pixel"][row] = memory(task.call, pixels)
+        except Exception as error:
+            found["failed"][row] = f"{type(error).__name__}: {error}"[:200]
+    return found
+
+
+def _table(title: str, cell: dict[str, Any]) -> str:
+    bandwidth = 24 * cell["pixels"] / cell["copy"]
+    rows: list[list[object]] = [
+        ["copy", f"{cell['copy'] * 1e6:.0f}", f"{bandwidth / 1e12:.2f} TB/s", "–", "–"]
+    ]
+    for row, spent in cell["seconds"].items():
+        kind = row.partition(":")[0]
+        kornia = cell["seconds"].get(f"{kind.removeprefix('soft ')}: kornia")
+        share = f"{FLOOR[kind] * cell['pixels'] / bandwidth / spent:.0%}"
+        taken = cell["bytes per pixel"].get(row)
         rows.append(
-            [who, kind, f"{spent * 1e6:.0f}", share, "–" if kornia is None else f"{kornia / spent:.1f}×"]
+            [
+                row,
+                f"{spent * 1e6:.0f}",
+                share,
+                "–" if kornia is None else f"{kornia / spent:.1f}×",
+                "–" if taken is None else f"{taken:.1f}",
+            ]
         )
-        results.add(f"{who} {kind}", {"seconds": spent, "bandwidth": bandwidth})
-    header = [f"{name}, {'×'.join(map(str, SHAPE))}", "", "µs", "share of the floor", "against kornia"]
-    return markdown(header, rows)
+    rows += [[row, "failed", why, "–", "–"] for row, why in cell["failed"].items()]
+    rows.append(["samples that differ from Pillow", cell["differ from Pillow"], "–", "–", "–"])
+    return markdown([title, "µs", "share of the floor", "against kornia", "B/px beyond"], rows)

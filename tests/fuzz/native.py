@@ -20,7 +20,8 @@ from jpegrad.backends.native import abi, kernels
 from jpegrad.backends.native import levels as native_levels
 from jpegrad.entropy import huffman
 from jpegrad.entropy.script import ProgressiveScan
-from jpegrad.spec import SUBSAMPLING, Spec, blocks, ratios
+from jpegrad.sampling import SUBSAMPLING, blocks, ratios
+from jpegrad.spec import Spec
 
 POISON = 0xA5
 MARGIN = 192

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from jpegrad.inputs import for_backends
 from jpegrad.notice import warn_once
-from jpegrad.spec import Options, Spec, canonical, check_choice, check_image, check_names, resolve
+from jpegrad.sampling import canonical
+from jpegrad.spec import Options, Spec, check_choice, check_image, check_names, resolve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

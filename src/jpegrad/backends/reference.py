@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from jpegrad.inputs import marked, undefined
-from jpegrad.spec import Spec, ceil_div, components, conversion, ratios, table_index
+from jpegrad.sampling import ceil_div, ratios
+from jpegrad.spec import Spec, components, conversion, table_index
 from jpegrad.stages import blocks, chroma, color, dct, dct_fast, quant
 from jpegrad.surrogates import finite, leaky_clamp, straight_through
 

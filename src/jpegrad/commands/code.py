@@ -21,7 +21,7 @@ from jpegrad.io import SUFFIXES, write
 from jpegrad.pictures import Picture, icc_of, load
 from jpegrad.rate import bits
 from jpegrad.rate.size import coding_of, header_bytes
-from jpegrad.spec import SUBSAMPLING, ceil_div, check_subsampling, ratios
+from jpegrad.sampling import SUBSAMPLING, ceil_div, check_subsampling, ratios
 from jpegrad.tables import check_quality, scale
 from jpegrad.tables import load as load_tables
 

@@ -17,7 +17,8 @@ from jpegrad.commands.code import Force
 from jpegrad.commands.terminal import options, say
 from jpegrad.commands.tune import Metric, holds_tables
 from jpegrad.files import check_output
-from jpegrad.spec import SUBSAMPLING, Subsampling, check_choice
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import Subsampling, check_choice
 from jpegrad.tune.dataset import DatasetSettings, as_device, learn_dataset_tables, rank
 from jpegrad.tune.folder import Folder
 from jpegrad.tune.metrics import ALL

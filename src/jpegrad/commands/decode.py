@@ -12,7 +12,7 @@ from jpegrad.commands.code import Force, Lenient, Metadata, read_picture, withou
 from jpegrad.commands.terminal import options, say
 from jpegrad.decoder import Decoder
 from jpegrad.io import read_header
-from jpegrad.spec import ceil_div
+from jpegrad.sampling import ceil_div
 
 
 def decode(

@@ -22,7 +22,8 @@ from jpegrad.files import check_output
 from jpegrad.io import write
 from jpegrad.pictures import Picture
 from jpegrad.rate import bits
-from jpegrad.spec import SUBSAMPLING, Subsampling, check_choice
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import Subsampling, check_choice
 from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
 from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress, report

@@ -23,7 +23,7 @@ from jpegrad.entropy.symbols import (
     table_count,
     whole,
 )
-from jpegrad.spec import luma_factors
+from jpegrad.sampling import luma_factors
 
 HUFFMAN = ("default", "optimized")
 COEFFICIENTS_AT_ONCE = 1 << 22

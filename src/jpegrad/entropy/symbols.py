@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jpegrad.spec import Factors, ceil_div, sampling_factors
+from jpegrad.sampling import Factors, ceil_div, sampling_factors
 from jpegrad.tables import ZIGZAG
 
 ZRL, EOB = 0xF0, 0x00

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.segments import FrameComponent, FrameHeader
-from jpegrad.spec import ceil_div, sampling_name
+from jpegrad.sampling import ceil_div, sampling_name
 from jpegrad.tables import ZIGZAG
 
 NEVER_SENT = -1

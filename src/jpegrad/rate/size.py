@@ -11,7 +11,7 @@ from jpegrad.entropy.scan import scan_bytes
 from jpegrad.entropy.script import ProgressiveScan, Script
 from jpegrad.entropy.symbols import huffman_slots
 from jpegrad.rate.models import ALL, RateModel, Scan
-from jpegrad.spec import sampling_factors
+from jpegrad.sampling import sampling_factors
 
 
 def bits(

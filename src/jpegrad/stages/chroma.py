@@ -8,7 +8,7 @@ ratios, and components of half the width that are at most two samples wide.
 import torch
 from torch import Tensor
 
-from jpegrad.spec import ceil_div
+from jpegrad.sampling import ceil_div
 
 
 def _replicated(length: int, to: int, like: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor, distributed
 
 from jpegrad import tables as quantization
 from jpegrad.files import write_atomically
-from jpegrad.spec import SUBSAMPLING, Range, Subsampling, check_choice, check_value_range
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import Range, Subsampling, check_choice, check_value_range
 from jpegrad.tune import metrics
 from jpegrad.tune.folder import Folder, count_left_out, none_left, usable
 from jpegrad.tune.metrics import Metric, Unusable

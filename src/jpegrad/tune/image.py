@@ -16,7 +16,8 @@ from jpegrad.codec import Coefficients, decode
 from jpegrad.data import learned_table_names
 from jpegrad.io import to_bytes
 from jpegrad.rate import RateModel
-from jpegrad.spec import SUBSAMPLING, Range, Subsampling, SurrogateName, check_choice
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import Range, Subsampling, SurrogateName, check_choice
 from jpegrad.surrogates import Surrogate
 from jpegrad.tune import metrics
 from jpegrad.tune.descent import Bound, Judged, TablesAlone, Unreachable, excess, is_better, just_meeting

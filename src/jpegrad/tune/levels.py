@@ -22,15 +22,8 @@ from jpegrad.entropy.huffman import DEFAULT, code_book
 from jpegrad.entropy.scan import check_huffman, optimal_tables, scan_counts
 from jpegrad.entropy.symbols import MAX_AC, huffman_slots, mcu_grid, scan_order, size_category
 from jpegrad.rate.marginal import costs_of
-from jpegrad.spec import (
-    Color,
-    check_broadcast,
-    conversion,
-    luma_factors,
-    ratios,
-    resolve_color,
-    table_index,
-)
+from jpegrad.sampling import luma_factors, ratios
+from jpegrad.spec import Color, check_broadcast, conversion, resolve_color, table_index
 from jpegrad.tables import ZIGZAG, check_real
 
 MIN_DC, MAX_DC = -1024, 1023

@@ -9,7 +9,8 @@ from jpegrad.backends.fused import adjoints, reasons
 from jpegrad.backends.fused.autograd import Decode, Encode, Jpeg, operator
 from jpegrad.backends.fused.operators import Kernels, register
 from jpegrad.backends.fused.settings import known, settings_of
-from jpegrad.spec import Spec, constant
+from jpegrad.compiling import constant
+from jpegrad.spec import Spec
 
 _GREY = (0.0, 255.0)
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends.fused.settings import Formulas, Settings, parse
-from jpegrad.spec import Spec, blocks
+from jpegrad.sampling import blocks
+from jpegrad.spec import Spec
 
 LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
 

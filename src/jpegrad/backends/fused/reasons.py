@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends.fused.settings import ONE, Families, known
-from jpegrad.spec import SUBSAMPLING, Color, Spec, constant_result, conversion
+from jpegrad.compiling import constant_result
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import Color, Spec, conversion
 
 
 def common_reasons(image: Tensor, spec: Spec) -> list[str]:

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from jpegrad.spec import SUBSAMPLING, Color, Spec, components, constant, constant_result, conversion
+from jpegrad.compiling import constant, constant_result
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.spec import Color, Spec, components, conversion
 from jpegrad.surrogates import Component, Formula, Rounding
 
 ONE = 65536

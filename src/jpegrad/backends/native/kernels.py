@@ -10,8 +10,10 @@ from torch import Tensor
 from jpegrad import surrogates
 from jpegrad.backends.fused.settings import ONE, Settings, families
 from jpegrad.backends.native import abi
+from jpegrad.compiling import constant_result
 from jpegrad.inputs import report_range
-from jpegrad.spec import JFIF, Spec, ceil_div, constant_result
+from jpegrad.sampling import ceil_div
+from jpegrad.spec import JFIF, Spec
 
 NAME = "native"
 KEYS = ("CPU",)

@@ -177,12 +177,15 @@ def _with_chroma(
 
 @triton.jit(do_not_specialize=["height"])
 def gradient_kernel(
-    gradient, strides, tables, coefficients, flags, out, sums, height, width,
+    gradient, strides, tables, parameters, kept, factors, flags, out, sums, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr,
-    INVERSE: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr, SLOPES: tl.constexpr,
+    INVERSE: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr, RECORDS: tl.constexpr,
     ALIGNED: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the decoded image to that of the image; and to sums for the tables, one per program, if wanted."""
+    """Gradient of the decoded image to that of the image; and to sums for the tables, one per program, if wanted.
+
+    ``kept`` and ``factors`` are as in ``adjoint``.
+    """
     TABLES: tl.constexpr = sums is not None
     b, mcu = mcu_places(height, width, H, V, N)
     valid, area = mcu[2], wide_product(b, height, width)
@@ -195,22 +198,24 @@ def gradient_kernel(
         gradients = _chroma(b, image, flags[1], y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE)
         chroma = ()
         for c in tl.static_range(1, 3):
-            blocks = blocks_of(coefficients, c, b, height, width, H, V)
             tile, entries = adjoint(
-                gradients[c - 1], blocks, tables_of(tables, c, b), place, c, SLOPES, TABLES
-            )
+                gradients[c - 1], blocks_of(kept, c, b, height, width, H, V),
+                blocks_of(factors, c, b, height, width, H, V), tables_of(tables, c, b), place, c, RECORDS, parameters,
+                TABLES,
+            )  # fmt: skip
             if TABLES:
                 store_sums(sums + 64 * c, entries)
             if not ALIGNED:
                 tile = _folded(tile, y, x, tl.cdiv(height, V) - 1, tl.cdiv(width, H))
             chroma += (tile,)
-    blocks, entries_y = blocks_of(coefficients, 0, b, height, width, H, V), tables_of(tables, 0, b)
+    blocks, factor = blocks_of(kept, 0, b, height, width, H, V), blocks_of(factors, 0, b, height, width, H, V)
+    entries_y = tables_of(tables, 0, b)
     totals = (tl.zeros((N, 8), tl.float32),) * 8
     for k in range(H * V):
         y, x, place = luma_block(mcu, k, height, width, H, V)
         inside = valid & (y < height) & (x < width)
         tile, flag = _luma(image, y, x, width, inside, CHANNELS, INVERSE, CLIP_SLOPE)
-        tile, entries = adjoint(tile, blocks, entries_y, place, 0, SLOPES, TABLES)
+        tile, entries = adjoint(tile, blocks, factor, entries_y, place, 0, RECORDS, parameters, TABLES)
         if TABLES:
             totals = added(totals, entries)
         if not ALIGNED:

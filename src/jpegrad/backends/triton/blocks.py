@@ -165,11 +165,14 @@ def chroma_block(mcu, width, H: tl.constexpr):
 
 @triton.jit
 def tables_of(tables, C: tl.constexpr, b):
-    """Steps of an image's component, and their reciprocals; ``tables`` as ``kernels.py`` makes them."""
-    at = b * tables[2]
-    if C > 0:
-        at += tables[2 + C]
-    return tables[0] + at, tables[1] + at
+    """Steps of an image's component, and their reciprocals, if there are any; ``tables`` as in ``kernels.py``."""
+    if tables is None:
+        return None
+    else:
+        at = b * tables[2]
+        if C > 0:
+            at += tables[2 + C]
+        return tables[0] + at, tables[1] + at
 
 
 @triton.jit
@@ -223,3 +226,26 @@ def pixel_places(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 def wide_product(b, height, width):
     """In 64 bits, as ``b`` has: a side that is 1 is a constant to the compiler and cannot be cast."""
     return (b * 0 + height) * width
+
+
+@triton.jit
+def near(x, count, RATIO: tl.constexpr, FANCY: tl.constexpr):
+    """The sample that covers a position and the next nearest, inside the component."""
+    near = x // RATIO
+    far = near
+    if RATIO == 2 and FANCY:
+        far = tl.minimum(tl.maximum(near + 2 * (x % 2) - 1, 0), count - 1)
+    return near, far
+
+
+@triton.jit
+def store_undefined(image, strides, seen, out, at, b, row, x, area, mask, CHANNELS: tl.constexpr):
+    """NaN at pixels that have a NaN in the encoder's image; of images without one nothing is loaded."""
+    mask &= tl.load(seen + b) != 0
+    image += b * strides[0] + row * strides[2] + x.to(tl.int64) * strides[3]
+    undefined = mask & (row < 0)
+    for i in tl.static_range(CHANNELS):
+        number = tl.load(image + i * strides[1], mask=mask, other=0)
+        undefined |= number != number
+    for i in tl.static_range(CHANNELS):
+        tl.store(out + i * area + at, float("nan"), mask=undefined)

@@ -11,9 +11,11 @@ from jpegrad.backends.triton.blocks import (
     level_of,
     luma_block,
     mcu_places,
+    near,
     pixel_places,
     row_places,
     store_rows,
+    store_undefined,
     table_row,
     tables_of,
     wide_product,
@@ -235,22 +237,12 @@ def decode_kernel(
 
 
 @triton.jit
-def _near(x, count, RATIO: tl.constexpr, FANCY: tl.constexpr):
-    """The sample that covers a position and the next nearest, inside the component."""
-    near = x // RATIO
-    far = near
-    if RATIO == 2 and FANCY:
-        far = tl.minimum(tl.maximum(near + 2 * (x % 2) - 1, 0), count - 1)
-    return near, far
-
-
-@triton.jit
 def _upsampled(
     plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr
 ):
     """The triangle filter, rounded as libjpeg-turbo rounds it (``jdsample.c``)."""
-    near_y, far_y = _near(y, tl.cdiv(height, V), V, FANCY)
-    near_x, far_x = _near(x, tl.cdiv(width, H), H, FANCY)
+    near_y, far_y = near(y, tl.cdiv(height, V), V, FANCY)
+    near_x, far_x = near(x, tl.cdiv(width, H), H, FANCY)
     near_row, far_row = plane + near_y.to(tl.int64) * pitch, plane + far_y.to(tl.int64) * pitch
     p = tl.load(near_row + near_x, mask=mask, other=0).to(tl.int32)
     if FANCY and V == 2:
@@ -316,12 +308,4 @@ def image_kernel(
         if flags is not None:
             tl.store(flags + b * area + at, flag.to(flags.dtype.element_ty), mask=mask)
     if seen is not None:
-        # Of most images nothing is loaded.
-        mask &= tl.load(seen + b) != 0
-        image += b * strides[0] + row * strides[2] + x.to(tl.int64) * strides[3]
-        undefined = mask & (row < 0)
-        for i in tl.static_range(CHANNELS):
-            number = tl.load(image + i * strides[1], mask=mask, other=0)
-            undefined |= number != number
-        for i in tl.static_range(CHANNELS):
-            tl.store(out + i * area + at, float("nan"), mask=undefined)
+        store_undefined(image, strides, seen, out, at, b, row, x, area, mask, CHANNELS)

@@ -17,16 +17,18 @@ import torch
 from torch import Tensor
 
 from jpegrad import surrogates
-from jpegrad.backends.fused.settings import Families, Settings, families
+from jpegrad.backends.fused.settings import Settings, families
 from jpegrad.backends.triton.launch import (
     fixed_rows,
     grid,
     launch,
+    real_rows,
     table_places,
     value_range,
     warps,
 )
-from jpegrad.spec import Spec, constant_result
+from jpegrad.compiling import constant_result
+from jpegrad.spec import Spec
 
 Tensors = tuple[Tensor, ...]
 
@@ -49,7 +51,8 @@ RECORDS = (
 )
 """Records whose slopes the kernels evaluate, under these names."""
 SLOPES = families((record.name, record.slope) for record in RECORDS)
-SOFT: Families = {}
+_SOFT = {"identity", "cubic", "sin", "fourier", "soft_round", "gaussian", "distortion", "dead_zone"}
+SOFT = families((record.name, record.soft) for record in RECORDS if record.name in _SOFT)
 
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
@@ -101,22 +104,57 @@ def _tables(tables: Tensor, channels: int) -> tuple[Tensor | int, ...]:
 
 
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
-    """Flags; and every coefficient's integer unless the slope is 1."""
-    wanted = with_tables or s.slope != "identity"
-    coefficients = grid(image.shape, s).coefficients(image, torch.int16) if wanted else []
-    return [*flags(image.shape, s, image), *coefficients]
+    """Flags; and unless the slope is 1 every coefficient's integer, or its slope and factor in the soft forward."""
+    kept: list[Tensor] = []
+    if with_tables or s.slope != "identity":
+        dtype = torch.float32 if s.soft else torch.int16
+        for _ in range(1 + (s.soft and with_tables)):
+            kept += grid(image.shape, s).coefficients(image, dtype)
+    return [*flags(image.shape, s, image), *kept]
 
 
 def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
     g = grid(shape, s)
-    return g.flags(like, s.clip_slope), g.planes(like)[1]
+    return g.flags(like, s.clip_slope), g.planes(like, torch.uint8)[1]
 
 
 def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
-    planes, seen = grid(image.shape, s).planes(image), _seen(image)
-    flags, coefficients = tuple(saved[:2]) or None, tuple(saved[2:]) or None
+    flags, kept = tuple(saved[:2]) or None, tuple(saved[2:])
+    if s.soft:
+        return _soft(image, tables, s, out, flags, kept)
+    planes, seen = grid(image.shape, s).planes(image, torch.uint8), _seen(image)
+    coefficients = kept or None
     _encoded(image, tables, s, planes, seen, flags, coefficients)
     _imaged(planes, out, s, flags, image, seen)
+
+
+def _soft(
+    image: Tensor, tables: Tensor, s: Settings, out: Tensor, flags: Tensors | None, kept: Tensors
+) -> None:
+    g = grid(image.shape, s)
+    mcus, scale, count = g.per_program(image.device), 255 / (s.high - s.low), g.channels
+    planes, seen = g.planes(image, torch.float32), image.new_zeros(image.shape[0], dtype=torch.int32)
+    steps = tables.float().contiguous()
+    launch(
+        "soft.soft_kernel", g.batch * g.programs(image.device), image,
+        image, image.stride(), (steps, (1 / tables).float().contiguous(), *table_places(tables, count)),
+        s.slope_parameter, planes, seen, flags, kept[:count] or None, kept[count:] or None, g.height, g.width,
+        CHANNELS=count, H=s.h, V=s.v,
+        COLOR=real_rows(s.forward_real, 1 / scale, tuple(x - 128 for x in s.forward_offset)),
+        RANGE=(s.low, scale), LEAK=s.clip_slope, RECORD=s.slope,
+        ALIGNED=g.width % (8 * s.h) == 0, N=mcus, num_warps=warps(mcus),
+    )  # fmt: skip
+    programs, rows, columns = g.tile()
+    middle = [
+        scale * sum(m * (128 - o) for m, o in zip(s.inverse_real[3 * i :], s.inverse_offset, strict=False))
+        for i in range(count)
+    ]
+    launch(
+        "soft.soft_image_kernel", g.batch * programs, out, planes, out, flags and flags[0],
+        image, image.stride(), seen, g.height, g.width,
+        CHANNELS=count, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=real_rows(s.inverse_real, scale, middle),
+        RANGE=(s.low, 1 / scale), LEAK=s.clip_slope, ROWS=rows, COLUMNS=columns,
+    )  # fmt: skip
 
 
 def _seen(image: Tensor) -> Tensor | None:
@@ -169,12 +207,12 @@ def jpeg_backward(
     gradient: Tensor, tables: Tensor, saved: list[Tensor], s: Settings, out: Tensor, sums: Tensor | None
 ) -> None:
     g = grid(gradient.shape, s)
-    flags, coefficients = tuple(saved[:2]), tuple(saved[2:])
+    flags, kept = tuple(saved[:2]), tuple(saved[2:])
     constants: dict[str, Any] = {
         "CHANNELS": g.channels, "H": s.h, "V": s.v, "FANCY": g.fancy,
         "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": s.clip_slope,
     }  # fmt: skip
-    if not coefficients:
+    if not kept:
         programs, rows, columns = g.tile(s.h, s.v)
         launch(
             "backward.stencil_kernel", g.batch * programs, gradient,
@@ -187,9 +225,9 @@ def jpeg_backward(
     parts = None if sums is None else gradient.new_empty(size, dtype=torch.float32)
     launch(
         "backward.gradient_kernel", g.batch * programs, gradient,
-        gradient, gradient.stride(), _tables(tables, g.channels), coefficients, flags, out, parts,
-        g.height, g.width, **constants,
-        SLOPES=(s.slope, s.slope_parameter, s.table_slope, s.table_parameter),
+        gradient, gradient.stride(), None if s.soft else _tables(tables, g.channels),
+        (s.slope_parameter, s.table_parameter), kept[: g.channels], kept[g.channels :] or None, flags, out, parts,
+        g.height, g.width, **constants, RECORDS=None if s.soft else (s.slope, s.table_slope),
         ALIGNED=g.aligned, N=mcus, num_warps=warps(mcus),
     )  # fmt: skip
     if parts is not None:
@@ -221,7 +259,7 @@ def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Te
 
 def decode(levels: list[Tensor], tables: Tensor, s: Settings, out: Tensor, flags: list[Tensor]) -> None:
     g = grid(out.shape, s)
-    planes, mcus, kept = g.planes(out), g.per_program(out.device), tuple(flags) or None
+    planes, mcus, kept = g.planes(out, torch.uint8), g.per_program(out.device), tuple(flags) or None
     launch(
         "forward.decode_kernel", g.batch * g.programs(out.device), out,
         tuple(levels), _tables(tables, g.channels), planes, kept, g.height, g.width,

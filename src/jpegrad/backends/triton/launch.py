@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from jpegrad.backends.fused.settings import Settings
-from jpegrad.spec import ceil_div, table_index
+from jpegrad.backends.fused.settings import Numbers, Settings
+from jpegrad.sampling import ceil_div
+from jpegrad.spec import table_index
 
 # Eight lanes a block: 16 MCUs fill four warps with one block each.
 MOST_MCUS = 16
@@ -54,11 +55,11 @@ class Grid(NamedTuple):
         y, x = self.mcus
         return ceil_div(y * x, self.per_program(device))
 
-    def planes(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Room for the 8-bit samples of Y, and of Cb and Cr, padded to whole MCUs."""
+    def planes(self, like: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Room for the samples of Y, and of Cb and Cr, padded to whole MCUs."""
         y, x = self.mcus
-        luma = like.new_empty((self.batch, 8 * self.v * y, 8 * self.h * x), dtype=torch.uint8)
-        return luma, like.new_empty((self.batch, self.channels - 1, 8 * y, 8 * x), dtype=torch.uint8)
+        luma = like.new_empty((self.batch, 8 * self.v * y, 8 * self.h * x), dtype=dtype)
+        return luma, like.new_empty((self.batch, self.channels - 1, 8 * y, 8 * x), dtype=dtype)
 
     def flags(self, like: Tensor, clip_slope: float) -> Tensor:
         """Room for the clamps of every pixel: 8 bits, and 3 more that matter where a clamp has a slope."""
@@ -91,6 +92,13 @@ def warps(mcus: int) -> int:
 def fixed_rows(matrix: tuple[int, ...], bias: tuple[int, ...]) -> tuple[int, ...]:
     """Three rows of a conversion, each three factors and a bias."""
     return tuple(x for i in range(3) for x in (*matrix[3 * i : 3 * i + 3], bias[i]))
+
+
+def real_rows(matrix: Numbers, factor: float, bias: Sequence[float]) -> Numbers:
+    """The same in real numbers, of as many rows as the matrix has."""
+    if len(matrix) == 1:
+        return ()
+    return tuple(x for i in range(3) for x in (*(factor * m for m in matrix[3 * i : 3 * i + 3]), bias[i]))
 
 
 def table_places(tables: Tensor, channels: int) -> tuple[int, int, int]:

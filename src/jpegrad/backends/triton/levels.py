@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jpegrad.backends.triton.kernels import installed
 from jpegrad.backends.triton.launch import launch
-from jpegrad.spec import ceil_div
+from jpegrad.sampling import ceil_div
 from jpegrad.tables import ZIGZAG
 
 PLACES = 16
