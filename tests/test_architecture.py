@@ -28,7 +28,7 @@ GROUND = {
 }
 CODEC = {*GROUND, "coefficients", "backends", "codec"}
 FILES = {*CODEC, "files", "entropy", "rate", "jfif", "io", "lossless"}
-OUTER = {*FILES, "", "nn", "tune", "data"}
+OUTER = {*FILES, "", "metrics", "nn", "tune", "data"}
 
 # Which layers each layer may import. A layer is a module or subpackage of jpegrad; each backend is one of its own;
 # "" is the package itself, as `import jpegrad` gives it.
@@ -62,13 +62,14 @@ ARROWS: dict[str, set[str]] = {
     "pictures": FILES,
     "nn": {*FILES, "randomness"},
     "compat": CODEC,
+    "metrics": CODEC,
     "testing": FILES,
     "tune": {*FILES, "metrics", "pictures", "data"},
     "demo": OUTER,
     "commands": {*OUTER, "pictures", "demo"},
     "cli": {"", "commands"},
     "__main__": set(),
-    "": {*FILES, "nn", "tune", "testing", "data"},
+    "": {*FILES, "metrics", "nn", "tune", "testing", "data"},
 }
 
 PUBLIC = {
@@ -84,6 +85,7 @@ PUBLIC = {
     "encode",
     "jpeg",
     "lossless",
+    "metrics",
     "nn",
     "rate",
     "read",
@@ -115,6 +117,8 @@ PUBLIC_TUNE = {
     "rgb_weights",
     "trellis",
 }
+
+PUBLIC_METRICS = {"Butteraugli", "Perceptual", "SSIMULACRA2"}
 
 PUBLIC_RATE = {"ALL", "Breakdown", "RateModel", "Scan", "bits", "breakdown", "marginal_costs"}
 
@@ -256,8 +260,8 @@ print(*sorted(roots - sys.stdlib_module_names - {"jpegrad"}))
 
 @pytest.mark.parametrize(
     ("module", "public"),
-    [(jpegrad, PUBLIC), (jpegrad.tune, PUBLIC_TUNE), (jpegrad.rate, PUBLIC_RATE)],
-    ids=["jpegrad", "tune", "rate"],
+    [(jpegrad, PUBLIC), (jpegrad.tune, PUBLIC_TUNE), (jpegrad.rate, PUBLIC_RATE), (jpegrad.metrics, PUBLIC_METRICS)],
+    ids=["jpegrad", "tune", "rate", "metrics"],
 )
 def test_the_public_names_are_frozen(module: ModuleType, public: set[str]) -> None:
     tree = ast.parse(Path(str(module.__file__)).read_text())
@@ -267,7 +271,7 @@ def test_the_public_names_are_frozen(module: ModuleType, public: set[str]) -> No
         assert hasattr(module, name)
 
 
-@pytest.mark.parametrize("module", [jpegrad.tune, jpegrad.rate], ids=["tune", "rate"])
+@pytest.mark.parametrize("module", [jpegrad.tune, jpegrad.rate, jpegrad.metrics], ids=["tune", "rate", "metrics"])
 def test_public_functions_and_records_are_documented(module: ModuleType) -> None:
     for name, value in vars(module).items():
         if name.startswith("_") or not callable(value):

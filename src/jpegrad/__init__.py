@@ -18,6 +18,7 @@ from jpegrad.spec import Color as Color
 from jpegrad.surrogates import Surrogate as Surrogate
 from jpegrad import backends as backends
 from jpegrad import lossless as lossless
+from jpegrad import metrics as metrics
 from jpegrad import nn as nn
 from jpegrad import rate as rate
 from jpegrad import surrogates as surrogates

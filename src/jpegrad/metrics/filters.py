@@ -1,6 +1,5 @@
 """Filters of the metrics: symmetric blurs with three kinds of borders, the energy along short lines, halving."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -8,8 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jpegrad.inputs import is_eager
+
 Border = Literal["zero", "mirror", "weighted"]
 """What a blur sees outside: nothing; the picture mirrored, edge samples twice; nothing, its taps scaled to sum to 1."""
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether nothing traces or transforms it; else its derivatives are PyTorch's own."""
+    return is_eager(tensor) and torch.autograd.forward_ad._current_level < 0
 
 
 class Blur:
@@ -27,19 +33,14 @@ class Blur:
 
     def __call__(self, planes: Tensor) -> Tensor:
         """``[..., H, W]``, filtered."""
-        filtered: Tensor = _Convolve.apply(planes, self.taps, self.border == "mirror")  # type: ignore[no-untyped-call]
+        convolve = _Convolve.apply if is_plain(planes) else _convolved
+        filtered: Tensor = convolve(planes, self.taps, self.border == "mirror")
         if self.border == "weighted":
-            height, width = planes.shape[-2:]
-            filtered = filtered * _inverse_weights(self.taps, height, width, planes.dtype, planes.device)
+            down, across = (
+                1 / _along(planes.new_ones(size), self.taps, -1, False) for size in planes.shape[-2:]
+            )
+            filtered = filtered * (down[:, None] * across)
         return filtered
-
-
-@functools.lru_cache(16)
-def _inverse_weights(
-    taps: tuple[float, ...], height: int, width: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    ones = torch.ones(height, width, dtype=torch.float64)
-    return (1 / _convolved(ones, taps, mirror=False)).to(device, dtype)
 
 
 class _Convolve(torch.autograd.Function):
@@ -88,17 +89,21 @@ Line = tuple[float, tuple[tuple[int, int], ...]]
 
 def line_energy(plane: Tensor, lines: tuple[Line, ...]) -> Tensor:
     """Σ weight · (sum along the line)² over all lines through each sample of ``[..., H, W]``; 0 lies outside."""
-    energy: Tensor = _LineEnergy.apply(plane, lines)  # type: ignore[no-untyped-call]
+    energy: Tensor = (_LineEnergy.apply if is_plain(plane) else _line_energy)(plane, lines)
+    return energy
+
+
+def _line_energy(plane: Tensor, lines: tuple[Line, ...]) -> Tensor:
+    energy = torch.zeros_like(plane)
+    for weight, total in _totals(plane, lines):
+        energy.add_(total.square(), alpha=weight)
     return energy
 
 
 class _LineEnergy(torch.autograd.Function):
     @staticmethod
     def forward(plane: Tensor, lines: tuple[Line, ...]) -> Tensor:
-        energy = torch.zeros_like(plane)
-        for weight, total in _totals(plane, lines):
-            energy.addcmul_(total, total, value=weight)
-        return energy
+        return _line_energy(plane, lines)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

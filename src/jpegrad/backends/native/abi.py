@@ -27,6 +27,11 @@ FUNCTIONS = (
     "decode_arithmetic_scan",
     "encode_scan",
     "release_scan",
+    "prepare_structure",
+    "compare_structure",
+    "prepare_distance",
+    "compare_distance",
+    "differentiate_distance",
 )
 Filled = TypeVar("Filled", bound=ctypes.Structure)
 PIXELS_PER_THREAD = 1 << 16
@@ -183,6 +188,24 @@ class CodedScan(ctypes.Structure):
     ]
 
 
+class Comparison(ctypes.Structure):
+    _fields_ = [
+        ("batch", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("image", c_void_p),
+        ("prepared", c_void_p),
+        ("weights", c_void_p),
+        ("taps", c_float * 5),
+        ("values", c_void_p),
+        ("map", c_void_p),
+        ("saved", c_void_p),
+        ("gradient", c_void_p),
+        ("out_gradient", c_void_p),
+        ("threads", c_int32),
+    ]
+
+
 def fill(kind: type[Filled], **fields: Any) -> Filled:
     """A structure, whose arrays are given as tuples."""
     types: dict[str, Any] = {field[0]: field[1] for field in kind._fields_}
@@ -208,7 +231,7 @@ def load() -> ctypes.CDLL | str:
             function.restype = c_int
     except (OSError, AttributeError) as error:
         return f"the native kernel does not load: {error}"
-    structures = (Codec, Call, Trellis, StepCosts, Scan, CodedScan)
+    structures = (Codec, Call, Trellis, StepCosts, Scan, CodedScan, Comparison)
     if any(library.jpegrad_sizeof(i) != ctypes.sizeof(each) for i, each in enumerate(structures)):
         return "the native kernel is of another version of this package: reinstall it"
     return library
@@ -259,6 +282,19 @@ def step_costs(**fields: Any) -> None:
     call = StepCosts(**fields)
     call.threads = _threads(64 * call.blocks)
     library().jpegrad_step_costs(None, byref(call))
+
+
+def compare(name: str, image: Tensor, **fields: Any) -> None:
+    """Run one function of a metric over pictures ``[B, 3, H, W]``, contiguous float32.
+
+    Raises:
+        MemoryError: there is no room for the working memory.
+    """
+    batch, _, height, width = image.shape
+    call = fill(Comparison, batch=batch, height=height, width=width, image=image.data_ptr(), **fields)
+    call.threads = _threads(batch * height * width)
+    if getattr(library(), f"jpegrad_{name}")(None, byref(call)) != 0:
+        raise MemoryError(f"jpegrad native {name}: no memory for an image of {height}×{width}")
 
 
 def _threads(pixels: int) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jpegrad.backends.native import abi
 from jpegrad.backends.native.kernels import table_fields
+from jpegrad.backends.native.metrics import Distance, Structure
 from jpegrad.backends.native.scans import decode_scan, encode_scan
 
 
@@ -132,9 +133,11 @@ LEVELS: dict[str, Callable[..., Any]] = {
     "step_costs": step_costs,
     "decode_scan": decode_scan,
     "encode_scan": encode_scan,
+    "structure": Structure,
+    "distance": Distance,
 }
 
 
 def level_kernels(tensor: Tensor) -> Mapping[str, Callable[..., Any]]:
-    """The functions that run for levels like this tensor."""
+    """The functions that run for levels, or pictures, like this tensor."""
     return LEVELS if tensor.device.type == "cpu" and not isinstance(abi.load(), str) else {}

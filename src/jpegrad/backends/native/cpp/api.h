@@ -135,6 +135,21 @@ struct CodedScan {
     int64_t size, capacity;  // of the data; 0 before
 };
 
+// Pictures and their originals, for a metric. Pointers that a call does not need are null.
+struct Comparison {
+    int64_t batch, height, width;
+    const float* image;  // [batch, 3, height, width], sRGB in 0 to 1
+    float* prepared;  // planes of the originals, their rows padded to eight samples
+    const double* weights;  // of SSIMULACRA2: [3, scales, 2, 3]
+    float taps[5];  // of its filter: the middle and four neighbours
+    float* values;  // [batch]: its weighted sums
+    float* map;  // [batch, height, width]: Butteraugli's
+    float* saved;  // by the map for its gradient, planes as those of the originals; null if none is wanted
+    const float* gradient;  // of the map: then that of the image is wanted, and no map
+    float* out_gradient;  // as the image; of the values, or from that of the map
+    int32_t threads;
+};
+
 enum Fault : int32_t { FITS, BAD_LEVEL, NO_MEMORY };
 
 // What is wrong with a scan: jfif/scan.py has the words.

@@ -25,11 +25,15 @@ static int run(Run part, const Codec* codec, const Call* call) {
     return parallel(total, call->threads, [&](int64_t begin, int64_t end) { return part(*codec, *call, begin, end); });
 }
 
+static int run(Compare part, const Comparison* call) {
+    return parallel(call->batch, call->threads, [&](int64_t begin, int64_t end) { return part(*call, begin, end); });
+}
+
 EXPORT const char* jpegrad_kernel() { return kernel().name; }
 EXPORT int jpegrad_lanes() { return kernel().lanes; }
 EXPORT int64_t jpegrad_sizeof(int what) {
-    const int64_t sizes[] = {sizeof(Codec),     sizeof(Call), sizeof(Trellis),
-                             sizeof(StepCosts), sizeof(Scan), sizeof(CodedScan)};
+    const int64_t sizes[] = {sizeof(Codec), sizeof(Call),      sizeof(Trellis),   sizeof(StepCosts),
+                             sizeof(Scan),  sizeof(CodedScan), sizeof(Comparison)};
     return sizes[what];
 }
 EXPORT int jpegrad_jpeg(const Codec* codec, const Call* call) { return run(kernel().jpeg, codec, call); }
@@ -44,4 +48,19 @@ EXPORT int jpegrad_encode_backward(const Codec* codec, const Call* call) {
 }
 EXPORT int jpegrad_decode_backward(const Codec* codec, const Call* call) {
     return run(kernel().decode_backward, codec, call);
+}
+EXPORT int jpegrad_prepare_structure(const void*, const Comparison* call) {
+    return run(kernel().prepare_structure, call);
+}
+EXPORT int jpegrad_compare_structure(const void*, const Comparison* call) {
+    return run(kernel().compare_structure, call);
+}
+EXPORT int jpegrad_prepare_distance(const void*, const Comparison* call) {
+    return run(kernel().prepare_distance, call);
+}
+EXPORT int jpegrad_compare_distance(const void*, const Comparison* call) {
+    return run(kernel().compare_distance, call);
+}
+EXPORT int jpegrad_differentiate_distance(const void*, const Comparison* call) {
+    return run(kernel().differentiate_distance, call);
 }

@@ -4,12 +4,14 @@
 
 // Units [begin, end) of a batch on the calling thread; false means out of memory.
 typedef bool (*Run)(const Codec&, const Call&, int64_t begin, int64_t end);
+typedef bool (*Compare)(const Comparison&, int64_t begin, int64_t end);
 
 struct Kernel {
     const char* name;
     int lanes;
     int64_t (*units)(const Codec&);  // per image
     Run jpeg, soft, encode, decode, jpeg_backward, encode_backward, decode_backward;
+    Compare prepare_structure, compare_structure, prepare_distance, compare_distance, differentiate_distance;
 };
 
 extern const Kernel baseline_kernel;

@@ -1,8 +1,10 @@
 // The kernel of one instruction set; the including file may say which in the words of target.h.
 #include "backward.h"
 #include "exact.h"
+#include "distance.h"
 #include "kernel.h"
 #include "soft.h"
+#include "structure.h"
 
 namespace NAMESPACE {
 
@@ -56,5 +58,10 @@ constexpr Kernel KERNEL = {
     run<StripAdjoint, &StripAdjoint::jpeg>,
     run<StripAdjoint, &StripAdjoint::encode>,
     run<StripAdjoint, &StripAdjoint::decode>,
+    prepare_structure,
+    compare_structure,
+    prepare_distance,
+    compare_distance,
+    differentiate_distance,
 };
 }  // namespace NAMESPACE

@@ -4,22 +4,24 @@ import torch
 from torch import Tensor
 
 from jpegrad.codec import jpeg
-from jpegrad.metrics.comparison import Comparison
-from jpegrad.metrics.psychovisual import Butteraugli
-from jpegrad.metrics.structural import SSIMULACRA2
+from jpegrad.metrics.butteraugli import Butteraugli
+from jpegrad.metrics.comparison import UNIT
+from jpegrad.metrics.ssimulacra2 import SSIMULACRA2
+from jpegrad.spec import Range
 
 LEAST = 1e-6
 """A picture without any detail has no error at quality 80; then there is nothing to be relative to."""
 
 
-class Perceptual(Comparison):
+class Perceptual:
     """Half the loss of SSIMULACRA2 and half that of Butteraugli, each relative to that of a file of quality 80.
 
     Args:
-        original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in 0…1 or
-            uint8 in 0…255. Gray stands for three equal channels. Its gradient is not taken.
+        original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in
+            ``value_range`` or uint8. Gray stands for three equal channels. Its gradient is not taken.
         anchor: what the losses are relative to, a picture of the same shape; by default the original coded with
             quality 80 and 4:2:0.
+        value_range: (low, high) of floating-point pictures. What lies outside counts as the bound, with slope 0.
 
     Raises:
         TypeError, ValueError: ``original`` or ``anchor`` is not as described.
@@ -32,21 +34,26 @@ class Perceptual(Comparison):
         1.0
     """
 
-    def __init__(self, original: Tensor, anchor: Tensor | None = None) -> None:
-        super().__init__(original)
-        self.ssimulacra2 = SSIMULACRA2(original)
-        self.butteraugli = Butteraugli(original)
+    def __init__(self, original: Tensor, anchor: Tensor | None = None, *, value_range: Range = UNIT) -> None:
+        self.ssimulacra2 = SSIMULACRA2(original, value_range=value_range)
+        self.butteraugli = Butteraugli(original, value_range=value_range)
         with torch.no_grad():
             if anchor is None:
-                anchor = jpeg(original.detach(), quality=80)
+                anchor = jpeg(original.detach(), quality=80, value_range=value_range)
             self._shares = [
                 0.5 / part.loss(anchor).clamp(min=LEAST) for part in (self.ssimulacra2, self.butteraugli)
             ]
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """As :meth:`loss`."""
+        return self.loss(image)
 
     def loss(self, image: Tensor) -> Tensor:
         """1 for the anchor, 0 for the original itself."""
         of_structure, of_distance = self._shares
         return of_structure * self.ssimulacra2.loss(image) + of_distance * self.butteraugli.loss(image)
 
+    @torch.no_grad()
     def report(self, image: Tensor) -> dict[str, Tensor]:
+        """The official figures of both by name."""
         return self.ssimulacra2.report(image) | self.butteraugli.report(image)

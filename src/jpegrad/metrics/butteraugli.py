@@ -9,14 +9,18 @@ from torch import Tensor
 from jpegrad.formulas import magnitude
 from jpegrad.metrics.comparison import (
     SMALLEST,
+    UNIT,
     Comparison,
+    halvings,
     linear_light,
     mixed,
     positive_part,
     root,
+    suits_kernels,
     without_autocast,
 )
 from jpegrad.metrics.filters import Blur, Line, halved, line_energy
+from jpegrad.spec import Range
 
 INTENSITY = 80.0
 """Luminance of white in cd/m²."""
@@ -96,19 +100,20 @@ class _Edges:
     """How differences of one plane count along lines.
 
     Args:
-        lines: which.
         weight: of the differences.
         norm: contrast at which they begin to count less.
+        lines: which.
+        gain: what makes up for their number of samples.
     """
 
-    lines: tuple[Line, ...]
     weight: float
     norm: float
+    lines: tuple[Line, ...] = SPARSE
+    gain: float = 0.611612573796
 
     def __call__(self, original: Tensor, image: Tensor) -> Tensor:
         """The energy; more where a feature is lost (below 0.55 of the original's) or added (above 1.05)."""
-        multiplier = 0.39905817637 if self.lines is DENSE else 0.611612573796
-        scale = multiplier * self.norm / 8.5
+        scale = self.gain * self.norm / 8.5
         size = original.abs()
         # The image's in the direction of the original's.
         sign = torch.where(original < 0, -1.0, 1.0)
@@ -122,9 +127,12 @@ class _Edges:
 
 
 # Of X, Y.
-FINEST_EDGES = (_Edges(DENSE, 173.5, 5.0), _Edges(DENSE, 1.10039032555, 71.7800275169))
-HIGH_EDGES = (_Edges(SPARSE, 6923.99476109, 8051.15833247), _Edges(SPARSE, 18.7237414387, 4498534.45232))
-MEDIUM_EDGES = (_Edges(SPARSE, 8246.75321353, 1009002.70582), _Edges(SPARSE, 37.0819870399, 130262059.556))
+FINEST_EDGES = (
+    _Edges(173.5, 5.0, DENSE, 0.39905817637),
+    _Edges(1.10039032555, 71.7800275169, DENSE, 0.39905817637),
+)
+HIGH_EDGES = (_Edges(6923.99476109, 8051.15833247), _Edges(18.7237414387, 4498534.45232))
+MEDIUM_EDGES = (_Edges(8246.75321353, 1009002.70582), _Edges(37.0819870399, 130262059.556))
 
 
 @dataclass(frozen=True)
@@ -151,11 +159,12 @@ class Butteraugli(Comparison):
     """Butteraugli distances to one original, at 80 cd/m².
 
     Args:
-        original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in 0…1 or
-            uint8 in 0…255. Gray stands for three equal channels. Its gradient is not taken.
+        original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in
+            ``value_range`` or uint8. Gray stands for three equal channels. Its gradient is not taken.
+        value_range: (low, high) of floating-point pictures. What lies outside counts as the bound, with slope 0.
 
     Raises:
-        TypeError, ValueError: ``original`` is not as described.
+        TypeError, ValueError: they are not as described.
 
     Source: Alakuijala, Butteraugli, as in lib/extras/butteraugli.cc and metrics.cc of jpegli, 2025.
 
@@ -165,10 +174,11 @@ class Butteraugli(Comparison):
         0.0
     """
 
-    @without_autocast
-    def __init__(self, original: Tensor) -> None:
-        super().__init__(original)
-        self._scales = [_prepared(linear) for linear in _resolutions(linear_light(original.detach()))]
+    def __init__(self, original: Tensor, *, value_range: Range = UNIT) -> None:
+        super().__init__(original, value_range=value_range)
+        height, width = original.shape[-2:]
+        self._sizes = [size for size in halvings((height, width), 2) if min(size) >= SMALLEST]
+        self._native = self._kernel("distance", self._sizes, _mask_weights)
 
     @without_autocast
     def loss(self, image: Tensor) -> Tensor:
@@ -201,10 +211,12 @@ class Butteraugli(Comparison):
         }
 
     def _map(self, image: Tensor) -> Tensor:
-        self._check(image)
+        picture = self._rgb(image)
+        if self._native is not None and suits_kernels(picture):
+            return self._native(picture)
         maps = [
             _distances(linear, scale)
-            for linear, scale in zip(_resolutions(linear_light(image)), self._scales, strict=True)
+            for linear, scale in zip(self._resolutions(picture), self._prepared(picture), strict=True)
         ]
         if len(maps) == 1:
             return maps[0]
@@ -212,6 +224,14 @@ class Butteraugli(Comparison):
         height, width = fine.shape[-2:]
         repeated = coarse.repeat_interleave(2, -2)[:, :height].repeat_interleave(2, -1)[..., :width]
         return (1 - 0.3 * SUBSCALE) * fine + SUBSCALE * repeated
+
+    def _prepare(self) -> list[_Scale]:
+        return [_prepared(linear) for linear in self._resolutions(self._original)]
+
+    def _resolutions(self, picture: Tensor) -> list[Tensor]:
+        """Linear light, and at half the resolution where that is not too small."""
+        linear = linear_light(picture)
+        return [linear, halved(linear)][: len(self._sizes)]
 
 
 def _norms(distances: Tensor) -> Tensor:
@@ -225,19 +245,16 @@ def _norms(distances: Tensor) -> Tensor:
     return torch.stack([unit * root(power.mean((-2, -1)), exponent) for power, exponent in powers])
 
 
-def _resolutions(linear: Tensor) -> list[Tensor]:
-    half = halved(linear)
-    return [linear, half] if min(half.shape[-2:]) >= SMALLEST else [linear]
-
-
 def _prepared(linear: Tensor) -> _Scale:
     bands = _separated(linear)
-    mask = _eroded(bands.activity)
-    return _Scale(
-        bands,
-        _mask_weight(mask, 0.505054525019, 3.87449418804, 0.20025578522),
-        _mask_weight(mask, 2.5485944793, 0.451936922203, 0.829591754942),
-    )
+    return _Scale(bands, *_mask_weights(bands.activity))
+
+
+def _mask_weights(activity: Tensor) -> tuple[Tensor, Tensor]:
+    """What differences of the low band count, and those of the others."""
+    mask = _eroded(activity)
+    low = _mask_weight(mask, 0.505054525019, 3.87449418804, 0.20025578522)
+    return low, _mask_weight(mask, 2.5485944793, 0.451936922203, 0.829591754942)
 
 
 def _mask_weight(mask: Tensor, multiplier: float, slope: float, offset: float) -> Tensor:
@@ -299,7 +316,7 @@ def _separated(linear: Tensor) -> _Bands:
 
 
 def _without_small(x: Tensor, width: float) -> Tensor:
-    return torch.where(x.abs() > width, x - x.detach().sign() * width, 0.0)
+    return torch.where(x.abs() <= width, 0.0, x - x.detach().sign() * width)
 
 
 def _with_large_small(x: Tensor, width: float) -> Tensor:
@@ -341,23 +358,3 @@ def _asymmetric(original: Tensor, image: Tensor) -> Tensor:
     along = torch.where(original < 0, -image, image)
     more = positive_part(0.4 * size - along) + positive_part(along - size)
     return (original - image).square() + more.square()
-
-
-def butteraugli(image: Tensor, original: Tensor) -> Tensor:
-    """Butteraugli's 3-norm of an image, with gradient to it: :meth:`Butteraugli.score`.
-
-    Args:
-        image, original: as :class:`Butteraugli` takes them, of one shape.
-
-    Returns:
-        A number for ``[C, H, W]``, ``[B]`` for a batch; 0 for equal pictures.
-
-    Raises:
-        TypeError, ValueError: they are not such pictures.
-
-    Example:
-        >>> original = torch.full((3, 16, 16), 0.5)
-        >>> float(butteraugli(original, original))
-        0.0
-    """
-    return Butteraugli(original).score(image)

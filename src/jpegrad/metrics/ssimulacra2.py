@@ -8,15 +8,18 @@ from torch import Tensor
 
 from jpegrad.formulas import magnitude
 from jpegrad.metrics.comparison import (
-    SMALLEST,
+    UNIT,
     Comparison,
+    halvings,
     linear_light,
     mixed,
     positive_part,
     root,
+    suits_kernels,
     without_autocast,
 )
 from jpegrad.metrics.filters import Blur, halved
+from jpegrad.spec import Range
 
 ABSORBANCE = torch.tensor(
     [
@@ -69,11 +72,9 @@ def _gaussian_taps(sigma: float) -> tuple[float, ...]:
     p = [sign / math.tan(w / 2) for sign, w in zip((1, -1, 1), omega, strict=True)]
     r = [sign * x * x / math.sin(w) for sign, x, w in zip((1, -1, 1), p, omega, strict=True)]
     rho = [math.exp(-((sigma * w) ** 2) / 2) / radius for w in omega]
-    determinant = p[0] * r[1] - r[0] * p[1]
-    first = (p[1] * r[2] - r[1] * p[2]) / determinant
-    second = (p[2] * r[0] - r[2] * p[0]) / determinant
-    conditions = torch.tensor([p, r, [first, second, 1.0]], dtype=torch.float64)
-    wanted = [1.0, radius**2 - sigma**2, first * rho[0] + second * rho[1] + rho[2]]
+    across = [p[1] * r[2] - r[1] * p[2], p[2] * r[0] - r[2] * p[0], p[0] * r[1] - r[0] * p[1]]
+    conditions = torch.tensor([p, r, across], dtype=torch.float64)
+    wanted = [1.0, radius**2 - sigma**2, sum(a * b for a, b in zip(across, rho, strict=True))]
     beta = torch.linalg.solve(conditions, torch.tensor(wanted, dtype=torch.float64)).tolist()
     return tuple(sum(b * math.cos(w * n) for b, w in zip(beta, omega, strict=True)) for n in range(radius))
 
@@ -99,11 +100,12 @@ class SSIMULACRA2(Comparison):
     The score is a falling function of one number, the weighted sum of 108 errors: :meth:`loss` is that sum.
 
     Args:
-        original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in 0…1 or
-            uint8 in 0…255. Gray stands for three equal channels. Its gradient is not taken.
+        original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in
+            ``value_range`` or uint8. Gray stands for three equal channels. Its gradient is not taken.
+        value_range: (low, high) of floating-point pictures. What lies outside counts as the bound, with slope 0.
 
     Raises:
-        TypeError, ValueError: ``original`` is not as described.
+        TypeError, ValueError: they are not as described.
 
     Source: Sneyers, SSIMULACRA 2, 2022, version 2.1 of 2023: tools/ssimulacra2.cc of libjxl and jpegli.
 
@@ -113,23 +115,35 @@ class SSIMULACRA2(Comparison):
         100.0
     """
 
-    @without_autocast
-    def __init__(self, original: Tensor) -> None:
-        super().__init__(original)
-        self._scales = [_prepared(linear) for linear in _pyramid(linear_light(original.detach()))]
-        self._weights = torch.tensor(WEIGHTS[: 18 * len(self._scales)], dtype=torch.float64)
-        self._weights = self._weights.view(3, -1, 2, 3).to(original.device)
+    def __init__(self, original: Tensor, *, value_range: Range = UNIT) -> None:
+        super().__init__(original, value_range=value_range)
+        height, width = original.shape[-2:]
+        sizes = halvings((height, width), SCALES)
+        weights = torch.tensor(WEIGHTS[: 18 * len(sizes)], dtype=torch.float64)
+        self._weights = weights.view(3, len(sizes), 2, 3)
+        self._native = self._kernel("structure", sizes, self._weights, BLUR.taps)
 
     @without_autocast
     def loss(self, image: Tensor) -> Tensor:
-        """The weighted sum S of errors; 0 for the original itself, about 17 at a score of 70."""
-        self._check(image)
-        sums = []
-        for scale, linear in enumerate(_pyramid(linear_light(image))):
-            mean, norm = _errors(linear, self._scales[scale])
-            weights = self._weights[:, scale].to(mean)
-            sums.append((torch.stack((mean, norm), -2) * weights).sum((-3, -2, -1)))
+        """The weighted sum S of errors; 0 for the original itself, about 2.5 at a score of 70."""
+        picture = self._rgb(image)
+        if self._native is not None and suits_kernels(picture):
+            return self._like_input(self._native(picture))
+        originals, sums = self._prepared(picture), []
+        for scale, linear in enumerate(self._pyramid(picture)):
+            mean, norm = _errors(linear, originals[scale])
+            sums.append((torch.stack((mean, norm), -2) * self._weights[:, scale].to(mean)).sum((-3, -2, -1)))
         return self._like_input(torch.stack(sums).sum(0))
+
+    def _prepare(self) -> list[_Scale]:
+        return [_prepared(linear) for linear in self._pyramid(self._original)]
+
+    def _pyramid(self, picture: Tensor) -> list[Tensor]:
+        """Linear light at each scale."""
+        scales = [linear_light(picture)]
+        while len(scales) < self._weights.shape[1]:
+            scales.append(halved(scales[-1]))
+        return scales
 
     def score(self, image: Tensor) -> Tensor:
         """100 for the original itself; 90 can hardly be told apart, 50 is medium quality; no lower bound."""
@@ -145,14 +159,6 @@ def score(loss: Tensor) -> Tensor:
     x = 0.9562382616834844 * loss
     x = 2.326765642916932 * x - 0.020884521182843837 * x**2 + 6.248496625763138e-05 * x**3
     return 100 - 10 * root(x, 0.6276336467831387)
-
-
-def _pyramid(linear: Tensor) -> list[Tensor]:
-    """Linear light at each scale; one that is smaller than 8 is the last."""
-    scales = [linear]
-    while len(scales) < SCALES and min(scales[-1].shape[-2:]) >= SMALLEST:
-        scales.append(halved(scales[-1]))
-    return scales
 
 
 def _xyb(linear: Tensor) -> Tensor:
@@ -184,23 +190,3 @@ def _errors(linear: Tensor, original: _Scale) -> tuple[Tensor, Tensor]:
     change = (edges - original.edges) * original.inverse_edges
     errors = torch.stack((structure, positive_part(change), positive_part(-change)), 2)
     return errors.mean((-2, -1)), root(errors.square().square().mean((-2, -1)), 0.25)
-
-
-def ssimulacra2(image: Tensor, original: Tensor) -> Tensor:
-    """SSIMULACRA2 of an image, with gradient to it: :meth:`SSIMULACRA2.score`.
-
-    Args:
-        image, original: as :class:`SSIMULACRA2` takes them, of one shape.
-
-    Returns:
-        A number for ``[C, H, W]``, ``[B]`` for a batch; 100 for equal pictures.
-
-    Raises:
-        TypeError, ValueError: they are not such pictures.
-
-    Example:
-        >>> original = torch.full((3, 16, 16), 0.5)
-        >>> float(ssimulacra2(original, original))
-        100.0
-    """
-    return SSIMULACRA2(original).score(image)
