@@ -107,6 +107,7 @@ PUBLIC_TUNE = {
     "Folder",
     "LikeQuality",
     "Loss",
+    "Score",
     "Metric",
     "Tuned",
     "compress",
