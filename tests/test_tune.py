@@ -310,7 +310,10 @@ def test_shipped_tables_serve_their_metric(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "lpips"}, "metric: expected one of mse, ms-ssim, mix, ssimulacra2, butteraugli, perceptual or"),
+        (
+            {"metric": "lpips"},
+            "metric: expected one of mse, ms-ssim, mix, ssimulacra2, butteraugli, perceptual or",
+        ),
         ({"metric": 3}, "metric: expected a name or a function, got int"),
         ({"metric": "ms-ssim"}, "images: expected sides of at least 176"),
         ({"metric": lambda a, b: (a - b).square()}, "metric: expected a tensor of one number"),

@@ -38,7 +38,7 @@ NEARBY = 0.15
 
 FLATTEST, STEEPEST = 1.0, 4.0
 """The multiplier goes with the scale of the tables to a power between these; with fine steps it would be 2."""
-SETTLED, CORRECTION = 0.25, 0.2
+SETTLED, CORRECTION = 0.1, 0.1
 """Share of the steps after which the multiplier follows the target, and the longest shift of the scale that it
 answers with at once."""
 LARGEST = 1e30
