@@ -261,7 +261,12 @@ print(*sorted(roots - sys.stdlib_module_names - {"jpegrad"}))
 
 @pytest.mark.parametrize(
     ("module", "public"),
-    [(jpegrad, PUBLIC), (jpegrad.tune, PUBLIC_TUNE), (jpegrad.rate, PUBLIC_RATE), (jpegrad.metrics, PUBLIC_METRICS)],
+    [
+        (jpegrad, PUBLIC),
+        (jpegrad.tune, PUBLIC_TUNE),
+        (jpegrad.rate, PUBLIC_RATE),
+        (jpegrad.metrics, PUBLIC_METRICS),
+    ],
     ids=["jpegrad", "tune", "rate", "metrics"],
 )
 def test_the_public_names_are_frozen(module: ModuleType, public: set[str]) -> None:
@@ -272,7 +277,9 @@ def test_the_public_names_are_frozen(module: ModuleType, public: set[str]) -> No
         assert hasattr(module, name)
 
 
-@pytest.mark.parametrize("module", [jpegrad.tune, jpegrad.rate, jpegrad.metrics], ids=["tune", "rate", "metrics"])
+@pytest.mark.parametrize(
+    "module", [jpegrad.tune, jpegrad.rate, jpegrad.metrics], ids=["tune", "rate", "metrics"]
+)
 def test_public_functions_and_records_are_documented(module: ModuleType) -> None:
     for name, value in vars(module).items():
         if name.startswith("_") or not callable(value):

@@ -107,7 +107,9 @@ def test_the_examples_of_a_module_run(name: str, tmp_path: Path, monkeypatch: py
     assert report.failed == 0, f"{report.failed} of {report.attempted} examples of {name} failed"
 
 
-@pytest.mark.parametrize("module", [jpegrad.metrics, jpegrad.rate, jpegrad.tune], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [jpegrad.metrics, jpegrad.rate, jpegrad.tune], ids=lambda module: module.__name__
+)
 def test_the_api_pages_show_every_name_of_a_module(module: ModuleType) -> None:
     # Other modules are shown whole; of these the names are defined elsewhere, and each is asked for.
     pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))

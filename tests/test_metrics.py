@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -400,3 +403,17 @@ def test_halving() -> None:
     assert halvings((8, 40), 6) == [(8, 40), (4, 20)]
     assert halvings((7, 40), 6) == [(7, 40)]
     assert len(halvings((1000, 1000), 6)) == 6
+
+
+@pytest.mark.slow
+@needs_kernel
+def test_the_instruction_set_of_every_machine() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    run = subprocess.run(
+        [*command, "-k", "the_kernel_is"],
+        env={**os.environ, "JPEGRAD_NATIVE": "baseline"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout
+    assert " passed" in run.stdout

@@ -68,7 +68,7 @@ class Backend(Protocol):
         """An image of ``dtype``."""
 
     def level_kernels(self, tensor: Tensor) -> Mapping[str, Callable[..., Any]]:
-        """Functions that count and choose levels like this tensor, by name; the caller can do without any."""
+        """Functions for levels, or for pictures, like this tensor, by name; the caller can do without any."""
 
 
 BACKENDS: dict[str, Backend] = {name: cast(Backend, import_module(f"{__name__}.{name}")) for name in ORDER}
@@ -122,7 +122,7 @@ def _say_missing(missing: str) -> None:
 
 
 def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
-    """A backend's function of that name for levels like this tensor; None leaves the work to the caller's own code.
+    """A backend's function of that name for tensors like this; None leaves the work to the caller's own code.
 
     It is chosen as a call's backend is, but as the caller can do without it, no choice raises.
     """

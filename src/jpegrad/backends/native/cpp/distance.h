@@ -1,4 +1,4 @@
-// The distance map of Butteraugli and its gradient: metrics/psychovisual.py has the formulas.
+// The distance map of Butteraugli and its gradient: metrics/butteraugli.py has the formulas.
 #pragma once
 #include "lines.h"
 

@@ -1,4 +1,4 @@
-// SSIMULACRA2 and its gradient: metrics/structural.py has the formulas.
+// SSIMULACRA2 and its gradient: metrics/ssimulacra2.py has the formulas.
 #pragma once
 #include "planes.h"
 
