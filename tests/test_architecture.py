@@ -113,6 +113,7 @@ PUBLIC_TUNE = {
     "Folder",
     "LikeQuality",
     "Loss",
+    "Score",
     "Metric",
     "Tuned",
     "compress",

@@ -118,7 +118,7 @@ def crop() -> Tensor:
 
 
 def test_more_bytes_are_of_use(crop: Tensor) -> None:
-    few, more, most = (tune.compress(crop, target=tune.Bytes(n)).loss for n in (5000, 7000, 30000))
+    few, more, most = (tune.compress(crop, target=tune.Bytes(n)).loss for n in (3500, 7000, 30000))
     assert more < 0.9 * few
     assert most <= 1.01 * more
 
@@ -208,8 +208,8 @@ def test_gray(photo: Tensor) -> None:
 def test_a_colour_picture_of_grays(photo: Tensor) -> None:
     image = photo[:1].expand(3, -1, -1)
     for metric in ("mse", "ms-ssim"):
-        tuned = tune.compress(image, metric=metric, target=tune.LikeQuality(60), steps=4)
-        assert cost(image, tuned, 60, metric) < 0.9
+        tuned = tune.compress(image, metric=metric, target=tune.LikeQuality(60), steps=8)
+        assert cost(image, tuned, 60, metric) < 0.88
 
 
 def test_a_function_as_metric(photo: Tensor) -> None:
@@ -310,12 +310,15 @@ def test_shipped_tables_serve_their_metric(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "lpips"}, "metric: expected one of mse, ms-ssim, mix or a function"),
+        (
+            {"metric": "lpips"},
+            "metric: expected one of mse, ms-ssim, mix, ssimulacra2, butteraugli, perceptual or",
+        ),
         ({"metric": 3}, "metric: expected a name or a function, got int"),
         ({"metric": "ms-ssim"}, "images: expected sides of at least 176"),
         ({"metric": lambda a, b: (a - b).square()}, "metric: expected a tensor of one number"),
         ({"metric": lambda a, b: (a - b).sum() * float("nan")}, "finite"),
-        ({"target": 75}, "target: expected LikeQuality, Bytes, BitsPerPixel or Loss, got int"),
+        ({"target": 75}, "target: expected LikeQuality, Bytes, BitsPerPixel, Loss or Score, got int"),
         ({"target": tune.Bytes(100)}, "target: expected one that some file meets"),
         ({"target": tune.Loss(-1.0)}, "target: expected one that some file meets"),
         ({"subsampling": "4:2:1"}, "subsampling: expected one of"),

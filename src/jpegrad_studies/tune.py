@@ -125,10 +125,10 @@ ABLATIONS: dict[str, Method] = {
     "from Annex K": tuned("mse", base=FIXED),
     "without learning tables": without(tuned("mse"), STRIDE=0.0),
     "without targets": without(tuned("mse"), PREPARATION=0, FOLLOW=0.0),
-    "single Newton steps": without(tuned("mse"), STRIDE=1.0),
+    "single Newton steps": without(tuned("mse"), STRIDE=1.0, LONGEST_STRIDE=1.0),
     "trellis once": tuned("mse", steps=0),
     "**tables and levels, MS-SSIM**": tuned("ms-ssim"),
-    "MS-SSIM, without weights of blocks": without(tuned("ms-ssim"), REACH=1.0),
+    "MS-SSIM, without weights of blocks": without(tuned("ms-ssim"), BLOCKS=1.0),
     "MS-SSIM, without targets": without(tuned("ms-ssim"), PREPARATION=0, FOLLOW=0.0),
 }
 ANCHOR = "anchor"

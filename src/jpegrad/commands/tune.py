@@ -1,5 +1,6 @@
 """``jpegrad tune``."""
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -26,10 +27,10 @@ from jpegrad.sampling import SUBSAMPLING
 from jpegrad.spec import Subsampling, check_choice
 from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
-from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Tuned, compress, report
+from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Score, Tuned, compress, report
 from jpegrad.tune.descent import Unreachable
 from jpegrad.tune.image import STEPS
-from jpegrad.tune.metrics import ALL
+from jpegrad.tune.metrics import ALL, psnr
 from jpegrad.tune.targets import Target
 
 COLUMNS = {"psnr": "PSNR", "psnr_y": "PSNR Y", "ms_ssim": "MS-SSIM", "ssim": "SSIM Y"}
@@ -60,17 +61,30 @@ def tune(
     target_loss: Annotated[
         float | None, typer.Option(help="The smallest file whose loss, as the metric gives it, is no higher.")
     ] = None,
+    ssimulacra2: Annotated[
+        float | None, typer.Option(help="The smallest file whose SSIMULACRA2 is at least that.")
+    ] = None,
+    butteraugli: Annotated[
+        float | None, typer.Option(help="The smallest file whose Butteraugli, as 3-norm, is at most that.")
+    ] = None,
     choose_levels: Annotated[
         bool, typer.Option("--choose-levels/--round-levels", help="Choose levels too, not tables alone.")
     ] = True,
-    subsampling: Annotated[str, typer.Option(help=", ".join(SUBSAMPLING))] = "4:2:0",
+    subsampling: Annotated[
+        str, typer.Option(help=f"{', '.join(SUBSAMPLING)}, or auto: 4:2:0 or 4:4:4, whichever is better.")
+    ] = "4:2:0",
+    progressive: Annotated[bool, typer.Option(help="Write a progressive file.")] = False,
+    three_tables: Annotated[bool, typer.Option(help="Give Cb and Cr tables of their own.")] = False,
     base: Annotated[
         str | None,
         typer.Option(
             help="Tables to start from: a JSON file, or a name of shipped ones, as for jpegrad jpeg --tables."
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Of gradient descent.")] = STEPS,
+    steps: Annotated[int, typer.Option(help="Of gradient descent: the effort.")] = STEPS,
+    compare: Annotated[
+        bool, typer.Option(help="Print the default tables' files of equal size and quality beside it.")
+    ] = True,
     save: Annotated[Path | None, typer.Option("--save-tables", help="Write the tables as JSON too.")] = None,
     metadata: Metadata = True,
     force: Force = False,
@@ -82,8 +96,17 @@ def tune(
     """
     with options():
         check_choice("--metric", metric, tuple(ALL))
-        check_choice("--subsampling", subsampling, tuple(SUBSAMPLING))
-        option, target = _target(target_bytes, bpp, like_quality, target_loss)
+        check_choice("--subsampling", subsampling, (*SUBSAMPLING, "auto"))
+        option, target = _target(
+            {
+                "--target-bytes": (Bytes, target_bytes),
+                "--bpp": (BitsPerPixel, bpp),
+                "--like-quality": (LikeQuality, like_quality),
+                "--target-loss": (Loss, target_loss),
+                "--ssimulacra2": (functools.partial(Score, "ssimulacra2"), ssimulacra2),
+                "--butteraugli": (functools.partial(Score, "butteraugli"), butteraugli),
+            }
+        )
         if steps < 0:
             raise ValueError(f"--steps: expected 0 or more, got {steps}")
     inputs = [picture, None if base is None else Path(base)]
@@ -96,7 +119,7 @@ def tune(
     image = source.pixels
     own = _without_metadata(option, target, source)
     with Progress(console=errors, transient=True, disable=not is_terminal()) as progress:
-        task = progress.add_task("learning", total=steps)
+        task = progress.add_task("learning", total=steps + 1)
         try:
             tuned = compress(
                 image,
@@ -104,6 +127,8 @@ def tune(
                 target=own,
                 choose_levels=choose_levels,
                 subsampling=cast(Subsampling, subsampling),
+                table_count=3 if three_tables else 2,
+                progressive=progressive,
                 base=None if base is None else load_tables(base),
                 steps=steps,
                 progress=lambda: progress.advance(task),
@@ -112,12 +137,12 @@ def tune(
             carried = _carried(source)
             more = f"; of the file, {carried} bytes are metadata (--no-metadata)" if carried else ""
             raise ValueError(str(error).replace("target", option, 1) + more) from None
-    coefficients = carrying(tuned.coefficients, source)
-    tuned = replace(tuned, coefficients=coefficients, size=tuned.size + _carried(source))
-    write(output, coefficients, huffman="optimized")
+        coefficients = carrying(tuned.coefficients, source)
+        tuned = replace(tuned, coefficients=coefficients, size=tuned.size + _carried(source))
+        write(output, coefficients, huffman="optimized", progressive=progressive)
+        rows = _compared(source, tuned, target, metric) if compare else []
     if save is not None:
         save_tables(save, tuned.tables, metric=metric, picture=picture.name)
-    rows = _compared(source, tuned, target, metric, cast(Subsampling, subsampling))
     bits_per_pixel = 8 * tuned.size / (image.shape[-2] * image.shape[-1])
     if as_json:
         about = {"file": str(output), "metric": metric, "loss": tuned.loss, "bits_per_pixel": bits_per_pixel}
@@ -125,20 +150,13 @@ def tune(
         finite = [{name: None if value == math.inf else value for name, value in row.items()} for row in rows]
         print(json.dumps({**about, "bytes": tuned.size, "changes": source.changes, "compared": finite}))
         return
-    _print(rows)
+    if rows:
+        _print(rows)
     done(f"{output}: {tuned.size:,} bytes ({bits_per_pixel:.3f} bits per pixel)")
 
 
-def _target(
-    target_bytes: int | None, bpp: float | None, like_quality: float | None, target_loss: float | None
-) -> tuple[str, Target]:
+def _target(kinds: dict[str, tuple[Callable[[Any], Target], float | None]]) -> tuple[str, Target]:
     """The option that was given, and what it asks for."""
-    kinds: dict[str, tuple[Callable[[Any], Target], float | None]] = {
-        "--target-bytes": (Bytes, target_bytes),
-        "--bpp": (BitsPerPixel, bpp),
-        "--like-quality": (LikeQuality, like_quality),
-        "--target-loss": (Loss, target_loss),
-    }
     given = [option for option, (_, value) in kinds.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"expected one target, got {' and '.join(given)}")
@@ -180,11 +198,9 @@ def _without_metadata(option: str, target: Target, source: Picture) -> Target:
 
 
 @torch.no_grad()
-def _compared(
-    source: Picture, tuned: Tuned, target: Target, metric: str, subsampling: Subsampling
-) -> list[dict[str, Any]]:
+def _compared(source: Picture, tuned: Tuned, target: Target, metric: str) -> list[dict[str, Any]]:
     """The tuned file beside those of the default tables, at equal size or quality, and at equal metric."""
-    image = source.pixels
+    image, subsampling = source.pixels, cast(Subsampling, tuned.coefficients.subsampling)
 
     def default(name: str, quality: float) -> dict[str, Any]:
         coefficients = encode(image, quality, subsampling=subsampling)
@@ -202,7 +218,7 @@ def _compared(
     rows.append({"name": f"tuned for {metric}", "quality": None, "bytes": tuned.size, **found})
     name = EQUAL.get(metric)
     if name in found:
-        equal = _equal(lambda q: default("", q)[name], found[name])
+        equal = _equal(lambda q: _one(encode(image, q, subsampling=subsampling), image, name), found[name])
         if equal is not None:
             rows.append(default(f"default, {COLUMNS[name]} no less", equal))
     return rows
@@ -223,6 +239,13 @@ def _report(coefficients: Coefficients, image: Tensor) -> dict[str, float]:
     decoded = decode(coefficients, dtype=torch.uint8)
     original = image if image.dtype == torch.uint8 else (image * 255).round()
     return report(decoded / 255, original / 255)
+
+
+def _one(coefficients: Coefficients, image: Tensor, name: str) -> float:
+    """PSNR or MS-SSIM alone, so that a search for an equal one does not measure all."""
+    shown = decode(coefficients, dtype=torch.uint8)[None] / 255
+    original = (image if image.dtype == torch.uint8 else (image * 255).round())[None] / 255
+    return psnr(shown, original) if name == "psnr" else 1 - float(ALL["ms-ssim"].against(original)(shown))
 
 
 def _equal(value: Callable[[int], float], least: float) -> int | None:

@@ -15,3 +15,4 @@ from jpegrad.tune.targets import BitsPerPixel as BitsPerPixel
 from jpegrad.tune.targets import Bytes as Bytes
 from jpegrad.tune.targets import LikeQuality as LikeQuality
 from jpegrad.tune.targets import Loss as Loss
+from jpegrad.tune.targets import Score as Score

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,11 +29,11 @@ class Iterate:
     cost: float
 
 
-class Method(Protocol):
-    """A way to minimise loss + multiplier · bits."""
+@dataclass(frozen=True)
+class TablesAlone:
+    """Tables by Adam, the levels rounded as any encoder does."""
 
-    def __call__(self, tables: Tensor, multiplier: float) -> OperatingPoint:
-        """The file with these tables."""
+    objective: SharedObjective
 
     def descend(
         self, logarithm: Tensor, multiplier: float, steps: int, progress: Callable[[], None] | None = None
@@ -50,20 +49,6 @@ class Method(Protocol):
         Raises:
             ValueError: the gradient of the loss is not finite.
         """
-
-
-@dataclass(frozen=True)
-class TablesAlone:
-    """Tables by Adam, the levels rounded as any encoder does."""
-
-    objective: SharedObjective
-
-    def __call__(self, tables: Tensor, multiplier: float) -> OperatingPoint:
-        return self.objective(tables)
-
-    def descend(
-        self, logarithm: Tensor, multiplier: float, steps: int, progress: Callable[[], None] | None = None
-    ) -> Iterate:
         parameter = logarithm.detach().clone().requires_grad_()
         optimizer = torch.optim.Adam([parameter], lr=LEARNING_RATE, betas=BETAS, eps=1e-30)
         point, slope = self._slope(parameter, multiplier)
@@ -91,14 +76,24 @@ class TablesAlone:
         return point.detach(), slope
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A score to reach, with its judge: a number that is lower for better files."""
+
+    judge: Callable[[OperatingPoint], float]
+    value: float
+
+
+Bound = Bytes | Loss | Judged
+"""What a file meets or misses."""
+
+
 class Unreachable(ValueError):
     """No file of a family meets the target."""
 
 
 @torch.no_grad()
-def just_meeting(
-    file: Callable[[float], OperatingPoint], target: Bytes | Loss
-) -> tuple[float, OperatingPoint]:
+def just_meeting(file: Callable[[float], OperatingPoint], target: Bound) -> tuple[float, OperatingPoint]:
     """Where a family of files just meets a target: false position between a file that does and one that does not.
 
     Args:
@@ -144,21 +139,30 @@ def just_meeting(
     if best is not None:
         return best
     _, closest = min(trials, key=lambda trial: trial[0])
+    raise unreachable(closest, target)
+
+
+def unreachable(closest: OperatingPoint, target: Bound) -> Unreachable:
+    """The error that names the file that comes nearest."""
     if isinstance(target, Bytes):
         asked, came = f"{target.count} bytes", f"{closest.bytes} bytes"
+    elif isinstance(target, Judged):
+        asked, came = f"a score of {abs(target.value):g}", f"{abs(target.judge(closest)):g}"
     else:
         asked, came = f"a loss of {target.value:g}", f"a loss of {closest.loss.item():g}"
-    raise Unreachable(f"target: expected one that some file meets, got {asked}; the nearest has {came}")
+    return Unreachable(f"target: expected one that some file meets, got {asked}; the nearest has {came}")
 
 
-def excess(point: OperatingPoint, target: Bytes | Loss) -> float:
+def excess(point: OperatingPoint, target: Bound) -> float:
     """How far a file is above its target; 0 or less where it meets it."""
     if isinstance(target, Bytes):
         return math.log(point.bytes / target.count)
+    if isinstance(target, Judged):
+        return target.judge(point) - target.value
     return point.loss.item() - target.value
 
 
-def is_better(one: OperatingPoint, other: OperatingPoint, target: Bytes | Loss) -> bool:
+def is_better(one: OperatingPoint, other: OperatingPoint, target: Bound) -> bool:
     """Whether, of two files that meet a target, the first is the better one: of less loss, or of fewer bytes."""
     if isinstance(target, Bytes):
         return one.loss.item() < other.loss.item()

@@ -1,157 +1,343 @@
-"""Tables and levels of one image in turns: a trellis for the levels, Newton steps for the tables, for any metric.
+"""Tables and levels of one image by a descent that tests itself block by block, for any metric.
 
-The metric is seen as Σ w · (ĉ − t)² of the decoded coefficients ĉ, with weights w and targets t from its gradient g:
+The cost is loss + multiplier · bits of the real file. Near the present file, with levels n, tables q and decoded
+coefficients ĉ = nq, the loss is seen as Σ w (ĉ − t)², with curvatures w and targets t:
 
-- **Targets.** Where chroma is subsampled, the image's own coefficients are not the best ones even before they are
-  quantized: luma can make up for a part of what chroma loses, and neighbouring chroma blocks overlap in the decoder.
-  A few steps of descent on the unquantized coefficients find better ones. From then on, each reconstruction moves the
-  targets a little towards ĉ − g / 2w, where the metric would be least: what rounding did wrong in one component or
-  block is made up for in another.
-- **Weights.** From the image's coefficients to the quantized ones, an error of e changes the slope by Δg = 2we. So
-  w = Σ eΔg / 2Σe², over the blocks for each frequency, and then over the frequencies for each block.
-- **Tables.** With levels n held, the best step of an entry q is −Σ 2wn(ĉ − t) / Σ 2wn². As levels follow the tables,
-  the cost is flatter than that parabola, and the step is taken several times as long.
+- **Curvature.** A probe moves all coefficients by half a step to a step, with random signs. The slope g of the loss
+  changes by Δg = 2we; so w = Σ eΔg / 2Σe², over the blocks for each frequency, and then over the frequencies for each
+  block. How much of Δg that explains is how far the model can be trusted. A block whose slopes ask for longer moves
+  than that gets more curvature.
+- **Targets.** They begin at the image's own coefficients. Each step takes them halfway to ĉ − g / 2w, where the loss
+  would be least: what rounding did wrong in one component or block is made up for in another.
+- **Trial.** A trellis finds the levels that are cheapest by the model under the actual Huffman code. Each block pays
+  (κ − 1) w (ĉ′ − ĉ)² for moving away from the present file, too.
+- **Acceptance.** With the trial's own slope g′, a block's change of the cost is ½ (g + g′)·δ + multiplier · Δbits:
+  exact to the second order, and the block's own although the metric sees the whole picture. Only blocks that get
+  cheaper keep the trial's levels. κ, a block's caution, falls where a trial was kept, and rises where one was refused.
+- **Tables.** Where levels are the best for their tables, the slope of the cost to an entry is that of the loss alone: a
+  Newton step in the entries' logarithm is Σ gnq / Σ 2w(nq)². As levels follow, it is taken several times as long, and
+  longer still after each success. After a failure some steps go to the levels alone.
+
+Of the present file, the trial and the mixture of both the cheapest stays, as measured. So the cost never rises.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from jpegrad import tables as quantization
-from jpegrad.rate import bits
+from jpegrad.codec import Coefficients
+from jpegrad.rate.blocks import block_bits
 from jpegrad.spec import table_index
-from jpegrad.tune.descent import Iterate
+from jpegrad.tune.descent import CLOSE, Bound, excess, is_better, unreachable
 from jpegrad.tune.levels import trellis
 from jpegrad.tune.objective import ImageObjective, OperatingPoint
+from jpegrad.tune.targets import Bytes
 
+REACH = 0.15
+"""How far a block moves at most, about, in steps, by a model that explains nothing; a better one goes further."""
+UNEXPLAINED = 0.05
+"""Of the changes of the slope, at least this share is taken to be unexplained."""
 PREPARATION = 4
 """Steps of descent on the unquantized coefficients, of half a Newton step each."""
-FOLLOW = 0.2
+FOLLOW = 0.5
 """How far the targets go towards the minimum that the last gradient points to."""
-STRIDE, LONGEST = 4.0, 0.3
-"""Newton steps of the tables taken at once, and the longest in the logarithm."""
-REACH = 8.0
-"""A block's weight is at most this many times the mean, and at least its reciprocal."""
-RANGE = 64.0
-"""The same for a frequency's."""
+KEPT, REFUSED, FAILED, MOST = 0.7, 1.6, 2.5, 1e4
+"""Factors of a block's caution after a trial that it kept, one that it refused, and one of which nothing was kept; the
+most caution. The least is 1."""
+PATIENCE = 3
+"""Steps of the levels alone after one of the tables that failed."""
+STRIDE, LONGER, LONGEST_STRIDE, SHORTER = 4.0, 1.4, 8.0, 0.5
+"""Newton steps of the tables taken at once: at first, factor after a success, at most, factor after a failure."""
+FARTHEST = 0.3
+"""Longest step in the logarithm of the entries."""
+BLOCKS, FREQUENCIES = 1000.0, 1000.0
+"""A block's weight is at most this many times the mean, and at least its reciprocal; the same for a frequency's."""
+ROUNDS, TRIALS = 6, 12
+"""Trials at other multipliers on the way to a target, and mixtures tried of the last one."""
 
 Parts = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Model:
-    """The metric near one reconstruction: Σ ``weights`` · (ĉ − ``targets``)², per component."""
+class File:
+    """Levels and tables, and what was measured of them: loss, bits, and the slope of the loss to ĉ."""
 
-    weights: Parts
-    targets: Parts
+    coefficients: Coefficients
+    loss: float
+    bits: float
+    slope: Parts
+
+    def cost(self, multiplier: float) -> float:
+        return self.loss + multiplier * self.bits
+
+    @property
+    def point(self) -> OperatingPoint:
+        loss, size = (torch.tensor(x, dtype=torch.float64) for x in (self.loss, self.bits))
+        return OperatingPoint((self.coefficients,), loss, size)
 
 
-class TablesAndLevels:
-    """Tables and levels of one image in turns.
+class Descent:
+    """Tables and levels of one image; ``file`` is the cheapest so far.
 
     Args:
         objective: of the image.
-        tables: ``[n, 8, 8]``, near the ones to come: the errors that they make show the weights.
+        start: levels and tables to begin with.
     """
 
-    def __init__(self, objective: ImageObjective, tables: Tensor) -> None:
+    def __init__(self, objective: ImageObjective, start: Coefficients) -> None:
         self.objective = objective
-        self.image = objective.coefficients()
-        self.center = self.image.levels
-        self.entries = quantization.legal(tables.detach())
-        ones = torch.ones_like(self.entries)
-        loss, self.slope = self._slope(self.center, ones)
-        rounded = self._divided(self.center, self.entries, round_=True)
-        _, slope = self._slope(rounded, self.entries)
-        weights = self._weights(rounded, self.entries, slope)
-        for _ in range(PREPARATION):
-            moved = tuple(c - g / (4 * w) for c, g, w in zip(self.center, self.slope, weights, strict=True))
-            less, slope = self._slope(moved, ones)
-            if not less < loss:
+        self.file = self._measured(start)
+        self.image = objective.coefficients().levels
+        self.weights: Parts = ()
+        self.reach = REACH
+        self.caution = tuple(torch.ones(n.shape[:2]) for n in start.levels)
+        self.logarithm = start.tables.log()
+        self.stride, self.wait = STRIDE, 0
+        self.random = torch.Generator().manual_seed(0)
+        self.targets: Parts = ()
+
+    def step(self, multiplier: float) -> None:
+        """One step; the cost at this multiplier does not rise."""
+        weights = self._model()
+        if self.wait:
+            self.wait -= 1
+            self._change_levels(weights, multiplier)
+        else:
+            self._change_tables(weights, multiplier)
+
+    def meet(self, target: Bound, multiplier: float) -> tuple[OperatingPoint, float]:
+        """The present file changed as little as the target asks for, and the multiplier there.
+
+        Blocks are taken from a trial at another multiplier, those first that lose the least for a bit saved, or win the
+        most for a bit spent.
+
+        Raises:
+            Unreachable: no levels with these tables meet it.
+        """
+        # Coarser files meet a target of bytes, finer ones a target of loss.
+        towards = 1 if isinstance(target, Bytes) else -1
+        tried = [self.file.point]
+        for round_ in range(ROUNDS):
+            gap = excess(self.file.point, target)
+            if -CLOSE * _unit(target) <= gap <= 0:
                 break
-            loss, self.center, self.slope = less, moved, slope
-        self.model = Model(weights, self.center)
+            direction = -towards if gap <= 0 else towards
+            other = multiplier * 2.0 ** (direction * 2**round_)
+            trial = self._measured(self._trial(self._model(), other, self.file.coefficients.tables))
+            if not (trial.bits - self.file.bits) * direction < 0:
+                continue
+            if (excess(trial.point, target) <= 0) != (gap <= 0):
+                tried.append(self._between(trial, target, direction))
+                break
+            self.file, multiplier = trial, other
+            self.caution = tuple(torch.ones_like(k) for k in self.caution)
+            tried.append(trial.point)
+        meeting = [point for point in tried if excess(point, target) <= 0]
+        if not meeting:
+            raise unreachable(min(tried, key=lambda point: excess(point, target)), target)
+        best = meeting[0]
+        for point in meeting[1:]:
+            best = point if is_better(point, best, target) else best
+        return best, multiplier
 
-    def __call__(self, tables: Tensor, multiplier: float) -> OperatingPoint:
-        """Levels for these tables and this multiplier, by the model as it stands."""
-        return self._point(tables, multiplier)[0]
+    @torch.no_grad()
+    def _between(self, trial: File, target: Bound, direction: int) -> OperatingPoint:
+        """The mixture of the present file and a trial that just meets a target between them."""
+        changes = list(zip(*self._changes(trial), strict=True))
+        loss, size = (torch.cat([x.flatten() for x in parts]) for parts in zip(*changes, strict=True))
+        # What a bit costs where bits are saved, and what it wins where they are spent.
+        price = -loss / size
+        price[size * direction >= 0] = math.inf * direction
+        order = price.argsort(descending=direction < 0)
+        place = order.argsort()
+        shape = [x.shape for x, _ in changes]
+        before, after = self.file.coefficients, trial.coefficients
 
-    def descend(
-        self, logarithm: Tensor, multiplier: float, steps: int, progress: Callable[[], None] | None = None
-    ) -> Iterate:
-        """Tables and levels in turns at one multiplier; the model is that of the best iterate afterwards."""
-        point, slope = self._point(logarithm.exp(), multiplier, slope=True)
-        best, model = Iterate(logarithm, point, float(point.cost(multiplier))), self.model
-        for _ in range(steps):
-            logarithm = self._advance(logarithm, point, slope)
-            point, slope = self._point(logarithm.exp(), multiplier, slope=True)
-            cost = float(point.cost(multiplier))
-            if cost < best.cost:
-                best, model = Iterate(logarithm, point, cost), self.model
-            if progress is not None:
-                progress()
-        self.model = model
+        def file(count: int) -> OperatingPoint:
+            taken = (place < count).split([s.numel() for s in shape])
+            c = mixed(before, after, [x.view(s) for x, s in zip(taken, shape, strict=True)])
+            return OperatingPoint((c,), self.objective.loss(c), self.objective.bits(c))
+
+        sides = {0: excess(self.file.point, target), len(order): excess(trial.point, target)}
+        met, missed = sorted(sides, key=lambda count: sides[count])
+        best = None
+        for _ in range(TRIALS):
+            if abs(met - missed) <= 1 or -CLOSE * _unit(target) <= sides[met]:
+                break
+            share = (sides[missed] + CLOSE * _unit(target) / 2) / (sides[missed] - sides[met])
+            count = missed + round((met - missed) * min(max(share, 0.1), 0.9))
+            count = min(max(count, min(met, missed) + 1), max(met, missed) - 1)
+            point = file(count)
+            sides[count] = excess(point, target)
+            if sides[count] <= 0:
+                met = count
+                if best is None or is_better(point, best, target):
+                    best = point
+            else:
+                missed = count
+        if best is None:
+            best = min((self.file, trial), key=lambda f: excess(f.point, target)).point
         return best
 
-    def _advance(self, logarithm: Tensor, point: OperatingPoint, slope: Parts) -> Tensor:
-        """The next tables; weights and targets follow."""
-        coded = point.coefficients[0]
-        new = self._weights(coded.levels, coded.tables, slope)
-        weights = tuple(a.sqrt() * b.sqrt() for a, b in zip(self.model.weights, new, strict=True))
-        first = torch.zeros_like(coded.tables)
-        second = torch.zeros_like(coded.tables)
-        targets = []
-        for i, (n, t, w, g) in enumerate(zip(coded.levels, self.model.targets, weights, slope, strict=True)):
-            at = table_index(i, len(coded.tables))
-            error = n * coded.tables[at] - t
-            first[at] += (w * n * error).sum((0, 1))
-            second[at] += (w * n * n).sum((0, 1))
-            # Beyond one step from the image's own coefficient no slope is to be believed.
-            moved = t + FOLLOW * (error - g / (2 * w)) - self.center[i]
-            targets.append(self.center[i] + moved.clamp(-coded.tables[at], coded.tables[at]))
-        self.model = Model(weights, tuple(targets))
-        newton = torch.where(second > 0, first / second / coded.tables, 0.0)
-        return (logarithm - (STRIDE * newton).clamp(-LONGEST, LONGEST)).clamp(0.0, math.log(255.0))
+    def _model(self) -> Parts:
+        """Curvature and targets around the present file; returns the curvature that keeps blocks within reach."""
+        file, entries = self.file, spread(self.file.coefficients)
+        moved, errors = [], []
+        for n, q in zip(file.coefficients.levels, entries, strict=True):
+            size = 0.5 + torch.rand(n.shape, generator=self.random) / 2
+            sign = torch.randint(0, 2, n.shape, generator=self.random) * 2 - 1
+            step = (sign * size).to(n)
+            moved.append(n + step)
+            errors.append(step * q)
+        _, slope = self._slope(replace(file.coefficients, levels=tuple(moved)))
+        changes = [g - g0 for g, g0 in zip(slope, file.slope, strict=True)]
+        new = tuple(fit_weights(e, d) for e, d in zip(errors, changes, strict=True))
+        parts = list(zip(errors, entries, new, changes, strict=True))
+        whole = sum(float((d * q).square().sum()) for _, q, _, d in parts)
+        left = sum(float(((d - 2 * w * e) * q).square().sum()) for e, q, w, d in parts)
+        self.reach = REACH / min(max(left / whole if whole else 1.0, UNEXPLAINED), 1.0)
+        if self.weights:
+            new = tuple((a * b).sqrt() for a, b in zip(self.weights, new, strict=True))
+        self.weights = new
+        found = []
+        for g, w, q in zip(file.slope, new, entries, strict=True):
+            steepness = (g * q).square().mean((-2, -1), keepdim=True).sqrt()
+            wanted = steepness / (2 * (w * q * q).mean((-2, -1), keepdim=True))
+            found.append(w * (wanted / self.reach).clamp(min=1.0))
+        if self.targets:
+            self.targets = self._followed(tuple(found))
+        else:
+            if file.coefficients.subsampling != "4:4:4":
+                self.image = self._prepared()
+            self.targets = self.image
+        return tuple(found)
 
-    def _point(self, tables: Tensor, multiplier: float, slope: bool = False) -> tuple[OperatingPoint, Parts]:
-        entries = quantization.legal(tables.detach())
-        unrounded = replace(self.image, levels=self._divided(self.model.targets, entries), tables=entries)
-        coded = trellis(unrounded, 1.0, weights=[w / multiplier for w in self.model.weights])
-        size = bits(coded, huffman="optimized")
-        if slope:
-            loss, slopes = self._slope(coded.levels, entries)
-            return OperatingPoint((coded,), torch.tensor(loss, dtype=torch.float64), size), slopes
-        with torch.no_grad():
-            return OperatingPoint((coded,), self.objective.loss(coded), size), ()
+    def _prepared(self) -> Parts:
+        """Coefficients, not quantized, that decode to the original better than its own do.
 
-    def _slope(self, levels: Parts, tables: Tensor) -> tuple[float, Parts]:
+        Where chroma is subsampled, luma can make up for a part of what it loses, and neighbouring blocks of chroma
+        overlap in the decoder.
+        """
+        best, lowest = self.image, math.inf
+        moved = best
+        for _ in range(PREPARATION + 1):
+            c = self.file.coefficients
+            levels = tuple(x / q for x, q in zip(moved, spread(c), strict=True))
+            loss, slope = self._slope(replace(c, levels=levels))
+            if not loss < lowest:
+                break
+            best, lowest = moved, loss
+            moved = tuple(x - g / (4 * w) for x, g, w in zip(moved, slope, self.weights, strict=True))
+        return best
+
+    def _followed(self, weights: Parts) -> Parts:
+        """The targets, a part of the way to the minimum of the loss; no further than a step from the image's own."""
+        c = self.file.coefficients
+        parts = zip(c.levels, spread(c), self.file.slope, weights, self.image, self.targets, strict=True)
+        return tuple(
+            own + (t + FOLLOW * (n * q - g / (2 * w) - t) - own).clamp(-q, q) for n, q, g, w, own, t in parts
+        )
+
+    def _trial(self, weights: Parts, multiplier: float, tables: Tensor) -> Coefficients:
+        """The levels that are cheapest by the model, under some tables."""
+        c = self.file.coefficients
+        targets, prices = [], []
+        parts = zip(c.levels, spread(c), weights, self.caution, self.targets, strict=True)
+        for i, (n, q, w, caution, t) in enumerate(parts):
+            k = caution[..., None, None]
+            targets.append((t + (k - 1) * n * q) / k / tables[table_index(i, len(tables))])
+            prices.append(k * w / multiplier)
+        unrounded = replace(c, levels=tuple(targets), tables=tables)
+        return trellis(unrounded, 1.0, weights=prices, passes=1, like=c)
+
+    def _change_levels(self, weights: Parts, multiplier: float) -> None:
+        before = self.file
+        trial = self._measured(self._trial(weights, multiplier, before.coefficients.tables))
+        kept = self._kept(trial, multiplier)
+        levels = zip(before.coefficients.levels, trial.coefficients.levels, strict=True)
+        changed = [(n != m).flatten(-2).any(-1) for n, m in levels]
+        tried = [before, trial]
+        if any(bool((change & ~keep).any()) for keep, change in zip(kept, changed, strict=True)):
+            tried.append(self._measured(mixed(before.coefficients, trial.coefficients, kept)))
+        self.file = min(tried, key=lambda file: file.cost(multiplier))
+        better = self.file is not before
+        self.caution = tuple(
+            torch.where(change, k * (torch.where(keep, KEPT, REFUSED) if better else FAILED), k).clamp(
+                1.0, MOST
+            )
+            for k, keep, change in zip(self.caution, kept, changed, strict=True)
+        )
+
+    def _change_tables(self, weights: Parts, multiplier: float) -> None:
+        before = self.file
+        c = before.coefficients
+        first, second = torch.zeros_like(c.tables), torch.zeros_like(c.tables)
+        for i, (n, q, g, w) in enumerate(zip(c.levels, spread(c), before.slope, weights, strict=True)):
+            at = table_index(i, len(c.tables))
+            first[at] += (g * n * q).sum((0, 1))
+            second[at] += (2 * w * (n * q).square()).sum((0, 1))
+        newton = torch.where(second > 0, first / second, 0.0)
+        moved = self.logarithm - (self.stride * newton).clamp(-FARTHEST, FARTHEST)
+        moved = moved.clamp(0.0, math.log(255.0))
+        tables = quantization.legal(moved.exp())
+        trial = self._measured(self._trial(weights, multiplier, tables))
+        if not trial.cost(multiplier) < before.cost(multiplier):
+            kept = self._kept(trial, multiplier)
+            trial = self._measured(mixed(replace(c, tables=tables), trial.coefficients, kept))
+        if trial.cost(multiplier) < before.cost(multiplier):
+            self.file, self.logarithm = trial, moved
+            self.stride = min(self.stride * LONGER, LONGEST_STRIDE)
+        else:
+            self.stride *= SHORTER
+            self.wait = PATIENCE
+
+    def _changes(self, trial: File) -> tuple[list[Tensor], list[Tensor]]:
+        """Of loss and of bits in each block, from the present levels to a trial's, under the trial's tables."""
+        before, after = self.file.coefficients, trial.coefficients
+        parts = zip(before.levels, after.levels, spread(after), self.file.slope, trial.slope, strict=True)
+        loss = [((a + b) / 2 * (m - n) * q).sum((-2, -1)).double() for n, m, q, a, b in parts]
+        spent = zip(block_bits(before), block_bits(after, like=before), strict=True)
+        return loss, [new - old for old, new in spent]
+
+    def _kept(self, trial: File, multiplier: float) -> list[Tensor]:
+        """Which blocks get cheaper by the levels of a trial."""
+        return [loss + multiplier * size < 0 for loss, size in zip(*self._changes(trial), strict=True)]
+
+    def _measured(self, coefficients: Coefficients) -> File:
+        loss, slope = self._slope(coefficients)
+        return File(coefficients, loss, float(self.objective.bits(coefficients)), slope)
+
+    def _slope(self, coefficients: Coefficients) -> tuple[float, Parts]:
         """The loss, and its slope to the decoded coefficients."""
-        leaves = tuple(x.detach().clone().requires_grad_() for x in levels)
-        loss = self.objective.loss(replace(self.image, levels=leaves, tables=tables))
+        leaves = tuple(x.detach().clone().requires_grad_() for x in coefficients.levels)
+        loss = self.objective.loss(replace(coefficients, levels=leaves))
         slopes = torch.autograd.grad(loss, leaves)
         if not all(g.isfinite().all() for g in slopes):
             raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
-        return loss.item(), self._divided(slopes, tables)
+        return loss.item(), tuple(g / q for g, q in zip(slopes, spread(coefficients), strict=True))
 
-    def _weights(self, levels: Parts, tables: Tensor, slope: Parts) -> Parts:
-        decoded = (n * tables[table_index(i, len(tables))] for i, n in enumerate(levels))
-        errors = [c - center for c, center in zip(decoded, self.center, strict=True)]
-        fitted = [
-            fit_weights(error, g - g0) if error.any() else None
-            for error, g, g0 in zip(errors, slope, self.slope, strict=True)
-        ]
-        # A component without error, such as the chroma of a gray picture, shows no weight: a large one lets it be.
-        large = 1e6 * next((float(w.mean()) for w in fitted if w is not None), 1.0)
-        return tuple(
-            torch.full_like(error, large) if w is None else w for error, w in zip(errors, fitted, strict=True)
-        )
 
-    def _divided(self, values: Parts, tables: Tensor, round_: bool = False) -> Parts:
-        parts = (x / tables[table_index(i, len(tables))] for i, x in enumerate(values))
-        return tuple(x.round() if round_ else x for x in parts)
+def _unit(target: Bound) -> float:
+    """What the gap to a target is relative to."""
+    return 1.0 if isinstance(target, Bytes) else abs(target.value)
+
+
+def spread(coefficients: Coefficients) -> list[Tensor]:
+    """The table of each component, ``[8, 8]``."""
+    tables = coefficients.tables
+    return [tables[table_index(i, len(tables))] for i in range(coefficients.channels)]
+
+
+def mixed(before: Coefficients, after: Coefficients, kept: list[Tensor]) -> Coefficients:
+    """The levels of ``after`` in the blocks that are kept, of ``before`` in the others."""
+    levels = (
+        torch.where(keep[..., None, None], m, n)
+        for n, m, keep in zip(before.levels, after.levels, kept, strict=True)
+    )
+    return replace(before, levels=tuple(levels))
 
 
 def fit_weights(error: Tensor, slope: Tensor) -> Tensor:
@@ -169,8 +355,8 @@ def fit_weights(error: Tensor, slope: Tensor) -> Tensor:
     overall = overall.clamp(min=1e-30)
     little = 4 * square.mean()
     frequency = (product.sum((0, 1)) / 2 + overall * little) / (square.sum((0, 1)) + little).clamp(min=1e-30)
-    frequency = frequency.clamp(overall / RANGE, overall * RANGE)
+    frequency = frequency.clamp(overall / FREQUENCIES, overall * FREQUENCIES)
     expected = 2 * (frequency * square).sum((-2, -1))
     some = expected.mean() / 4
-    block = ((product.sum((-2, -1)) + some) / (expected + some).clamp(min=1e-30)).clamp(1 / REACH, REACH)
+    block = ((product.sum((-2, -1)) + some) / (expected + some).clamp(min=1e-30)).clamp(1 / BLOCKS, BLOCKS)
     return (frequency * block[..., None, None]).to(error.dtype)

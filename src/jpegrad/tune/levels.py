@@ -40,6 +40,7 @@ def trellis(
     weights: Sequence[Tensor] | None = None,
     huffman: str = "optimized",
     passes: int = 2,
+    like: Coefficients | None = None,
 ) -> Coefficients:
     """Levels that minimise weighted squared error + ``multiplier`` · bits.
 
@@ -57,6 +58,7 @@ def trellis(
             error of the component's own samples. :func:`rgb_weights` gives those of RGB.
         huffman: ``"default"`` (codes of Annex K) or ``"optimized"`` (made for the levels, at first the rounded ones).
         passes: how often lengths and levels follow each other, ≥ 1; without effect on ``"default"``.
+        like: another file of the same blocks, whose levels make the first code lengths; None takes the rounded ones.
 
     Returns:
         The coefficients with these levels, which carry no graph: float64 if they were, else float32.
@@ -90,9 +92,12 @@ def trellis(
     if images and each.any():
         sampling = luma_factors(len(flat), c.subsampling)
         search = backends.kernel("trellis", flat[0]) if sampling else None
-        for _ in range(passes if huffman == "optimized" else 1):
+        coded = (
+            levels if like is None else [n.detach().reshape(images, *n.shape[-4:]).cpu() for n in like.levels]
+        )
+        for turn in range(passes if huffman == "optimized" else 1):
             slots = huffman_slots(c.space)[: len(flat)]
-            costs = _symbol_costs(levels, c.size, c.subsampling, huffman, slots, each)
+            costs = _symbol_costs(levels if turn else coded, c.size, c.subsampling, huffman, slots, each)
             if search:
                 # The kernel has one price for all of chroma.
                 ac, dc = (x[:, :2].contiguous() for x in costs)

@@ -11,6 +11,7 @@ from torch import Tensor
 from jpegrad.codec import jpeg
 from jpegrad.home import at_home
 from jpegrad.inputs import shown
+from jpegrad.metrics import SSIMULACRA2, Butteraugli, Perceptual
 from jpegrad.spec import Range, check_value_range
 from jpegrad.surrogates import leaky_clamp
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
@@ -252,11 +253,19 @@ def report(image: Tensor, original: Tensor, *, value_range: Range = UNIT) -> dic
     return found
 
 
+JUDGES: dict[str, type[SSIMULACRA2] | type[Butteraugli]] = {
+    "ssimulacra2": SSIMULACRA2,
+    "butteraugli": Butteraugli,
+}
+"""By the names of :class:`~jpegrad.tune.Score`."""
 ALL = {
     metric.name: metric
     for metric in (
         Metric("mse", _squared_error, "mean squared error of all channels", 1.0),
         Metric("ms-ssim", _dissimilarity, "1 − MS-SSIM of all channels: Wang, Simoncelli, Bovik, 2003", 1.0),
         mix(),
+        Metric("ssimulacra2", SSIMULACRA2, "jpegrad.metrics.SSIMULACRA2"),
+        Metric("butteraugli", Butteraugli, "jpegrad.metrics.Butteraugli"),
+        Metric("perceptual", Perceptual, "jpegrad.metrics.Perceptual"),
     )
 }

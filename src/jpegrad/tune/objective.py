@@ -60,6 +60,7 @@ class ImageObjective:
         rate: model behind the slope of the size.
         table_surrogate: how the quantiser's rounding looks to the tables; None is the codec's default.
         value_range: (low, high) of a floating-point image.
+        progressive: whether sizes are those of progressive files.
         argument: what messages call the image.
 
     Raises:
@@ -75,6 +76,7 @@ class ImageObjective:
         rate: str | RateModel = "marginal",
         table_surrogate: SurrogateName | Surrogate | None = None,
         value_range: Range = UNIT,
+        progressive: bool = False,
         argument: str = "image",
     ) -> None:
         value_range = check_value_range(value_range)
@@ -85,11 +87,17 @@ class ImageObjective:
             check_channels(value_range, self.image.shape[-3])
             low, _ = bounds(value_range, self.image, torch.float32)
             self.image = torch.where(self.image.isnan(), low, self.image.float())
-        self.distortion = metric.against(in_unit_range(self.image, value_range).clamp(0.0, 1.0)[None])
+        self.value_range = value_range
+        self.distortion = metric.against(self.original)
         self.subsampling = subsampling
         self.rate = rate
         self.table_surrogate = table_surrogate
-        self.value_range = value_range
+        self.progressive = progressive
+
+    @property
+    def original(self) -> Tensor:
+        """What the metric compares with: ``[1, C, H, W]``, float32 in [0, 1]."""
+        return in_unit_range(self.image, self.value_range).clamp(0.0, 1.0)[None]
 
     @property
     def pixels(self) -> int:
@@ -98,8 +106,16 @@ class ImageObjective:
     def __call__(self, tables: Tensor) -> OperatingPoint:
         """With ordinary rounding; loss and bits carry graphs if ``tables`` does."""
         coefficients = self._encode(tables)
-        size = bits(coefficients, huffman="optimized", rate=self.rate)
-        return OperatingPoint((coefficients,), self.loss(coefficients), size)
+        return OperatingPoint((coefficients,), self.loss(coefficients), self.bits(coefficients))
+
+    @torch.no_grad()
+    def rounded(self, tables: Tensor) -> Coefficients:
+        """The file with these tables and ordinary rounding."""
+        return self._encode(tables.detach())
+
+    def bits(self, coefficients: Coefficients) -> Tensor:
+        """Of the file with optimised Huffman tables."""
+        return bits(coefficients, huffman="optimized", rate=self.rate, progressive=self.progressive)
 
     def loss(self, coefficients: Coefficients) -> Tensor:
         """The distortion of what a viewer shows of these coefficients, with a graph to levels and tables."""

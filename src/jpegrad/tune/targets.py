@@ -107,13 +107,48 @@ class Loss:
             raise ValueError(f"target: expected a finite loss, got {self.value}")
 
 
-Target = LikeQuality | Bytes | BitsPerPixel | Loss
+SCORES = {"ssimulacra2": -1, "butteraugli": 1}
+"""By name, 1 where a lower score is better, and −1 where a higher one is."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The smallest file that a judge finds good enough, whatever metric it is made for; of several images, their mean.
+
+    Args:
+        judge: ``"ssimulacra2"``, whose score is then at least ``value``, or ``"butteraugli"``, whose 3-norm is at most
+            ``value``: see :mod:`jpegrad.metrics`.
+        value: on the judge's own scale.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
+    Example:
+        >>> Score("ssimulacra2", 80)
+        Score(judge='ssimulacra2', value=80)
+    """
+
+    judge: str
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.judge not in SCORES:
+            raise ValueError(f"target: expected a judge of {', '.join(SCORES)}, got {self.judge!r}")
+        _set_number(self, "value", "a score as a number")
+        # SSIMULACRA2 has no lower bound, and Butteraugli no upper one.
+        highest = 100.0 if self.judge == "ssimulacra2" else math.inf
+        lowest = -math.inf if self.judge == "ssimulacra2" else 0.0
+        if not (math.isfinite(self.value) and lowest <= self.value <= highest):
+            raise ValueError(f"target: expected a score {lowest:g} to {highest:g}, got {self.value}")
+
+
+Target = LikeQuality | Bytes | BitsPerPixel | Loss | Score
 
 
 def check_target(target: object) -> None:
     if not isinstance(target, Target):
         raise TypeError(
-            f"target: expected LikeQuality, Bytes, BitsPerPixel or Loss, got {type(target).__name__}"
+            f"target: expected LikeQuality, Bytes, BitsPerPixel, Loss or Score, got {type(target).__name__}"
         )
 
 

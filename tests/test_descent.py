@@ -1,0 +1,146 @@
+"""The descent of tables and levels: its cost never rises, and what it begins with and aims at is what was asked for."""
+
+import io
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import jpegrad
+from jpegrad import metrics, tune
+from jpegrad.rate.blocks import block_bits
+from jpegrad.tune.joint import Descent
+from jpegrad.tune.metrics import get
+from jpegrad.tune.objective import ImageObjective, SharedObjective
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def crop(photo: Tensor) -> Tensor:
+    return photo[:, 64:160, 20:148].contiguous()
+
+
+def size_of(tuned: tune.Tuned) -> int:
+    data = tuned.to_bytes()
+    assert len(data) == tuned.size
+    with Image.open(io.BytesIO(data)) as opened:
+        shown = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
+    assert torch.equal(shown, jpegrad.decode(tuned.coefficients, dtype=torch.uint8))
+    return len(data)
+
+
+@pytest.mark.parametrize("metric", ["mse", "ssimulacra2", "butteraugli", "perceptual"])
+def test_the_cost_never_rises(crop: Tensor, metric: str) -> None:
+    objective = ImageObjective(crop, get(metric))
+    tables = jpegrad.tables.annex_k(60)
+    multiplier = SharedObjective([objective]).multiplier(tables)
+    descent = Descent(objective, objective.rounded(tables))
+    costs = [descent.file.cost(multiplier)]
+    for _ in range(7):
+        descent.step(multiplier)
+        costs.append(descent.file.cost(multiplier))
+    assert all(after <= before for before, after in itertools.pairwise(costs))
+    # In bits of the start: how much of the file's size that is worth.
+    gain = (costs[0] - costs[-1]) / multiplier / float(objective.bits(objective.rounded(tables)))
+    assert gain > 0.05
+    # What the descent says of its file is what is measured of it afresh.
+    found = descent.file
+    assert float(objective.loss(found.coefficients)) == pytest.approx(found.loss, rel=1e-6)
+    assert 8 * len(jpegrad.to_bytes(found.coefficients, huffman="optimized")) == found.bits
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
+def test_bits_of_blocks_are_those_of_the_scan(crop: Tensor, subsampling: str) -> None:
+    c = jpegrad.encode(crop[:, :88, :120], 70, subsampling=subsampling)
+    parts = jpegrad.rate.breakdown(c, huffman="optimized")
+    total = float(parts.coefficients.sum() + parts.end_of_block.sum())
+    # Entropies in place of whole code lengths: a little less.
+    found = sum(float(x.sum()) for x in block_bits(c))
+    assert 0.97 * total < found < total
+    # A level more costs what the exact marginal costs say, block by block, under the same code.
+    levels = [x.clone() for x in c.levels]
+    up, _ = jpegrad.rate.marginal_costs(c, huffman="optimized")[0]
+    levels[0][2, 3, 1, 2] += levels[0][2, 3, 1, 2].sign() + (levels[0][2, 3, 1, 2] == 0)
+    change = block_bits(replace(c, levels=tuple(levels)), like=c)[0] - block_bits(c)[0]
+    assert float(change[2, 3]) == pytest.approx(float(up[2, 3, 1, 2]), abs=1e-4)
+    change[2, 3] = 0
+    assert not change.any()
+
+
+def test_scores_are_met(crop: Tensor) -> None:
+    judges = {"ssimulacra2": (metrics.SSIMULACRA2, 70.0), "butteraugli": (metrics.Butteraugli, 1.2)}
+    for judge, (comparison, value) in judges.items():
+        tuned = tune.compress(crop, metric="ssimulacra2", target=tune.Score(judge, value), steps=4)
+        shown = jpegrad.decode(tuned.coefficients)
+        found = float(comparison(crop / 255).score(shown))
+        if judge == "ssimulacra2":
+            assert value <= found < value + 1
+        else:
+            assert 0.97 * value < found <= value
+        size_of(tuned)
+
+
+def test_a_file_gets_better_at_its_own_size(crop: Tensor) -> None:
+    given = jpegrad.read(jpegrad.to_bytes(jpegrad.encode(crop, 60), huffman="optimized"))
+    size = len(jpegrad.to_bytes(given, huffman="optimized"))
+    before = float((jpegrad.decode(given) - crop / 255).square().mean())
+    tuned = tune.compress(crop, start=given, target=tune.Bytes(size), steps=6)
+    assert size_of(tuned) <= size
+    assert tuned.loss < 0.9 * before
+
+
+def test_a_file_gets_smaller_without_its_original(crop: Tensor) -> None:
+    given = jpegrad.encode(crop, 92, subsampling="4:4:4")
+    tuned = tune.compress(None, start=given, target=tune.LikeQuality(75), steps=4)
+    assert tuned.coefficients.subsampling == "4:4:4"
+    assert size_of(tuned) < 0.6 * len(jpegrad.to_bytes(given, huffman="optimized"))
+
+
+def test_progressive_and_three_tables(crop: Tensor) -> None:
+    tuned = tune.compress(crop, target=tune.Bytes(3000), progressive=True, table_count=3, steps=4)
+    assert size_of(tuned) <= 3000
+    assert tuned.tables.shape == (3, 8, 8)
+    assert b"\xff\xc2" in tuned.to_bytes()
+
+
+def test_the_subsampling_follows_the_rate(crop: Tensor) -> None:
+    chosen = [tune.compress(crop, target=tune.LikeQuality(q), subsampling="auto", steps=1) for q in (20, 100)]
+    assert [tuned.coefficients.subsampling for tuned in chosen] == ["4:2:0", "4:4:4"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": 3}, "start: expected Coefficients"),
+        ({"image": None}, "image: expected a torch.Tensor, or a file as start, got None"),
+        ({"table_count": 4}, "table_count: expected 2 or 3, got 4"),
+        ({"progressive": 1}, "progressive: expected True or False, got 1"),
+        ({"subsampling": "4:4:4", "start": "file"}, "subsampling: expected that of start, 4:2:0"),
+        ({"base": torch.ones(2, 8, 8), "start": "file"}, "base: expected without start"),
+        ({"choose_levels": False, "start": "file"}, "choose_levels=False: expected without start"),
+        ({"image": torch.zeros(3, 8, 8), "start": "file"}, r"image: expected \[3, 96, 128\] as of start"),
+    ],
+)
+def test_wrong_calls(crop: Tensor, options: dict[str, object], message: str) -> None:
+    if options.get("start") == "file":
+        options = {**options, "start": jpegrad.encode(crop, 50)}
+    with pytest.raises((TypeError, ValueError), match=message):
+        tune.compress(**{"image": crop, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("judge", "value", "message"),
+    [
+        ("psnr", 30, "a judge of ssimulacra2, butteraugli"),
+        ("ssimulacra2", 101, "a score"),
+        ("butteraugli", -1, "a score"),
+    ],
+)
+def test_wrong_scores(judge: str, value: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tune.Score(judge, value)
