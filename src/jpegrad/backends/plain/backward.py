@@ -39,9 +39,12 @@ def from_image(gradient: Tensor, flags: Tensor, chroma_flags: Tensor, s: Setting
     return _whole(planes)
 
 
-def from_smoothed(gradient: Tensor, rgb: Tensor, s: Settings) -> list[Tensor]:
+def from_smoothed(gradient: Tensor, rgb: Sequence[Tensor], s: Settings) -> list[Tensor]:
     """The same where noise smoothed the clamps, of RGB by these slopes; the planes' are behind their clamps."""
-    return _whole(_to_samples(list((gradient * rgb if rgb.shape[1] else gradient).unbind(1)), s))
+    channels = list(gradient.unbind(1))
+    if rgb:
+        channels = [g * slopes for g, slopes in zip(channels, rgb, strict=True)]
+    return _whole(_to_samples(channels, s))
 
 
 def _to_samples(rgb: Sequence[Tensor], s: Settings) -> list[Tensor]:

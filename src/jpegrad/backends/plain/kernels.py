@@ -35,20 +35,21 @@ def missing() -> str:
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
     """Flags; unless the slope is 1 every coefficient, an integer in the exact forward.
 
-    Clamps smoothed by noise have slopes in place of flags, of pixels, of RGB and of the samples of blocks; and the
-    deviations of the noise of all blocks are kept. The blocks of an image lie one component behind the other.
+    Clamps smoothed by noise have slopes in place of flags: of pixels and of the samples of blocks; behind the
+    coefficients are the deviations of the noise in each block, and the slopes of red, green and blue. The blocks of an
+    image lie one component behind the other.
     """
     batch, channels, height, width = image.shape
     count = blocks.parts(1, (height, width), channels, s)[-1].stop
     kept = list(flags(image.shape, s, image))
     if s.noise:
-        rgb = (batch, 3 if channels == 3 else 0, height, width)
-        kept = [image.new_empty(shape) for shape in (image.shape, rgb, (batch, 8, 8, count))]
+        kept = [image.new_empty(image.shape), image.new_empty((batch, 8, 8, count))]
     if with_tables or s.slope != "identity":
         kind = torch.float32 if s.soft else torch.int16
         kept.append(image.new_empty((batch, 8, 8, count), dtype=kind))
     if s.noise:
         kept.append(image.new_empty((batch, count)))
+        kept += [image.new_empty((batch, height, width)) for _ in range(channels) if channels == 3]
     return kept
 
 
@@ -157,13 +158,14 @@ def _noisy(
     image: Tensor, tables: Tensor, s: Settings, group: _Group, out: Tensor, saved: list[Tensor]
 ) -> bool:
     """A group's images where noise smooths the clamps; whether a pixel may be outside of its range."""
-    pixels, rgb = _of(saved[:2], group) if saved else (None, None)
+    pixels = saved[0][group.images] if saved else None
+    rgb: Sequence[Tensor | None] = _of(saved[4:], group) if saved else [None] * 3
     grey, undefined, pixel_variances = noise.grey_levels(image[group.images].contiguous(), s, pixels)
     found = blocks.dct(blocks.to_blocks(forward.to_planes(grey, s), group.where, torch.float32))
     variances = None if pixel_variances is None else noise.block_variances(pixel_variances, s)
     deviations, decoded = (found.new_empty(group.where[-1].stop) for _ in range(2))
     if saved:
-        group.keep(found, saved[3])
+        group.keep(found, saved[2])
     for i, (part, step) in enumerate(zip(group.where, group.tables(tables), strict=True)):
         # Blocks of all images in one line where they share a table.
         images = step.shape[2]
@@ -182,13 +184,13 @@ def _noisy(
     slopes = torch.empty_like(samples) if saved else None
     noise.clamp(samples, decoded, s, slopes)
     if slopes is not None:
-        group.keep(slopes, saved[2])
-        group.keep(deviations, saved[4])
-    spreads = noise.mixed(decoded, group.where, s) if rgb is None or rgb.shape[1] else []
+        group.keep(slopes, saved[1])
+        group.keep(deviations, saved[3])
+    spreads = noise.mixed(decoded, group.where, s) if image.shape[1] == 3 else []
 
     def clamp(channel: Tensor, i: int) -> Tensor:
         spread = functools.partial(noise.over_pixels, size=group.size)
-        noise.clamp(channel, spreads[i], s, None if rgb is None else rgb[:, i], spread)
+        noise.clamp(channel, spreads[i], s, rgb[i], spread)
         return channel
 
     forward.to_image(group.shown(samples, ()), s, out, undefined, clamp)
@@ -199,12 +201,12 @@ def jpeg_backward(
     gradient: Tensor, tables: Tensor, saved: list[Tensor], s: Settings, out: Tensor, sums: Tensor | None
 ) -> None:
     for group in _groups(out.shape, s):
-        first, second = _of(saved[:2], group)
-        into = out[group.images]
+        given, into = gradient[group.images], out[group.images]
         if s.noise:
-            planes = backward.from_smoothed(gradient[group.images], second, s)
+            planes = backward.from_smoothed(given, _of(saved[4:], group), s)
         else:
-            planes = backward.from_image(gradient[group.images], first, second, s)
+            flags, chroma_flags = _of(saved[:2], group)
+            planes = backward.from_image(given, flags, chroma_flags, s)
         # Of slope 1 the transforms cancel.
         if len(saved) > 2:
             found = blocks.to_blocks(planes, group.where, torch.float32)
@@ -216,16 +218,16 @@ def jpeg_backward(
             planes = blocks.to_planes(blocks.inverse_dct(found), group.where, group.count)
         backward.to_pixels(planes, s, into)
         if s.noise:
-            into.mul_(first)
+            into.mul_(saved[0][group.images])
         else:
-            backward.through_range(into, first, s)
+            backward.through_range(into, flags, s)
 
 
 def _kept(saved: list[Tensor], s: Settings, group: _Group) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """Of a group's blocks: slopes of the samples' clamps, coefficients, deviations of the noise."""
     if not s.noise:
         return None, group.kept(saved[2]), None
-    slopes, coefficients, deviations = (group.kept(each) for each in saved[2:])
+    slopes, coefficients, deviations = (group.kept(each) for each in saved[1:4])
     return slopes, coefficients, deviations
 
 

@@ -109,22 +109,21 @@ def _near_bounds(
     deviation: float | Tensor,
     into: Sequence[Tensor | None],
 ) -> None:
-    """Results of a function of x and its deviation into tensors, where one of the bounds is near."""
+    """Results of a function of x and its deviation into tensors, where one of the bounds is near; all contiguous."""
     reach = deviation * _FAR
     acts = (x < reach).logical_or_(x > 255 - reach)
-    # A choice of numbers has a size, which other devices than the CPU would be waited for.
-    chosen = x.device.type == "cpu"
-    if chosen:
-        spread = deviation.expand_as(x)[acts] if isinstance(deviation, Tensor) else deviation
-        found = function(x[acts], spread)
-    else:
-        found = function(x, deviation)
-    for room, values in zip(into, found, strict=True):
-        if room is not None:
-            if chosen:
-                room[acts] = values
-            else:
+    if x.device.type != "cpu":
+        # Those that act have a count, which would be waited for.
+        for room, values in zip(into, function(x, deviation), strict=True):
+            if room is not None:
                 room.copy_(torch.where(acts, values, room))
+        return
+    where = acts.view(-1).nonzero().squeeze(1)
+    if isinstance(deviation, Tensor):
+        deviation = deviation.expand_as(x).reshape(-1).index_select(0, where)
+    for room, values in zip(into, function(x.view(-1).index_select(0, where), deviation), strict=True):
+        if room is not None:
+            room.view(-1).index_copy_(0, where, values)
 
 
 def _tail(z: Tensor) -> Tensor:
