@@ -79,6 +79,22 @@ def test_the_soft_forward_of_other_ranges_and_numbers() -> None:
         compare_soft(PLAIN, low + image * (high - low), tables(50.0), chosen)
 
 
+@pytest.mark.parametrize("sigma", [0.5, 3.5, 400.0])
+@pytest.mark.parametrize("mode", ["4:2:0", "4:1:1", "gray"])
+def test_noise_at_the_bounds(mode: str, sigma: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels far outside, all of them outside, and at both bounds; in groups, with tables for each picture."""
+    monkeypatch.setattr(blocks, "GROUP", 21 * 37 * 2)
+    x, chosen = picture(3, channels(mode), 21, 37), soft(mode, surrogate=surrogates.gaussian(sigma))
+    compare_soft(
+        PLAIN,
+        (2 * x - 0.5).clamp(-0.2, 1.2),
+        tables(torch.tensor([10.0, 60.0, 95.0])),
+        replace(chosen, clip_slope=0.1),
+    )
+    for image in (0.02 * x + 1.2, -0.1 * x.abs() - 0.1, (x > 0.5) + 0.02 * (x - 0.5)):
+        compare_soft(PLAIN, image, tables(40.0), chosen)
+
+
 @pytest.mark.parametrize("name", COLORS)
 def test_the_soft_forward_of_colour_conversions(name: str) -> None:
     compare_soft(PLAIN, picture(1, 3, 33, 20), tables(50.0), soft("4:2:0", color=COLORS[name]))

@@ -165,6 +165,11 @@ def _computed(
     return json.dumps(asdict(found))
 
 
+def pixel_variances(s: Settings) -> tuple[float, float]:
+    """In ``s.noise``, of a pixel as its clamp sees it and as the coefficients see it, as in ``stages/noise.py``."""
+    return max(s.noise**2 - 1 / 12, s.noise**2 / 4), s.noise**2 + 1 / 12
+
+
 def _floored_bias(row: list[int], offset: Any) -> int:
     return math.floor(ONE // 2 - sum(m * o for m, o in zip(row, offset, strict=True)))
 

@@ -33,12 +33,30 @@ def from_image(gradient: Tensor, flags: Tensor, chroma_flags: Tensor, s: Setting
     rgb = list(gradient.unbind(1))
     if channels == 3:
         rgb = [_through_clamp(g, flags, DECODED << i, s) for i, g in enumerate(rgb)]
-    luma, *chroma = (
-        _mixed(rgb, s.inverse_real[i::3] if channels == 3 else s.inverse_real) for i in range(channels)
-    )
+    luma, *chroma = _to_samples(rgb, s)
     planes = [_through_clamp(luma, flags, LUMA, s)]
-    for i, plane in enumerate(chroma):
-        planes.append(_through_clamp(_downsampled(plane, s), chroma_flags[:, i], 1, s))
+    planes += [_through_clamp(plane, chroma_flags[:, i], 1, s) for i, plane in enumerate(chroma)]
+    return _whole(planes)
+
+
+def from_smoothed(gradient: Tensor, rgb: Sequence[Tensor], s: Settings) -> list[Tensor]:
+    """The same where noise smoothed the clamps, of RGB by these slopes; the planes' are behind their clamps."""
+    channels = list(gradient.unbind(1))
+    if rgb:
+        channels = [g * slopes for g, slopes in zip(channels, rgb, strict=True)]
+    return _whole(_to_samples(channels, s))
+
+
+def _to_samples(rgb: Sequence[Tensor], s: Settings) -> list[Tensor]:
+    """The adjoint of colour and of upsampling."""
+    luma, *chroma = (
+        _mixed(rgb, s.inverse_real[i::3] if len(rgb) == 3 else s.inverse_real) for i in range(len(rgb))
+    )
+    return [luma, *(_downsampled(plane, s) for plane in chroma)]
+
+
+def _whole(planes: Sequence[Tensor]) -> list[Tensor]:
+    """Of whole blocks."""
     return [_padded(plane, rounded_up(plane.shape[1], 8), rounded_up(plane.shape[2], 8)) for plane in planes]
 
 
@@ -78,17 +96,22 @@ def quantised(
     s: Settings,
     sums: Tensor | None,
     batch: int,
+    deviations: Tensor | None = None,
 ) -> None:
-    """Gradient of the dequantized coefficients to that of the coefficients, in place; its sums for the tables."""
+    """Gradient of the dequantized coefficients to that of the coefficients, in place; its sums for the tables.
+
+    ``deviations`` are those of the noise in each block, ``[N]``, where there is noise.
+    """
     for i, (part, step) in enumerate(zip(where, tables, strict=True)):
         # Blocks of all images in one line where they share a table.
         images = batch if sums is not None or step.shape[2] > 1 else 1
         g, c = part.of(gradient, images), part.of(coefficients, images)
         level, r = _split(c, step)
+        parameter = s.slope_parameter[i] if deviations is None else part.of(deviations, images)
         if sums is not None:
-            entry = _soft_entry(i, level, r, step, s) if s.soft else _entry(i, level, r, step, s)
+            entry = _soft_entry(parameter, level, r, step, s) if s.soft else _entry(i, level, r, step, s)
             sums[:, i] = entry.mul_(g).sum(-1, dtype=torch.float64).permute(2, 1, 0)
-        found = slope(s.slope, s.slope_parameter[i], r, level, step)
+        found = slope(s.slope, parameter, r, level, step)
         if found is not None:
             g.mul_(found)
 
@@ -111,17 +134,17 @@ def _entry(i: int, level: Tensor, r: Tensor, step: Tensor, s: Settings) -> Tenso
     return torch.sub(level, through, out=through)
 
 
-def _soft_entry(i: int, level: Tensor, r: Tensor, step: Tensor, s: Settings) -> Tensor:
+def _soft_entry(parameter: float | Tensor, level: Tensor, r: Tensor, step: Tensor, s: Settings) -> Tensor:
     """The same of the soft forward, whose function may depend on the step too."""
-    u, parameter = level + r, s.slope_parameter[i]
+    u = level + r
     found = soft(s.slope, parameter, u, step)
     own = slope(s.slope, parameter, r, level, step)
     found.sub_(u if own is None else own.mul_(u))
     return found.sub_(widening(r, step / parameter)) if s.slope == "gaussian" else found
 
 
-def to_image(planes: Sequence[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:
-    """Gradients of the encoder's planes of whole blocks to the gradient of the image."""
+def to_pixels(planes: Sequence[Tensor], s: Settings, out: Tensor) -> None:
+    """Gradients of the encoder's planes of whole blocks to those of the pixels behind their clamp."""
     height, width = out.shape[-2:]
     luma = _folded(_folded(planes[0], -2, height), -1, width)
     chroma = [_boxes(plane, height, width, s) for plane in planes[1:]]
@@ -130,7 +153,6 @@ def to_image(planes: Sequence[Tensor], flags: Tensor, s: Settings, out: Tensor) 
         torch.mul(luma, s.forward_real[i], out=channel)
         if chroma:
             _add_boxes(channel, _mixed(chroma, s.forward_real[3 + i :: 3]), s.v)
-    _through_range(out, flags, s)
 
 
 def _folded(x: Tensor, dim: int, length: int) -> Tensor:
@@ -159,7 +181,7 @@ def _add_boxes(channel: Tensor, shares: Tensor, v: int) -> None:
             channel[:, -1].add_(shares[:, -1])
 
 
-def _through_range(out: Tensor, flags: Tensor, s: Settings) -> None:
+def through_range(out: Tensor, flags: Tensor, s: Settings) -> None:
     """Through the clamp of the image: none of infinite numbers, NaN of pixels with NaN."""
     bit = bits(s)
     used = flags & (7 | bit.undefined | 7 * bit.infinite)

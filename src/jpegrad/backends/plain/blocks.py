@@ -42,8 +42,8 @@ class Part(NamedTuple):
     stop: int
 
     def of(self, coefficients: Tensor, batch: int) -> Tensor:
-        """``[8, 8, batch, blocks of an image]``."""
-        return coefficients[:, :, self.start : self.stop].unflatten(-1, (batch, -1))
+        """``[..., batch, blocks of an image]``."""
+        return coefficients[..., self.start : self.stop].unflatten(-1, (batch, -1))
 
     def spread(self, coefficients: Tensor, batch: int) -> Tensor:
         """The blocks as they lie in the planes ``[batch, blocks_y, 8, blocks_x, 8]``."""

@@ -4,7 +4,7 @@ In the exact one all numbers are libjpeg-turbo's integers, in int32; in float32 
 one is the same in real numbers, in float32.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,7 +38,7 @@ def grey_levels(image: Tensor, s: Settings, flags: Tensor | None) -> tuple[Tenso
         x, top = (image - s.low).mul_(255 / (s.high - s.low)), 255.0
     elif s.low != 0 or s.high not in (1, 255):
         x, top = image.double().sub_(s.low).mul_(255 / (s.high - s.low)), 255.0
-    if not _is_inside(x, top):
+    if not is_inside(x, 0, top):
         undefined = image.isnan().any(1)
         if flags is not None:
             _note(image, x, top, undefined, flags, s)
@@ -49,12 +49,12 @@ def grey_levels(image: Tensor, s: Settings, flags: Tensor | None) -> tuple[Tenso
     return (_rounded_unit(x) if top == 1 else x.round()).int(), undefined
 
 
-def _is_inside(x: Tensor, top: float) -> bool:
-    """Whether surely all numbers are in 0…top; on other devices than the CPU they would be waited for."""
+def is_inside(x: Tensor, low: float, high: float) -> bool:
+    """Whether surely all numbers are in low…high; on other devices than the CPU they would be waited for."""
     if x.device.type != "cpu":
         return False
     lowest, highest = torch.stack(torch.aminmax(x)).tolist()
-    return bool(lowest >= 0 and highest <= top)
+    return bool(lowest >= low and highest <= high)
 
 
 def _rounded_unit(x: Tensor) -> Tensor:
@@ -85,11 +85,31 @@ def _leaky(x: Tensor, s: Settings) -> Tensor:
 
 def to_planes(grey: Tensor, s: Settings) -> list[Tensor]:
     """Samples around 0 of every component, ``[batch, 8 blocks_y, 8 blocks_x]``."""
-    height, width = grey.shape[-2:]
-    wide = extended(extended(grey, -1, rounded_up(width, 8 * s.h)), -2, rounded_up(height, s.v))
+    wide = _padded(grey, s)
     planes = [wide[:, 0] - 128] if grey.shape[1] == 1 else [_mixed(wide, s, i) for i in range(3)]
-    luma = planes[0][:, :height, : rounded_up(width, 8)]
-    chroma = [_downsampled(plane, s.h, s.v) for plane in planes[1:]]
+    return _whole([planes[0], *(_downsampled(plane, s.h, s.v) for plane in planes[1:])], grey, s)
+
+
+def to_variances(pixels: Tensor, s: Settings) -> list[Tensor]:
+    """Means of the variances that pixels give to the samples of every component, in planes of whole blocks."""
+    wide, scale = _padded(pixels, s), ((s.high - s.low) / 255) ** 2
+    if pixels.shape[1] == 1:
+        return _whole([wide[:, 0]], pixels, s)
+    rows = (s.forward_real[3 * i : 3 * i + 3] for i in range(3))
+    luma, *chroma = (_sum(wide.unbind(1), [scale * x * x for x in row], 0.0) for row in rows)
+    return _whole([luma, *(_boxes(plane, s.h, s.v).mul_(1 / (s.h * s.v)) for plane in chroma)], pixels, s)
+
+
+def _padded(x: Tensor, s: Settings) -> Tensor:
+    """Columns to whole blocks, rows to whole boxes."""
+    height, width = x.shape[-2:]
+    return extended(extended(x, -1, rounded_up(width, 8 * s.h)), -2, rounded_up(height, s.v))
+
+
+def _whole(planes: Sequence[Tensor], image: Tensor, s: Settings) -> list[Tensor]:
+    """Planes of whole blocks."""
+    height, width = image.shape[-2:]
+    luma, chroma = planes[0][:, :height, : rounded_up(width, 8)], planes[1:]
     return [
         extended(plane, -2, rounded_up(length, 8)).contiguous()
         for plane, length in zip(
@@ -125,14 +145,20 @@ def _sum(planes: Sequence[Tensor], factors: Sequence[float], bias: float) -> Ten
     return out if out.ndim else out.expand(planes[0].shape).clone()
 
 
-def _downsampled(plane: Tensor, h: int, v: int) -> Tensor:
-    if h * v == 1:
-        return plane
+def _boxes(plane: Tensor, h: int, v: int) -> Tensor:
+    """Sums of boxes."""
     for dim, ratio in ((-2, v), (-1, h)):
         first, *others = plane.unflatten(dim, (-1, ratio)).unbind(dim)
         plane = first.clone() if others else first
         for other in others:
             plane += other
+    return plane
+
+
+def _downsampled(plane: Tensor, h: int, v: int) -> Tensor:
+    if h * v == 1:
+        return plane
+    plane = _boxes(plane, h, v)
     # An alternating bias keeps the mean of pairs and of squares unbiased.
     bias: Tensor | int = h * v // 2
     if h == 2:
@@ -210,13 +236,15 @@ def clamped(x: Tensor, s: Settings, flags: Tensor | None, flag: int) -> Tensor:
 
 
 def to_image(
-    planes: list[Tensor], s: Settings, out: Tensor, flags: Tensor | None, undefined: Tensor | None
+    planes: list[Tensor],
+    s: Settings,
+    out: Tensor,
+    undefined: Tensor | None,
+    clamp: Callable[[Tensor, int], Tensor],
 ) -> None:
-    """Decoded planes of the image's size to the image; pixels with a NaN are NaN."""
+    """Decoded planes of the image's size to the image; pixels with a NaN are NaN. ``clamp`` is that of a channel."""
     for i in range(len(planes)):
-        channel = planes[i]
-        if len(planes) == 3:
-            channel = clamped(_decoded(planes, s, i), s, flags, DECODED << i)
+        channel = clamp(_decoded(planes, s, i), i) if len(planes) == 3 else planes[i]
         _store(channel, s, out[:, i])
     if undefined is not None and out.is_floating_point():
         out.masked_fill_(undefined.unsqueeze(1), torch.nan)

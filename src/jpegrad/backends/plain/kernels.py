@@ -1,5 +1,7 @@
 """The six fills of :mod:`jpegrad.backends.fused.operators` in PyTorch's own operations."""
 
+import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends.fused.settings import Settings
-from jpegrad.backends.plain import backward, blocks, forward
+from jpegrad.backends.plain import backward, blocks, forward, noise
 from jpegrad.backends.plain.slopes import SLOPES as SLOPES
 from jpegrad.backends.plain.slopes import SOFT as SOFT
 from jpegrad.backends.plain.slopes import soft
@@ -21,14 +23,8 @@ KEYS = ("CompositeExplicitAutograd",)
 
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
-    """Why these kernels cannot run a call, beyond what no kernel can."""
-    found = []
-    # What it keeps of a batch is not divided by image.
-    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(image):
-        found.append("it has no rules for the transforms of torch.func")
-    if spec.forward == "soft" and spec.surrogate.sigma is not None:
-        found.append('with forward="soft" its clamps are not smoothed by noise, which this record asks for')
-    return found
+    """Why these kernels cannot run a call, beyond what no kernel can: nothing."""
+    return []
 
 
 def missing() -> str:
@@ -37,13 +33,23 @@ def missing() -> str:
 
 
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
-    """Flags; and every coefficient, an integer in the exact forward, unless the slope is 1."""
+    """Flags; unless the slope is 1 every coefficient, an integer in the exact forward.
+
+    Clamps smoothed by noise have slopes in place of flags: of pixels and of the samples of blocks; behind the
+    coefficients are the deviations of the noise in each block, and the slopes of red, green and blue. The blocks of an
+    image lie one component behind the other.
+    """
+    batch, channels, height, width = image.shape
+    count = blocks.parts(1, (height, width), channels, s)[-1].stop
     kept = list(flags(image.shape, s, image))
+    if s.noise:
+        kept = [image.new_empty(image.shape), image.new_empty((batch, 8, 8, count))]
     if with_tables or s.slope != "identity":
-        batch, channels, height, width = image.shape
-        where = blocks.parts(batch, (height, width), channels, s)
         kind = torch.float32 if s.soft else torch.int16
-        kept.append(image.new_empty(64 * where[-1].stop, dtype=kind))
+        kept.append(image.new_empty((batch, 8, 8, count), dtype=kind))
+    if s.noise:
+        kept.append(image.new_empty((batch, count)))
+        kept += [image.new_empty((batch, height, width)) for _ in range(channels) if channels == 3]
     return kept
 
 
@@ -67,12 +73,22 @@ class _Group:
     def tables(self, tables: Tensor) -> list[Tensor]:
         return [blocks.table(tables, part, self.images) for part in self.where]
 
-    def coefficients(self, saved: Tensor) -> Tensor:
-        each = 64 * self.where[-1].stop // self.count
-        return saved[self.images.start * each : self.images.stop * each].view(8, 8, -1)
+    def keep(self, found: Tensor, saved: Tensor) -> None:
+        """Numbers of blocks ``[..., N]`` to those of images ``[batch, ..., blocks of an image]``."""
+        for part, into in zip(self.where, self._divided(saved), strict=True):
+            into.copy_(part.of(found, self.count).movedim(-2, 0))
+
+    def kept(self, saved: Tensor) -> Tensor:
+        """These numbers again."""
+        if self.count == 1:
+            return saved[self.images.start]
+        return torch.cat([each.movedim(0, -2).flatten(-2) for each in self._divided(saved)], -1)
+
+    def _divided(self, saved: Tensor) -> tuple[Tensor, ...]:
+        return saved[self.images].split([math.prod(part.grid) for part in self.where], -1)
 
     def shown(self, coefficients: Tensor, flags: Sequence[Tensor]) -> list[Tensor]:
-        """Samples before their clamp to planes of the image's size, and the flags of the clamps."""
+        """Samples, before their clamp unless noise smoothed it, to planes of the image's size; the flags of clamps."""
         planes = []
         height, width = self.size
         for i, plane in enumerate(blocks.to_planes(coefficients, self.where, self.count)):
@@ -81,7 +97,7 @@ class _Group:
             if flags:
                 kept, bit = (flags[1][:, i - 1], 1) if i else (flags[0], forward.LUMA)
             plane = plane[:, : ceil_div(height, v), : ceil_div(width, h)]
-            plane = forward.clamped(plane, self.s, kept, bit)
+            plane = plane if self.s.noise else forward.clamped(plane, self.s, kept, bit)
             planes.append(forward.upsampled(plane, self.size, self.s) if i else plane)
         return planes
 
@@ -89,6 +105,11 @@ class _Group:
 def _groups(shape: Sequence[int], s: Settings) -> Iterator[_Group]:
     for images in blocks.groups(shape[0], (shape[2], shape[3])):
         yield _Group(images, shape, s)
+
+
+def _sharp(s: Settings, flags: Tensor | None) -> Callable[[Tensor, int], Tensor]:
+    """The clamp of a decoded channel."""
+    return lambda channel, i: forward.clamped(channel, s, flags, forward.DECODED << i)
 
 
 def _of(tensors: Sequence[Tensor], group: _Group, zero: bool = False) -> list[Tensor]:
@@ -113,36 +134,101 @@ def _coefficients(
 def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
     outside = False
     for group in _groups(image.shape, s):
+        if s.noise:
+            outside |= _noisy(image, tables, s, group, out[group.images], saved)
+            continue
         flags = _of(saved[:2], group, zero=True)
         found, undefined = _coefficients(image, s, group, flags[0] if flags else None)
         outside |= undefined is not None
         if len(saved) > 2:
-            group.coefficients(saved[2]).copy_(found)
+            group.keep(found, saved[2])
         for i, (part, step) in enumerate(zip(group.where, group.tables(tables), strict=True)):
             c = part.of(found, step.shape[2])
             level = soft(s.slope, s.slope_parameter[i], c / step, step) if s.soft else forward.levels(c, step)
             c.copy_(level.mul_(step))
         samples = blocks.inverse_dct(found).add_(128) if s.soft else blocks.idct(found)
         planes = group.shown(samples, flags)
-        forward.to_image(planes, s, out[group.images], flags[0] if flags else None, undefined)
+        clamp = _sharp(s, flags[0] if flags else None)
+        forward.to_image(planes, s, out[group.images], undefined, clamp)
     if outside:
         watch_range(image, (s.low, s.high))
+
+
+def _noisy(
+    image: Tensor, tables: Tensor, s: Settings, group: _Group, out: Tensor, saved: list[Tensor]
+) -> bool:
+    """A group's images where noise smooths the clamps; whether a pixel may be outside of its range."""
+    pixels = saved[0][group.images] if saved else None
+    rgb: Sequence[Tensor | None] = _of(saved[4:], group) if saved else [None] * 3
+    grey, undefined, pixel_variances = noise.grey_levels(image[group.images].contiguous(), s, pixels)
+    found = blocks.dct(blocks.to_blocks(forward.to_planes(grey, s), group.where, torch.float32))
+    variances = None if pixel_variances is None else noise.block_variances(pixel_variances, s)
+    deviations, decoded = (found.new_empty(group.where[-1].stop) for _ in range(2))
+    if saved:
+        group.keep(found, saved[2])
+    for i, (part, step) in enumerate(zip(group.where, group.tables(tables), strict=True)):
+        # Blocks of all images in one line where they share a table.
+        images = step.shape[2]
+        c, deviation = part.of(found, images), part.of(deviations, images)
+        parameter: float | Tensor = s.slope_parameter[i]
+        variance: float | Tensor = s.slope_parameter[i] ** 2
+        if variances is None:
+            deviation.fill_(s.slope_parameter[i])
+        else:
+            variance = part.of(variances, images)
+            parameter = torch.sqrt(variance, out=deviation).clamp_(min=1e-6)
+        level = soft(s.slope, parameter, c / step, step)
+        part.of(decoded, images).copy_(noise.sample_variance(level, step, variance))
+        c.copy_(level.mul_(step))
+    samples = blocks.inverse_dct(found).add_(128)
+    slopes = torch.empty_like(samples) if saved else None
+    noise.clamp(samples, decoded, s, slopes)
+    if slopes is not None:
+        group.keep(slopes, saved[1])
+        group.keep(deviations, saved[3])
+    spreads = noise.mixed(decoded, group.where, s) if image.shape[1] == 3 else []
+
+    def clamp(channel: Tensor, i: int) -> Tensor:
+        spread = functools.partial(noise.over_pixels, size=group.size)
+        noise.clamp(channel, spreads[i], s, rgb[i], spread)
+        return channel
+
+    forward.to_image(group.shown(samples, ()), s, out, undefined, clamp)
+    return undefined is not None
 
 
 def jpeg_backward(
     gradient: Tensor, tables: Tensor, saved: list[Tensor], s: Settings, out: Tensor, sums: Tensor | None
 ) -> None:
     for group in _groups(out.shape, s):
-        flags, chroma_flags = _of(saved[:2], group)
-        planes = backward.from_image(gradient[group.images], flags, chroma_flags, s)
+        given, into = gradient[group.images], out[group.images]
+        if s.noise:
+            planes = backward.from_smoothed(given, _of(saved[4:], group), s)
+        else:
+            flags, chroma_flags = _of(saved[:2], group)
+            planes = backward.from_image(given, flags, chroma_flags, s)
         # Of slope 1 the transforms cancel.
         if len(saved) > 2:
-            found = blocks.dct(blocks.to_blocks(planes, group.where, torch.float32))
+            found = blocks.to_blocks(planes, group.where, torch.float32)
+            slopes, coefficients, deviations = _kept(saved, s, group)
+            found = blocks.dct(found if slopes is None else found.mul_(slopes))
             each = None if sums is None else sums[group.images]
-            coefficients = group.coefficients(saved[2])
-            backward.quantised(found, coefficients, group.tables(tables), group.where, s, each, group.count)
+            steps = group.tables(tables)
+            backward.quantised(found, coefficients, steps, group.where, s, each, group.count, deviations)
             planes = blocks.to_planes(blocks.inverse_dct(found), group.where, group.count)
-        backward.to_image(planes, flags, s, out[group.images])
+        backward.to_pixels(planes, s, into)
+        if s.noise:
+            into.mul_(saved[0][group.images])
+        else:
+            backward.through_range(into, flags, s)
+
+
+def _kept(saved: list[Tensor], s: Settings, group: _Group) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    """Of a group's blocks: slopes of the samples' clamps, coefficients, deviations of the noise."""
+    if not s.noise:
+        return None, group.kept(saved[2]), None
+    slopes, coefficients, deviations = (group.kept(each) for each in saved[1:4])
+    return slopes, coefficients, deviations
 
 
 def encode(
@@ -171,7 +257,8 @@ def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Te
     for group in _groups(out.shape, s):
         found = _gathered(gradients, group, torch.float32)
         planes = blocks.to_planes(blocks.inverse_dct(found), group.where, group.count)
-        backward.to_image(planes, flags[group.images], s, out[group.images])
+        backward.to_pixels(planes, s, out[group.images])
+        backward.through_range(out[group.images], flags[group.images], s)
 
 
 def _gathered(planes: Sequence[Tensor], group: _Group, dtype: torch.dtype) -> Tensor:
@@ -190,7 +277,7 @@ def decode(levels: list[Tensor], tables: Tensor, s: Settings, out: Tensor, flags
         samples = blocks.idct(found).clamp_(-1, 256).int()
         kept = _of(flags, group, zero=True)
         planes = group.shown(samples, kept)
-        forward.to_image(planes, s, out[group.images], kept[0] if kept else None, None)
+        forward.to_image(planes, s, out[group.images], None, _sharp(s, kept[0] if kept else None))
 
 
 def decode_backward(gradient: Tensor, flags: list[Tensor], s: Settings, out: list[Tensor]) -> None:

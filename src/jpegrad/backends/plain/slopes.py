@@ -37,7 +37,7 @@ _PERIODIC = {"cubic": formulas.cubic_slope, "sin": formulas.sin_slope, "fourier"
 _OTHER = {"distortion": formulas.distortion_slope, "dead_zone": formulas.dead_zone_slope}
 
 
-def slope(name: str, parameter: float, r: Tensor, level: Tensor, step: Tensor) -> Tensor | None:
+def slope(name: str, parameter: float | Tensor, r: Tensor, level: Tensor, step: Tensor) -> Tensor | None:
     """The slope at ``level`` + r, |r| ≤ ½; None is 1. ``parameter`` as in ``Settings``."""
     if name == "identity":
         return None
@@ -46,7 +46,7 @@ def slope(name: str, parameter: float, r: Tensor, level: Tensor, step: Tensor) -
     if name in _OTHER:
         return _OTHER[name](level + r)
     if name == "soft_round":
-        return _soft_round(parameter, r)
+        return _soft_round(float(parameter), r)
     if name == "gaussian":
         return _spikes(r, step / parameter)
     # These records round half to even, the quantiser half away from zero.
@@ -81,8 +81,8 @@ def _by_width(
 
     The narrow one also hears whether the thresholds at 1½ count: where ``inverse`` is above 6 they are below 1e-8.
     """
-    # Few numbers, or work by the block; on other devices than the CPU they would be waited for.
-    if inverse.device.type == "cpu" and inverse.numel() < r.numel():
+    # On other devices than the CPU they would be waited for.
+    if inverse.device.type == "cpu":
         lowest, highest = torch.stack(torch.aminmax(inverse)).tolist()
         if lowest > _NARROW:
             return narrow(r, inverse, lowest < 6)
@@ -117,7 +117,7 @@ def _waves(r: Tensor, inverse: Tensor) -> Tensor:
     return c.mul(-8 * q9).add_(4 * q4).mul_(c).add_(6 * q9 - 2 * q).mul_(c).add_(1 - 2 * q4)
 
 
-def soft(name: str, parameter: float, u: Tensor, step: Tensor) -> Tensor:
+def soft(name: str, parameter: float | Tensor, u: Tensor, step: Tensor) -> Tensor:
     """What the soft forward has in place of the rounding of u."""
     if name == "gaussian":
         level = u.round()

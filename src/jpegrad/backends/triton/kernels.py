@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from jpegrad import surrogates
-from jpegrad.backends.fused.settings import Settings, families
+from jpegrad.backends.fused.settings import Settings, families, pixel_variances
 from jpegrad.backends.triton.launch import (
     fixed_rows,
     grid,
@@ -180,8 +180,7 @@ def _noise(s: Settings, channels: int) -> tuple[float, ...] | None:
     """A pixel's deviation as its clamp sees it, its variance, and that of each component's coefficients."""
     if not s.noise:
         return None
-    # As in stages/noise.py.
-    to_clamp, pixel = max(s.noise**2 - 1 / 12, s.noise**2 / 4), s.noise**2 + 1 / 12
+    to_clamp, pixel = pixel_variances(s)
     scale = 255 / (s.high - s.low)
     variances = [pixel]
     if channels == 3:
