@@ -55,8 +55,9 @@ FARTHEST = 0.3
 """Longest step in the logarithm of the entries."""
 BLOCKS, FREQUENCIES = 1000.0, 1000.0
 """A block's weight is at most this many times the mean, and at least its reciprocal; the same for a frequency's."""
-ROUNDS, TRIALS = 6, 12
-"""Trials at other multipliers on the way to a target, and mixtures tried of the last one."""
+NEXT, ROUNDS, TRIALS = 0.25, 8, 12
+"""Doublings of the multiplier for the first trial on the way to a target; each goes twice as far. How many trials, and
+how many mixtures of the last one."""
 
 Parts = tuple[Tensor, ...]
 
@@ -125,7 +126,7 @@ class Descent:
             if -CLOSE * _unit(target) <= gap <= 0:
                 break
             direction = -towards if gap <= 0 else towards
-            other = multiplier * 2.0 ** (direction * 2**round_)
+            other = multiplier * 2.0 ** (direction * NEXT * 2**round_)
             trial = self._measured(self._trial(self._model(), other, self.file.coefficients.tables))
             if not (trial.bits - self.file.bits) * direction < 0:
                 continue
