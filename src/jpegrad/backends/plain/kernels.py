@@ -189,6 +189,7 @@ def _noisy(
     spreads = noise.mixed(decoded, group.where, s) if image.shape[1] == 3 else []
 
     def clamp(channel: Tensor, i: int) -> Tensor:
+        channel = channel.contiguous()
         spread = functools.partial(noise.over_pixels, size=group.size)
         noise.clamp(channel, spreads[i], s, rgb[i], spread)
         return channel

@@ -87,7 +87,9 @@ def _grey(pointer, mask, noise, RANGE: tl.constexpr, LEAK: tl.constexpr):
         lost = level * 0.0
     else:
         clamped, slope, acts = _clamp(level, noise[0], LEAK)
-        lost = tl.where(acts != 0, _lost(level, noise[1]), 0.0)
+        # Rounding adds to this noise, so that it reaches farther than that of the clamp.
+        reach = 6.0 * tl.sqrt(noise[1])
+        lost = tl.where((level < reach) | (level > 255.0 - reach), _lost(level, noise[1]), 0.0)
     acts = tl.where(outside, 129, acts)
     return clamped, slope, acts, (x != x).to(tl.int32), lost
 
