@@ -32,16 +32,16 @@ from jpegrad.tune.targets import SCORES, BitsPerPixel, Bytes, LikeQuality, Loss,
 AnyMetric = str | Metric | Callable[[Tensor, Tensor], Tensor]
 
 STEPS = 16
-AHEAD = 0.15
+AHEAD = 0.05
 """Optimised levels save bits and cost distortion, so their tables are finer by that much, in the logarithm."""
 NEARBY = 0.15
 """The multiplier is compared between scales this far apart in the logarithm, to either side."""
 
 FLATTEST, STEEPEST = 1.0, 4.0
 """The multiplier goes with the scale of the tables to a power between these; with fine steps it would be 2."""
-SETTLED, CORRECTION = 0.1, 0.1
-"""Share of the steps after which the multiplier follows the target, and the longest shift of the scale that it
-answers with at once."""
+PILOT, ASTRAY, CORRECTION = 3, 0.05, 0.1
+"""The first of so many parts of the steps shows how far from the target the multiplier leads. If that is more than this
+shift of the tables' scale, the descent begins anew; later the multiplier follows, by at most such a shift at once."""
 LARGEST = 1e30
 """Multipliers lie between the reciprocal of this and this, well within float32."""
 HEADERS = 1000
@@ -464,16 +464,22 @@ class _Search:
         assert not isinstance(begin.target, LikeQuality)
         target = begin.target
         descent = self._cheapest(begin, objective, start, multiplier)
-        if isinstance(target, Bytes) and int(begin.plain.coefficients[0].tables.max()) == 1:
-            # There is room for more than the finest tables need.
-            descent.wait = self.steps
+        # Where there is room for more than the finest tables need, they stay.
+        finest = isinstance(target, Bytes) and int(begin.plain.coefficients[0].tables.max()) == 1
+        descent.wait = self.steps if finest else 0
         for done in range(self.steps):
             descent.step(multiplier)
-            if done >= SETTLED * self.steps and done < self.steps - 1:
-                shift = -excess(descent.file.point, target) / begin.slope if begin.slope else 0.0
-                change = begin.exponent * min(max(shift, -CORRECTION), CORRECTION)
-                multiplier = min(max(multiplier * math.exp(change), 1 / LARGEST), LARGEST)
             self._advance()
+            shift = -excess(descent.file.point, target) / begin.slope
+            if done + 1 == self.steps // PILOT and abs(shift) > ASTRAY and start is None:
+                # Levels chosen for another multiplier do not all come back: only the tables stay.
+                tables = _scaled(descent.logarithm.exp(), shift)
+                multiplier *= math.exp(begin.exponent * shift)
+                descent = Descent(objective, objective.rounded(tables))
+                descent.wait = self.steps if finest else 0
+            elif done + 1 > self.steps // PILOT and done + 1 < self.steps:
+                multiplier *= math.exp(begin.exponent * min(max(shift, -CORRECTION), CORRECTION))
+            multiplier = min(max(multiplier, 1 / LARGEST), LARGEST)
         return descent.meet(target, multiplier)
 
     def _advance(self) -> None:

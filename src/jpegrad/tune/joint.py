@@ -56,8 +56,11 @@ FARTHEST = 0.3
 BLOCKS, FREQUENCIES = 1000.0, 1000.0
 """A block's weight is at most this many times the mean, and at least its reciprocal; the same for a frequency's."""
 NEXT, ROUNDS, TRIALS = 0.25, 8, 12
-"""Doublings of the multiplier for the first trial on the way to a target; each goes twice as far. How many trials, and
-how many mixtures of the last one."""
+"""Doublings of the multiplier for the first step to a target, each of which goes twice as far; how many steps and how
+many mixtures at the end there may be."""
+
+LAST = 1e300
+"""The price of blocks that go the other way: behind all others."""
 
 Parts = tuple[Tensor, ...]
 
@@ -110,10 +113,10 @@ class Descent:
             self._change_tables(weights, multiplier)
 
     def meet(self, target: Bound, multiplier: float) -> tuple[OperatingPoint, float]:
-        """The present file changed as little as the target asks for, and the multiplier there.
+        """A file that just meets the target, and the multiplier there.
 
-        Blocks are taken from a trial at another multiplier, those first that lose the least for a bit saved, or win the
-        most for a bit spent.
+        Steps of the levels lead from the present file to one on the other side of the target. Between them, blocks go
+        first that lose the least for a bit saved, or win the most for a bit spent.
 
         Raises:
             Unreachable: no levels with these tables meet it.
@@ -121,21 +124,29 @@ class Descent:
         # Coarser files meet a target of bytes, finer ones a target of loss.
         towards = 1 if isinstance(target, Bytes) else -1
         tried = [self.file.point]
-        for round_ in range(ROUNDS):
-            gap = excess(self.file.point, target)
+        stride = NEXT
+        for _ in range(ROUNDS):
+            before = self.file
+            gap = excess(before.point, target)
             if -CLOSE * _unit(target) <= gap <= 0:
                 break
             direction = -towards if gap <= 0 else towards
-            other = multiplier * 2.0 ** (direction * NEXT * 2**round_)
-            trial = self._measured(self._trial(self._model(), other, self.file.coefficients.tables))
-            if not (trial.bits - self.file.bits) * direction < 0:
+            multiplier *= 2.0 ** (direction * stride)
+            stride *= 2
+            # What loses at this multiplier is tried too, if only it leads there.
+            ways = [
+                f
+                for f in self._change_levels(self._model(), multiplier)
+                if (f.bits - before.bits) * direction < 0
+            ]
+            if not ways:
+                self.file = before
                 continue
-            if (excess(trial.point, target) <= 0) != (gap <= 0):
-                tried.append(self._between(trial, target, direction))
+            self.file = min(ways, key=lambda file: file.cost(multiplier))
+            tried.append(self.file.point)
+            if (excess(self.file.point, target) <= 0) != (gap <= 0):
+                tried.append(self._between(before, self.file, target, direction))
                 break
-            self.file, multiplier = trial, other
-            self.caution = tuple(torch.ones_like(k) for k in self.caution)
-            tried.append(trial.point)
         meeting = [point for point in tried if excess(point, target) <= 0]
         if not meeting:
             raise unreachable(min(tried, key=lambda point: excess(point, target)), target)
@@ -145,24 +156,27 @@ class Descent:
         return best, multiplier
 
     @torch.no_grad()
-    def _between(self, trial: File, target: Bound, direction: int) -> OperatingPoint:
-        """The mixture of the present file and a trial that just meets a target between them."""
-        changes = list(zip(*self._changes(trial), strict=True))
+    def _between(self, start: File, end: File, target: Bound, direction: int) -> OperatingPoint:
+        """The mixture of two files of the same tables that just meets a target between them."""
+        changes = list(zip(*_changes(start, end), strict=True))
         loss, size = (torch.cat([x.flatten() for x in parts]) for parts in zip(*changes, strict=True))
         # What a bit costs where bits are saved, and what it wins where they are spent.
         price = -loss / size
-        price[size * direction >= 0] = math.inf * direction
+        price[size * direction >= 0] = LAST * direction
+        same = (loss == 0) & (size == 0)
+        price[same] = math.inf * direction
+        total = int((~same).sum())
         order = price.argsort(descending=direction < 0)
         place = order.argsort()
         shape = [x.shape for x, _ in changes]
-        before, after = self.file.coefficients, trial.coefficients
+        before, after = start.coefficients, end.coefficients
 
         def file(count: int) -> OperatingPoint:
             taken = (place < count).split([s.numel() for s in shape])
             c = mixed(before, after, [x.view(s) for x, s in zip(taken, shape, strict=True)])
             return OperatingPoint((c,), self.objective.loss(c), self.objective.bits(c))
 
-        sides = {0: excess(self.file.point, target), len(order): excess(trial.point, target)}
+        sides = {0: excess(start.point, target), total: excess(end.point, target)}
         met, missed = sorted(sides, key=lambda count: sides[count])
         best = None
         for _ in range(TRIALS):
@@ -180,7 +194,7 @@ class Descent:
             else:
                 missed = count
         if best is None:
-            best = min((self.file, trial), key=lambda f: excess(f.point, target)).point
+            best = min((start, end), key=lambda f: excess(f.point, target)).point
         return best
 
     def _model(self) -> Parts:
@@ -254,16 +268,17 @@ class Descent:
         unrounded = replace(c, levels=tuple(targets), tables=tables)
         return trellis(unrounded, 1.0, weights=prices, passes=1, like=c)
 
-    def _change_levels(self, weights: Parts, multiplier: float) -> None:
+    def _change_levels(self, weights: Parts, multiplier: float) -> list[File]:
+        """A step of the levels; returns what was tried."""
         before = self.file
         trial = self._measured(self._trial(weights, multiplier, before.coefficients.tables))
         kept = self._kept(trial, multiplier)
         levels = zip(before.coefficients.levels, trial.coefficients.levels, strict=True)
         changed = [(n != m).flatten(-2).any(-1) for n, m in levels]
-        tried = [before, trial]
+        tried = [trial]
         if any(bool((change & ~keep).any()) for keep, change in zip(kept, changed, strict=True)):
             tried.append(self._measured(mixed(before.coefficients, trial.coefficients, kept)))
-        self.file = min(tried, key=lambda file: file.cost(multiplier))
+        self.file = min([before, *tried], key=lambda file: file.cost(multiplier))
         better = self.file is not before
         self.caution = tuple(
             torch.where(change, k * (torch.where(keep, KEPT, REFUSED) if better else FAILED), k).clamp(
@@ -271,6 +286,7 @@ class Descent:
             )
             for k, keep, change in zip(self.caution, kept, changed, strict=True)
         )
+        return tried
 
     def _change_tables(self, weights: Parts, multiplier: float) -> None:
         before = self.file
@@ -295,17 +311,9 @@ class Descent:
             self.stride *= SHORTER
             self.wait = PATIENCE
 
-    def _changes(self, trial: File) -> tuple[list[Tensor], list[Tensor]]:
-        """Of loss and of bits in each block, from the present levels to a trial's, under the trial's tables."""
-        before, after = self.file.coefficients, trial.coefficients
-        parts = zip(before.levels, after.levels, spread(after), self.file.slope, trial.slope, strict=True)
-        loss = [((a + b) / 2 * (m - n) * q).sum((-2, -1)).double() for n, m, q, a, b in parts]
-        spent = zip(block_bits(before), block_bits(after, like=before), strict=True)
-        return loss, [new - old for old, new in spent]
-
     def _kept(self, trial: File, multiplier: float) -> list[Tensor]:
         """Which blocks get cheaper by the levels of a trial."""
-        return [loss + multiplier * size < 0 for loss, size in zip(*self._changes(trial), strict=True)]
+        return [loss + multiplier * size < 0 for loss, size in zip(*_changes(self.file, trial), strict=True)]
 
     def _measured(self, coefficients: Coefficients) -> File:
         loss, slope = self._slope(coefficients)
@@ -319,6 +327,15 @@ class Descent:
         if not all(g.isfinite().all() for g in slopes):
             raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
         return loss.item(), tuple(g / q for g, q in zip(slopes, spread(coefficients), strict=True))
+
+
+def _changes(start: File, end: File) -> tuple[list[Tensor], list[Tensor]]:
+    """Of loss and of bits in each block, from the levels of one file to those of another, under the other's tables."""
+    before, after = start.coefficients, end.coefficients
+    parts = zip(before.levels, after.levels, spread(after), start.slope, end.slope, strict=True)
+    loss = [((a + b) / 2 * (m - n) * q).sum((-2, -1)).double() for n, m, q, a, b in parts]
+    spent = zip(block_bits(before), block_bits(after, like=before), strict=True)
+    return loss, [new - old for old, new in spent]
 
 
 def _unit(target: Bound) -> float:
