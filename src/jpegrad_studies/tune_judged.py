@@ -108,7 +108,9 @@ def judged(tools: Path, source: Path, path: Path, image: Tensor) -> dict[str, fl
     maximum, _, norm = says("butteraugli_main")
     pixels = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)
     report = tune.report(pixels, image)
-    similar = {name: float(-10 * np.log10(1 - report[name])) for name in ("ssim", "ms_ssim") if name in report}
+    similar = {
+        name: float(-10 * np.log10(1 - report[name])) for name in ("ssim", "ms_ssim") if name in report
+    }
     return {
         "bytes": path.stat().st_size,
         "ssimulacra2": float(score),
