@@ -1,11 +1,12 @@
 """``jpegrad tune``."""
 
 import functools
-import json
 import math
+import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -15,12 +16,24 @@ from rich.progress import Progress
 from torch import Tensor
 
 from jpegrad.codec import Coefficients, decode, encode
-from jpegrad.commands import sources
+from jpegrad.commands import sources, tune_many
 from jpegrad.commands.coding import best_quality, carrying, read_picture
-from jpegrad.commands.options import Force, Metadata, byte_count
-from jpegrad.commands.terminal import WrongOption, done, errors, is_terminal, numbers, options, say, show
-from jpegrad.files import check_output
-from jpegrad.io import write
+from jpegrad.commands.options import Metadata, byte_count
+from jpegrad.commands.sources import Job
+from jpegrad.commands.terminal import (
+    WrongOption,
+    done,
+    errors,
+    is_terminal,
+    numbers,
+    options,
+    say,
+    show,
+    tell,
+)
+from jpegrad.commands.tune_many import Outcome, Row
+from jpegrad.files import SUFFIXES, check_output
+from jpegrad.io import to_bytes
 from jpegrad.pictures import Picture
 from jpegrad.rate import bits
 from jpegrad.sampling import SUBSAMPLING
@@ -39,9 +52,32 @@ EQUAL = {"mse": "psnr", "ms-ssim": "ms_ssim"}
 Metric = Annotated[str, typer.Option(help=f"What to optimise: {', '.join(ALL)}.")]
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """What the options say of a file, and which of them names the target."""
+
+    metric: str
+    option: str
+    target: Target
+    choose_levels: bool
+    subsampling: str
+    progressive: bool
+    three_tables: bool
+    base: str | None
+    steps: int
+    metadata: bool
+
+
 def tune(
-    picture: Annotated[Path, typer.Argument(help="An 8-bit RGB or gray picture.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .jpg to write.")],
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(
+            help="8-bit RGB or gray pictures, folders of them, or patterns as '*.png'.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The .jpg to write; another folder for several.")
+    ],
     metric: Metric = "mse",
     target_bytes: Annotated[
         int | None,
@@ -83,16 +119,44 @@ def tune(
     ] = None,
     steps: Annotated[int, typer.Option(help="Of gradient descent: the effort.")] = STEPS,
     compare: Annotated[
-        bool, typer.Option(help="Print the default tables' files of equal size and quality beside it.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Print the default tables' files of equal size and quality beside that of one picture."
+        ),
+    ] = None,
     save: Annotated[Path | None, typer.Option("--save-tables", help="Write the tables as JSON too.")] = None,
     metadata: Metadata = True,
-    force: Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes, of one thread each, for several pictures. Default: one for each core."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N", help="Make the K-th of N parts of several pictures, as 2/8: one for each machine."
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", help="Write bytes before and after, loss, seconds and error of several pictures."
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Write over a file that is there, even the input; of several, make all anew, but no input.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object for each file, a line each.")
+    ] = False,
 ) -> None:
     """Write a smaller .jpg: quantization tables and levels made for the picture by gradient descent.
 
-    The file is baseline with optimised Huffman tables; every viewer opens it.
+    The file is baseline with optimised Huffman tables; every viewer opens it. Of several pictures, those whose file is
+    there already are passed over: interrupted, the same call goes on.
     """
     with options():
         check_choice("--metric", metric, tuple(ALL))
@@ -109,50 +173,108 @@ def tune(
         )
         if steps < 0:
             raise ValueError(f"--steps: expected 0 or more, got {steps}")
-    inputs = [picture, None if base is None else Path(base)]
-    sources.check_jpeg(output, inputs, force)
+        if workers is not None and workers < 1:
+            raise ValueError(f"--workers: expected 1 or more, got {workers}")
+    tuning = Tuning(
+        metric, option, target, choose_levels, subsampling, progressive, three_tables, base, steps, metadata
+    )
+    start = None if base is None else Path(base)
+    if sources.is_many(pictures):
+        for name, given in (("--save-tables", save), ("--compare", compare or None)):
+            if given is not None:
+                raise WrongOption(f"{name}: expected with one picture, got several or a folder")
+        jobs = tune_many.plan(pictures, output, [start], tune_many.part(shard))
+        if table is not None:
+            tune_many.check_table(table, jobs, [start], force)
+        if base is not None:
+            load_tables(base)
+        make = functools.partial(_outcome, tuning=tuning)
+        tune_many.tune(jobs, make, count=workers, table=table, as_json=as_json, force=force)
+        return
+    for name, value in (("--workers", workers), ("--shard", shard), ("--csv", table)):
+        if value is not None:
+            raise WrongOption(f"{name}: expected with several pictures or a folder, got {pictures[0]}")
+    (job,) = sources.plan(
+        pictures,
+        output,
+        suffixes=sources.PICTURES,
+        written=SUFFIXES,
+        suffix=SUFFIXES[0],
+        inputs=[start],
+        force=force,
+    )
     if save is not None:
-        check_output("--save-tables", save, inputs=inputs, force=force)
-        if save.resolve() == output.resolve():
+        check_output("--save-tables", save, inputs=[job.source, start], force=force)
+        if save.resolve() == job.output.resolve():
             raise WrongOption(f"--save-tables: expected another file than --output, got {save}")
-    source = read_picture(picture, metadata)
-    image = source.pixels
-    own = _without_metadata(option, target, source)
     with Progress(console=errors, transient=True, disable=not is_terminal()) as progress:
         task = progress.add_task("learning", total=steps + 1)
-        try:
-            tuned = compress(
-                image,
-                metric=metric,
-                target=own,
-                choose_levels=choose_levels,
-                subsampling=cast(Subsampling, subsampling),
-                table_count=3 if three_tables else 2,
-                progressive=progressive,
-                base=None if base is None else load_tables(base),
-                steps=steps,
-                progress=lambda: progress.advance(task),
-            )
-        except Unreachable as error:
-            carried = _carried(source)
-            more = f"; of the file, {carried} bytes are metadata (--no-metadata)" if carried else ""
-            raise ValueError(str(error).replace("target", option, 1) + more) from None
-        coefficients = carrying(tuned.coefficients, source)
-        tuned = replace(tuned, coefficients=coefficients, size=tuned.size + _carried(source))
-        write(output, coefficients, huffman="optimized", progressive=progressive)
-        rows = _compared(source, tuned, target, metric) if compare else []
+        source, tuned = make_file(job, tuning, lambda: progress.advance(task))
+        rows = [] if compare is False else _compared(source, tuned, target, metric)
     if save is not None:
-        save_tables(save, tuned.tables, metric=metric, picture=picture.name)
-    bits_per_pixel = 8 * tuned.size / (image.shape[-2] * image.shape[-1])
+        save_tables(save, tuned.tables, metric=metric, picture=job.source.name)
+    height, width = source.pixels.shape[-2:]
+    bits_per_pixel = 8 * tuned.size / (height * width)
     if as_json:
-        about = {"file": str(output), "metric": metric, "loss": tuned.loss, "bits_per_pixel": bits_per_pixel}
+        about = {
+            "file": job.output_name,
+            "metric": metric,
+            "loss": tuned.loss,
+            "bits_per_pixel": bits_per_pixel,
+        }
         # JSON has no number for the PSNR of equal pictures.
         finite = [{name: None if value == math.inf else value for name, value in row.items()} for row in rows]
-        print(json.dumps({**about, "bytes": tuned.size, "changes": source.changes, "compared": finite}))
+        tell({**about, "bytes": tuned.size, "changes": source.changes, "compared": finite})
         return
     if rows:
         _print(rows)
-    done(f"{output}: {tuned.size:,} bytes ({bits_per_pixel:.3f} bits per pixel)")
+    done(f"{job.output_name}: {tuned.size:,} bytes ({bits_per_pixel:.3f} bits per pixel)")
+
+
+def make_file(job: Job, tuning: Tuning, progress: Callable[[], None] | None = None) -> tuple[Picture, Tuned]:
+    """Read a picture, write its file, whole or not at all, and give both."""
+    source = read_picture(job.source, tuning.metadata)
+    own = _without_metadata(tuning.option, tuning.target, source)
+    try:
+        tuned = compress(
+            source.pixels,
+            metric=tuning.metric,
+            target=own,
+            choose_levels=tuning.choose_levels,
+            subsampling=cast(Subsampling, tuning.subsampling),
+            table_count=3 if tuning.three_tables else 2,
+            progressive=tuning.progressive,
+            base=None if tuning.base is None else load_tables(tuning.base),
+            steps=tuning.steps,
+            progress=progress,
+        )
+    except Unreachable as error:
+        carried = _carried(source)
+        more = f"; of the file, {carried} bytes are metadata (--no-metadata)" if carried else ""
+        raise ValueError(str(error).replace("target", tuning.option, 1) + more) from None
+    coefficients = carrying(tuned.coefficients, source)
+    data = to_bytes(coefficients, huffman="optimized", progressive=tuning.progressive)
+    sources.write(job.output, data)
+    return source, replace(tuned, coefficients=coefficients, size=len(data))
+
+
+def _outcome(job: Job, tuning: Tuning) -> Outcome:
+    """The same of one among several: what goes wrong is its outcome."""
+    file, start = str(job.source), time.perf_counter()
+    changes: tuple[str, ...] = ()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        try:
+            before = job.source.stat().st_size
+            source, tuned = make_file(job, tuning)
+            changes = source.changes
+            row = Row(file, before, tuned.size, tuned.loss, round(time.perf_counter() - start, 3))
+        except (ValueError, OSError) as error:
+            row = Row(file, error=" ".join(str(error).split()))
+        except Exception as error:
+            # Whatever it is, the others go on.
+            row = Row(file, error=" ".join(f"{type(error).__name__}: {error}".split()))
+    return Outcome(job, row, changes, tuple(str(warning.message) for warning in caught))
 
 
 def _target(kinds: dict[str, tuple[Callable[[Any], Target], float | None]]) -> tuple[str, Target]:
