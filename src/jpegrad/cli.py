@@ -99,6 +99,7 @@ COMMANDS = {
         (
             "jpegrad tune photo.png -o photo.jpg --target-bytes 9kB",
             "jpegrad tune photo.png -o photo.jpg --metric ms-ssim --like-quality 75",
+            "jpegrad tune pictures/ -o smaller/ --metric perceptual --ssimulacra2 80",
         ),
     ),
     "tune-dataset": Entry(

@@ -127,7 +127,9 @@ def tune(
         kept = rows.get(str(job.source), Row(str(job.source)))
         before, after = _size(job.source), _size(job.output)
         rows[kept.file] = replace(kept, bytes_before=before, bytes_after=after, error="")
-        if not as_json:
+        if as_json:
+            _tell(job, rows[kept.file], ())
+        else:
             done(f"{job.output}: is there already")
     left = [job for job in jobs if job not in set(there)]
     made: list[Row] = []
@@ -189,11 +191,24 @@ def _say(outcome: Outcome, as_json: bool) -> None:
     if row.error:
         complain("error", row.error if row.file in row.error else f"{row.file}: {row.error}")
     elif as_json:
-        facts = {name: value for name, value in asdict(row).items() if name not in ("file", "error")}
-        tell({"file": str(job.output), "source": row.file, **facts, "changes": list(outcome.changes)})
+        _tell(job, row, outcome.changes)
     else:
         loss, seconds = f"loss {row.loss:.6g}", f"{row.seconds:.1f} s"
         done(f"{job.output}: {_change([row])}, {loss}, {seconds}")
+
+
+def _tell(job: Job, row: Row, changes: tuple[str, ...]) -> None:
+    tell(
+        {
+            "file": str(job.output),
+            "source": row.file,
+            "bytes_before": row.bytes_before,
+            "bytes": row.bytes_after,
+            "loss": row.loss,
+            "seconds": row.seconds,
+            "changes": changes,
+        }
+    )
 
 
 def _change(rows: list[Row]) -> str:
