@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,9 +56,13 @@ def rows(path: str) -> dict[str, dict[str, str]]:
 
 
 def test_processes_make_what_a_single_call_makes(run: Run, folder: Path) -> None:
+    three = folder / "in" / "three.pgm"
+    Image.open(three).save(three, "GIF", save_all=True, append_images=[Image.new("L", (24, 40))])
     originals = contents(folder / "in")
     result = run("tune", "in", "-o", "out", *TUNE, "--workers", 2)
-    assert (result.code, result.error) == (0, "")
+    # What a process has to say is said once.
+    lost = "note: in/three.pgm: 1 further pictures, frames or pages are left out\n"
+    assert (result.code, result.error) == (0, lost)
     assert contents(folder / "in") == originals
     made = contents(folder / "out")
     assert set(made) == NAMES
@@ -174,6 +181,38 @@ def test_another_table_stays(run: Run, folder: Path) -> None:
     result = run("tune", "in", "-o", "out", *TUNE, "--csv", "mine.csv")
     assert result.code == 1 and "--csv: expected a new name" in result.error
     assert (folder / "mine.csv").read_text() == "name,age\n" and not (folder / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="there is no such signal")
+def test_an_interrupted_call_goes_on(folder: Path) -> None:
+    command = "from _jpegrad_command import main; main()"
+    call = [sys.executable, "-c", command, "tune", "in", "-o", "out", "--workers", "1", "--csv", "table.csv"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(
+        [*call, "--steps", "40"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline().partition(":")[0]
+        # As a terminal does: to all processes.
+        os.killpg(process.pid, signal.SIGINT)
+        error = process.communicate(timeout=300)[1]
+    assert process.returncode == 130
+    assert error == "error: interrupted after 1 of 3 files; the same call goes on from there\n"
+    assert list(contents(folder / "out")) == [first.removeprefix("out/")]
+    assert len(rows(str(folder / "table.csv"))) == 1
+    ended = subprocess.run(
+        [*call, "--steps", "1"], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"{first}: is there already\n")
+    assert set(contents(folder / "out")) == NAMES and len(rows(str(folder / "table.csv"))) == 3
 
 
 def ends_at_two(item: int) -> int:

@@ -263,7 +263,6 @@ def _outcome(job: Job, tuning: Tuning) -> Outcome:
     file, start = str(job.source), time.perf_counter()
     changes: tuple[str, ...] = ()
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
         try:
             before = job.source.stat().st_size
             source, tuned = make_file(job, tuning)

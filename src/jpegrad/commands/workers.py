@@ -68,7 +68,12 @@ def _start(work: Callable[[Item], Result]) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-    process.start()
+    # An interruption is this process's to handle, and what is ignored is inherited.
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, interrupted)
     theirs.close()
     return ours, process
 
@@ -77,8 +82,6 @@ def _serve(pipe: Connection, work: Callable[[Item], Result]) -> None:
     """Work on what comes until the other end is closed."""
     import torch
 
-    # An interruption is the other process's to handle.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     # What is to be said goes back with the result, and is said there.
     state.quiet = True
