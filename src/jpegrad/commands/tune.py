@@ -155,8 +155,9 @@ def tune(
 ) -> None:
     """Write a smaller .jpg: quantization tables and levels made for the picture by gradient descent.
 
-    The file is baseline with optimised Huffman tables; every viewer opens it. Of several pictures, those whose file is
-    there already are passed over: interrupted, the same call goes on.
+    The file is baseline with optimised Huffman tables; every viewer opens it.
+
+    Of several pictures, those whose file is there already are passed over; so an interrupted call goes on.
     """
     with options():
         check_choice("--metric", metric, tuple(ALL))
