@@ -65,7 +65,8 @@ def test_calls_before_and_the_number_of_threads_change_nothing(
         out, saved = torch.ops.jpegrad.native_jpeg(image, entries, settings, True, True)
         both = torch.ops.jpegrad.native_jpeg_backward(out, entries, saved, settings, True)
         alone, _ = torch.ops.jpegrad.native_jpeg_backward(out, entries, saved, settings, False)
-        return [out, *saved, *both, alone]
+        # Behind flags, slopes and factors are the clamps' slopes, which are written where a flag is set.
+        return [out, *saved[:4], *both, alone]
 
     spec = Spec(subsampling=subsampling, forward=forward, surrogate=record)
     settings = settings_of(spec, 3, kernels)

@@ -146,9 +146,11 @@ def soft_round(
     fields = kernels.table_fields(tables) | kernels.saved_fields([each.tensor for each in guarded[1:]])
     described = {"input": abi.describe(moved), "output": abi.describe(out.tensor)}
     abi.invoke("soft", k, len(image), **described, **fields)
-    for each, plain in zip(guarded, results, strict=True):
+    # The clamps' slopes are written where a flag is set, and the backward pass reads them there.
+    whole = len(results) - 4 * bool(parse(settings).noise)
+    for i, (each, plain) in enumerate(zip(guarded, results, strict=True)):
         each.check("soft")
-        if not torch.equal(each.tensor, plain):
+        if i < whole and not torch.equal(each.tensor, plain):
             raise RuntimeError("soft: another result in another place")
 
     wanted, sums = torch.ops.jpegrad.native_jpeg_backward(gradient, tables, kept, settings, with_tables)
