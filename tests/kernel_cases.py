@@ -81,24 +81,29 @@ KERNELS = (NATIVE, PLAIN, TRITON)
 
 
 def law(
-    names: str = "", every: Iterable[Any] = ((),), few: Iterable[Any] | None = None
+    names: str = "", every: Iterable[Any] = ((),), few: Iterable[Any] | None = None, fast: bool = True
 ) -> pytest.MarkDecorator:
     """A test for every ``kernel``, over all cases; where kernels are interpreted, over few.
 
     Args:
         names: of the test's further arguments.
         every: their values; a tuple where there are several names.
-        few: those for kernels that are interpreted; ``every`` unless given.
+        few: those for kernels that are interpreted; ``every`` unless given. One of them is fast enough for the fast
+            tier, and stands for the rest: of 4:2:0 if there is one.
+        fast: whether it is.
     """
     arguments = names.split()
     cases = list(every)
     few = cases if few is None else list(few)
     parameters = []
     for kernel in KERNELS:
-        for case in kernel.take(cases, few):
-            values = case if len(arguments) != 1 else (case,)
-            name = "-".join([kernel.name, *map(_called, values)])
-            parameters.append(pytest.param(kernel, *values, marks=kernel.marks, id=name))
+        taken = [case if len(arguments) != 1 else (case,) for case in kernel.take(cases, few)]
+        called = ["-".join([kernel.name, *map(_called, values)]) for values in taken]
+        chosen = next((i for i, name in enumerate(called) if "4:2:0" in name), 0)
+        for i, (values, name) in enumerate(zip(taken, called, strict=True)):
+            slow = kernel.interpreted and not (fast and i == chosen)
+            marks = [*kernel.marks, *([pytest.mark.slow] if slow else [])]
+            parameters.append(pytest.param(kernel, *values, marks=marks, id=name))
     return pytest.mark.parametrize(["kernel", *arguments], parameters)
 
 

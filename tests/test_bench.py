@@ -411,6 +411,7 @@ def test_switching_times_what_is_installed(
     assert "absent: left out" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_study_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -200,7 +200,7 @@ compiles = pytest.mark.filterwarnings("ignore:.*should not be instantiated:Depre
 
 @compiles
 @pytest.mark.whole_graph
-@law()
+@law(fast=False)
 def test_compiles_to_one_graph_for_every_size(kernel: Kernel) -> None:
     def loss(image: Tensor, entries: Tensor) -> Tensor:
         return kernel.backend.jpeg(image, entries, resolve(subsampling="4:4:4")).square().sum()

@@ -177,7 +177,7 @@ def test_decoding_levels_that_no_picture_has(kernel: Kernel, scale: int, largest
     same(found, expected)
 
 
-@law("operator", [each.name for each in OPERATORS])
+@law("operator", [each.name for each in OPERATORS], fast=False)
 def test_operators_are_as_pytorch_wants_them(kernel: Kernel, operator: str) -> None:
     """Their schemas, what the compiler sees of them, and what they compute when compiled."""
     entries, settings = kernel.tables(50)[None], settings_of(spec("4:2:0"), 3, kernel.backend.kernels)
