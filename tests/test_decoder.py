@@ -478,6 +478,7 @@ def test_a_range_per_channel_is_the_range_of_an_unclipped_result() -> None:
 
 
 @pytest.mark.parametrize("decoder", [Decoder(scale=2, dct="fast"), Decoder(clip=False)], ids=str)
+@pytest.mark.slow
 def test_other_decoders_inside_pytorch(decoder: Decoder) -> None:
     images = torch.rand(3, 3, 18, 26, dtype=torch.float64)
 

@@ -248,6 +248,7 @@ def test_export_with_static_shapes(backend: str) -> None:
     "mode", [mode if mode == "4:2:0" else pytest.param(mode, marks=pytest.mark.slow) for mode in MODES]
 )
 @pytest.mark.whole_graph
+@pytest.mark.slow
 def test_export_with_dynamic_batch_height_and_width(mode: str) -> None:
     dynamic = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     model = Coded(subsampling=mode, backend="reference")

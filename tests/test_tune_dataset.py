@@ -349,6 +349,7 @@ distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_the_first_node_is_for_all(folder: Path, tmp_path: Path) -> None:
     class Interrupted(Exception):
         pass
