@@ -12,7 +12,6 @@ from jpegrad.data import photograph_path
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "rate_distortion.py"
 
 
-@pytest.mark.slow
 def test_the_example_lowers_the_cost(tmp_path: Path) -> None:
     with Image.open(photograph_path("hibiscus")) as picture:
         picture.crop((40, 40, 120, 104)).save(tmp_path / "small.png")
