@@ -113,6 +113,7 @@ def _hang(connection: Connection, *_: object) -> None:
 @pytest.mark.parametrize(
     ("worker", "kind", "seconds"), [(_die, "process died", 30), (_hang, "too slow", 0.1)]
 )
+@pytest.mark.slow
 def test_dead_and_hanging_workers_are_failures(
     worker: Callable[..., None], kind: str, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def test_adam_brings_it_back(case: str, forward: str) -> None:
 @forwards
 @pytest.mark.parametrize("start", [0.5, 1.0, 40.0, 100.0, 100.5])
 @pytest.mark.whole_graph
+@pytest.mark.slow
 def test_every_kind_of_derivative_agrees(start: float, forward: str) -> None:
     image = picture().double()
 

@@ -226,6 +226,7 @@ def test_gaussian_is_the_derivative_of_the_noise_smoothed_file(
     )
 
 
+@pytest.mark.slow
 def test_soft_forward_is_right_where_the_noise_is_narrow(photographs: Photographs) -> None:
     crops = [textured(pixels, 32) for pixels in photographs.values()]
     check_gaussian(crops, 10, "4:2:0", sigma=1.0, pairs=10_000, least=0.97, forward="soft")

@@ -49,6 +49,7 @@ def test_slope_one_needs_no_transform() -> None:
     close(stencil, transformed)
 
 
+@pytest.mark.slow
 def test_the_instruction_set_of_every_machine() -> None:
     if os.environ.get("JPEGRAD_NATIVE") == "baseline":
         pytest.skip("this is it")

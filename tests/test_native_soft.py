@@ -240,6 +240,7 @@ def test_compiles_without_graph_breaks() -> None:
     torch.testing.assert_close(*(torch.autograd.grad(f(image), image)[0] for f in (compiled, loss)))
 
 
+@pytest.mark.slow
 def test_the_instruction_set_of_every_machine() -> None:
     if os.environ.get("JPEGRAD_NATIVE") == "baseline":
         pytest.skip("this is it")

@@ -61,6 +61,7 @@ def check_compiled(compiler: str, backend: str, forward: str = "exact") -> None:
 
 @every_backend
 @pytest.mark.whole_graph
+@pytest.mark.slow
 def test_compile_one_whole_graph_for_every_shape(backend: str) -> None:
     check_compiled("aot_eager" if backend == "native" else "eager", backend)
 
@@ -82,6 +83,7 @@ def test_compile_with_inductor(backend: str) -> None:
 
 @every_backend
 @pytest.mark.whole_graph
+@pytest.mark.slow
 def test_compile_encode_and_decode(backend: str) -> None:
     def coded(image: Tensor) -> Tensor:
         return jpegrad.decode(jpegrad.encode(image, 60, backend=backend), backend=backend)
@@ -219,6 +221,7 @@ def test_autocast_degrades_no_soft_forward(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("forward", ["exact", "soft"])
 @pytest.mark.parametrize("mode", ["fake", "symbolic"])
+@pytest.mark.slow
 def test_traced_with_fake_tensors(mode: str, forward: str) -> None:
     image = torch.rand(1, 3, 16, 24)
     traced = make_fx(lambda x: jpegrad.jpeg(x, 75, forward=forward, backend="reference"), tracing_mode=mode)(

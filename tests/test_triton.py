@@ -10,6 +10,7 @@ from kernel_cases import DEVICE, OWN, TRITON, compare_gradients, spec
 pytestmark = TRITON.marks
 
 
+@pytest.mark.slow
 def test_the_quantizer_divides_exactly() -> None:
     # Every coefficient by every table entry.
     from triton_probe import level_kernel
