@@ -46,7 +46,7 @@ from jpegrad_studies.speed import machine, peak_bytes, race
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE = ROOT / "docs" / "files.md"
+PAGE = ROOT / "docs" / "files-decoders.md"
 SIZES = {"0.4 Mpx": (512, 768), "3 Mpx": (1536, 2048), "12 Mpx": (3000, 4000)}
 KINDS: dict[str, dict[str, Any]] = {
     "q 75": {"quality": 75},
