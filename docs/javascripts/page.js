@@ -8,6 +8,16 @@ function nameCodeBlocks() {
   });
 }
 
+// Parts of a page may have the same heading.
+function tellListsApart() {
+  const seen = new Map();
+  document.querySelectorAll("nav.md-nav[aria-label]").forEach((nav) => {
+    const label = nav.getAttribute("aria-label");
+    seen.set(label, (seen.get(label) ?? 0) + 1);
+    if (seen.get(label) > 1) nav.setAttribute("aria-label", `${label} ${seen.get(label)}`);
+  });
+}
+
 function reachScrolled() {
   document.querySelectorAll(".md-typeset__scrollwrap, pre > code").forEach((part) => {
     if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
@@ -48,6 +58,7 @@ function makeSortable(table) {
 
 document$.subscribe(() => {
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
+  tellListsApart();
   document.querySelectorAll(".md-typeset table:not([class])").forEach((table) => {
     table.querySelectorAll("th").forEach((header) => {
       if (!header.textContent.trim()) header.replaceWith(document.createElement("td"));
