@@ -19,7 +19,7 @@ function tellListsApart() {
 }
 
 function reachScrolled() {
-  document.querySelectorAll(".md-typeset__scrollwrap, pre > code").forEach((part) => {
+  document.querySelectorAll(".md-typeset__scrollwrap, pre > code, .md-typeset p:has(> img)").forEach((part) => {
     if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
   });
 }
@@ -70,6 +70,7 @@ document$.subscribe(() => {
     reachScrolled();
   };
   tend();
+  window.addEventListener("load", reachScrolled);
   // The theme wraps tables and adds buttons after this.
   new MutationObserver(tend).observe(document.body, { childList: true, subtree: true });
   window.addEventListener("resize", reachScrolled);
