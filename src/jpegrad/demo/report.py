@@ -1,18 +1,25 @@
 """The report: one HTML file without anything from outside."""
 
+from datetime import date
 from html import escape
+from importlib.metadata import version
 
+from jpegrad import __version__
 from jpegrad.demo import figures
 from jpegrad.demo.study import SHOWN, Results
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+  color: light-dark(#222, #ddd); background: light-dark(#fff, #1e2129); }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-img { max-width: 100%; } figure { margin: 0; } figcaption { font-size: 0.85rem; color: #555; }
-.row { display: flex; flex-wrap: wrap; gap: 0.8rem; } .row figure { flex: 1 1 11rem; }
+img { max-width: 100%; } figure { margin: 0; } figcaption { font-size: 0.85rem; color: light-dark(#555, #aaa); }
+.row { display: flex; flex-wrap: wrap; gap: 0.8rem; } .row figure { flex: 1 1 11rem; max-width: 22rem; }
+.row img { width: 100%; } .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-td, th { padding: 0.15rem 0.9rem; text-align: right; border-bottom: 1px solid #ddd; }
-td:first-child, th:first-child { text-align: left; } .zero { color: #18794e; font-weight: bold; } .not { color: #c00; }
+td, th { padding: 0.15rem 0.9rem; text-align: right; border-bottom: 1px solid #8886; }
+td:first-child, th:first-child { text-align: left; } .zero { color: light-dark(#18794e, #4ec38a); font-weight: bold; }
+.not { color: light-dark(#c00, #ff7b7b); font-weight: bold; }
 """
 
 
@@ -20,9 +27,12 @@ def html(results: Results) -> str:
     """The page."""
     summary = "".join(f"<li>{escape(line)}</li>" for line in results.summary())
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>jpegrad: the JPEG codec, inside autograd</title>
-<style>{STYLE}</style></head><body>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>jpegrad: the JPEG codec, inside autograd</title>
+<style>{STYLE}</style></head><body><main>
 <h1>The JPEG codec, inside autograd</h1>
+<p>All is well where no sample and no file differs from Pillow's, the sign of d(error)/d(quality) is right throughout,
+and the secret quality is found. {_made()}</p>
 <ul>{summary}</ul>
 <h2>The forward is the real JPEG</h2>
 <p>Every picture below is what <code>jpegrad.jpeg</code> returns, and equals what Pillow decodes from the file that it
@@ -45,8 +55,13 @@ is missing, the gradient is zero or has the wrong sign.</p>
 which all levels are zero leaves no trace in the picture; the others are bold.</p>
 <img alt="recovery" src="{figures.recoveries(results.quality, results.tables)}">
 {_found(results)}
-</body></html>
+</main></body></html>
 """
+
+
+def _made() -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pillow"))
+    return f"Made on {date.today().isoformat()} with jpegrad {__version__}, {versions}."
 
 
 def _figure(image: str, caption: str) -> str:
@@ -79,7 +94,8 @@ def _fidelity(results: Results) -> str:
         "bytes",
         "same bytes",
     )
-    return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{body}</table>"
+    head = "".join(f"<th>{one}</th>" for one in heads)
+    return f'<div class="scroll" tabindex="0"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def _gradients(results: Results) -> str:
