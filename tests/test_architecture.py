@@ -87,6 +87,7 @@ PUBLIC = {
     "Surrogate",
     "backends",
     "bits",
+    "data",
     "decode",
     "encode",
     "jpeg",
