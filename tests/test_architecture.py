@@ -71,8 +71,10 @@ ARROWS: dict[str, set[str]] = {
     "metrics": CODEC,
     "testing": FILES,
     "tune": {*FILES, "metrics", "pictures", "data"},
-    "demo": OUTER,
-    "commands": {*OUTER, "pictures", "demo"},
+    "page": set(),
+    "demo": {*OUTER, "page"},
+    "app": {*OUTER, "pictures", "page"},
+    "commands": {*OUTER, "pictures", "page", "demo", "app"},
     "cli": {"", "commands"},
     "__main__": set(),
     "": {*FILES, "metrics", "nn", "tune", "testing", "data"},
@@ -238,6 +240,18 @@ def test_only_the_command_line_imports_what_its_extra_brings() -> None:
                 names = [node.module or ""]
             brought = {name.partition(".")[0] for name in names} & {"matplotlib", "rich", "typer"}
             assert not brought, f"{path} imports {sorted(brought)}"
+
+
+def test_only_the_server_of_the_app_imports_what_its_extra_brings() -> None:
+    for module, path in modules().items():
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module or "")
+        brought = {name.partition(".")[0] for name in names} & {"anyio", "starlette", "uvicorn"}
+        assert not brought or module == "app.server", f"{path} imports {sorted(brought)}"
 
 
 def test_only_a_drop_in_imports_its_peer_and_nothing_imports_drop_ins() -> None:
