@@ -1,6 +1,7 @@
 """Chromium without a window, over the pipe of its DevTools protocol; no package is needed for it."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -117,10 +118,13 @@ class Browser:
             )
 
     def place(self, selector: str) -> tuple[float, float, float, float]:
-        """Left, top, width and height of an element in the window."""
-        box = f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
+        """Left, top, width and height of an element in the window, which is scrolled to it."""
         return tuple(
-            self.run(f"{box} const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height] }})()")
+            self.run(
+                f"(() => {{ const found = document.querySelector({json.dumps(selector)});"
+                "found.scrollIntoView({block: 'center'});"
+                "const box = found.getBoundingClientRect(); return [box.x, box.y, box.width, box.height] })()"
+            )
         )
 
     def screenshot(self, path: Path) -> None:
@@ -173,8 +177,6 @@ def browser(profile: Path) -> Iterator[Browser]:
 
 
 def _high(descriptor: int) -> int:
-    import fcntl
-
     found = fcntl.fcntl(descriptor, fcntl.F_DUPFD, 10)
     os.close(descriptor)
     os.set_inheritable(found, True)
