@@ -116,7 +116,7 @@ def svg(found: Staircase) -> str:
         parts.append(f'<path class="grid" d="M{LEFT} {on_stairs(level):.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{on_stairs(level) + 4:.1f}" text-anchor="end">{level}</text>')
         parts.append(f'<text x="{x(level):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{level}</text>')
-    for value in (0.0, 1.0):
+    for value in (0.0, 1.0 if top < 8 else float(int(top))):
         parts.append(f'<text x="{LEFT - 6}" y="{on_slope(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
     parts += [
         f'<text x="{LEFT}" y="{lower[0] - 10}">slope, against the coefficient in steps</text>',
