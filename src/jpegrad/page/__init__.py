@@ -33,11 +33,13 @@ def source(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def png(image: Tensor) -> bytes:
-    """A uint8 picture ``[C, H, W]``, C = 3 or 1, as a file."""
+def png(image: Tensor, profile: bytes | None = None) -> bytes:
+    """A uint8 picture ``[C, H, W]``, C = 3 or 1, as a file, with its ICC profile."""
     pixels = image.permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
+        buffer, "PNG", icc_profile=profile
+    )
     return buffer.getvalue()
 
 
