@@ -30,6 +30,7 @@ from torchmetrics.functional.image import visual_information_fidelity
 
 import jpegrad
 from jpegrad import tune
+from jpegrad.tune import metrics
 from jpegrad_studies.common import (
     CHECKOUT,
     RESULTS,
@@ -111,13 +112,14 @@ TITLES = {
     "ssimulacra2": '`metric="ssimulacra2"`, progressive',
     "tables alone": "the shipped tables `perceptual` with plain rounding, progressive",
 }
+_ANCHORS = (60, 82, 93, 40, 22, 97, 72, 89)
+_TUNED = (62, 89, 32, 95, 12, 78)
 QUALITIES = {
-    **dict.fromkeys(ANCHORS, (60, 82, 94, 45, 89, 72, 30, 97, 15)),
-    **dict.fromkeys(("perceptual", "ssimulacra2"), (60, 89, 78, 35, 95, 15)),
-    "tables alone": (60, 82, 94, 45, 89, 72, 30, 97, 15),
+    **dict.fromkeys((*ANCHORS, "tables alone"), _ANCHORS),
+    **dict.fromkeys(("perceptual", "ssimulacra2"), _TUNED),
 }
 """In the order in which they are made; those beyond a file that is small or large enough already are left out."""
-ENOUGH = {**dict.fromkeys(ANCHORS, (0.5, 3.0)), **dict.fromkeys(METHODS, (0.4, 2.6))}
+ENOUGH = {**dict.fromkeys(ANCHORS, (0.5, 3.0)), **dict.fromkeys(METHODS, (0.45, 2.4))}
 """Bits per pixel between which points are wanted: those of a method lie lower at equal score."""
 SCORES = {
     "ssimulacra2": "SSIMULACRA2",
@@ -130,45 +132,49 @@ SCORES = {
 }
 
 
-def judged(tools: Path, source: Path, path: Path, image: Tensor) -> dict[str, float]:
-    """Size and scores of a file on disk, each the higher the better."""
-    with Image.open(path) as opened:
-        decoded = opened.convert("RGB")
-    shown = path.with_suffix(".shown.png")
-    decoded.save(shown)
+class Judges:
+    """All that judge files of one picture.
 
-    def says(tool: str) -> list[str]:
-        run = subprocess.run([tools / tool, source, shown], check=True, capture_output=True, text=True)
-        return run.stdout.split()
+    Args:
+        tools: folder of the official programs.
+        image: the picture, uint8 ``[3, H, W]``.
+        folder: for what the programs read.
+    """
 
-    (score,) = says("ssimulacra2")
-    maximum, _, norm = says("butteraugli_main")
-    pixels = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)
-    report = tune.report(pixels, image)
-    similar = {
-        name: float(-10 * np.log10(1 - report[name])) for name in ("ssim", "ms_ssim") if name in report
-    }
-    vif = visual_information_fidelity(pixels[None].double(), image[None].double())
-    return {
-        "bytes": path.stat().st_size,
-        "vif": float(vif),
-        "ssimulacra2": float(score),
-        "norm": -float(np.log(float(norm))),
-        "maximum": -float(np.log(float(maximum))),
-        "psnr_y": report["psnr_y"],
-        **similar,
-    }
+    def __init__(self, tools: Path, image: Tensor, folder: Path) -> None:
+        self.tools, self.image = tools, image
+        self.source, self.shown = folder / "source.png", folder / "shown.png"
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(self.source)
+        self.original = image[None].float() / 255
+        self.luma = metrics.luma(self.original)
+        self.structure = metrics.Structure(self.luma, 1)
+        self.multiscale = metrics.ALL["ms-ssim"].against(self.original)
 
+    @torch.no_grad()
+    def scores(self, path: Path) -> dict[str, float]:
+        """Size and scores of a file on disk, each the higher the better."""
+        with Image.open(path) as opened:
+            decoded = opened.convert("RGB")
+        decoded.save(self.shown, compress_level=1)
+        (score,) = self._says("ssimulacra2")
+        maximum, _, norm = self._says("butteraugli_main")
+        pixels = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)[None].float() / 255
+        luma = metrics.luma(pixels)
+        similarity = float(self.structure.similarities(luma)[0])
+        return {
+            "bytes": path.stat().st_size,
+            "ssimulacra2": float(score),
+            "norm": -float(np.log(float(norm))),
+            "maximum": -float(np.log(float(maximum))),
+            "vif": float(visual_information_fidelity(255 * luma, 255 * self.luma)),
+            "ssim": float(-10 * np.log10(1 - similarity)),
+            "ms_ssim": float(-10 * np.log10(float(self.multiscale(pixels)))),
+            "psnr_y": metrics.psnr(luma, self.luma),
+        }
 
-def point(tools: Path, image: Tensor, coder: Coder, path: Path) -> dict[str, float]:
-    """Size, scores and seconds of a file, which is made if it is not there."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "source.png"
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(source)
-        start = time.process_time()
-        coder(tools, source, path, image)
-        seconds = time.process_time() - start
-        return {"seconds": seconds, **judged(tools, source, path, image)}
+    def _says(self, tool: str) -> list[str]:
+        command = [self.tools / tool, self.source, self.shown]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
 def curve(results: Results, name: str, image: str) -> dict[str, Any]:
@@ -232,13 +238,22 @@ def run(
         if turn < len(QUALITIES[name])
     ]
     files.mkdir(parents=True, exist_ok=True)
-    for name, image, quality in track(keys, "tune_judged"):
-        key = f"{name}/{image}/{quality}"
-        if not results.missing([key]) or not needed(results, name, image, quality):
-            continue
-        path = files / f"{name.replace(':', '').replace(' ', '-')}-{image}-{quality}.jpg"
-        coder = (ANCHORS | METHODS)[name](quality, steps)
-        results.add(key, point(tools, images[image], coder, path))
+    judges: dict[str, Judges] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, image, quality in track(keys, "tune_judged"):
+            key = f"{name}/{image}/{quality}"
+            if not results.missing([key]) or not needed(results, name, image, quality):
+                continue
+            if image not in judges:
+                here = Path(folder) / image
+                here.mkdir(exist_ok=True)
+                judges = {image: Judges(tools, images[image], here)}
+            path = files / f"{name.replace(':', '').replace(' ', '-')}-{image}-{quality}.jpg"
+            coder = (ANCHORS | METHODS)[name](quality, steps)
+            start = time.process_time()
+            coder(tools, judges[image].source, path, images[image])
+            seconds = time.process_time() - start
+            results.add(key, {"seconds": seconds, **judges[image].scores(path)})
     return results
 
 
