@@ -115,17 +115,21 @@ def _chroma(
 ):  # fmt: skip
     """Gradients of decoded samples of Cb and Cr: the adjoint of upsampling, of colour, and of both clamps."""
     rows, columns = tl.cdiv(height, V), tl.cdiv(width, H)
-    cb = (y + x).to(tl.float32) * 0.0
-    cr = cb
-    across: tl.constexpr = _taps(H, FANCY)
-    for k in range(_taps(V, FANCY) * across):
-        py, weight_y = _tap(y, rows, k // across, V, FANCY)
-        px, weight_x = _tap(x, columns, k % across, H, FANCY)
-        weight = weight_y * weight_x
-        inside = valid & (y < rows) & (x < columns) & (py < height) & (px < width)
-        rgb, _flag = _decoded(image, py, px, width, inside, 3, CLIP_SLOPE)
-        cb += weight * (INVERSE[1] * rgb[0] + INVERSE[4] * rgb[1] + INVERSE[7] * rgb[2])
-        cr += weight * (INVERSE[2] * rgb[0] + INVERSE[5] * rgb[1] + INVERSE[8] * rgb[2])
+    red = (y + x).to(tl.float32) * 0.0
+    green, blue = red, red
+    covered = valid & (y < rows) & (x < columns)
+    for j in range(_taps(V, FANCY)):
+        py, weight_y = _tap(y, rows, j, V, FANCY)
+        for i in tl.static_range(_taps(H, FANCY)):
+            px, weight_x = _tap(x, columns, i, H, FANCY)
+            weight = weight_y * weight_x
+            inside = covered & (py < height) & (px < width)
+            rgb, _flag = _decoded(image, py, px, width, inside, 3, CLIP_SLOPE)
+            red += weight * rgb[0]
+            green += weight * rgb[1]
+            blue += weight * rgb[2]
+    cb = INVERSE[1] * red + INVERSE[4] * green + INVERSE[7] * blue
+    cr = INVERSE[2] * red + INVERSE[5] * green + INVERSE[8] * blue
     pitch = tl.cdiv(width, 8 * H) * 8
     plane = wide_product(b, tl.cdiv(height, 8 * V) * 8, pitch)
     at = 2 * b * plane + y.to(tl.int64) * pitch + x
@@ -267,14 +271,15 @@ def _samples(coefficients, place):
 
 @triton.jit(do_not_specialize=["height"])
 def encode_gradient_kernel(
-    gradients, flags, out, height, width,
+    gradients, flags, clips, out, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr,
     ALIGNED: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the coefficients to that of the image."""
+    """Gradient of the coefficients to that of the image; ``clips`` are the slopes of the pixels' clamps, if smooth."""
     b, mcu = mcu_places(height, width, H, V, N)
     area = wide_product(b, height, width)
     flags += b * area
+    clips = moved(clips, b * CHANNELS * area)
     out += b * CHANNELS * area
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
@@ -295,24 +300,40 @@ def encode_gradient_kernel(
         )
         pixel = y.to(tl.int64) * width + x
         flag = tl.load(flags + pixel, mask=inside, other=0).to(tl.int32)
-        _to_pixels(out + pixel, tiles, flag, None, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
+        _to_pixels(out + pixel, tiles, flag, moved(clips, pixel), area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
 
 
 @triton.jit(do_not_specialize=["height"])
 def decode_gradient_kernel(
-    gradient, strides, flags, out, height, width,
+    gradient, strides, flags, clips, out, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr,
     INVERSE: tl.constexpr, CLIP_SLOPE: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the decoded image to that of the dequantised coefficients."""
+    """Gradient of the decoded image to that of the dequantised coefficients; ``clips`` as in ``gradient_kernel``."""
     b, mcu = mcu_places(height, width, H, V, N)
     valid = mcu[2]
     area = wide_product(b, height, width)
-    image = (gradient + b * strides[0], strides, flags[0] + b * area, area, None, None)
+    image = (
+        gradient + b * strides[0], strides, flags[0] + b * area, area,
+        part(clips, 3, 3 * b * area), part(clips, 1, b * area),
+    )  # fmt: skip
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
         tiles = _chroma(
-            b, image, flags[1], None, y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE
+            b,
+            image,
+            flags[1],
+            part(clips, 2, 0),
+            y,
+            x,
+            valid,
+            height,
+            width,
+            H,
+            V,
+            FANCY,
+            INVERSE,
+            CLIP_SLOPE,
         )
         for c in tl.static_range(1, 3):
             store_rows(blocks_of(out, c, b, height, width, H, V), place, fdct(tiles[c - 1], 0, 0))

@@ -222,6 +222,13 @@ def store_rows(blocks, place, rows):
 
 
 @triton.jit
+def load_level(levels, place, row):
+    """A row of levels, of 16 bits; NaN as 0."""
+    x = tl.load(row_places(levels, place, row), mask=place[1], other=0.0)
+    return tl.where(x == x, tl.minimum(tl.maximum(x, -32768.0), 32767.0), 0.0)
+
+
+@triton.jit
 def level_of(c, step, reciprocal):
     """Round half away from zero of c / (8·step): exact for every |c| < 32768 and step 1…255."""
     half = 4.0 * step.to(tl.float32) + 0.5
@@ -259,11 +266,17 @@ def near(x, count, RATIO: tl.constexpr, FANCY: tl.constexpr):
 @triton.jit
 def store_undefined(image, strides, seen, out, at, b, row, x, area, mask, CHANNELS: tl.constexpr):
     """NaN at pixels that have a NaN in the encoder's image; of images without one nothing is loaded."""
-    mask &= tl.load(seen + b) != 0
-    image += b * strides[0] + row * strides[2] + x.to(tl.int64) * strides[3]
-    undefined = mask & (row < 0)
-    for i in tl.static_range(CHANNELS):
-        number = tl.load(image + i * strides[1], mask=mask, other=0)
-        undefined |= number != number
-    for i in tl.static_range(CHANNELS):
-        tl.store(out + i * area + at, float("nan"), mask=undefined)
+    if tl.load(seen + b) != 0:
+        pixels = image + b * strides[0] + row * strides[2] + x.to(tl.int64) * strides[3]
+        undefined = mask & (row < 0)
+        for i in tl.static_range(CHANNELS):
+            number = tl.load(pixels + i * strides[1], mask=mask, other=0)
+            undefined |= number != number
+        for i in tl.static_range(CHANNELS):
+            tl.store(out + i * area + at, float("nan"), mask=undefined)
+
+
+@triton.jit
+def any_of(mask):
+    """Whether it holds anywhere in a tile, for all lanes alike."""
+    return tl.max(tl.reshape(mask.to(tl.int32), (mask.numel,)), 0) != 0

@@ -9,11 +9,11 @@ from jpegrad.backends.triton.blocks import (
     fdct,
     idct,
     level_of,
+    load_level,
     luma_block,
     mcu_places,
     near,
     pixel_places,
-    row_places,
     store_rows,
     store_undefined,
     table_row,
@@ -47,22 +47,11 @@ def _sample(pointer, offsets, mask, RANGE: tl.constexpr):
     else:
         x = x.to(tl.float32)
         top: tl.constexpr = 1.0 if RANGE[0] == "unit" else 255.0
-        outside = ((x >= 0.0) & (x <= top)) == 0
-        flag = tl.where(outside, tl.where(tl.abs(x) < float("inf"), 1, 129), 0)
-        undefined = (x != x).to(tl.int32)
-        x = tl.where(x >= 0.0, tl.where(x <= top, x, top), 0.0)
-        if RANGE[0] == "grey":
-            return ((x + 12582912.0) - 12582912.0).to(tl.int32), flag, undefined
-        else:
-            # 255·x = p + lost exactly, so that a tie of p is decided by what p lost.
-            big = 256.0 * x
-            p = big - x
-            lost = (big - p) - x
-            nearest = (p + 12582912.0) - 12582912.0
-            d = p - nearest
-            up = ((d == 0.5) & (lost > 0.0)).to(tl.int32)
-            down = ((d == -0.5) & (lost < 0.0)).to(tl.int32)
-            return nearest.to(tl.int32) + up - down, flag, undefined
+        clamped = tl.minimum(tl.where(x >= 0.0, x, 0.0), top)
+        flag = tl.where(clamped == x, 0, tl.where(tl.abs(x) < float("inf"), 1, 129))
+        # From 1.5·2^23 on a float's lowest bits are the nearest integer, half to even; 255·x is rounded only there.
+        shifted = clamped + 12582912.0 if RANGE[0] == "grey" else tl.fma(clamped, 255.0, 12582912.0)
+        return shifted.to(tl.int32, bitcast=True) & 255, flag, (x != x).to(tl.int32)
 
 
 @triton.jit
@@ -195,18 +184,32 @@ def encode_kernel(
 
 @triton.jit
 def _decode(levels, steps, place):
-    """Samples before the clamp; in float64: levels from anywhere have up to 16 bits, or are no numbers at all."""
+    """Samples before the clamp, or others beyond the same bound.
+
+    Levels from anywhere have up to 16 bits, or are no integers, and need float64. Below a sum of 16383 over a block,
+    twice that of any picture, the constants, less than 2^14 each, leave both passes of 32-bit integers room.
+    """
     rows = ()
+    total = tl.zeros(place[0].shape, tl.float32) + tl.zeros((1, 8), tl.float32)
     for i in tl.static_range(8):
-        x = tl.load(row_places(levels, place, i), mask=place[1], other=0.0)
-        x = tl.where(x == x, tl.minimum(tl.maximum(x, -32768.0), 32767.0), 0.0)
-        rows += (x.to(tl.float64) * table_row(steps, i, x).to(tl.float64),)
-    return 128 + idct(rows, 11, 18)
-
-
-@triton.jit
-def _store_sample(pointer, x, mask):
-    tl.store(pointer, tl.minimum(tl.maximum(x, 0.0), 255.0).to(tl.int32).to(tl.uint8), mask=mask)
+        x = load_level(levels, place, i)
+        x *= table_row(steps, i, x).to(tl.float32)
+        # What is no integer counts as too much.
+        total += tl.where(x == tl.floor(x), tl.abs(x), 65536.0)
+        rows += (x,)
+    if tl.max(tl.sum(total, 1), 0) < 16383.0:
+        whole = ()
+        for i in tl.static_range(8):
+            whole += (rows[i].to(tl.int32),)
+        samples = 128 + idct(whole, 11, 18)
+    else:
+        wide = ()
+        for i in tl.static_range(8):
+            x = load_level(levels, place, i)
+            wide += (x.to(tl.float64) * table_row(steps, i, x).to(tl.float64),)
+        found = 128.0 + idct(wide, 11, 18)
+        samples = tl.minimum(tl.maximum(found, -1.0), 256.0).to(tl.int32)
+    return samples
 
 
 @triton.jit(do_not_specialize=["height"])
@@ -221,7 +224,7 @@ def decode_kernel(
     for k in range(H * V):
         y, x, place = luma_block(mcu, k, height, width, H, V)
         out = _decode(blocks_of(levels, 0, b, height, width, H, V), tables_of(tables, 0, b)[0], place)
-        _store_sample(planes[0] + (b * (rows * V) + y) * (columns * H) + x, out, valid)
+        tl.store(planes[0] + (b * (rows * V) + y) * (columns * H) + x, _clamped(out).to(tl.uint8), mask=valid)
         if flags is not None:
             flag = (8 * _beyond(out)).to(flags[0].dtype.element_ty)
             inside = valid & (y < height) & (x < width)
@@ -231,7 +234,7 @@ def decode_kernel(
         for c in tl.static_range(1, 3):
             out = _decode(blocks_of(levels, c, b, height, width, H, V), tables_of(tables, c, b)[0], place)
             at = ((2 * b + (c - 1)) * rows + y) * columns + x
-            _store_sample(planes[1] + at, out, valid)
+            tl.store(planes[1] + at, _clamped(out).to(tl.uint8), mask=valid)
             if flags is not None:
                 tl.store(flags[1] + at, _beyond(out).to(tl.uint8), mask=valid)
 
@@ -267,7 +270,9 @@ def _store_pixel(out, x, mask, RANGE: tl.constexpr):
     elif RANGE[0] == "grey":
         tl.store(out, x.to(tl.float32), mask=mask)
     elif RANGE[0] == "unit":
-        tl.store(out, tl.div_rn(x.to(tl.float32), 255.0), mask=mask)
+        # 1/255 in two parts, of which the first has few bits: the sum is rounded as the quotient for all 256 levels.
+        grey = x.to(tl.float32)
+        tl.store(out, grey * 0.0039215087890625 + grey * 5.983839201917363e-8, mask=mask)
     else:
         tl.store(out, (RANGE[1] + x.to(tl.float64) / 255.0 * RANGE[2]).to(tl.float32), mask=mask)
 
