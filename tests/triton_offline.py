@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -115,6 +115,8 @@ def compiled(
             attributes.update({path: [["tt.divisibility", 16]] for path in leaves(signature[name], (i,))})
     source = ASTSource(function, signature, constexprs, attributes)
     file = function.__module__.rpartition(".")[2]
+    # A thread has a row of eight of a block, or its share of the pixels of a tile.
+    pixels = 8 * constants["H"] * constants["V"] if "N" in function.arg_names else launch.PIXELS / 128
     options = {"num_warps": 4, "enable_fp_fusion": launch.fuses(file), "maxnreg": limit}
     kernel = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
@@ -126,7 +128,7 @@ def compiled(
         "registers": int(re.findall(r"REG:(\d+)", usage)[0]),
         "shared": kernel.metadata.shared,
         "spilled": int(re.findall(r"STACK:(\d+)", usage)[0]) + int(re.findall(r"LOCAL:(\d+)", usage)[0]),
-        **instructions(code),
+        **instructions(code, rounds_of(function, constants), pixels),
     }
 
 
@@ -144,30 +146,73 @@ SLOW = {
 """Instructions that take more than a slot of a scheduler."""
 
 
-def instructions(code: str) -> dict[str, Any]:
-    """Static counts: all, loops as pairs (instructions inside, before), slow ones, and loads and stores by width."""
+class Line(NamedTuple):
+    """An instruction, whether something decides if it runs, and the line that it may jump to."""
+
+    name: str
+    conditional: bool
+    target: int | None
+
+
+def parsed(code: str) -> list[Line]:
+    places: dict[str, int] = {}
+    found: list[tuple[str, bool, str | None]] = []
+    for text in code.splitlines():
+        if label := re.match(r"(\.L_x_\d+):", text):
+            places[label[1]] = len(found)
+        line = re.search(r"/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)", text)
+        if line and line[2] != "NOP":
+            target = re.search(r"\.L_x_\d+", line[3]) if line[2].startswith("BRA") else None
+            found.append((line[2], bool(line[1]), target and target[0]))
+    return [Line(name, conditional, places.get(to or "")) for name, conditional, to in found]
+
+
+def executed(lines: list[Line], rounds: Iterator[int]) -> tuple[int, int]:
+    """Instructions on the shortest and on the longest way through a kernel; its loops' rounds in their order."""
+    weights = [1] * len(lines)
+    for i, line in enumerate(lines):
+        # The last line of a kernel jumps to itself.
+        if line.target is not None and line.target < i:
+            count = next(rounds)
+            weights[line.target : i + 1] = [count * x for x in weights[line.target : i + 1]]
+    least, most = [0] * (len(lines) + 1), [0] * (len(lines) + 1)
+    for i in reversed(range(len(lines))):
+        name, conditional, target = lines[i]
+        ways = [i + 1] if conditional or not name.startswith(("EXIT", "BRA", "RET")) else []
+        if target is not None and target > i:
+            ways.append(target)
+        least[i] = weights[i] + min((least[way] for way in ways), default=0)
+        most[i] = weights[i] + max((most[way] for way in ways), default=0)
+    return least[0], most[0]
+
+
+def rounds_of(function: Any, constants: dict[str, Any]) -> Iterator[int]:
+    """Of a kernel's loops: over what a chroma sample is upsampled to, then over an MCU's blocks."""
+    if not {"H", "V"} <= constants.keys():
+        return itertools.repeat(1)
+    h, v = constants["H"], constants["V"]
+    fancy = constants.get("FANCY", False)
+    taps = [4 if fancy and ratio == 2 else ratio for ratio in (h, v)]
+    first = [taps[0] * taps[1]] if "gradient" in function.arg_names and constants["CHANNELS"] == 3 else []
+    return itertools.chain(first, itertools.repeat(h * v if "N" in function.arg_names else 1))
+
+
+def instructions(code: str, rounds: Iterator[int], pixels: float) -> dict[str, Any]:
+    """Instructions a pixel, least and most; how many lines there are in all, and of slow ones, loads and stores."""
+    lines = parsed(code)
     counts: collections.Counter[str] = collections.Counter()
-    places, loops, total = {}, [], 0
-    for line in code.splitlines():
-        if label := re.match(r"(\.L_x_\d+):", line):
-            places[label[1]] = total
-        if not (found := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)", line)):
-            continue
-        name, rest = found[1], found[2]
-        if name == "NOP":
-            continue
-        total += 1
-        if name.startswith("BRA") and (target := re.search(r"\.L_x_\d+", rest)) and target[0] in places:
-            begin = places[target[0]]
-            # The last line of a kernel jumps to itself.
-            if begin < total - 1:
-                loops.append((total - begin, begin))
+    for line in lines:
         for kind, pattern in SLOW.items():
-            counts[kind] += bool(re.match(pattern, name))
-        if access := re.match(r"(LD|ST)G", name):
-            width = re.search(r"\.(U8|S8|U16|S16|64|128)\b", name)
+            counts[kind] += bool(re.match(pattern, line.name))
+        if access := re.match(r"(LD|ST)G", line.name):
+            width = re.search(r"\.(U8|S8|U16|S16|64|128)\b", line.name)
             counts[f"{access[0]}.{width[1] if width else 32}"] += 1
-    return {"instructions": total, "loops": loops, **{name: n for name, n in sorted(counts.items()) if n}}
+    least, most = executed(lines, rounds)
+    return {
+        "per pixel": [round(least / pixels, 1), round(most / pixels, 1)],
+        "lines": len(lines),
+        **{name: n for name, n in sorted(counts.items()) if n},
+    }
 
 
 def measured(
@@ -176,7 +221,7 @@ def measured(
     """The kernels of a call in colour: on whole MCUs, and ``odd``, with everything that other sizes and slopes need."""
     s = settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3)
     g = launch.Grid(1, 3, 512, 512, s.h, s.v, s.triangle)
-    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True}
+    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "LONG": False}
     to_planes = {
         **shape,
         "COLOR": to_planes_of(s),
@@ -286,7 +331,7 @@ def gray(
     name = launch.value_range(torch.uint8 if image == "*u8" else torch.float32, *value_range)
     low, span = value_range[0], value_range[1] - value_range[0]
     shape = {
-        "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "ROWS": 2, "COLUMNS": 512,
+        "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "LONG": False, "ROWS": 2, "COLUMNS": 512,
         "COLOR": to_planes_of(s), "INVERSE": to_image_of(s),
     }  # fmt: skip
     real = {

@@ -36,7 +36,7 @@ def soft_encoded(image: Tensor, tables: Tensor, s: Settings, room: Room) -> None
         g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v,
         COLOR=real_rows(s.forward_real, 1 / scale, tuple(x - 128 for x in s.forward_offset)),
         RANGE=(s.low, scale), LEAK=s.clip_slope, RECORD=s.slope,
-        ALIGNED=g.width % (8 * s.h) == 0, N=mcus, num_warps=warps(mcus),
+        ALIGNED=g.width % (8 * s.h) == 0, N=mcus, LONG=g.is_long(image), num_warps=warps(mcus),
     )  # fmt: skip
 
 
@@ -64,11 +64,12 @@ def soft_imaged(
         for i in range(g.channels)
     ]
     launch(
-        "soft.soft_image_kernel", g.batch * programs, out,
+        "soft.soft_image_kernel", programs, out,
         planes, spreads, out, flags and flags[0], clips and clips[3],
         image, (out if image is None else image).stride(), seen, g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=real_rows(s.inverse_real, scale, middle),
         RANGE=(s.low, 1 / scale), LEAK=s.clip_slope, ROWS=rows, COLUMNS=columns,
+        LONG=g.is_long(out if image is None else image),
     )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def encode_gradient(
         "backward.encode_gradient_kernel", g.batch * g.programs(out.device), out,
         tuple(gradient.contiguous() for gradient in gradients), flags, clips, out, g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, FORWARD=s.forward_real, CLIP_SLOPE=s.clip_slope,
-        ALIGNED=g.aligned, N=mcus, num_warps=warps(mcus),
+        ALIGNED=g.aligned, N=mcus, LONG=g.is_long(), num_warps=warps(mcus),
     )  # fmt: skip
 
 
@@ -113,5 +114,5 @@ def decode_gradient(
         "backward.decode_gradient_kernel", g.batch * g.programs(gradient.device), gradient,
         gradient, gradient.stride(), flags, clips, tuple(out), g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=s.inverse_real, CLIP_SLOPE=s.clip_slope,
-        N=mcus, num_warps=warps(mcus),
+        N=mcus, LONG=g.is_long(gradient), num_warps=warps(mcus),
     )  # fmt: skip

@@ -72,7 +72,8 @@ def decode(
     launch(
         "soft.soft_decode_kernel", g.batch * g.programs(out.device), out,
         tuple(levels), tuple(noise) or None, soft_tables(tables, g.channels), planes, spreads, flagged, clips,
-        g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v, LEAK=s.clip_slope, N=mcus, num_warps=warps(mcus),
+        g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v, LEAK=s.clip_slope, N=mcus,
+        LONG=g.is_long(), num_warps=warps(mcus),
     )  # fmt: skip
     soft_imaged(planes, out, s, spreads, flagged, clips)
 

@@ -170,7 +170,7 @@ def _encoded(
         g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v,
         COLOR=fixed_rows(s.forward_matrix, s.forward_bias),
         RANGE=(value_range(image.dtype, s.low, s.high), s.low, 255 / (s.high - s.low)),
-        ALIGNED=g.width % (8 * s.h) == 0, N=mcus, num_warps=warps(mcus),
+        ALIGNED=g.width % (8 * s.h) == 0, N=mcus, LONG=g.is_long(image), num_warps=warps(mcus),
     )  # fmt: skip
 
 
@@ -185,10 +185,11 @@ def _imaged(
     g = grid(out.shape, s)
     programs, rows, columns = g.tile()
     launch(
-        "forward.image_kernel", g.batch * programs, out, planes, out, flags and flags[0],
+        "forward.image_kernel", programs, out, planes, out, flags and flags[0],
         image, (out if image is None else image).stride(), seen, g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=fixed_rows(s.inverse_matrix, s.inverse_bias),
         RANGE=(value_range(out.dtype, s.low, s.high), s.low, s.high - s.low), ROWS=rows, COLUMNS=columns,
+        LONG=g.is_long(out if image is None else image),
     )  # fmt: skip
 
 
@@ -205,8 +206,9 @@ def jpeg_backward(
     if not kept:
         programs, rows, columns = g.tile(s.h, s.v)
         launch(
-            "backward.stencil_kernel", g.batch * programs, gradient,
-            gradient, gradient.stride(), flags, clips, out, g.height, g.width, **constants, ROWS=rows, COLUMNS=columns,
+            "backward.stencil_kernel", programs, gradient,
+            gradient, gradient.stride(), flags, clips, out, g.height, g.width, **constants,
+            ROWS=rows, COLUMNS=columns, LONG=g.is_long(gradient),
         )  # fmt: skip
         return
     programs, mcus = g.programs(gradient.device), g.per_program(gradient.device)
@@ -218,7 +220,7 @@ def jpeg_backward(
         gradient, gradient.stride(), None if s.soft else _tables(tables, g.channels),
         (s.slope_parameter, s.table_parameter), kept, factors, flags, clips, out, parts,
         g.height, g.width, **constants, RECORDS=None if s.soft else (s.slope, s.table_slope),
-        ALIGNED=g.aligned, N=mcus, num_warps=warps(mcus),
+        ALIGNED=g.aligned, N=mcus, LONG=g.is_long(gradient), num_warps=warps(mcus),
     )  # fmt: skip
     if parts is not None:
         torch.sum(parts, 1, dtype=torch.float64, out=sums)
@@ -246,7 +248,7 @@ def decode(levels: list[Tensor], tables: Tensor, s: Settings, out: Tensor, flags
     launch(
         "forward.decode_kernel", g.batch * g.programs(out.device), out,
         tuple(levels), _tables(tables, g.channels), planes, kept, g.height, g.width,
-        CHANNELS=g.channels, H=s.h, V=s.v, N=mcus, num_warps=warps(mcus),
+        CHANNELS=g.channels, H=s.h, V=s.v, N=mcus, LONG=g.is_long(), num_warps=warps(mcus),
     )  # fmt: skip
     _imaged(planes, out, s, kept)
 

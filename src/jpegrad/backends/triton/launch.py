@@ -47,6 +47,14 @@ class Grid(NamedTuple):
         """libjpeg has no triangle filter for 4:1:1, nor for planes at most two samples wide in 4:2:2 and 4:2:0."""
         return self.triangle and (self.h == 1 or (self.h == 2 and ceil_div(self.width, 2) > 2))
 
+    def is_long(self, *images: Tensor) -> bool:
+        """Whether places within a plane, padded or of an image with strides of its own, need 64 bits."""
+        y, x = self.mcus
+        ends = [64 * self.v * y * self.h * x]
+        for image in images:
+            ends.append(sum((n - 1) * step for n, step in zip(image.shape[2:], image.stride()[2:], strict=True)))
+        return max(ends) >= 2**31
+
     def per_program(self, device: torch.device) -> int:
         y, x = self.mcus
         enough = 1 << (y * x - 1).bit_length()
@@ -89,12 +97,12 @@ class Grid(NamedTuple):
         chroma = self.batch, self.channels - 1, *self.mcus
         return like.new_empty(luma, dtype=torch.float32), like.new_empty(chroma, dtype=torch.float32)
 
-    def tile(self, h: int = 1, v: int = 1) -> tuple[int, int, int]:
-        """Programs an image, and rows and columns of a program, for planes of samples of h × v pixels."""
+    def tile(self, h: int = 1, v: int = 1) -> tuple[tuple[int, int], int, int]:
+        """Programs, and rows and columns of a program, for planes of samples of h × v pixels."""
         height, width = ceil_div(self.height, v), ceil_div(self.width, h)
         columns = min(WIDEST // h, 1 << (width - 1).bit_length())
         rows = max(1, PIXELS // (columns * h * v))
-        return ceil_div(height, rows) * ceil_div(width, columns), rows, columns
+        return (self.batch * ceil_div(height, rows), ceil_div(width, columns)), rows, columns
 
 
 def grid(shape: Sequence[int], s: Settings) -> Grid:
@@ -150,10 +158,11 @@ def _round_once() -> None:
 
 
 def launch(
-    kernel: str, programs: int, like: Tensor, *args: Any, num_warps: int = 4, **constants: Any
+    kernel: str, programs: int | tuple[int, int], like: Tensor, *args: Any, num_warps: int = 4, **constants: Any
 ) -> None:
     """Run a kernel, named ``file.function``, on the device of ``like``."""
-    if programs == 0:
+    grid = programs if isinstance(programs, tuple) else (programs,)
+    if 0 in grid:
         return
     on_cuda = like.device.type == "cuda"
     if not on_cuda and os.environ.get("TRITON_INTERPRET") != "1":
@@ -164,4 +173,4 @@ def launch(
     run = getattr(importlib.import_module(f"jpegrad.backends.triton.{file}"), function)
     with torch.cuda.device(like.device) if on_cuda else contextlib.nullcontext():
         # In the exact forward multiplication and addition stay apart: fused, they would move ties.
-        run[(programs,)](*args, **constants, num_warps=num_warps, enable_fp_fusion=fuses(file))
+        run[grid](*args, **constants, num_warps=num_warps, enable_fp_fusion=fuses(file))

@@ -11,6 +11,7 @@ import triton.language as tl
 from jpegrad.backends.triton.blocks import (
     any_of,
     blocks_of,
+    channel,
     chroma_block,
     fdct,
     idct,
@@ -130,12 +131,12 @@ def _pixels(
     CHANNELS: tl.constexpr, RANGE: tl.constexpr, LEAK: tl.constexpr,
 ):  # fmt: skip
     """Every channel's grey levels, flags, NaN and lost variance; slopes of the clamps that act go to ``clips``."""
-    image += y.to(tl.int64) * strides[2] + x.to(tl.int64) * strides[3]
+    offsets = y * strides[2] + x * strides[3]
     levels, losses = (), ()
     flags = (y + x) * 0
     undefined = flags
     for i in tl.static_range(CHANNELS):
-        level, slope, acts, nan, lost = _grey(image + i * strides[1], mask, noise, RANGE, LEAK)
+        level, slope, acts, nan, lost = _grey(channel(image, strides, i) + offsets, mask, noise, RANGE, LEAK)
         if clips is not None:
             tl.store(clips + i * area + pixel[0], slope, mask=pixel[1] & (acts != 0))
         levels += (level,)
@@ -234,22 +235,22 @@ def _base(noise, C: tl.constexpr):
 @triton.jit
 def _store_luma(out, slope, acts, planes, flags, clips, b, y, x, height, width, rows, columns, valid, flag):
     """Decoded samples of Y around 0, and their clamps beside those of the pixels in ``flag``."""
-    tl.store(planes[0] + (b * rows + y) * columns + x, out - 128.0, mask=valid)
+    tl.store(planes[0] + b * wide_product(b, rows, columns) + (y * columns + x), out - 128.0, mask=valid)
     if flags is not None:
         inside = valid & (y < height) & (x < width)
-        at = (b * height + y) * width + x
-        tl.store(flags[0] + at, (flag + 8 * acts).to(flags[0].dtype.element_ty), mask=inside)
+        area, at = b * wide_product(b, height, width), y * width + x
+        tl.store(flags[0] + area + at, (flag + 8 * acts).to(flags[0].dtype.element_ty), mask=inside)
         if clips is not None:
-            tl.store(clips[1] + at, slope, mask=inside & (acts != 0))
+            tl.store(clips[1] + area + at, slope, mask=inside & (acts != 0))
 
 
 @triton.jit
-def _store_chroma(out, slope, acts, planes, flags, clips, at, valid):
-    tl.store(planes[1] + at, out - 128.0, mask=valid)
+def _store_chroma(out, slope, acts, planes, flags, clips, plane, at, valid):
+    tl.store(planes[1] + plane + at, out - 128.0, mask=valid)
     if flags is not None:
-        tl.store(flags[1] + at, acts.to(tl.uint8), mask=valid)
+        tl.store(flags[1] + plane + at, acts.to(tl.uint8), mask=valid)
         if clips is not None:
-            tl.store(clips[2] + at, slope, mask=valid & (acts != 0))
+            tl.store(clips[2] + plane + at, slope, mask=valid & (acts != 0))
 
 
 @triton.jit(do_not_specialize=["height"])
@@ -257,7 +258,7 @@ def soft_kernel(
     image, strides, tables, parameters, noise, planes, spreads, seen, flags, clips, slopes, factors, levels, ratios,
     height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, COLOR: tl.constexpr, RANGE: tl.constexpr,
-    LEAK: tl.constexpr, RECORD: tl.constexpr, ALIGNED: tl.constexpr, N: tl.constexpr,
+    LEAK: tl.constexpr, RECORD: tl.constexpr, ALIGNED: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """An image to its mean levels if there is room for them, else to its decoded planes, around 0 and in whole MCUs.
 
@@ -266,7 +267,7 @@ def soft_kernel(
     ``clips`` the slopes of the clamps of pixels, Y, and Cb and Cr, written where a flag is set. ``seen`` becomes 1 for
     an image with a NaN. ``ratios`` get the coefficients in steps.
     """
-    b, mcu = mcu_places(height, width, H, V, N)
+    b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid = mcu[2]
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
     area = wide_product(b, height, width)
@@ -275,7 +276,7 @@ def soft_kernel(
         y, x, place = luma_block(mcu, k, height, width, H, V)
         column = x if ALIGNED else tl.minimum(x, width - 1)
         row = tl.minimum(y, height - 1)
-        pixel = (y.to(tl.int64) * width + x, valid & (y < height) & (x < width))
+        pixel = (y * width + x, valid & (y < height) & (x < width))
         pixels, flag, undefined, losses = _pixels(
             image, strides, row, column, valid, noise, part(clips, 0, b * CHANNELS * area), pixel, area,
             CHANNELS, RANGE, LEAK,
@@ -336,8 +337,8 @@ def soft_kernel(
                 out, slope, acts = _restored(
                     values, variance, tables_of(tables, c, b)[0], spread, place, LEAK
                 )
-                at = ((2 * b + (c - 1)) * rows + y) * columns + x
-                _store_chroma(out, slope, acts, planes, flags, clips, at, valid)
+                plane = (2 * b + (c - 1)) * wide_product(b, rows, columns)
+                _store_chroma(out, slope, acts, planes, flags, clips, plane, y * columns + x, valid)
 
 
 @triton.jit
@@ -355,14 +356,14 @@ def _loaded(levels, noise, place):
 @triton.jit(do_not_specialize=["height"])
 def soft_decode_kernel(
     levels, noise, tables, planes, spreads, flags, clips, height, width,
-    CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, LEAK: tl.constexpr, N: tl.constexpr,
+    CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, LEAK: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """Levels to decoded planes, around 0 and padded to whole MCUs.
 
     ``noise`` has the variances of each block's coefficients, or is None for sharp clamps; the rest as in
     :func:`soft_kernel`.
     """
-    b, mcu = mcu_places(height, width, H, V, N)
+    b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid = mcu[2]
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
     for k in range(H * V):
@@ -384,24 +385,26 @@ def soft_decode_kernel(
             )
             spread = part(spreads, 1, (2 * b + (c - 1)) * mcus)
             out, slope, acts = _restored(values, variance, tables_of(tables, c, b)[0], spread, place, LEAK)
-            at = ((2 * b + (c - 1)) * rows + y) * columns + x
-            _store_chroma(out, slope, acts, planes, flags, clips, at, valid)
+            plane = (2 * b + (c - 1)) * wide_product(b, rows, columns)
+            _store_chroma(out, slope, acts, planes, flags, clips, plane, y * columns + x, valid)
 
 
 @triton.jit
 def _upsampled(
-    plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr
+    plane, y, x, height, width, pitch, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr
 ):
+    # Beyond the image something is loaded, and not used.
+    y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
     near_y, far_y = near(y, tl.cdiv(height, V), V, FANCY)
     near_x, far_x = near(x, tl.cdiv(width, H), H, FANCY)
-    near_row, far_row = plane + near_y.to(tl.int64) * pitch, plane + far_y.to(tl.int64) * pitch
-    p = tl.load(near_row + near_x, mask=mask, other=0.0)
+    near_row, far_row = near_y * pitch, far_y * pitch
+    p = tl.load(plane + (near_row + near_x))
     if FANCY and V == 2:
-        p = 0.75 * p + 0.25 * tl.load(far_row + near_x, mask=mask, other=0.0)
+        p = 0.75 * p + 0.25 * tl.load(plane + (far_row + near_x))
     if FANCY and H == 2:
-        q = tl.load(near_row + far_x, mask=mask, other=0.0)
+        q = tl.load(plane + (near_row + far_x))
         if V == 2:
-            q = 0.75 * q + 0.25 * tl.load(far_row + far_x, mask=mask, other=0.0)
+            q = 0.75 * q + 0.25 * tl.load(plane + (far_row + far_x))
         p = 0.75 * p + 0.25 * q
     return p
 
@@ -410,34 +413,33 @@ def _upsampled(
 def soft_image_kernel(
     planes, spreads, out, flags, clips, image, strides, seen, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr, INVERSE: tl.constexpr,
-    RANGE: tl.constexpr, LEAK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    RANGE: tl.constexpr, LEAK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """Decoded planes to an image: chroma upsampling, colour, clamp, range. ``out`` is contiguous.
 
     ``spreads`` are the variances of each block's samples, which smooth the clamp; its slopes go to ``clips``.
     """
-    b, y, x, mask = pixel_places(height, width, ROWS, COLUMNS)
+    b, y, x, mask = pixel_places(height, width, ROWS, COLUMNS, LONG)
     area = wide_product(b, height, width)
-    row = y.to(tl.int64)
-    at = row * width + x
+    at = y * width + x
     out += b * CHANNELS * area
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
-    luma = planes[0] + b * (rows * V) * (columns * H)
-    sample = tl.load(luma + row * (columns * H) + x, mask=mask, other=0.0)
+    luma = planes[0] + b * wide_product(b, rows * V, columns * H)
+    sample = tl.load(luma + (y * (columns * H) + x), mask=mask, other=0.0)
     if CHANNELS == 1:
         tl.store(out + at, (sample + 128.0) * RANGE[1] + RANGE[0], mask=mask)
     else:
         plane = wide_product(b, rows, columns)
         chroma = planes[1] + 2 * b * plane
-        cb = _upsampled(chroma, y, x, height, width, columns, mask, H, V, FANCY)
-        cr = _upsampled(chroma + plane, y, x, height, width, columns, mask, H, V, FANCY)
+        cb = _upsampled(chroma, y, x, height, width, columns, H, V, FANCY)
+        cr = _upsampled(chroma + plane, y, x, height, width, columns, H, V, FANCY)
         if flags is not None:
             flag = tl.load(flags + b * area + at, mask=mask, other=0).to(tl.int32)
         if spreads is not None:
             across, mcus_x = tl.cdiv(width, 8), tl.cdiv(width, 8 * H)
             mcus = tl.cdiv(height, 8 * V) * mcus_x
-            block = spreads[0] + b * tl.cdiv(height, 8) * across + (y // 8) * across + x // 8
-            other = spreads[1] + 2 * b * mcus + (y // (8 * V)) * mcus_x + x // (8 * H)
+            block = spreads[0] + b * tl.cdiv(height, 8) * across + ((y // 8) * across + x // 8)
+            other = spreads[1] + 2 * b * mcus + ((y // (8 * V)) * mcus_x + x // (8 * H))
             spread = (
                 tl.load(block, mask=mask, other=0.0),
                 tl.load(other, mask=mask, other=0.0),
@@ -460,4 +462,4 @@ def soft_image_kernel(
         if flags is not None:
             tl.store(flags + b * area + at, flag.to(flags.dtype.element_ty), mask=mask)
     if seen is not None:
-        store_undefined(image, strides, seen, out, at, b, row, x, area, mask, CHANNELS)
+        store_undefined(image, strides, seen, out, at, b, y, x, area, mask, CHANNELS)
