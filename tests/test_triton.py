@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from jpegrad import surrogates
 from jpegrad.backends import triton
 from jpegrad.backends.triton import kernels, launch
-from kernel_cases import DEVICE, OWN, TRITON, compare_gradients, spec
+from kernel_cases import DEVICE, OWN, TRITON, as_bytes, compare, compare_gradients, compare_soft, spec
 
 pytestmark = TRITON.marks
 
@@ -30,6 +31,35 @@ def test_several_programs_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
     compare_gradients(TRITON, TRITON.picture(1, 3, 30, 41), TRITON.tables(80), spec("4:2:0"))
 
 
+@pytest.mark.parametrize(
+    "forward",
+    ["exact", pytest.param("soft", marks=pytest.mark.slow), pytest.param("identity", marks=pytest.mark.slow)],
+)
+def test_places_of_64_bits(forward: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch.Grid, "is_long", lambda self, *images: True)
+    image, entries = TRITON.picture(1, 3, 9, 20), TRITON.tables(80)
+    if forward == "soft":
+        compare_soft(TRITON, image, entries, spec("4:2:0", forward="soft"))
+    else:
+        record = surrogates.identity if forward == "identity" else surrogates.gaussian()
+        compare_gradients(
+            TRITON, image, entries, spec("4:2:0", surrogate=record), to_tables=forward != "identity"
+        )
+
+
+@pytest.mark.parametrize(
+    "axis", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(0, marks=pytest.mark.slow)]
+)
+def test_strides_beyond_32_bits(axis: int) -> None:
+    # Images, channels or rows far apart; memory that nobody touches is not there.
+    shape, strides = (2, 3, 8, 16), [3 * 8 * 16, 8 * 16, 16, 1]
+    strides[axis] = 2**31 // (shape[axis] - 1) + 1024
+    room = torch.empty(2**31 + 2**16, dtype=torch.uint8, device=DEVICE)
+    image = room.as_strided(shape, strides)
+    image.copy_(as_bytes(TRITON.picture(*shape)))
+    compare(TRITON, image, TRITON.tables(50), spec("4:4:4"))
+
+
 def test_infinite_samples_beside_others_beyond_the_range() -> None:
     image = TRITON.picture(1, 3, 16, 16)
     image[0, :, 5, 5] = torch.tensor([1.5, torch.inf, -0.5])
@@ -42,9 +72,8 @@ def test_reasons() -> None:
     assert any("CUDA" in reason for reason in triton.unsupported("jpeg", image.cpu(), spec("4:2:0")))
     for operation in ("jpeg", "encode", "decode"):
         assert not TRITON.unsupported(image, spec("4:2:0", surrogate=OWN), operation)
-    soft = spec("4:2:0", forward="soft")
-    assert not TRITON.unsupported(image, soft)
-    assert TRITON.unsupported(image, soft, "encode") == ['with forward="soft" it runs jpeg, not encode']
+    for operation in ("jpeg", "encode", "decode"):
+        assert not TRITON.unsupported(image, spec("4:2:0", forward="soft"), operation)
     assert "soft function" in TRITON.unsupported(image, spec("4:2:0", forward="soft", surrogate=OWN))[0]
 
 

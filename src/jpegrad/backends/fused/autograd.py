@@ -22,7 +22,8 @@ class Call:
     """What of a call is no tensor.
 
     ``operation`` is ``"jpeg"``, ``"encode"`` or ``"decode"``, and ``spec`` has the value range of ``settings``. There
-    is a backward pass if it may ``keep``, and it goes ``to_inputs`` and ``to_tables``. ``decode`` gives ``dtype``.
+    is a backward pass if it may ``keep``, and it goes ``to_inputs`` and ``to_tables``. ``decode`` gives ``dtype``, and
+    takes the noise of every block if it is ``noisy``.
     """
 
     operation: str
@@ -35,11 +36,12 @@ class Call:
     keep: bool
     to_inputs: bool
     to_tables: bool
+    noisy: bool = False
 
     @property
     def inputs(self) -> int:
         """How many tensors it takes beside the tables."""
-        return self.channels if self.operation == "decode" else 1
+        return self.channels * (1 + self.noisy) if self.operation == "decode" else 1
 
     @property
     def results(self) -> int:
@@ -55,7 +57,7 @@ def run(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     Args:
         call: which operator, and how.
         tables: ``[1 or B, n, 8, 8]``.
-        inputs: the image, or the levels of every component.
+        inputs: the image; or the levels of every component, and then, without gradients, its noise.
 
     Returns:
         The image; or the levels and, if it keeps something, the coefficients in steps of every component.
@@ -171,34 +173,46 @@ def _jpeg_backward(
 
 
 def _encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    levels, unrounded, flags = _operator(call)(_read(image), tables, call.settings, call.keep)
-    return (*levels, *unrounded, flags) if call.keep else tuple(levels)
+    saving = call.to_inputs or call.to_tables
+    levels, unrounded, kept = _operator(call)(
+        _read(image), tables, call.settings, call.keep, saving, call.to_tables
+    )
+    return *levels, *unrounded, *kept
 
 
 def _encode_backward(
     call: Call, tables: Tensor, image: Tensor, *tensors: Tensor
 ) -> tuple[Tensor | None, ...]:
-    gradients, unrounded, flags = tensors[: call.results], tensors[call.results : -1], tensors[-1]
-    to_coefficients, sums = adjoints.encode_adjoint(
-        gradients, unrounded, tables, call.spec, (call.to_inputs, call.to_tables)
-    )
+    gradients, rest = tensors[: call.results], tensors[call.results :]
+    unrounded, kept = rest[: call.channels], rest[call.channels :]
+    wanted = call.to_inputs, call.to_tables
+    if call.spec.forward == "soft":
+        count = call.channels * (1 + call.to_tables)
+        kept, numbers = kept[:-count], kept[-count:]
+        slopes, factors = numbers[: call.channels], numbers[call.channels :]
+        to_coefficients, sums = adjoints.soft_encode_adjoint(
+            gradients, unrounded, slopes, factors, tables, wanted
+        )
+    else:
+        to_coefficients, sums = adjoints.encode_adjoint(gradients, unrounded, tables, call.spec, wanted)
     if not call.to_inputs:
         return sums, None
-    found = _operator(call, "_backward")(to_coefficients, flags, call.settings)
+    found = _operator(call, "_backward")(to_coefficients, kept, call.settings)
     return sums, found.to(image.dtype)
 
 
-def _decode(call: Call, tables: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
-    levels = tuple(level.contiguous() for level in levels)
-    out, flags = _operator(call)(levels, tables, *call.size, call.dtype, call.settings, call.keep)
-    return out, *flags
+def _decode(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    inputs = tuple(each.contiguous() for each in inputs)
+    levels, noise = inputs[: call.channels], inputs[call.channels :]
+    out, kept = _operator(call)(levels, noise, tables, *call.size, call.dtype, call.settings, call.keep)
+    return out, *kept
 
 
 def _decode_backward(call: Call, tables: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
-    levels, gradient, flags = tensors[: call.inputs], tensors[call.inputs], tensors[call.inputs + 1 :]
-    found = _operator(call, "_backward")(gradient, flags, call.settings)
+    levels, gradient, kept = tensors[: call.channels], tensors[call.inputs], tensors[call.inputs + 1 :]
+    found = _operator(call, "_backward")(gradient, kept, call.settings)
     sums, to_levels = adjoints.decode_adjoint(found, levels, tables, call.to_tables)
-    return sums, *to_levels
+    return sums, *to_levels, *[None] * (call.inputs - call.channels)
 
 
 def _plain_jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
@@ -210,8 +224,9 @@ def _plain_encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ..
     return *levels, *(unrounded or ())
 
 
-def _plain_decode(call: Call, tables: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
-    return (reference.decode(levels, tables, call.size, call.dtype, call.spec),)
+def _plain_decode(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    levels, noise = inputs[: call.channels], inputs[call.channels :]
+    return (reference.decode(levels, tables, call.size, call.dtype, call.spec, noise or None),)
 
 
 class Operation(NamedTuple):

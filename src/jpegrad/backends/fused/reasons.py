@@ -39,11 +39,11 @@ def decoder_reasons(operation: str, spec: Spec) -> list[str]:
     return ['it decodes with dct="accurate", scale=1 and clip=True, and this decoder has others']
 
 
-def soft_reasons(operation: str, spec: Spec, families: Families) -> list[str]:
-    """Reasons in the soft forward, of which the kernels know some formulas."""
+def soft_reasons(operation: str, spec: Spec, families: Families, halves: bool) -> list[str]:
+    """Reasons in the soft forward, of which the kernels know some formulas; ``halves`` if they encode and decode."""
     if not families:
         return [f'it computes forward="exact", not {spec.forward!r}']
-    found = [] if operation == "jpeg" else [f'with forward="soft" it runs jpeg, not {operation}']
+    found = [] if operation == "jpeg" or halves else [f'with forward="soft" it runs jpeg, not {operation}']
     soft = known(spec.surrogate.soft, families)
     if soft is None:
         names = ", ".join(families.values())

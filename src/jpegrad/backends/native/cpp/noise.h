@@ -6,7 +6,7 @@
 namespace NAMESPACE {
 
 constexpr float QUIET = 0.04f;  // the least variance of a decoded sample
-constexpr float REACH = 6;      // deviations beyond which float32 sees no clamp
+constexpr float REACH = 4.5f;   // deviations beyond which a clamp moves a grey level by less than 10^-6 of one
 
 INLINE I32 near_bounds(F32 x, float deviation) {
     return (I32)(x < REACH * deviation) | (I32)(x > 255 - REACH * deviation);

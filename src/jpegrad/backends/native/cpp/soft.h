@@ -11,20 +11,11 @@ namespace NAMESPACE {
 
 constexpr float MIDDLE = 128;
 
-// Numbers in value_range to grey levels, clamped with a leak, NaN to 0; `outside` collects where the clamp acts.
-INLINE F32 read_soft(const float* p, F32 low, F32 scale, float leak, I32& outside) {
-    F32 x = (load<F32>(p) - low) * scale, clamped = minf(maxf(x, F32{}), splatf(255));
-    I32 acts = (I32)(clamped != x);
-    outside |= acts;
-    // An infinite number does not leak.
-    I32 leaks = acts & (I32)(x - x == 0);
-    return leak == 0 ? clamped : clamped + leak * (F32)((I32)(x - clamped) & leaks);
-}
-
+// Clamped with a leak; an infinite number does not leak.
 INLINE F32 leaky_clamp(F32 x, float leak, I32& acts) {
     F32 clamped = minf(maxf(x, F32{}), splatf(255));
     acts = (I32)(clamped != x);
-    return leak == 0 ? clamped : clamped + leak * (x - clamped);
+    return leak == 0 ? clamped : clamped + leak * (F32)((I32)(x - clamped) & (I32)(x - x == 0));
 }
 
 // `in`: v rows; the box filter's mean, and of libjpeg's rounding what is left on average: it alternates along a row.
@@ -78,7 +69,7 @@ static void upsample_soft(const float* near, const float* far, int h, int v, boo
 // Between coefficients and steps, the transforms' own factors included; and what the rounding of each needs.
 struct Steps {
     float to[64], from[64];
-    float inverse[64], squared[64];  // of the table entries
+    float entry[64], inverse[64], squared[64];  // of the table
     float passed;                    // of a block's noise, what is wider than the steps
     SlopeTable slopes;
 
@@ -88,6 +79,7 @@ struct Steps {
             double factor = (double)FACTOR[i / 8] * (double)FACTOR[i % 8];
             to[i] = (float)(1 / (8 * factor * table[i]));
             from[i] = (float)(table[i] * factor / 8);
+            entry[i] = (float)table[i];
             inverse[i] = (float)(1 / table[i]);
             squared[i] = (float)(table[i] * table[i]);
             if (variance > squared[i] / 12) passed += variance - squared[i] / 12;
@@ -147,7 +139,9 @@ class SoftCoder : Strips<float> {
     bool reserve(Arena& arena) {
         int64_t blocks = 0;
         for (int c = 0; c < layout.count; c++) blocks += Arena::cost(layout.component[c].groups * LANES, sizeof(float));
-        if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)) + 4 * blocks)) return false;
+        if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)) + 4 * blocks +
+                                        Arena::cost(layout.component[0].blocks_x, sizeof(float)) * 3))
+            return false;
         steps = arena.take<Steps>(3);
         for (int c = 0; c < layout.count; c++) {
             const int64_t count = layout.component[c].groups * LANES;
@@ -155,10 +149,13 @@ class SoftCoder : Strips<float> {
             for (float*& each : known.decoded[c]) each = arena.take<float>(count);
             known.deviation[c] = arena.take<float>(count);
         }
+        for (float*& each : spread) each = arena.take<float>(layout.component[0].blocks_x);
         return true;
     }
 
     void jpeg(int64_t b, int64_t begin, int64_t end) {
+        const Flushed tiny;
+        for (int64_t& row : spread_of) row = -1;
         if (next_tables(b))
             for (int c = 0; c < layout.count; c++)
                 steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c), noise.base[c]);
@@ -179,6 +176,8 @@ class SoftCoder : Strips<float> {
     const Noise noise;
     const Clips clips;
     BlockNoise known;
+    float* spread[3];               // deviations of R, G and B
+    int64_t spread_of[3] = {-1, -1, -1};  // in these rows of blocks
     bool lessened;  // whether clamps of pixels lessen the noise of a block of this strip
     int shift[3];   // of a column, to the number of its block
     Steps* steps;
@@ -198,6 +197,7 @@ class SoftCoder : Strips<float> {
             for (int c = 0; c < layout.count; c++)
                 pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
             uint8_t* flags = own ? flag_row(b, y) : nullptr;
+            if (flags) __builtin_memset(flags, 0, (size_t)layout.width);
             in_vectors<HALF>(layout.width, [&](int64_t x, auto n) { read_pixels(pixels, b, s, y, x, n, out, flags); });
         };
         auto downsample = [&](float* const in[2], int64_t n, float* out) {
@@ -206,22 +206,65 @@ class SoftCoder : Strips<float> {
         read_rows(s, convert, downsample);
     }
 
-    // Grey levels of pixels, clamped by the mean over their noise; `acts` says where that is not the identity.
-    INLINE_MEMBER F32 read_noisy(const float* p, int64_t n, F32 low, F32 factor, I32& acts, float* kept, F32& lost) {
-        F32 x = (load<F32>(p) - low) * factor;
-        x = (F32)((I32)x & (I32)(x == x));
-        acts = near_bounds(x, noise.root);
-        lost = F32{};
-        if (!any(acts)) return x;
-        F32 slope, mean = smoothed_clamp(x, noise.deviation, leak, slope);
-        if (kept) store_part(kept, slope, n);
-        lost = lost_variance(x, noise.variance);
-        return acts ? mean : x;
+    // n pixels from column x of row y on.
+    template <class Count>
+    INLINE_MEMBER void read_pixels(const float* const pixels[3], int64_t b, int64_t s, int64_t y, int64_t x, Count n,
+                                   float* const out[3], uint8_t* flags) {
+        const F32 low = splatf((float)codec.low), factor = splatf(scale);
+        const float reach = noise.exists ? REACH * noise.root : 0;
+        F32 levels[3];
+        I32 inside = splat32(-1);
+        for (int c = 0; c < layout.count; c++) {
+            float tail[HALF];
+            levels[c] = (load<F32>(readable(pixels[c] + x, n, tail, (float)codec.low + MIDDLE / scale)) - low) * factor;
+            inside &= (I32)(levels[c] >= reach) & (I32)(levels[c] <= 255 - reach);
+        }
+        if (any(~inside)) read_clamped(pixels, b, s, y, x, n, levels, flags);
+        if (layout.count == 1) return store(out[0] + x, levels[0] - MIDDLE);
+        for (int i = 0; i < 3; i++) {
+            F32 sum = splatf(codec.forward_offset[i] - MIDDLE);
+            for (int j = 0; j < 3; j++) sum = mul_add(levels[j], forward.at[3 * i + j], sum);
+            store(out[i] + x, sum);
+        }
+    }
+
+    // The same of pixels on which clamps act or noise does: levels, flags and what is kept.
+    __attribute__((noinline)) void read_clamped(const float* const pixels[3], int64_t b, int64_t s, int64_t y,
+                                                int64_t x, int64_t n, F32 levels[3], uint8_t* flags) {
+        I32 bits = {}, undefined = {};
+        F32 lost[3] = {};
+        for (int c = 0; c < layout.count; c++) {
+            float tail[HALF];
+            const float* p = n >= HALF ? pixels[c] + x : readable(pixels[c] + x, (int)n, tail, (float)codec.low);
+            I32 acts, none = (I32)(levels[c] != levels[c]);
+            F32 number = (F32)((I32)levels[c] & ~none);
+            if (any((I32)(number < 0) | (I32)(number > 255) | none)) watch.note(p);
+            if (noise.exists) {
+                acts = near_bounds(number, noise.root);
+                levels[c] = number;
+                if (any(acts)) {
+                    F32 slope, mean = smoothed_clamp(number, noise.deviation, leak, slope);
+                    levels[c] = acts ? mean : number;
+                    lost[c] = (F32)((I32)lost_variance(number, noise.variance) & acts);
+                    if (flags)
+                        store_part(clips.pixels + ((b * layout.count + c) * layout.height + y) * layout.width + x,
+                                   slope, n);
+                }
+            } else {
+                levels[c] = leaky_clamp(number, leak, acts);
+            }
+            acts |= none;
+            // A number that is not finite lets no gradient through, not even the leak's.
+            bits |= (acts & (IN_R << c)) | ((I32)(number - number != 0) & acts & (int)UNDEFINED);
+            undefined |= none;
+        }
+        if (noise.exists) note_lost(s, y, x, n, lost);
+        if (flags) store_bytes(flags + x, undefined ? splat32(UNDEFINED) : bits, n);
     }
 
     // The clamps of some pixels of row y leave less noise in their blocks; pixels at the border stand for more than
-    // one.
-    __attribute__((noinline)) void note_lost(int64_t s, int64_t y, int64_t x, int64_t n, const F32 lost[3]) {
+    // one. No vector reaches beyond a block.
+    void note_lost(int64_t s, int64_t y, int64_t x, int64_t n, const F32 lost[3]) {
         lessened = true;
         for (int c = 0; c < layout.count; c++) {
             const Component& k = layout.component[c];
@@ -230,58 +273,13 @@ class SoftCoder : Strips<float> {
             float down = y == layout.height - 1 ? (float)((row + 1) * v - y) : 1;
             if (row == k.height - 1) down *= (float)(8 * k.blocks_y - row);
             const float* squares = noise.forward + 3 * c;
-            float* blocks = known.lost[c] + (row / 8 - s * k.block_rows) * k.blocks_x;
-            for (int64_t i = x; i < x + n; i++) {
-                float sum = 0;
-                for (int j = 0; j < layout.count; j++) sum += squares[j] * lost[j][i - x];
-                float across = i == layout.width - 1 ? (float)(k.blocks_x * 8 * h - i) : 1;
-                blocks[i / (8 * h)] += sum * down * across * noise.to_block[c];
-            }
+            F32 sum = squares[0] * lost[0];
+            for (int j = 1; j < layout.count; j++) sum = mul_add(lost[j], splatf(squares[j]), sum);
+            for (int64_t i = n; i < HALF; i++) sum[i] = 0;
+            if (x + n == layout.width) sum[n - 1] *= (float)(k.blocks_x * 8 * h - layout.width + 1);
+            known.lost[c][(row / 8 - s * k.block_rows) * k.blocks_x + x / (8 * h)] +=
+                total(sum) * down * noise.to_block[c];
         }
-    }
-
-    // n pixels from column x of row y on.
-    template <class Count>
-    void read_pixels(const float* const pixels[3], int64_t b, int64_t s, int64_t y, int64_t x, Count n,
-                     float* const out[3], uint8_t* flags) {
-        const F32 low = splatf((float)codec.low), factor = splatf(scale);
-        F32 levels[3], lost[3];
-        I32 outside[3] = {};
-        bool smoothed = false;
-        for (int c = 0; c < layout.count; c++) {
-            float tail[HALF];
-            const float* p = readable(pixels[c] + x, n, tail, (float)codec.low);
-            levels[c] = read_soft(p, low, factor, leak, outside[c]);
-            if (__builtin_expect(any(outside[c]), 0)) watch.note(p);
-            if (!noise.exists) continue;
-            float* kept =
-                flags ? clips.pixels + ((b * layout.count + c) * layout.height + y) * layout.width + x : nullptr;
-            levels[c] = read_noisy(p, n, low, factor, outside[c], kept, lost[c]);
-            smoothed |= any(outside[c]);
-        }
-        if (smoothed) note_lost(s, y, x, n, lost);
-        if (layout.count == 1) {
-            store(out[0] + x, levels[0] - MIDDLE);
-        } else {
-            for (int i = 0; i < 3; i++) {
-                F32 sum = splatf(codec.forward_offset[i] - MIDDLE);
-                for (int j = 0; j < 3; j++) sum = mul_add(levels[j], forward.at[3 * i + j], sum);
-                store(out[i] + x, sum);
-            }
-        }
-        if (!flags) return;
-        for (int i = 0; i < n; i++) flags[x + i] = 0;
-        for (int c = 0; c < layout.count; c++)
-            for (int i = 0; i < n && any(outside[c]); i++)
-                if (outside[c][i]) flags[x + i] |= clip_flag_of(pixels[c][x + i], c);
-        for (int c = 0; c < layout.count && watch.undefined; c++)
-            for (int i = 0; i < n; i++)
-                if (pixels[c][x + i] != pixels[c][x + i]) flags[x + i] = UNDEFINED;
-    }
-
-    // A number that is not finite lets no gradient through, not even the leak's.
-    static uint8_t clip_flag_of(float number, int c) {
-        return (uint8_t)(IN_R << c | (number - number == 0 ? 0 : UNDEFINED));
     }
 
     void code(int64_t b, int64_t s, int c, bool own) {
@@ -330,9 +328,12 @@ class SoftCoder : Strips<float> {
         const Steps& steps = this->steps[c];
         F32 r[64];
         for (int part = 0; part < 2; part++) {
-            F32 variance = splatf(noise.base[c]), deviation, decoded = splatf(LESS ? 0 : steps.passed);
+            F32 variance = splatf(noise.base[c]), deviation, sharpness, decoded = splatf(LESS ? 0 : steps.passed);
             for (int i = 0; i < HALF && LESS; i++) variance[i] -= known.lost[c][block_of(group, part, i)];
-            if (LESS) deviation = root(variance);
+            if (LESS) {
+                deviation = root(variance);
+                sharpness = 1 / maxf(deviation, splatf(1e-6f));
+            }
             forward_rows(samples, stride, part, r);
             for (int column = 0; column < 8; column++) {
                 F32 x[8];
@@ -343,9 +344,13 @@ class SoftCoder : Strips<float> {
                     F32 u = x[v] * steps.to[i];
                     Soft soft;
                     if (LESS) {
-                        F32 level = u + MAGIC - MAGIC;
-                        soft =
-                            smoothed_by(minf(maxf(deviation * steps.inverse[i], splatf(1e-3f)), splatf(1)), u - level);
+                        F32 level = u + MAGIC - MAGIC, r = u - level;
+                        soft = Soft();
+                        if (any((I32)(absolute(r) > steps.slopes.at[i].quiet))) {
+                            F32 width = minf(maxf(deviation * steps.inverse[i], splatf(1e-3f)), splatf(1));
+                            F32 inverse = minf(maxf(sharpness * steps.entry[i], splatf(1)), splatf(1e3f));
+                            soft = smoothed_by<TABLES>(width, inverse, r, steps.slopes.at[i]);
+                        }
                         soft.value += level;
                     } else {
                         soft = soft_of<KIND, TABLES>(u, steps.slopes.at[i]);
@@ -370,6 +375,12 @@ class SoftCoder : Strips<float> {
                 known.deviation[c][block] = quiet_root(decoded[i] * (1.0f / 64));
             }
         }
+    }
+
+    static void add_flags(uint8_t* flags, I32 bits, int64_t n) {
+        uint8_t tail[HALF];
+        const uint8_t* before = n >= HALF ? flags : readable(flags, (int)n, tail, (uint8_t)0);
+        store_bytes(flags, load_bytes(before) | bits, n);
     }
 
     static F32 root(F32 x) {
@@ -404,9 +415,7 @@ class SoftCoder : Strips<float> {
                 } else {
                     store(p + x, leaky_clamp(sample, leak, acts) - MIDDLE);
                 }
-                if (!flags || !any(acts)) continue;
-                for (int i = 0; i < HALF && x + i < k.width; i++)
-                    if (acts[i]) flags[x + i] |= SAMPLE;
+                if (flags && any(acts)) add_flags(flags + x, acts & (int)SAMPLE, k.width - x);
             }
         }
     }
@@ -419,54 +428,74 @@ class SoftCoder : Strips<float> {
         });
         float* out = (float*)call.output.data + b * layout.count * plane + y * width;
         uint8_t* flags = flag_row(b, y);
-        const float* variances[3];
-        for (int c = 0; c < layout.count; c++) {
-            const Component& k = layout.component[c];
-            const int64_t block_row = y / (c ? layout.v : 1) / 8;
-            variances[c] = known.decoded[c][block_row / k.block_rows & 1] + block_row % k.block_rows * k.blocks_x;
-        }
+        if (noise.exists && layout.count == 3) spread_noise(y);
         float* slopes = clips.rgb + (b * 3 * layout.height + y) * width;
-        in_vectors<HALF>(width,
-                         [&](int64_t x, auto n) { write_pixels(rows, variances, x, n, out, plane, flags, slopes); });
+        in_vectors<HALF>(width, [&](int64_t x, auto n) { write_pixels(rows, x, n, out, plane, flags, slopes); });
         if (watch.undefined) restore_undefined(call, layout, b, y, gathered, out);
     }
 
-    template <class Count>
-    void write_pixels(const float* const rows[3], const float* const variances[3], int64_t x, Count n, float* out,
-                      int64_t plane, uint8_t* flags, float* slopes) {
-        const F32 low = splatf((float)codec.low), factor = splatf((float)((codec.high - codec.low) / 255));
-        float spread[3] = {};
-        for (int i = 0; i < layout.count && noise.exists; i++) spread[i] = variances[i][x >> shift[i]];
-        for (int j = 0; j < layout.count; j++) {
-            I32 acts = {};
-            F32 levels = load<F32>(rows[0] + x) + MIDDLE;
-            if (layout.count == 3) {
-                levels = splatf(0);
-                for (int i = 0; i < 3; i++) {
-                    F32 sample = load<F32>(rows[i] + x) + (MIDDLE - codec.inverse_offset[i]);
-                    levels = mul_add(sample, inverse.at[3 * j + i], levels);
-                }
-                if (noise.exists) {
-                    float variance = 0;
-                    for (int i = 0; i < 3; i++) variance += spread[i] * noise.inverse[3 * j + i];
-                    const float deviation = quiet_root(variance);
-                    acts = near_bounds(levels, deviation);
-                    if (any(acts)) {
-                        F32 slope, mean = smoothed_clamp(levels, deviation, leak, slope);
-                        levels = acts ? mean : levels;
-                        if (flags) store_part(slopes + j * plane + x, slope, n);
-                    }
-                } else {
-                    levels = leaky_clamp(levels, leak, acts);
-                }
-            }
-            float tail[HALF];
-            store(writable(out + j * plane + x, n, tail), mul_add(levels, factor, low));
-            write_back(out + j * plane + x, n, tail);
-            if (!flags || !any(acts)) continue;
-            for (int i = 0; i < n; i++)
-                if (acts[i]) flags[x + i] |= OUT_R << j;
+    // Deviations of R, G and B in a row of pixels: one for every eight.
+    void spread_noise(int64_t y) {
+        const float* variances[3];
+        bool known_already = true;
+        for (int c = 0; c < 3; c++) {
+            const Component& k = layout.component[c];
+            const int64_t block_row = y / (c ? layout.v : 1) / 8;
+            variances[c] = known.decoded[c][block_row / k.block_rows & 1] + block_row % k.block_rows * k.blocks_x;
+            known_already = known_already && spread_of[c] == block_row;
+            spread_of[c] = block_row;
         }
+        if (known_already) return;
+        for (int64_t i = 0; i < layout.component[0].blocks_x; i++)
+            for (int j = 0; j < 3; j++) {
+                float variance = 0;
+                for (int c = 0; c < 3; c++) variance += variances[c][8 * i >> shift[c]] * noise.inverse[3 * j + c];
+                spread[j][i] = quiet_root(variance);
+            }
+    }
+
+    template <class Count>
+    INLINE_MEMBER void write_pixels(const float* const rows[3], int64_t x, Count n, float* out, int64_t plane,
+                                    uint8_t* flags, float* slopes) {
+        const F32 low = splatf((float)codec.low), factor = splatf((float)((codec.high - codec.low) / 255));
+        F32 levels[3] = {load<F32>(rows[0] + x) + MIDDLE};
+        if (layout.count == 3) {
+            F32 samples[3];
+            for (int i = 0; i < 3; i++) samples[i] = load<F32>(rows[i] + x) + (MIDDLE - codec.inverse_offset[i]);
+            I32 inside = splat32(-1);
+            for (int j = 0; j < 3; j++) {
+                levels[j] = F32{};
+                for (int i = 0; i < 3; i++) levels[j] = mul_add(samples[i], inverse.at[3 * j + i], levels[j]);
+                const float reach = noise.exists ? REACH * spread[j][x / 8] : 0;
+                inside &= (I32)(levels[j] >= reach) & (I32)(levels[j] <= 255 - reach);
+            }
+            if (any(~inside)) write_clamped(x, n, plane, levels, flags, slopes);
+        }
+        for (int j = 0; j < layout.count; j++) {
+            float tail[HALF];
+            store(writable(out + j * plane + x, n, tail), mul_add(levels[j], factor, low));
+            write_back(out + j * plane + x, n, tail);
+        }
+    }
+
+    __attribute__((noinline)) void write_clamped(int64_t x, int64_t n, int64_t plane, F32 levels[3], uint8_t* flags,
+                                                 float* slopes) {
+        I32 bits = {};
+        for (int j = 0; j < 3; j++) {
+            I32 acts;
+            if (noise.exists) {
+                const float deviation = spread[j][x / 8];
+                acts = near_bounds(levels[j], deviation);
+                if (!any(acts)) continue;
+                F32 slope, mean = smoothed_clamp(levels[j], deviation, leak, slope);
+                levels[j] = acts ? mean : levels[j];
+                if (flags) store_part(slopes + j * plane + x, slope, n);
+            } else {
+                levels[j] = leaky_clamp(levels[j], leak, acts);
+            }
+            bits |= acts & (OUT_R << j);
+        }
+        if (flags) add_flags(flags + x, bits, n);
     }
 };
 
