@@ -29,9 +29,9 @@ ATTACKS = {
     "fsa": "FSA",
     "shin_tables": "Shin & Song, right tables",
     "reich_soft": "Reich et al., soft",
-    "reich_ste": "Reich et al., STE",
     "jpegrad default": "jpegrad, default",
     "jpegrad soft narrowing from wide": "jpegrad, soft, narrowing",
+    "jpegrad soft narrowing from wide, sharp clamps": "the same, sharp clamps",
 }
 
 
@@ -53,24 +53,24 @@ def forward(results: Results, path: Path) -> None:
 
 
 def attack(results: Results, path: Path) -> None:
-    """Cross-entropy of real files after I-FGSM of 2 grey levels on EfficientNet-Lite0, with bootstrap intervals."""
+    """What I-FGSM of 2 grey levels gains on EfficientNet-Lite0 over the paper's STE, pair by pair, with intervals."""
+    from jpegrad_studies.attack import REFERENCE, gains, grouped
+
     canvas, axis = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    rows = grouped(results).get(("lite0", "I-FGSM", "2"), {})
     for shift, (name, label) in enumerate(ATTACKS.items()):
-        cells = {
-            int(key.split("/")[3]): one["cross_entropy"]
-            for key, one in results.cells.items()
-            if key.startswith("lite0/I-FGSM/2/") and key.endswith(f"/{name}")
-        }
-        if not cells:
+        shared = sorted({*rows.get(name, {})} & {*rows.get(REFERENCE, {})})
+        if not shared:
             continue
-        qualities = sorted(cells)
-        means = np.array([np.mean(cells[q]) for q in qualities])
-        low, high = np.array([bootstrap(np.array(cells[q])) for q in qualities]).T
-        places = np.array(qualities) + 0.4 * (shift - len(ATTACKS) / 2)
+        pairs = [gains(rows[name], rows[REFERENCE], [quality]) for quality in shared]
+        means = np.array([values.mean() for values in pairs])
+        low, high = np.array([bootstrap(values) for values in pairs]).T
+        places = np.array(shared) + 0.4 * (shift - len(ATTACKS) / 2)
         axis.errorbar(
             places, means, (means - low, high - means), label=label, marker="o", markersize=4, capsize=2
         )
-    axis.set(xlabel="quality", ylabel="mean cross-entropy after the attack", xlim=(0, 100))
+    axis.axhline(0, color="0.5", linewidth=1)
+    axis.set(xlabel="quality", ylabel="cross-entropy gained over Reich et al., STE", xlim=(0, 100))
     axis.grid(color="0.9")
     axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     save(canvas, path)
@@ -96,6 +96,31 @@ def train(results: Results, path: Path) -> None:
         axis.set_yticks(range(len(rows)), rows)
         axis.set(xlim=(0, None), xlabel="error, %", title=f"{task}, {steps} steps\n{curriculum(ramp)}")
         axis.grid(color="0.9")
+    save(canvas, path)
+
+
+def conversion(results: Results, path: Path) -> None:
+    """Derivatives to every number against those of real files, in root mean squares, a panel per parameter."""
+    from jpegrad_studies.conversion import grouped
+
+    panels = ("conversion", "filter")
+    canvas, axes = pyplot.subplots(1, len(panels), figsize=(10, 4.6), layout="constrained")
+    for axis, which in zip(axes, panels, strict=True):
+        cells = [
+            one["random weights"] for many in grouped(results, "gradient", which).values() for one in many
+        ]
+        scales = [np.sqrt(np.mean(np.square(cell["truth"]))) for cell in cells]
+        for name, marker in {"slope 1": "x", "cubic": "+", "jpegrad": "s", "jpegrad soft": "o"}.items():
+            points = [
+                np.array([cell["truth"], cell[name]["predicted"]]) / scale
+                for cell, scale in zip(cells, scales, strict=True)
+            ]
+            true, predicted = np.concatenate(points, 1)
+            axis.plot(true, predicted, marker, label=name, markersize=4, alpha=0.6, fillstyle="none")
+        axis.axline((0, 0), slope=1, color="0.5", linewidth=1)
+        axis.set(xlabel="of real files", ylabel="of the gradient", title=which)
+        axis.grid(color="0.9")
+    axes[0].legend(fontsize="small")
     save(canvas, path)
 
 
