@@ -32,7 +32,8 @@ def test_several_programs_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "forward", ["exact", pytest.param("soft", marks=pytest.mark.slow), pytest.param("identity", marks=pytest.mark.slow)]
+    "forward",
+    ["exact", pytest.param("soft", marks=pytest.mark.slow), pytest.param("identity", marks=pytest.mark.slow)],
 )
 def test_places_of_64_bits(forward: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch.Grid, "is_long", lambda self, *images: True)
@@ -46,7 +47,9 @@ def test_places_of_64_bits(forward: str, monkeypatch: pytest.MonkeyPatch) -> Non
         )
 
 
-@pytest.mark.parametrize("axis", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "axis", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(0, marks=pytest.mark.slow)]
+)
 def test_strides_beyond_32_bits(axis: int) -> None:
     # Images, channels or rows far apart; memory that nobody touches is not there.
     shape, strides = (2, 3, 8, 16), [3 * 8 * 16, 8 * 16, 16, 1]

@@ -8,8 +8,18 @@ function nameCodeBlocks() {
   });
 }
 
+// Parts of a page may have the same heading.
+function tellListsApart() {
+  const seen = new Map();
+  document.querySelectorAll("nav.md-nav[aria-label]").forEach((nav) => {
+    const label = nav.getAttribute("aria-label");
+    seen.set(label, (seen.get(label) ?? 0) + 1);
+    if (seen.get(label) > 1) nav.setAttribute("aria-label", `${label} ${seen.get(label)}`);
+  });
+}
+
 function reachScrolled() {
-  document.querySelectorAll(".md-typeset__scrollwrap, pre > code").forEach((part) => {
+  document.querySelectorAll(".md-typeset__scrollwrap, pre > code, .md-typeset p:has(> img)").forEach((part) => {
     if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
   });
 }
@@ -48,6 +58,7 @@ function makeSortable(table) {
 
 document$.subscribe(() => {
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
+  tellListsApart();
   document.querySelectorAll(".md-typeset table:not([class])").forEach((table) => {
     table.querySelectorAll("th").forEach((header) => {
       if (!header.textContent.trim()) header.replaceWith(document.createElement("td"));
@@ -59,6 +70,7 @@ document$.subscribe(() => {
     reachScrolled();
   };
   tend();
+  window.addEventListener("load", reachScrolled);
   // The theme wraps tables and adds buttons after this.
   new MutationObserver(tend).observe(document.body, { childList: true, subtree: true });
   window.addEventListener("resize", reachScrolled);

@@ -134,7 +134,10 @@ def _chroma(
     pitch = tl.cdiv(width, 8 * H) * 8
     plane = wide_product(b, tl.cdiv(height, 8 * V) * 8, pitch)
     first, second, at = 2 * b * plane, (2 * b + 1) * plane, y * pitch + x
-    clipped = tl.load(flags + first + at, mask=valid, other=0), tl.load(flags + second + at, mask=valid, other=0)
+    clipped = (
+        tl.load(flags + first + at, mask=valid, other=0),
+        tl.load(flags + second + at, mask=valid, other=0),
+    )
     cb = _unclipped(cb, clipped[0], moved(moved(slopes, first), at), CLIP_SLOPE)
     return cb, _unclipped(cr, clipped[1], moved(moved(slopes, second), at), CLIP_SLOPE)
 

@@ -242,9 +242,7 @@ def decode_kernel(
 
 
 @triton.jit
-def _upsampled(
-    plane, y, x, height, width, pitch, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr
-):
+def _upsampled(plane, y, x, height, width, pitch, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr):
     """The triangle filter, rounded as libjpeg-turbo rounds it (``jdsample.c``)."""
     # Beyond the image something is loaded, and not used.
     y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)

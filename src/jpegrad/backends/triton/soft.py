@@ -390,9 +390,7 @@ def soft_decode_kernel(
 
 
 @triton.jit
-def _upsampled(
-    plane, y, x, height, width, pitch, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr
-):
+def _upsampled(plane, y, x, height, width, pitch, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr):
     # Beyond the image something is loaded, and not used.
     y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
     near_y, far_y = near(y, tl.cdiv(height, V), V, FANCY)
