@@ -316,7 +316,9 @@ class Descent:
 
     def _kept(self, trial: File, multiplier: float) -> list[Tensor]:
         """Which blocks get cheaper by the levels of a trial."""
-        return [loss + multiplier * size < 0 for loss, size in zip(*self._changes(self.file, trial), strict=True)]
+        return [
+            loss + multiplier * size < 0 for loss, size in zip(*self._changes(self.file, trial), strict=True)
+        ]
 
     def _changes(self, start: File, end: File) -> tuple[list[Tensor], list[Tensor]]:
         """Of loss and of bits in each block, from one file's levels to another's, under the other's tables."""

@@ -102,9 +102,7 @@ def trellis(
 
 
 @at_home
-def banded_trellis(
-    coefficients: Coefficients, weights: Sequence[Tensor], like: Coefficients
-) -> Coefficients:
+def banded_trellis(coefficients: Coefficients, weights: Sequence[Tensor], like: Coefficients) -> Coefficients:
     """As :func:`trellis` of one image at a multiplier of 1, by the prices of scans in bands of frequencies.
 
     Bands do not see each other, so the best levels of each are the best of the block.
