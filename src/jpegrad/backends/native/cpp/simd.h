@@ -191,11 +191,14 @@ INLINE F32 reciprocal(F32 a) { return 1 / a; }
 #endif
 
 // The sum of all elements.
+#if X86 && LANES == 16
 INLINE float total(F32 a) {
-    float sum = 0;
-    for (int i = 0; i < HALF; i++) sum += a[i];
-    return sum;
+    __m128 four = _mm256_castps256_ps128(a) + _mm256_extractf128_ps(a, 1), two = four + _mm_movehl_ps(four, four);
+    return two[0] + two[1];
 }
+#else
+INLINE float total(F32 a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+#endif
 
 // Of numbers 0...255, `n` bytes.
 INLINE void store_bytes(uint8_t* p, I32 a, int64_t n) {
