@@ -22,7 +22,8 @@ class Call:
     """What of a call is no tensor.
 
     ``operation`` is ``"jpeg"``, ``"encode"`` or ``"decode"``, and ``spec`` has the value range of ``settings``. There
-    is a backward pass if it may ``keep``, and it goes ``to_inputs`` and ``to_tables``. ``decode`` gives ``dtype``.
+    is a backward pass if it may ``keep``, and it goes ``to_inputs`` and ``to_tables``. ``dtype`` is what an image is
+    read and given in.
     """
 
     operation: str
@@ -153,13 +154,13 @@ def _operator(call: Call, suffix: str = "") -> Callable[..., Any]:
     return found
 
 
-def _read(image: Tensor) -> Tensor:
+def _read(call: Call, image: Tensor) -> Tensor:
     """An image as the operators take it; what is kept of it is the image itself."""
-    return image if image.dtype is torch.uint8 else image.float()
+    return image if image.dtype is torch.uint8 else image.to(call.dtype)
 
 
 def _jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    out, kept = _operator(call)(_read(image), tables, call.settings, call.keep, call.to_tables)
+    out, kept = _operator(call)(_read(call, image), tables, call.settings, call.keep, call.to_tables)
     return out, *kept
 
 
@@ -171,7 +172,7 @@ def _jpeg_backward(
 
 
 def _encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    levels, unrounded, flags = _operator(call)(_read(image), tables, call.settings, call.keep)
+    levels, unrounded, flags = _operator(call)(_read(call, image), tables, call.settings, call.keep)
     return (*levels, *unrounded, flags) if call.keep else tuple(levels)
 
 
@@ -202,11 +203,11 @@ def _decode_backward(call: Call, tables: Tensor, *tensors: Tensor) -> tuple[Tens
 
 
 def _plain_jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    return (reference.jpeg(_read(image), tables, call.spec),)
+    return (reference.jpeg(image.float(), tables, call.spec).to(call.dtype),)
 
 
 def _plain_encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    levels, unrounded = reference.encode(_read(image), tables, call.spec)
+    levels, unrounded = reference.encode(image.float(), tables, call.spec)
     return *levels, *(unrounded or ())
 
 

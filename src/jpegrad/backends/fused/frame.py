@@ -52,7 +52,8 @@ class Fused:
             levels = both[: len(both) // 2]
             (out,) = self._run("decode", spec, size, keep, entries, *levels)
         else:
-            (out,) = self._run("jpeg", spec, size, keep, entries, x)
+            dtype = x.dtype if x.dtype in self._kernels.TYPES else torch.float32
+            (out,) = self._run("jpeg", spec, size, keep, entries, x, dtype=dtype)
         if grey:
             out = out.round()
         # Views cost a node of the graph each.

@@ -1,8 +1,9 @@
 """The operators of a backend made of kernels, as PyTorch's dispatcher and compiler see them.
 
 An operator is room for its results, and a kernel that fills it; its schema, its run and its fake follow from these.
-Images are ``[B, C, H, W]``, uint8 or float32, of any strides; tables ``[1 or B, n, 8, 8]``, contiguous float64; levels,
-unrounded levels and their gradients ``[B, blocks_y, blocks_x, 8, 8]`` per component, contiguous float32.
+Images are ``[B, C, H, W]``, uint8 or float32 (of ``jpeg`` whatever ``TYPES`` holds), of any strides; tables
+``[1 or B, n, 8, 8]``, contiguous float64; levels, unrounded levels and their gradients
+``[B, blocks_y, blocks_x, 8, 8]`` per component, contiguous float32.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -28,6 +29,10 @@ class Kernels(Formulas, Protocol):
     @property
     def KEYS(self) -> Collection[str]:
         """Keys of PyTorch's dispatcher: devices."""
+
+    @property
+    def TYPES(self) -> Collection[torch.dtype]:
+        """Of the images that ``jpeg`` and its backward pass read and write; others come as float32."""
 
     def reasons(self, operation: str, image: Tensor, spec: Spec) -> list[str]:
         """Why the kernels cannot run a call, beyond what no kernel can."""

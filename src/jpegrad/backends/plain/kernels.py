@@ -20,6 +20,7 @@ from jpegrad.spec import Spec
 NAME = "plain"
 # Every device.
 KEYS = ("CompositeExplicitAutograd",)
+TYPES = frozenset({torch.uint8, torch.float32})
 
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:

@@ -40,6 +40,7 @@ NAME = "triton"
 OLDEST, OLDEST_INTERPRETED = (3, 4), (3, 3)
 # On the CPU they run under Triton's interpreter.
 KEYS = ("CUDA", "CPU")
+TYPES = frozenset({torch.uint8, torch.float32})
 
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:

@@ -429,20 +429,17 @@ class SoftCoder : Strips<float> {
     }
 
     void write_row(int64_t b, int64_t s, int64_t y) {
-        const int64_t width = layout.width, plane = layout.height * width;
         const float* rows[3];
         pixel_rows(s, y, rows, [&](const float* near, const float* far, bool, int64_t n, float* up) {
             upsample_soft(near, far, layout.h, layout.v, layout.triangle, n, work, up);
         });
-        float* out = (float*)call.output.data + b * layout.count * plane + y * width;
+        float* out[3];
+        begin_row(b, y, out);
         uint8_t* flags = flag_row(b, y);
         if (noise.exists && layout.count == 3) spread_noise(y);
-        if (layout.count == 1) {
-            write_levels(rows, 0, y, b, out, flags);
-        } else {
-            for (int j = 0; j < 3; j++) write_levels(rows, j, y, b, out + j * plane, flags);
-        }
+        for (int j = 0; j < layout.count; j++) write_levels(rows, j, y, b, out[j], flags);
         if (watch.undefined) restore_undefined(call, layout, b, y, gathered, out);
+        finish_row(b, y);
     }
 
     // Deviations of R, G and B in a row of pixels: one for every eight.
