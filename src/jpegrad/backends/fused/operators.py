@@ -1,8 +1,9 @@
 """The operators of a backend made of kernels, as PyTorch's dispatcher and compiler see them.
 
 An operator is room for its results, and a kernel that fills it; its schema, its run and its fake follow from these.
-Images are ``[B, C, H, W]``, uint8 or float32, of any strides; tables ``[1 or B, n, 8, 8]``, contiguous float64; levels,
-unrounded levels and their gradients ``[B, blocks_y, blocks_x, 8, 8]`` per component, contiguous float32.
+Images are ``[B, C, H, W]``, uint8, float32 or what else the kernels read, of any strides; tables
+``[1 or B, n, 8, 8]``, contiguous float64; levels, unrounded levels and their gradients
+``[B, blocks_y, blocks_x, 8, 8]`` per component, contiguous float32.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -59,6 +60,10 @@ class SoftHalves(Protocol):
 
 class Kernels(Formulas, Protocol):
     """What there is to write for a backend made of kernels: a module of six fills, the room that they keep, reasons."""
+
+    @property
+    def HALF(self) -> bool:
+        """Whether they read and write images of 16-bit types too."""
 
     @property
     def soft_halves(self) -> SoftHalves | None:

@@ -16,6 +16,7 @@ from jpegrad.sampling import ceil_div
 from jpegrad.spec import JFIF, Spec
 
 NAME = "native"
+HALF = False
 soft_halves = None
 KEYS = ("CPU",)
 SLOPES = families((record.name, record.slope) for record in CLOSED)

@@ -69,7 +69,7 @@ def _decoded(image, y, x, width, inside, CHANNELS: tl.constexpr, CLIP_SLOPE: tl.
     flag = tl.load(flags + pixel, mask=inside, other=0).to(tl.int32)
     channels = ()
     for i in tl.static_range(CHANNELS):
-        g = tl.load(channel(gradient, strides, i) + offsets, mask=inside, other=0.0)
+        g = tl.load(channel(gradient, strides, i) + offsets, mask=inside, other=0.0).to(tl.float32)
         # Of one channel the clamp is that of Y.
         if CHANNELS == 3:
             g = _unclipped(g, flag & (16 << i), moved(moved(rgb, i * area), pixel), CLIP_SLOPE)
@@ -134,7 +134,10 @@ def _chroma(
     pitch = tl.cdiv(width, 8 * H) * 8
     plane = wide_product(b, tl.cdiv(height, 8 * V) * 8, pitch)
     first, second, at = 2 * b * plane, (2 * b + 1) * plane, y * pitch + x
-    clipped = tl.load(flags + first + at, mask=valid, other=0), tl.load(flags + second + at, mask=valid, other=0)
+    clipped = (
+        tl.load(flags + first + at, mask=valid, other=0),
+        tl.load(flags + second + at, mask=valid, other=0),
+    )
     cb = _unclipped(cb, clipped[0], moved(moved(slopes, first), at), CLIP_SLOPE)
     return cb, _unclipped(cr, clipped[1], moved(moved(slopes, second), at), CLIP_SLOPE)
 

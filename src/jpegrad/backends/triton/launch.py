@@ -52,7 +52,9 @@ class Grid(NamedTuple):
         y, x = self.mcus
         ends = [64 * self.v * y * self.h * x]
         for image in images:
-            ends.append(sum((n - 1) * step for n, step in zip(image.shape[2:], image.stride()[2:], strict=True)))
+            ends.append(
+                sum((n - 1) * step for n, step in zip(image.shape[2:], image.stride()[2:], strict=True))
+            )
         return max(ends) >= 2**31
 
     def per_program(self, device: torch.device) -> int:
@@ -158,7 +160,12 @@ def _round_once() -> None:
 
 
 def launch(
-    kernel: str, programs: int | tuple[int, int], like: Tensor, *args: Any, num_warps: int = 4, **constants: Any
+    kernel: str,
+    programs: int | tuple[int, int],
+    like: Tensor,
+    *args: Any,
+    num_warps: int = 4,
+    **constants: Any,
 ) -> None:
     """Run a kernel, named ``file.function``, on the device of ``like``."""
     grid = programs if isinstance(programs, tuple) else (programs,)
