@@ -223,10 +223,10 @@ def _encode_room(
 ) -> Any:
     s = parse(settings)
     kept: list[Tensor] = []
-    if keep:
-        kept = (
-            _halves(k).encode_saved(image, s, with_tables) if s.soft else [k.flags(image.shape, s, image)[0]]
-        )
+    if s.soft and keep:
+        kept = _halves(k).encode_saved(image, s, with_tables)
+    elif unrounded and not s.soft:
+        kept = [k.flags(image.shape, s, image)[0]]
     return _planes(image.shape, s, image), _planes(image.shape, s, image) if unrounded else [], kept
 
 
