@@ -305,6 +305,13 @@ def test_the_public_names_are_frozen(module: ModuleType, public: set[str]) -> No
         assert hasattr(module, name)
 
 
+@pytest.mark.parametrize("name", ["metrics", "nn", "rate", "tune"])
+def test_a_module_shows_its_public_names_alone(name: str) -> None:
+    module = getattr(jpegrad, name)
+    public = {"metrics": PUBLIC_METRICS, "nn": PUBLIC_NN, "rate": PUBLIC_RATE, "tune": PUBLIC_TUNE}[name]
+    assert set(module.__all__) == public == {each for each in dir(module) if not each.startswith("_")}
+
+
 def test_the_package_shows_its_public_names_alone() -> None:
     assert {name for name in dir(jpegrad) if not name.startswith("_")} == PUBLIC
     assert all(getattr(jpegrad, name) is not None for name in dir(jpegrad))

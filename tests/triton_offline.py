@@ -179,7 +179,9 @@ def executed(lines: list[Line], rounds: Iterator[int]) -> tuple[int, int]:
     for i in reversed(range(len(lines))):
         name, conditional, target = lines[i]
         ways = [i + 1] if conditional or not name.startswith(("EXIT", "BRA", "RET")) else []
-        if target is not None and target > i:
+        if name.startswith("EXIT"):
+            ways.append(len(lines))
+        elif target is not None and target > i:
             ways.append(target)
         least[i] = weights[i] + min((least[way] for way in ways), default=0)
         most[i] = weights[i] + max((most[way] for way in ways), default=0)
@@ -331,8 +333,8 @@ def gray(
     name = launch.value_range(torch.uint8 if image == "*u8" else torch.float32, *value_range)
     low, span = value_range[0], value_range[1] - value_range[0]
     shape = {
-        "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "LONG": False, "ROWS": 2, "COLUMNS": 512,
-        "COLOR": to_planes_of(s), "INVERSE": to_image_of(s),
+        "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "LONG": False, "ROWS": 2,
+        "COLUMNS": 512, "COLOR": to_planes_of(s), "INVERSE": to_image_of(s),
     }  # fmt: skip
     real = {
         **shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.1,
@@ -381,8 +383,13 @@ def main() -> None:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--only", nargs="*", default=[""])
     parser.add_argument("--architecture", type=int, default=90)
+    parser.add_argument("--registers", type=int, help="limit all kernels alike; 255 is what a launch does")
     asked = parser.parse_args()
-    calls = everything(asked.architecture) if asked.all else measured(architecture=asked.architecture)
+    calls = (
+        everything(asked.architecture)
+        if asked.all
+        else measured(registers=asked.registers, architecture=asked.architecture)
+    )
     found = {}
     for name, call in calls.items():
         if name.startswith(tuple(asked.only)):

@@ -38,9 +38,9 @@ ATTACKS = {
     "fsa": "FSA",
     "shin_tables": "Shin & Song, right tables",
     "reich_soft": "Reich et al., soft",
-    "reich_ste": "Reich et al., STE",
     "jpegrad default": "jpegrad, default",
     "jpegrad soft narrowing from wide": "jpegrad, soft, narrowing",
+    "jpegrad soft narrowing from wide, sharp clamps": "the same, sharp clamps",
 }
 
 
@@ -94,24 +94,23 @@ def _forward(results: Results, figure: Figure) -> None:
 
 
 def attack(results: Results, path: Path) -> None:
-    """Cross-entropy of real files after I-FGSM of 2 grey levels on EfficientNet-Lite0, with bootstrap intervals."""
+    """What I-FGSM of 2 grey levels gains on EfficientNet-Lite0 over the paper's STE, pair by pair, with intervals."""
     drawn(path, lambda figure: _attack(results, figure), (8, 4.6))
 
 
 def _attack(results: Results, figure: Figure) -> None:
+    from jpegrad_studies.attack import REFERENCE, gains, grouped
+
     axis, looks = figure.subplots(), lines(ATTACKS.values())
+    rows = grouped(results).get(("lite0", "I-FGSM", "2"), {})
     for shift, (name, label) in enumerate(ATTACKS.items()):
-        cells = {
-            int(key.split("/")[3]): one["cross_entropy"]
-            for key, one in results.cells.items()
-            if key.startswith("lite0/I-FGSM/2/") and key.endswith(f"/{name}")
-        }
-        if not cells:
+        shared = sorted({*rows.get(name, {})} & {*rows.get(REFERENCE, {})})
+        if not shared:
             continue
-        qualities = sorted(cells)
-        means = np.array([np.mean(cells[q]) for q in qualities])
-        low, high = np.array([bootstrap(np.array(cells[q])) for q in qualities]).T
-        places = np.array(qualities) + 0.4 * (shift - len(ATTACKS) / 2)
+        pairs = [gains(rows[name], rows[REFERENCE], [quality]) for quality in shared]
+        means = np.array([values.mean() for values in pairs])
+        low, high = np.array([bootstrap(values) for values in pairs]).T
+        places = np.array(shared) + 0.4 * (shift - len(ATTACKS) / 2)
         axis.errorbar(
             places,
             means,
@@ -122,7 +121,8 @@ def _attack(results: Results, figure: Figure) -> None:
             capsize=2,
             **looks[label],
         )
-    axis.set(xlabel="quality", ylabel="mean cross-entropy after the attack", xlim=(0, 100))
+    axis.axhline(0, color=GREY, linewidth=1)
+    axis.set(xlabel="quality", ylabel="cross-entropy gained over Reich et al., STE", xlim=(0, 100))
     axis.grid(alpha=0.3)
     figure.legend(fontsize="small", loc="outside lower center", ncols=4)
 
@@ -255,3 +255,31 @@ def _recover(results: Results, figure: Figure) -> None:
         axis.grid(alpha=0.3)
         axis.margins(x=0.08)
     axes[0].set_yticks(range(len(RECOVERED)), reversed(RECOVERED.values()))
+
+
+def conversion(results: Results, path: Path) -> None:
+    """Derivatives to every number against those of real files, in root mean squares, a panel per parameter."""
+    drawn(path, lambda figure: _conversion(results, figure), (10, 4.6))
+
+
+def _conversion(results: Results, figure: Figure) -> None:
+    from jpegrad_studies.conversion import grouped
+
+    panels = ("conversion", "filter")
+    axes = figure.subplots(1, len(panels))
+    for axis, which in zip(axes, panels, strict=True):
+        cells = [
+            one["random weights"] for many in grouped(results, "gradient", which).values() for one in many
+        ]
+        scales = [np.sqrt(np.mean(np.square(cell["truth"]))) for cell in cells]
+        for name, marker in {"slope 1": "x", "cubic": "+", "jpegrad": "s", "jpegrad soft": "o"}.items():
+            points = [
+                np.array([cell["truth"], cell[name]["predicted"]]) / scale
+                for cell, scale in zip(cells, scales, strict=True)
+            ]
+            true, predicted = np.concatenate(points, 1)
+            axis.plot(true, predicted, marker, label=name, markersize=4, alpha=0.6, fillstyle="none")
+        axis.axline((0, 0), slope=1, color=GREY, linewidth=1)
+        axis.set(xlabel="of real files", ylabel="of the gradient", title=which)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize="small")

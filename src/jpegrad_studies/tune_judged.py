@@ -8,7 +8,7 @@ per image over the scores that the anchor has at 0.5 … 1.0 (web) and at 1.5 �
 The folder of judges holds `ssimulacra2`, `butteraugli_main` (which prints the maximum and a line "3-norm: x"),
 `cjpegli` and mozjpeg's `cjpeg` as `mozcjpeg`; docs/tune.md says where they come from.
 
-Each file is a result of its own, so an interrupted run goes on. The middle qualities of all pictures come first.
+Each file is a result of its own, so an interrupted run goes on; the tables are of the pictures that are finished.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ TITLES = {
     "ssimulacra2": '`metric="ssimulacra2"`, progressive',
     "tables alone": "the shipped tables `perceptual` with plain rounding, progressive",
 }
-_ANCHORS = (60, 82, 93, 40, 22, 97, 72, 89)
-_TUNED = (62, 89, 32, 95, 12, 78)
+_ANCHORS = (60, 82, 93, 40, 22, 97)
+_TUNED = (62, 89, 32, 95, 12)
 QUALITIES = {
     **dict.fromkeys((*ANCHORS, "tables alone"), _ANCHORS),
     **dict.fromkeys(("perceptual", "ssimulacra2"), _TUNED),
@@ -215,6 +215,19 @@ def difference(anchor: dict[str, Any], test: dict[str, Any], score: str, bits: t
     return 100 * float(np.expm1(means[1] - means[0]))
 
 
+def finished(results: Results, method: str) -> list[str]:
+    """The pictures of which every point is there that is wanted."""
+    return [
+        image
+        for image in results.settings["images"]
+        if not any(
+            needed(results, name, image, quality) and f"{name}/{image}/{quality}" not in results.cells
+            for name in (*ANCHORS, method)
+            for quality in QUALITIES[name]
+        )
+    ]
+
+
 def scored(points: Sequence[dict[str, float]], score: str) -> tuple[np.ndarray, np.ndarray]:
     """Scores ascending, each once, and the logarithm of the bytes."""
     points = [p for p in points if score in p]
@@ -228,14 +241,11 @@ def run(
     torch.set_num_threads(1)
     sizes = {name: list(image.shape[1:]) for name, image in images.items()}
     results = Results(out, {"images": sizes, "steps": steps})
-    turns = max(map(len, QUALITIES.values()))
     keys = [
-        (name, image, QUALITIES[name][turn])
-        for group in (tuple(ANCHORS), tuple(methods))
-        for turn in range(turns)
+        (name, image, quality)
         for image in images
-        for name in group
-        if turn < len(QUALITIES[name])
+        for name in ((*ANCHORS, *methods) if methods else ())
+        for quality in QUALITIES[name]
     ]
     files.mkdir(parents=True, exist_ok=True)
     judges: dict[str, Judges] = {}
@@ -264,7 +274,7 @@ def differences(
     values = np.array(
         [
             difference(curve(results, anchor, image), curve(results, method, image), score, bits)
-            for image in results.settings["images"]
+            for image in finished(results, method)
         ]
     )
     return values[np.isfinite(values)]
@@ -274,7 +284,7 @@ def tables(results: Results) -> str:
     """One table for each method: against each anchor, at each score, web / high."""
     parts = []
     for method in METHODS:
-        images = [i for i in results.settings["images"] if len(curve(results, method, i)["points"]) > 1]
+        images = finished(results, method)
         if not images:
             continue
         rows = []
@@ -318,7 +328,7 @@ def figure(results: Results, path: Path) -> None:
         for name, color in colors.items():
             found = [
                 _relative(results, reference, name, image, score, rates)
-                for image in results.settings["images"]
+                for image in finished(results, "perceptual")
             ]
             ratios = np.array(found)
             # Where few pictures have a file that good or bad, the mean would be of others.
@@ -360,9 +370,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--images", type=Path, nargs="*", help="folders of PNG photographs; default: the bundled ones"
     )
     parser.add_argument("--only", nargs="*", help="names of photographs")
+    parser.add_argument("--tables", action="store_true", help="make no files, only the tables and the figure")
     parser.add_argument("--crop", action="store_true", help="the middle 384 × 256 of each")
     parser.add_argument("--steps", type=int, default=16, help="of descent (default: 16)")
-    parser.add_argument("--methods", nargs="*", default=["perceptual", "tables alone"], choices=list(METHODS))
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        default=["perceptual", "tables alone"],
+        choices=list(METHODS),
+        help="none: no files, only the tables and the figure of those that are there",
+    )
     parser.add_argument("--files", type=Path, help="where the files stay; default: a temporary folder")
     parser.add_argument(
         "--out", type=Path, default=RESULTS / "tune_judged.json", help="(default: %(default)s)"

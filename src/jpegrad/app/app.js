@@ -57,7 +57,7 @@ function look(side) {
     Object.assign(sides[side], { facts: found.facts, entries: found.tables });
     images[side].alt = `${sides[side].view} at quality ${sides[side].settings.quality}`;
     say(found.warnings.join(" "), found.warnings.length > 0);
-    if (side === "a") fit();
+    if (side === "a") { size = [images.a.naturalWidth, images.a.naturalHeight]; frame(); }
     if (side === now) { fillGrid(); fillComponents(found.gray ? ["Y"] : ["Y", "Cb", "Cr"]); stairs(); }
     tell();
   });
@@ -75,18 +75,6 @@ function stairs() {
 function refresh() {
   look("a");
   if (comparing()) look("b");
-}
-
-// Whole multiples of a small picture's pixels, so that all are drawn alike.
-function fit() {
-  const { naturalWidth, naturalHeight } = images.a;
-  size = [naturalWidth, naturalHeight];
-  const narrow = window.matchMedia("(max-width: 59.99rem)").matches, tallest = (narrow ? 0.4 : 0.85) * window.innerHeight;
-  const fitting = Math.min(slider.parentElement.clientWidth / naturalWidth, tallest / naturalHeight);
-  const times = fitting < 1 ? fitting : Math.min(4, Math.floor(fitting));
-  slider.style.width = layers.style.width = `${times * naturalWidth}px`;
-  for (const image of Object.values(images)) image.classList.toggle("small", times > 1);
-  frame();
 }
 
 function frame() {
@@ -269,7 +257,6 @@ layers.addEventListener("keydown", (event) => {
   frame();
   stairs();
 });
-window.addEventListener("resize", fit);
 
 async function start() {
   choices = await (await fetch("/choices")).json();

@@ -59,7 +59,8 @@ def write(path: Path, title: str, pairs: list[Pair], pictures: Iterator[tuple[st
             break
         names = _text(pair.found["first"]), _text(pair.found["second"])
         both = page.slider(*found, names)
-        shown.append(f'<section id="pair{i}"><h2>{escape(names[0])}</h2>\n{both}\n{_metrics(pair)}</section>')
+        head = f"<h2>{escape(names[0])}</h2>" if len(pairs) != 1 else ""
+        shown.append(f'<section id="pair{i}">{head}\n{both}\n{_metrics(pair)}</section>')
     body = [f"<h1>{escape(_text(title))}</h1>"]
     if len(pairs) != 1:
         body.append(_table(pairs, len(shown)))
@@ -88,7 +89,7 @@ def _metrics(pair: Pair) -> str:
             if name in found
         ),
     ]
-    return page.table(("", "", ""), rows)
+    return page.table((), [(*cells, f'<span class="note">{note}</span>') for *cells, note in rows])
 
 
 def _table(pairs: list[Pair], linked: int) -> str:

@@ -83,12 +83,13 @@ def slider(first: str, second: str, names: tuple[str, str]) -> str:
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of HTML cells under words, the first of each row its head; a narrow page scrolls it, not itself."""
-    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    names = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    top = f"<thead><tr>{names}</tr></thead>" if heads else ""
     body = "".join(
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>'
         for first, *rest in rows
     )
     return (
         '<div class="wide" tabindex="0" role="region" aria-label="table"><table>'
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"{top}<tbody>{body}</tbody></table></div>"
     )

@@ -1,13 +1,13 @@
-"""What blocks and symbols cost where bands of frequencies have scans of their own: progressive files without refinement.
+"""What blocks and symbols cost in scans of bands of frequencies: progressive files without refinement.
 
 A band's places are moved to the beginning of the block, behind the DC; then all is as in a baseline block. Only the
-ends differ, as the ends of successive blocks are coded as one run: a block with levels in the band costs −log2 p for its
-end, and one without −log2 (1 − p), with p the share of the former, in proportion to what the runs cost in truth.
+ends differ, as those of successive blocks are coded as one run: a block with levels ends the run before it, and
+begins one. With f(l) bits for a run of l blocks, it costs f(a) + f(b) − f(a + b) more than a block without levels in
+its place, and f(b) − f(b − 1) less where its last level leaves no end to code.
 
 Source: ITU-T T.81 G.1.2.2; the prices of the ends are our own.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -65,31 +65,57 @@ def band_costs(levels: Sequence[Tensor], band: Band) -> Tensor:
         levels: of the components, ``[blocks_y, blocks_x, 8, 8]`` each, which share one code.
         band: whose symbols.
     """
-    counts = torch.zeros(256, dtype=torch.float64)
-    ended, empty = 0, 0
-    for each in levels:
-        found, with_end, without = _counts(moved(whole(each), band).flatten(0, 1).flatten(1), band)
-        counts += found
-        ended += with_end
-        empty += without
+    parts = [_counted(moved(whole(each), band).flatten(0, 1).flatten(1), band) for each in levels]
+    counts = torch.stack([part.symbols for part in parts]).sum(0)
     length = torch.log2(counts.sum().clamp(min=1.0) / counts.clamp(min=0.5))
-    ends = torch.arange(15)
-    spent = float((counts[ends << 4] * (length[ends << 4] + ends)).sum())
     run, size = torch.arange(64).unsqueeze(1), torch.arange(12).clamp(max=10)
     prices = length[(run & 15) << 4 | size] + size + (run >> 4) * length[ZRL]
-    share = (ended + 0.5) / (ended + empty + 1)
-    ideal = -(ended * math.log2(share) + empty * math.log2(1 - share))
-    scale = spent / ideal if ideal > 0 else 1.0
-    prices[:, 0] = -scale * math.log2(share)
-    # No end follows the last place; and a block without levels in the band is one more of a run.
-    prices[63 - band.width, 0] = 0.0
-    prices[63, 0] = -scale * math.log2(1 - share)
+
+    def spent(blocks: Tensor) -> Tensor:
+        """f of so many blocks."""
+        category = _category(blocks)
+        return torch.where(blocks > 0, (length[category << 4] + category), 0.0)
+
+    total, begun, end, several = 0.0, 0.0, 0.0, 0
+    for part in parts:
+        # Both what a block with levels costs, and what one more would.
+        before, after, runs = part.before, part.after, part.runs
+        long = (runs - 1).clamp(min=0)
+        half = runs // 2
+        more = (spent(half) + spent(runs - half) - spent(runs)) * long
+        begun += float((spent(before) + spent(after) - spent(before + after)).sum() + more.sum())
+        end += float((spent(after) - spent(after - 1)).sum())
+        several += len(after) + int(long.sum())
+        total += float(spent(runs).sum())
+    ended = sum(len(part.after) for part in parts)
+    begun, end = begun / max(several, 1), end / max(ended, 1)
+    empty, complete = (sum(getattr(part, name) for part in parts) for name in ("empty", "complete"))
+    rest = total - ended * begun - complete * (begun - end)
+    least = max(rest / max(ended + empty + complete, 1), 0.0, end - begun)
+    prices[:, 0] = least + begun
+    prices[63 - band.width, 0] = least + begun - end
+    prices[63, 0] = least
     return prices
 
 
-def _counts(blocks: Tensor, band: Band) -> tuple[Tensor, int, int]:
-    """Symbols of moved blocks ``[blocks, 64]`` in natural order; blocks with levels and an end, and without levels."""
-    magnitude = blocks.abs().clamp(max=MAX_AC).to(torch.int16)[:, list(ZIGZAG)]
+class _Counted(NamedTuple):
+    """Symbols ``[256]``; lengths of the runs before and after blocks with an end, of all runs; numbers of blocks."""
+
+    symbols: Tensor
+    before: Tensor
+    after: Tensor
+    runs: Tensor
+    empty: int
+    complete: int
+
+
+def _category(blocks: Tensor) -> Tensor:
+    return torch.log2(blocks.clamp(min=1).double()).floor().long().clamp(max=14)
+
+
+def _counted(blocks: Tensor, band: Band) -> _Counted:
+    """Of moved blocks ``[blocks, 64]`` in natural order."""
+    magnitude = blocks.abs().clamp(max=MAX_AC).to(torch.int16)[:, list(ZIGZAG)].cpu()
     magnitude[:, 0] = 0
     block, place = magnitude.nonzero(as_tuple=True)
     first = torch.ones_like(block, dtype=torch.bool)
@@ -97,18 +123,14 @@ def _counts(blocks: Tensor, band: Band) -> tuple[Tensor, int, int]:
     before = torch.where(first, 0, place.roll(1))
     run = place - before - 1
     size = size_category(magnitude[block, place].int()).long()
-    counts = torch.bincount((run & 15) << 4 | size, minlength=256).double().cpu()
-    counts[ZRL] += float((run >> 4).sum())
-    # Runs of ended blocks: each block with levels ends the one before it.
-    with_levels = (magnitude > 0).any(1)
-    complete = magnitude[:, band.width] > 0
-    at = with_levels.nonzero().squeeze(1)
-    gaps = torch.diff(at, prepend=at.new_full((1,), -1), append=at.new_full((1,), len(blocks))) - 1
-    gaps[1:] += (~complete[at]).long()
-    gaps = gaps[gaps > 0]
-    category = torch.log2(gaps.double()).floor().long().clamp(max=14)
-    counts += torch.bincount(category << 4, minlength=256).double().cpu()
-    return counts, int((with_levels & ~complete).sum()), int((~with_levels).sum())
+    symbols = torch.bincount((run & 15) << 4 | size, minlength=256).double()
+    symbols[ZRL] += float((run >> 4).sum())
+    at = block[first]
+    ends = magnitude[at, band.width] == 0
+    runs = torch.diff(at, prepend=at.new_full((1,), -1), append=at.new_full((1,), len(blocks))) - 1
+    runs[1:] += ends.long()
+    symbols += torch.bincount(_category(runs[runs > 0]) << 4, minlength=256).double()
+    return _Counted(symbols, runs[:-1][ends], runs[1:][ends], runs, len(blocks) - len(at), int((~ends).sum()))
 
 
 def banded_bits(coefficients: Coefficients, *, like: Coefficients | None = None) -> list[Tensor]:

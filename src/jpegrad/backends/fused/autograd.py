@@ -16,6 +16,8 @@ from jpegrad.backends import reference
 from jpegrad.backends.fused import adjoints
 from jpegrad.spec import Spec
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -23,7 +25,7 @@ class Call:
 
     ``operation`` is ``"jpeg"``, ``"encode"`` or ``"decode"``, and ``spec`` has the value range of ``settings``. There
     is a backward pass if it may ``keep``, and it goes ``to_inputs`` and ``to_tables``. ``decode`` gives ``dtype``, and
-    takes the noise of every block if it is ``noisy``.
+    takes the noise of every block if it is ``noisy``. The kernels read images of 16-bit types if they know ``half``.
     """
 
     operation: str
@@ -36,7 +38,8 @@ class Call:
     keep: bool
     to_inputs: bool
     to_tables: bool
-    noisy: bool = False
+    noisy: bool
+    half: bool
 
     @property
     def inputs(self) -> int:
@@ -155,13 +158,13 @@ def _operator(call: Call, suffix: str = "") -> Callable[..., Any]:
     return found
 
 
-def _read(image: Tensor) -> Tensor:
+def _read(call: Call, image: Tensor) -> Tensor:
     """An image as the operators take it; what is kept of it is the image itself."""
-    return image if image.dtype is torch.uint8 else image.float()
+    return image if image.dtype is torch.uint8 or (call.half and image.dtype in HALF) else image.float()
 
 
 def _jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    out, kept = _operator(call)(_read(image), tables, call.settings, call.keep, call.to_tables)
+    out, kept = _operator(call)(_read(call, image), tables, call.settings, call.keep, call.to_tables)
     return out, *kept
 
 
@@ -175,7 +178,7 @@ def _jpeg_backward(
 def _encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
     saving = call.to_inputs or call.to_tables
     levels, unrounded, kept = _operator(call)(
-        _read(image), tables, call.settings, call.keep, saving, call.to_tables
+        _read(call, image), tables, call.settings, call.keep, saving, call.to_tables
     )
     return *levels, *unrounded, *kept
 
@@ -216,11 +219,11 @@ def _decode_backward(call: Call, tables: Tensor, *tensors: Tensor) -> tuple[Tens
 
 
 def _plain_jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    return (reference.jpeg(_read(image), tables, call.spec),)
+    return (reference.jpeg(image.float(), tables, call.spec).to(_read(call, image[:0]).dtype),)
 
 
 def _plain_encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    levels, unrounded = reference.encode(_read(image), tables, call.spec)
+    levels, unrounded = reference.encode(image.float(), tables, call.spec)
     return *levels, *(unrounded or ())
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends.fused import adjoints, reasons
-from jpegrad.backends.fused.autograd import Call, run
+from jpegrad.backends.fused.autograd import HALF, Call, run
 from jpegrad.backends.fused.operators import Kernels, register
 from jpegrad.backends.fused.settings import known, settings_of
 from jpegrad.compiling import constant
@@ -86,7 +86,10 @@ class Fused:
         # The soft forward of bytes computes in grey levels, and rounds them.
         grey = dtype is torch.uint8 and spec.forward == "soft"
         # Types other than float32 and uint8 get grey levels from the kernel, and their own arithmetic here.
-        plain = dtype is torch.float32 or (dtype is torch.uint8 and not grey)
+        alike = (
+            dtype in HALF and "decode" in self._kernels.HALF and reasons.rounds_alike(spec.value_range, dtype)
+        )
+        plain = dtype is torch.float32 or alike or (dtype is torch.uint8 and not grey)
         inner = spec if plain else replace(spec, value_range=_GREY)
         entries = _tables(tables, lead)
         flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
@@ -137,6 +140,7 @@ class Fused:
             to_inputs=adjoints.needs_gradient(*inputs),
             to_tables=adjoints.needs_gradient(tables),
             noisy=noisy,
+            half=operation in self._kernels.HALF,
         )
         if keep:
             return run(call, tables, *inputs)

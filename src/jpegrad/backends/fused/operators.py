@@ -1,8 +1,9 @@
 """The operators of a backend made of kernels, as PyTorch's dispatcher and compiler see them.
 
 An operator is room for its results, and a kernel that fills it; its schema, its run and its fake follow from these.
-Images are ``[B, C, H, W]``, uint8 or float32, of any strides; tables ``[1 or B, n, 8, 8]``, contiguous float64; levels,
-unrounded levels and their gradients ``[B, blocks_y, blocks_x, 8, 8]`` per component, contiguous float32.
+Images are ``[B, C, H, W]``, uint8, float32 or what else the kernels read, of any strides; tables
+``[1 or B, n, 8, 8]``, contiguous float64; levels, unrounded levels and their gradients
+``[B, blocks_y, blocks_x, 8, 8]`` per component, contiguous float32.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -59,6 +60,10 @@ class SoftHalves(Protocol):
 
 class Kernels(Formulas, Protocol):
     """What there is to write for a backend made of kernels: a module of six fills, the room that they keep, reasons."""
+
+    @property
+    def HALF(self) -> Collection[str]:
+        """The operations in which they read and write images of 16-bit types too; others get float32."""
 
     @property
     def soft_halves(self) -> SoftHalves | None:
@@ -218,10 +223,10 @@ def _encode_room(
 ) -> Any:
     s = parse(settings)
     kept: list[Tensor] = []
-    if keep:
-        kept = (
-            _halves(k).encode_saved(image, s, with_tables) if s.soft else [k.flags(image.shape, s, image)[0]]
-        )
+    if s.soft and keep:
+        kept = _halves(k).encode_saved(image, s, with_tables)
+    elif unrounded and not s.soft:
+        kept = [k.flags(image.shape, s, image)[0]]
     return _planes(image.shape, s, image), _planes(image.shape, s, image) if unrounded else [], kept
 
 

@@ -21,7 +21,7 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
         found.append("its operators are none of ONNX")
     if not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0:
         found.append("it has no rules for forward-mode differentiation")
-    if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):
+    if image.dtype in (torch.float16, torch.bfloat16) and not rounds_alike(spec.value_range, image.dtype):
         found.append(
             f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"
         )
@@ -70,7 +70,7 @@ def _compare_roundings(value_range: tuple[float, float], dtype: torch.dtype) -> 
 
 
 @constant_result
-def _rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
+def rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
     """Whether every grey level comes out the same through float32 as straight from float64."""
     return _compare_roundings(value_range, dtype)
 

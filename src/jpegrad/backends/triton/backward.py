@@ -69,7 +69,7 @@ def _decoded(image, y, x, width, inside, CHANNELS: tl.constexpr, CLIP_SLOPE: tl.
     flag = tl.load(flags + pixel, mask=inside, other=0).to(tl.int32)
     channels = ()
     for i in tl.static_range(CHANNELS):
-        g = tl.load(channel(gradient, strides, i) + offsets, mask=inside, other=0.0)
+        g = tl.load(channel(gradient, strides, i) + offsets, mask=inside, other=0.0).to(tl.float32)
         # Of one channel the clamp is that of Y.
         if CHANNELS == 3:
             g = _unclipped(g, flag & (16 << i), moved(moved(rgb, i * area), pixel), CLIP_SLOPE)

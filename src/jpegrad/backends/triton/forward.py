@@ -242,20 +242,20 @@ def decode_kernel(
 
 
 @triton.jit
-def _upsampled(plane, y, x, height, width, pitch, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr):
+def _upsampled(
+    plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr
+):
     """The triangle filter, rounded as libjpeg-turbo rounds it (``jdsample.c``)."""
-    # Beyond the image something is loaded, and not used.
-    y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
     near_y, far_y = near(y, tl.cdiv(height, V), V, FANCY)
     near_x, far_x = near(x, tl.cdiv(width, H), H, FANCY)
     near_row, far_row = near_y * pitch, far_y * pitch
-    p = tl.load(plane + (near_row + near_x)).to(tl.int32)
+    p = tl.load(plane + (near_row + near_x), mask=mask, other=0).to(tl.int32)
     if FANCY and V == 2:
-        p = 3 * p + tl.load(plane + (far_row + near_x)).to(tl.int32)
+        p = 3 * p + tl.load(plane + (far_row + near_x), mask=mask, other=0).to(tl.int32)
     if FANCY and H == 2:
-        q = tl.load(plane + (near_row + far_x)).to(tl.int32)
+        q = tl.load(plane + (near_row + far_x), mask=mask, other=0).to(tl.int32)
         if V == 2:
-            q = 3 * q + tl.load(plane + (far_row + far_x)).to(tl.int32)
+            q = 3 * q + tl.load(plane + (far_row + far_x), mask=mask, other=0).to(tl.int32)
             p = (3 * p + q + 8 - x % 2) >> 4
         else:
             p = (3 * p + q + 1 + x % 2) >> 2
@@ -301,8 +301,8 @@ def image_kernel(
     else:
         plane = wide_product(b, rows, columns)
         chroma = planes[1] + 2 * b * plane
-        cb = _upsampled(chroma, y, x, height, width, columns, H, V, FANCY)
-        cr = _upsampled(chroma + plane, y, x, height, width, columns, H, V, FANCY)
+        cb = _upsampled(chroma, y, x, height, width, columns, mask, H, V, FANCY)
+        cr = _upsampled(chroma + plane, y, x, height, width, columns, mask, H, V, FANCY)
         if flags is not None:
             flag = tl.load(flags + b * area + at, mask=mask, other=0).to(tl.int32)
         for i in tl.static_range(3):

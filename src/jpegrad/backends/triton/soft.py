@@ -390,19 +390,19 @@ def soft_decode_kernel(
 
 
 @triton.jit
-def _upsampled(plane, y, x, height, width, pitch, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr):
-    # Beyond the image something is loaded, and not used.
-    y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
+def _upsampled(
+    plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr
+):
     near_y, far_y = near(y, tl.cdiv(height, V), V, FANCY)
     near_x, far_x = near(x, tl.cdiv(width, H), H, FANCY)
     near_row, far_row = near_y * pitch, far_y * pitch
-    p = tl.load(plane + (near_row + near_x))
+    p = tl.load(plane + (near_row + near_x), mask=mask, other=0.0)
     if FANCY and V == 2:
-        p = 0.75 * p + 0.25 * tl.load(plane + (far_row + near_x))
+        p = 0.75 * p + 0.25 * tl.load(plane + (far_row + near_x), mask=mask, other=0.0)
     if FANCY and H == 2:
-        q = tl.load(plane + (near_row + far_x))
+        q = tl.load(plane + (near_row + far_x), mask=mask, other=0.0)
         if V == 2:
-            q = 0.75 * q + 0.25 * tl.load(plane + (far_row + far_x))
+            q = 0.75 * q + 0.25 * tl.load(plane + (far_row + far_x), mask=mask, other=0.0)
         p = 0.75 * p + 0.25 * q
     return p
 
@@ -429,8 +429,8 @@ def soft_image_kernel(
     else:
         plane = wide_product(b, rows, columns)
         chroma = planes[1] + 2 * b * plane
-        cb = _upsampled(chroma, y, x, height, width, columns, H, V, FANCY)
-        cr = _upsampled(chroma + plane, y, x, height, width, columns, H, V, FANCY)
+        cb = _upsampled(chroma, y, x, height, width, columns, mask, H, V, FANCY)
+        cr = _upsampled(chroma + plane, y, x, height, width, columns, mask, H, V, FANCY)
         if flags is not None:
             flag = tl.load(flags + b * area + at, mask=mask, other=0).to(tl.int32)
         if spreads is not None:

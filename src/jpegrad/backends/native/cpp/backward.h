@@ -331,10 +331,11 @@ class StripAdjoint : Strip<float> {
     // Gradients of encoded samples to gradients of pixels, padding folded back onto the border.
     void write_gradients(int64_t b, int64_t s) {
         const int v = layout.v, h = layout.h;
-        const int64_t width = layout.width, first = s * layout.rows(), plane = layout.height * width;
+        const int64_t width = layout.width, first = s * layout.rows();
         fold_rows(s);
         for (int64_t y = first; y < first + layout.rows() && y < layout.height; y++) {
-            float* out = (float*)call.output.data + b * layout.count * plane + y * width;
+            float* pixels[3];
+            begin_row(b, y, pixels);
             const uint8_t* flags = flag_row(b, y);
             const Outside pixels_outside = outside_pixels(clips.pixels, b, y);
             float* luma = row(0, y - first);
@@ -343,8 +344,9 @@ class StripAdjoint : Strip<float> {
                 for (int64_t x = 0; x < width; x++) {
                     float outside = flags[x] & UNDEFINED ? 0 : pixels_outside.at(x),
                           inside = flags[x] & UNDEFINED ? NAN : 1;
-                    out[x] = luma[x] * codec.forward_real[0] * (flags[x] & IN_R ? outside : inside);
+                    pixels[0][x] = luma[x] * codec.forward_real[0] * (flags[x] & IN_R ? outside : inside);
                 }
+                finish_row(b, y);
                 continue;
             }
             if (y % v == 0) {
@@ -354,8 +356,8 @@ class StripAdjoint : Strip<float> {
                 encode_chroma_row(row(1, in_strip), row(2, in_strip), columns, h, codec.forward_real, weight, width,
                                   full);
             }
-            float* pixels[3] = {out, out + plane, out + 2 * plane};
             encode_adjoint_row(luma, full, flags, width, codec.forward_real, pixels_outside, pixels);
+            finish_row(b, y);
         }
     }
 

@@ -191,16 +191,45 @@ INLINE F32 reciprocal(F32 a) { return 1 / a; }
 #endif
 
 // The sum of all elements.
+#if X86 && LANES == 16
 INLINE float total(F32 a) {
-    float sum = 0;
-    for (int i = 0; i < HALF; i++) sum += a[i];
-    return sum;
+    __m128 four = _mm256_castps256_ps128(a) + _mm256_extractf128_ps(a, 1), two = four + _mm_movehl_ps(four, four);
+    return two[0] + two[1];
 }
+#else
+INLINE float total(F32 a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+#endif
 
 // Of numbers 0...255, `n` bytes.
 INLINE void store_bytes(uint8_t* p, I32 a, int64_t n) {
     const HalfU8 bytes = __builtin_convertvector(a, HalfU8);
     __builtin_memcpy(p, &bytes, n < HALF ? (size_t)n : (size_t)HALF);
+}
+
+// Floating-point numbers of 16 bits to float32, and back: rounded to the nearest even.
+typedef uint16_t HalfU16 __attribute__((vector_size(LANES)));
+INLINE U32 bits_of(const uint16_t* p) { return __builtin_convertvector(load<HalfU16>(p), U32); }
+INLINE void store_bits(uint16_t* p, U32 bits) { store(p, __builtin_convertvector(bits, HalfU16)); }
+
+INLINE F32 from_bfloat(const uint16_t* p) { return (F32)(bits_of(p) << 16); }
+INLINE void to_bfloat(F32 x, uint16_t* p) {
+    const U32 bits = (U32)x;
+    store_bits(p, x == x ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : U32{} + 0x7fc0);
+}
+
+INLINE F32 from_half(const uint16_t* p) {
+    const U32 bits = bits_of(p), magnitude = (bits & 0x7fff) << 13;
+    F32 x = (F32)magnitude * 0x1p112f;
+    x = magnitude < 0x0f800000 ? x : (F32)(magnitude | 0x7f800000);
+    return (F32)((U32)x | (bits & 0x8000) << 16);
+}
+INLINE void to_half(F32 x, uint16_t* p) {
+    const U32 sign = (U32)x >> 16 & 0x8000, bits = (U32)x & 0x7fffffff;
+    // Numbers below 2^-14 have no exponent: as the last bits of their sum with 1/2.
+    const U32 small = (U32)((F32)bits + 0.5f) - 0x3f000000, normal = (bits + 0xfff + (bits >> 13 & 1) - 0x38000000) >> 13;
+    U32 found = bits < 0x38800000 ? small : normal;
+    found = bits < 0x47800000 ? found : U32{} + 0x7c00;
+    store_bits(p, (x == x ? found : U32{} + 0x7e00) | sign);
 }
 
 // Which halves of a 16-bit mask have a bit set: bit 0 the lower one, bit 1 the upper one.

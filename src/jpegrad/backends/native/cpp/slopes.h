@@ -19,9 +19,9 @@ template <class Fn> INLINE auto for_kind(int kind, const Fn& fn) {
     }
 }
 
-// 2^y for y < 127; far below zero it stops at 2^-126.
+// 2^y for y < 127; far below zero it stops at 2^-120.
 INLINE F32 exp2_of(F32 y) {
-    y = maxf(y, splatf(-126));
+    y = maxf(y, splatf(-120));
     // The sum's last bits are y's nearest integer.
     F32 shifted = y + MAGIC, f = y - (shifted - MAGIC);
     F32 p = mul_add(f, splatf(1.34004e-3f), splatf(9.67604e-3f));

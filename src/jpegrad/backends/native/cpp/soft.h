@@ -93,14 +93,14 @@ struct Steps {
 // The noise over which a call is the mean, in grey levels.
 struct Noise {
     const bool exists;
-    float deviation, variance, root;         // of a pixel: as its clamp sees it, and where no clamp acts
+    float deviation, root;                   // of a pixel: as its clamp sees it, and where no clamp acts
     float base[3], to_block[3];              // variance of a coefficient; what a pixel's adds to its block's
     float forward[9], inverse[9];            // the conversions' squares
 
     Noise(const Codec& codec, const Layout& layout, const Matrix& to, const Matrix& from) : exists(codec.noise > 0) {
         const float squared = codec.noise * codec.noise, twelfth = 1.0f / 12;
         deviation = __builtin_sqrtf(squared - twelfth > squared / 4 ? squared - twelfth : squared / 4);
-        variance = squared + twelfth;
+        const float variance = squared + twelfth;
         root = __builtin_sqrtf(variance);
         for (int i = 0; i < 9; i++) {
             forward[i] = layout.count == 3 ? to.at[i][0] * to.at[i][0] : 1;
@@ -140,7 +140,8 @@ class SoftCoder : Strips<float> {
         int64_t blocks = 0;
         for (int c = 0; c < layout.count; c++) blocks += Arena::cost(layout.component[c].groups * LANES, sizeof(float));
         if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)) + 4 * blocks +
-                                        Arena::cost(layout.component[0].blocks_x, sizeof(float)) * 3))
+                                        Arena::cost(layout.component[0].blocks_x, sizeof(float)) * 6 +
+                                        Arena::cost(row_length(), sizeof(float)) * 3))
             return false;
         steps = arena.take<Steps>(3);
         for (int c = 0; c < layout.count; c++) {
@@ -150,6 +151,8 @@ class SoftCoder : Strips<float> {
             known.deviation[c] = arena.take<float>(count);
         }
         for (float*& each : spread) each = arena.take<float>(layout.component[0].blocks_x);
+        for (float*& each : lost) zero(each = arena.take<float>(layout.component[0].blocks_x), layout.component[0].blocks_x);
+        for (float*& each : levels) each = take_row(arena);
         return true;
     }
 
@@ -178,6 +181,9 @@ class SoftCoder : Strips<float> {
     BlockNoise known;
     float* spread[3];               // deviations of R, G and B
     int64_t spread_of[3] = {-1, -1, -1};  // in these rows of blocks
+    float *levels[3], *lost[3];     // of a row of pixels; by how much clamps lessen its variance, for every eight
+    float last_lost[3] = {};        // of its last pixel
+    bool lost_in_row = false;
     bool lessened;  // whether clamps of pixels lessen the noise of a block of this strip
     int shift[3];   // of a column, to the number of its block
     Steps* steps;
@@ -198,7 +204,22 @@ class SoftCoder : Strips<float> {
                 pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
             uint8_t* flags = own ? flag_row(b, y) : nullptr;
             if (flags) __builtin_memset(flags, 0, (size_t)layout.width);
-            in_vectors<HALF>(layout.width, [&](int64_t x, auto n) { read_pixels(pixels, b, s, y, x, n, out, flags); });
+            for (int c = 0; c < layout.count; c++) read_levels(pixels[c], b, c, y, flags);
+            note_lost(s, y);
+            for (int c = 0; c < layout.count && flags && watch.undefined; c++)
+                for (int64_t x = 0; x < layout.width; x++)
+                    if (pixels[c][x] != pixels[c][x]) flags[x] = UNDEFINED;
+            for (int64_t x = 0; x < layout.width; x += HALF) {
+                if (layout.count == 1) {
+                    store(out[0] + x, load<F32>(levels[0] + x) - MIDDLE);
+                    continue;
+                }
+                for (int i = 0; i < 3; i++) {
+                    F32 sum = splatf(codec.forward_offset[i] - MIDDLE);
+                    for (int j = 0; j < 3; j++) sum = mul_add(load<F32>(levels[j] + x), forward.at[3 * i + j], sum);
+                    store(out[i] + x, sum);
+                }
+            }
         };
         auto downsample = [&](float* const in[2], int64_t n, float* out) {
             downsample_soft(in, layout.h, layout.v, n, out);
@@ -206,65 +227,44 @@ class SoftCoder : Strips<float> {
         read_rows(s, convert, downsample);
     }
 
-    // n pixels from column x of row y on.
-    template <class Count>
-    INLINE_MEMBER void read_pixels(const float* const pixels[3], int64_t b, int64_t s, int64_t y, int64_t x, Count n,
-                                   float* const out[3], uint8_t* flags) {
+    // Grey levels of one channel of a row, clamped or in the mean over their noise; flags, and what is kept.
+    __attribute__((noinline)) void read_levels(const float* pixels, int64_t b, int c, int64_t y, uint8_t* flags) {
         const F32 low = splatf((float)codec.low), factor = splatf(scale);
         const float reach = noise.exists ? REACH * noise.root : 0;
-        F32 levels[3];
-        I32 inside = splat32(-1);
-        for (int c = 0; c < layout.count; c++) {
+        float* kept = flags ? clips.pixels + ((b * layout.count + c) * layout.height + y) * layout.width : nullptr;
+        in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
             float tail[HALF];
-            levels[c] = (load<F32>(readable(pixels[c] + x, n, tail, (float)codec.low + MIDDLE / scale)) - low) * factor;
-            inside &= (I32)(levels[c] >= reach) & (I32)(levels[c] <= 255 - reach);
-        }
-        if (any(~inside)) read_clamped(pixels, b, s, y, x, n, levels, flags);
-        if (layout.count == 1) return store(out[0] + x, levels[0] - MIDDLE);
-        for (int i = 0; i < 3; i++) {
-            F32 sum = splatf(codec.forward_offset[i] - MIDDLE);
-            for (int j = 0; j < 3; j++) sum = mul_add(levels[j], forward.at[3 * i + j], sum);
-            store(out[i] + x, sum);
-        }
-    }
-
-    // The same of pixels on which clamps act or noise does: levels, flags and what is kept.
-    __attribute__((noinline)) void read_clamped(const float* const pixels[3], int64_t b, int64_t s, int64_t y,
-                                                int64_t x, int64_t n, F32 levels[3], uint8_t* flags) {
-        I32 bits = {}, undefined = {};
-        F32 lost[3] = {};
-        for (int c = 0; c < layout.count; c++) {
-            float tail[HALF];
-            const float* p = n >= HALF ? pixels[c] + x : readable(pixels[c] + x, (int)n, tail, (float)codec.low);
-            I32 acts, none = (I32)(levels[c] != levels[c]);
-            F32 number = (F32)((I32)levels[c] & ~none);
+            const float* p = readable(pixels + x, n, tail, (float)codec.low + MIDDLE / scale);
+            F32 level = (load<F32>(p) - low) * factor;
+            I32 acts = ~((I32)(level >= reach) & (I32)(level <= 255 - reach));
+            if (!any(acts)) return store(levels[c] + x, level);
+            const I32 none = (I32)(level != level);
+            F32 number = (F32)((I32)level & ~none), mean;
             if (any((I32)(number < 0) | (I32)(number > 255) | none)) watch.note(p);
             if (noise.exists) {
-                acts = near_bounds(number, noise.root);
-                levels[c] = number;
-                if (any(acts)) {
-                    F32 slope, mean = smoothed_clamp(number, noise.deviation, leak, slope);
-                    levels[c] = acts ? mean : number;
-                    lost[c] = (F32)((I32)lost_variance(number, noise.variance) & acts);
-                    if (flags)
-                        store_part(clips.pixels + ((b * layout.count + c) * layout.height + y) * layout.width + x,
-                                   slope, n);
-                }
+                F32 slope, less = (F32)((I32)lost_variance(number, noise.root) & acts);
+                mean = smoothed_clamp(number, noise.deviation, leak, slope);
+                for (int i = n; i < HALF; i++) less[i] = 0;
+                lost[c][x / 8] += total(less);
+                if (x + n == layout.width) last_lost[c] = less[n - 1];
+                lost_in_row = true;
+                if (kept) store_part(kept + x, slope, n);
             } else {
-                levels[c] = leaky_clamp(number, leak, acts);
+                I32 clamped;
+                mean = leaky_clamp(number, leak, clamped);
             }
-            acts |= none;
+            store(levels[c] + x, acts ? mean : number);
             // A number that is not finite lets no gradient through, not even the leak's.
-            bits |= (acts & (IN_R << c)) | ((I32)(number - number != 0) & acts & (int)UNDEFINED);
-            undefined |= none;
-        }
-        if (noise.exists) note_lost(s, y, x, n, lost);
-        if (flags) store_bytes(flags + x, undefined ? splat32(UNDEFINED) : bits, n);
+            const I32 infinite = (I32)(number - number != 0);
+            if (flags) add_flags(flags + x, (acts & (IN_R << c)) | (infinite & (int)UNDEFINED), n);
+        });
     }
 
     // The clamps of some pixels of row y leave less noise in their blocks; pixels at the border stand for more than
-    // one. No vector reaches beyond a block.
-    void note_lost(int64_t s, int64_t y, int64_t x, int64_t n, const F32 lost[3]) {
+    // one.
+    void note_lost(int64_t s, int64_t y) {
+        if (!lost_in_row) return;
+        lost_in_row = false;
         lessened = true;
         for (int c = 0; c < layout.count; c++) {
             const Component& k = layout.component[c];
@@ -272,15 +272,23 @@ class SoftCoder : Strips<float> {
             const int64_t row = y / v;
             float down = y == layout.height - 1 ? (float)((row + 1) * v - y) : 1;
             if (row == k.height - 1) down *= (float)(8 * k.blocks_y - row);
-            const float* squares = noise.forward + 3 * c;
-            F32 sum = squares[0] * lost[0];
-            for (int j = 1; j < layout.count; j++) sum = mul_add(lost[j], splatf(squares[j]), sum);
-            for (int64_t i = n; i < HALF; i++) sum[i] = 0;
-            if (x + n == layout.width) sum[n - 1] *= (float)(k.blocks_x * 8 * h - layout.width + 1);
-            known.lost[c][(row / 8 - s * k.block_rows) * k.blocks_x + x / (8 * h)] +=
-                total(sum) * down * noise.to_block[c];
+            const float more = (float)(k.blocks_x * 8 * h - layout.width), *squares = noise.forward + 3 * c;
+            float* blocks = known.lost[c] + (row / 8 - s * k.block_rows) * k.blocks_x;
+            for (int64_t i = 0; i < layout.component[0].blocks_x; i++) {
+                float sum = 0;
+                for (int j = 0; j < layout.count; j++) sum += squares[j] * lost[j][i];
+                blocks[8 * i >> shift[c]] += sum * down * noise.to_block[c];
+            }
+            for (int j = 0; j < layout.count; j++)
+                blocks[k.blocks_x - 1] += squares[j] * more * last_lost[j] * down * noise.to_block[c];
+        }
+        for (int j = 0; j < layout.count; j++) {
+            zero(lost[j], layout.component[0].blocks_x);
+            last_lost[j] = 0;
         }
     }
+
+    static void zero(float* p, int64_t n) { __builtin_memset(p, 0, (size_t)n * sizeof *p); }
 
     void code(int64_t b, int64_t s, int c, bool own) {
         for_kind(codec.slope, [&](auto kind) { code<kind>(b, s, c, own); });
@@ -421,17 +429,17 @@ class SoftCoder : Strips<float> {
     }
 
     void write_row(int64_t b, int64_t s, int64_t y) {
-        const int64_t width = layout.width, plane = layout.height * width;
         const float* rows[3];
         pixel_rows(s, y, rows, [&](const float* near, const float* far, bool, int64_t n, float* up) {
             upsample_soft(near, far, layout.h, layout.v, layout.triangle, n, work, up);
         });
-        float* out = (float*)call.output.data + b * layout.count * plane + y * width;
+        float* out[3];
+        begin_row(b, y, out);
         uint8_t* flags = flag_row(b, y);
         if (noise.exists && layout.count == 3) spread_noise(y);
-        float* slopes = clips.rgb + (b * 3 * layout.height + y) * width;
-        in_vectors<HALF>(width, [&](int64_t x, auto n) { write_pixels(rows, x, n, out, plane, flags, slopes); });
+        for (int j = 0; j < layout.count; j++) write_levels(rows, j, y, b, out[j], flags);
         if (watch.undefined) restore_undefined(call, layout, b, y, gathered, out);
+        finish_row(b, y);
     }
 
     // Deviations of R, G and B in a row of pixels: one for every eight.
@@ -454,48 +462,42 @@ class SoftCoder : Strips<float> {
             }
     }
 
-    template <class Count>
-    INLINE_MEMBER void write_pixels(const float* const rows[3], int64_t x, Count n, float* out, int64_t plane,
-                                    uint8_t* flags, float* slopes) {
+    // One channel of a row of pixels.
+    __attribute__((noinline)) void write_levels(const float* const rows[3], int j, int64_t y, int64_t b, float* out,
+                                                uint8_t* flags) {
         const F32 low = splatf((float)codec.low), factor = splatf((float)((codec.high - codec.low) / 255));
-        F32 levels[3] = {load<F32>(rows[0] + x) + MIDDLE};
-        if (layout.count == 3) {
-            F32 samples[3];
-            for (int i = 0; i < 3; i++) samples[i] = load<F32>(rows[i] + x) + (MIDDLE - codec.inverse_offset[i]);
-            I32 inside = splat32(-1);
-            for (int j = 0; j < 3; j++) {
-                levels[j] = F32{};
-                for (int i = 0; i < 3; i++) levels[j] = mul_add(samples[i], inverse.at[3 * j + i], levels[j]);
-                const float reach = noise.exists ? REACH * spread[j][x / 8] : 0;
-                inside &= (I32)(levels[j] >= reach) & (I32)(levels[j] <= 255 - reach);
-            }
-            if (any(~inside)) write_clamped(x, n, plane, levels, flags, slopes);
+        if (layout.count == 1) {
+            in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
+                float tail[HALF];
+                store(writable(out + x, n, tail), mul_add(load<F32>(rows[0] + x) + MIDDLE, factor, low));
+                write_back(out + x, n, tail);
+            });
+            return;
         }
-        for (int j = 0; j < layout.count; j++) {
+        float* slopes = clips.rgb + ((b * 3 + j) * layout.height + y) * layout.width;
+        F32 offset = F32{};
+        for (int i = 0; i < 3; i++) offset += (MIDDLE - codec.inverse_offset[i]) * inverse.at[3 * j + i];
+        const float *first = rows[0], *second = rows[1], *third = rows[2];
+        in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
+            F32 level = mul_add(load<F32>(first + x), inverse.at[3 * j], offset);
+            level = mul_add(load<F32>(second + x), inverse.at[3 * j + 1], level);
+            level = mul_add(load<F32>(third + x), inverse.at[3 * j + 2], level);
+            const float deviation = noise.exists ? spread[j][x / 8] : 0, reach = REACH * deviation;
+            I32 acts = ~((I32)(level >= reach) & (I32)(level <= 255 - reach));
+            if (any(acts)) {
+                if (noise.exists) {
+                    F32 slope, mean = smoothed_clamp(level, deviation, leak, slope);
+                    level = acts ? mean : level;
+                    if (flags) store_part(slopes + x, slope, n);
+                } else {
+                    level = leaky_clamp(level, leak, acts);
+                }
+                if (flags) add_flags(flags + x, acts & (OUT_R << j), n);
+            }
             float tail[HALF];
-            store(writable(out + j * plane + x, n, tail), mul_add(levels[j], factor, low));
-            write_back(out + j * plane + x, n, tail);
-        }
-    }
-
-    __attribute__((noinline)) void write_clamped(int64_t x, int64_t n, int64_t plane, F32 levels[3], uint8_t* flags,
-                                                 float* slopes) {
-        I32 bits = {};
-        for (int j = 0; j < 3; j++) {
-            I32 acts;
-            if (noise.exists) {
-                const float deviation = spread[j][x / 8];
-                acts = near_bounds(levels[j], deviation);
-                if (!any(acts)) continue;
-                F32 slope, mean = smoothed_clamp(levels[j], deviation, leak, slope);
-                levels[j] = acts ? mean : levels[j];
-                if (flags) store_part(slopes + j * plane + x, slope, n);
-            } else {
-                levels[j] = leaky_clamp(levels[j], leak, acts);
-            }
-            bits |= acts & (OUT_R << j);
-        }
-        if (flags) add_flags(flags + x, bits, n);
+            store(writable(out + x, n, tail), mul_add(level, factor, low));
+            write_back(out + x, n, tail);
+        });
     }
 };
 
