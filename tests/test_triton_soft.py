@@ -9,18 +9,20 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import surrogates
-from jpegrad.backends.triton import kernels
 from jpegrad.spec import Spec
-from kernel_cases import COLORS, LAYOUTS, TRITON, channels, compare_soft, soft_results, spec
+from kernel_cases import (
+    COLORS,
+    LAYOUTS,
+    SOFT_RECORDS,
+    TRITON,
+    channels,
+    compare_soft,
+    soft,
+    soft_results,
+)
 
 pytestmark = TRITON.marks
 
-RECORDS = {
-    **{record.name: record for record in kernels.RECORDS if record.name in kernels.SOFT.values()},
-    "narrow": surrogates.gaussian(0.5),
-    "wide": surrogates.gaussian(20.0),
-    "gentle": surrogates.soft_round(2.0),
-}
 SIZES = [(1, 1), (23, 40), (8, 1), (1, 33), (16, 16), (39, 3), (2, 17)]
 
 
@@ -30,19 +32,15 @@ def few(*cases: Any, rest: Sequence[Any]) -> list[Any]:
     return [*cases, *(pytest.param(case, marks=marks) for case in rest)]
 
 
-def soft(mode: str, **settings: Any) -> Spec:
-    return spec(mode, forward="soft", **settings)
-
-
 def check(image: Tensor, chosen: Spec, quality: float = 50.0, count: int = 2) -> None:
     # Entries that are no integers: the soft forward takes any.
     compare_soft(TRITON, image, TRITON.tables(quality, count) * 1.003, chosen)
 
 
-@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("name", SOFT_RECORDS)
 def test_every_record(name: str) -> None:
     # Gray is the fastest under the interpreter.
-    check(TRITON.picture(1, 1, 17, 30), soft("gray", surrogate=RECORDS[name]), 20.0, 1)
+    check(TRITON.picture(1, 1, 17, 30), soft("gray", surrogate=SOFT_RECORDS[name]), 20.0, 1)
 
 
 @pytest.mark.parametrize("mode", few("4:2:0", "4:1:1", rest=["4:4:4", "4:2:2", "4:4:0"]))

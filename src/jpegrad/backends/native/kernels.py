@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jpegrad import surrogates
-from jpegrad.backends.fused.settings import ONE, Settings, families
+from jpegrad.backends.fused.settings import CLOSED, ONE, Settings, families
+from jpegrad.backends.fused.settings import SOFT as SOFT
 from jpegrad.backends.native import abi
 from jpegrad.compiling import constant_result
 from jpegrad.inputs import report_range
@@ -17,21 +17,8 @@ from jpegrad.spec import JFIF, Spec
 
 NAME = "native"
 KEYS = ("CPU",)
-# In the order of the kernel's enum Slope.
-RECORDS = (
-    surrogates.identity,
-    surrogates.cubic,
-    surrogates.sin,
-    surrogates.fourier,
-    surrogates.soft_round(),
-    surrogates.gaussian(),
-    surrogates.distortion,
-    surrogates.dead_zone,
-)
-"""Records whose formulas the kernel evaluates."""
-SLOPES = families((record.name, record.slope) for record in RECORDS)
-SOFT = families((record.name, record.soft) for record in RECORDS)
-_NAMES = tuple(record.name for record in RECORDS)
+SLOPES = families((record.name, record.slope) for record in CLOSED)
+_NAMES = tuple(record.name for record in CLOSED)
 _JFIF_INVERSE = tuple(round(x * ONE) for row in JFIF.inverse or () for x in row)
 
 

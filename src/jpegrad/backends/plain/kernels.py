@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jpegrad.backends.fused.settings import SLOPES as SLOPES
+from jpegrad.backends.fused.settings import SOFT as SOFT
 from jpegrad.backends.fused.settings import Settings
 from jpegrad.backends.plain import backward, blocks, forward, noise
-from jpegrad.backends.plain.slopes import SLOPES as SLOPES
-from jpegrad.backends.plain.slopes import SOFT as SOFT
 from jpegrad.backends.plain.slopes import soft
 from jpegrad.inputs import watch_range
 from jpegrad.sampling import ceil_div

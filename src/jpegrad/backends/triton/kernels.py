@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jpegrad import surrogates
-from jpegrad.backends.fused.settings import Settings, families, pixel_variances
+from jpegrad.backends.fused.settings import SLOPES as SLOPES
+from jpegrad.backends.fused.settings import SOFT as SOFT
+from jpegrad.backends.fused.settings import Settings
 from jpegrad.backends.triton.launch import (
     fixed_rows,
     grid,
@@ -29,8 +30,8 @@ from jpegrad.backends.triton.launch import (
     warps,
 )
 from jpegrad.compiling import constant_result
+from jpegrad.formulas import Component, pixel_variances
 from jpegrad.spec import Spec
-from jpegrad.surrogates import Component
 
 Tensors = tuple[Tensor, ...]
 
@@ -39,22 +40,6 @@ NAME = "triton"
 OLDEST, OLDEST_INTERPRETED = (3, 4), (3, 3)
 # On the CPU they run under Triton's interpreter.
 KEYS = ("CUDA", "CPU")
-RECORDS = (
-    surrogates.identity,
-    surrogates.cubic,
-    surrogates.sin,
-    surrogates.fourier,
-    surrogates.soft_round(),
-    surrogates.gaussian(),
-    surrogates.table_gaussian(),
-    surrogates.table_relative(),
-    surrogates.distortion,
-    surrogates.dead_zone,
-)
-"""Records whose slopes the kernels evaluate, under these names."""
-SLOPES = families((record.name, record.slope) for record in RECORDS)
-_SOFT = {"identity", "cubic", "sin", "fourier", "soft_round", "gaussian", "distortion", "dead_zone"}
-SOFT = families((record.name, record.soft) for record in RECORDS if record.name in _SOFT)
 
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
@@ -180,7 +165,7 @@ def _noise(s: Settings, channels: int) -> tuple[float, ...] | None:
     """A pixel's deviation as its clamp sees it, its variance, and that of each component's coefficients."""
     if not s.noise:
         return None
-    to_clamp, pixel = pixel_variances(s)
+    to_clamp, pixel = pixel_variances(s.noise)
     scale = 255 / (s.high - s.low)
     variances = [pixel]
     if channels == 3:
