@@ -89,6 +89,7 @@ PUBLIC = {
     "Surrogate",
     "backends",
     "bits",
+    "data",
     "decode",
     "encode",
     "jpeg",

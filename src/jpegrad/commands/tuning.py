@@ -123,7 +123,7 @@ def make_file(job: Job, tuning: Tuning, progress: Callable[[], None] | None = No
         more = f"; of the file, {carried} bytes are metadata (--no-metadata)" if carried else ""
         raise ValueError(str(error).replace("target", tuning.option, 1) + more) from None
     coefficients = carrying(tuned.coefficients, source)
-    data = to_bytes(coefficients, huffman="optimized", progressive=tuning.progressive)
+    data = to_bytes(coefficients, huffman="optimized", progressive=tuned.progressive or False)
     sources.write(job.output, data)
     return source, replace(tuned, coefficients=coefficients, size=len(data))
 

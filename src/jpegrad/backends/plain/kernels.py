@@ -18,6 +18,8 @@ from jpegrad.sampling import ceil_div
 from jpegrad.spec import Spec
 
 NAME = "plain"
+HALF: tuple[str, ...] = ()
+soft_halves = None
 # Every device.
 KEYS = ("CompositeExplicitAutograd",)
 
