@@ -23,7 +23,9 @@ def html(title: str, body: str, *, script: str = "") -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
 <style>{source("style.css")}</style></head><body>
+<main>
 {body}
+</main>
 {code}</body></html>
 """
 
@@ -33,8 +35,8 @@ def source(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def png(image: Tensor, profile: bytes | None = None) -> bytes:
-    """A uint8 picture ``[C, H, W]``, C = 3 or 1, as a file, with its ICC profile."""
+def png(image: Tensor, profile: bytes | None = None, *, effort: int = 6) -> bytes:
+    """A uint8 picture ``[C, H, W]``, C = 3 or 1, as a file, with its ICC profile; ``effort`` is zlib's, 0…9."""
     pixels = image.permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
