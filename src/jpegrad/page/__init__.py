@@ -83,8 +83,11 @@ def slider(first: str, second: str, names: tuple[str, str]) -> str:
 </figure>"""
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of HTML cells under words, the first of each row its head; a narrow page scrolls it, not itself."""
+def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of HTML cells under words, the first of each row its head; a narrow page scrolls it, not itself.
+
+    Its ``name`` is for those who hear it.
+    """
     names = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     top = f"<thead><tr>{names}</tr></thead>" if heads else ""
     body = "".join(
@@ -92,6 +95,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         for first, *rest in rows
     )
     return (
-        '<div class="wide" tabindex="0" role="region" aria-label="table"><table>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(name)}"><table>'
         f"{top}<tbody>{body}</tbody></table></div>"
     )
