@@ -205,9 +205,9 @@ def jpeg_backward(
         "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": s.clip_slope,
     }  # fmt: skip
     if not kept:
-        programs, rows, columns = g.tile(s.h, s.v)
+        tiles, rows, columns = g.tile(s.h, s.v)
         launch(
-            "backward.stencil_kernel", programs, gradient,
+            "backward.stencil_kernel", tiles, gradient,
             gradient, gradient.stride(), flags, clips, out, g.height, g.width, **constants,
             ROWS=rows, COLUMNS=columns, LONG=g.is_long(gradient),
         )  # fmt: skip
