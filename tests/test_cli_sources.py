@@ -241,22 +241,33 @@ def test_a_background_for_what_is_transparent(run: Run, folder: Path) -> None:
     assert jpegrad.read("gray.jpg").channels == 1
 
 
-# Where nothing lies behind it, the picture is left out with a warning.
-@pytest.mark.filterwarnings("ignore:left out")
-def test_a_background_for_what_is_tuned(run: Run, folder: Path) -> None:
+@pytest.fixture
+def layers(folder: Path) -> Image.Image:
+    """A transparent picture, `layers/layered.png`, and what is seen of it on white."""
     layered = Image.fromarray(picture(24, 32))
     layered.putalpha(100)
     (folder / "layers").mkdir()
-    layered.save("layers/layered.png")
+    layered.save(folder / "layers" / "layered.png")
     behind = Image.new("RGBA", layered.size, (255, 255, 255, 255))
-    Image.alpha_composite(behind, layered).convert("RGB").save("flat.png")
-    assert run("tune", "flat.png", "-o", "flat.jpg", "--steps", 1).code == 0
-    refused = run("tune", "layers/layered.png", "-o", "o.jpg", "--steps", 1)
+    return Image.alpha_composite(behind, layered).convert("RGB")
+
+
+def test_a_background_for_what_is_tuned(run: Run, folder: Path, layers: Image.Image) -> None:
+    layers.save("flat.png")
+    assert run("tune", "flat.png", "-o", "flat.jpg", "--steps", 1, "--no-compare").code == 0
+    call = ("tune", "layers/layered.png", "-o", "o.jpg", "--steps", 1, "--no-compare")
+    refused = run(*call)
     assert refused.code == 1 and "--background lays a colour behind it" in refused.error
-    call = ("tune", "layers/layered.png", "-o", "o.jpg", "--steps", 1, "--background", "white")
-    assert run(*call).code == 0
+    assert run(*call, "--background", "white").code == 0
     assert (folder / "o.jpg").read_bytes() == (folder / "flat.jpg").read_bytes()
     assert run("tune", "layers", "-o", "out", "--background", "whiter").code == 2
+
+
+@pytest.mark.slow
+# Where nothing lies behind it, the picture is left out with a warning.
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.usefixtures("layers")
+def test_a_background_for_what_is_learned_from(run: Run) -> None:
     learn = ("tune-dataset", "layers", "--steps", 1, "--batch", 1, "--crop", 0)
     assert "expected a picture that can be used" in run(*learn, "-o", "none.json").error
     learned = run(*learn, "-o", "t.json", "--background", "white", "--json")
