@@ -19,6 +19,7 @@ from jpegrad.codec import Coefficients, decode, encode
 from jpegrad.commands import sources, tune_many
 from jpegrad.commands.coding import best_quality, carrying, read_picture
 from jpegrad.commands.options import Metadata, byte_count
+from jpegrad.commands.pictures import read_jpeg
 from jpegrad.commands.sources import Job
 from jpegrad.commands.terminal import (
     WrongOption,
@@ -60,12 +61,13 @@ class Tuning:
     option: str
     target: Target
     choose_levels: bool
-    subsampling: str
+    subsampling: str | None
     progressive: bool
     three_tables: bool
     base: str | None
     steps: int
     metadata: bool
+    start: Path | None = None
 
 
 def tune(
@@ -107,14 +109,24 @@ def tune(
         bool, typer.Option("--choose-levels/--round-levels", help="Choose levels too, not tables alone.")
     ] = True,
     subsampling: Annotated[
-        str, typer.Option(help=f"{', '.join(SUBSAMPLING)}, or auto: 4:2:0 or 4:4:4, whichever is better.")
-    ] = "4:2:0",
+        str | None,
+        typer.Option(
+            help=f"{', '.join(SUBSAMPLING)}, or auto: 4:2:0 or 4:4:4, whichever is better. "
+            "Default: 4:2:0, or that of --start."
+        ),
+    ] = None,
     progressive: Annotated[bool, typer.Option(help="Write a progressive file.")] = False,
     three_tables: Annotated[bool, typer.Option(help="Give Cb and Cr tables of their own.")] = False,
     base: Annotated[
         str | None,
         typer.Option(
             help="Tables to start from: a JSON file, or a name of shipped ones, as for jpegrad jpeg --tables."
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .jpg of the picture, or the picture itself, whose levels, tables and subsampling to begin with."
         ),
     ] = None,
     steps: Annotated[int, typer.Option(help="Of gradient descent: the effort.")] = STEPS,
@@ -161,7 +173,8 @@ def tune(
     """
     with options():
         check_choice("--metric", metric, tuple(ALL))
-        check_choice("--subsampling", subsampling, (*SUBSAMPLING, "auto"))
+        if subsampling is not None:
+            check_choice("--subsampling", subsampling, (*SUBSAMPLING, "auto"))
         option, target = _target(
             {
                 "--target-bytes": (Bytes, target_bytes),
@@ -177,16 +190,26 @@ def tune(
         if workers is not None and workers < 1:
             raise ValueError(f"--workers: expected 1 or more, got {workers}")
     tuning = Tuning(
-        metric, option, target, choose_levels, subsampling, progressive, three_tables, base, steps, metadata
+        metric,
+        option,
+        target,
+        choose_levels,
+        subsampling,
+        progressive,
+        three_tables,
+        base,
+        steps,
+        metadata,
+        start,
     )
-    start = None if base is None else Path(base)
+    files = [None if base is None else Path(base), start]
     if sources.is_many(pictures):
-        for name, given in (("--save-tables", save), ("--compare", compare or None)):
+        for name, given in (("--save-tables", save), ("--compare", compare or None), ("--start", start)):
             if given is not None:
                 raise WrongOption(f"{name}: expected with one picture, got several or a folder")
-        jobs = tune_many.plan(pictures, output, [start], tune_many.part(shard))
+        jobs = tune_many.plan(pictures, output, files, tune_many.part(shard))
         if table is not None:
-            tune_many.check_table(table, jobs, [start], force)
+            tune_many.check_table(table, jobs, files, force)
         if base is not None:
             load_tables(base)
         make = functools.partial(_outcome, tuning=tuning)
@@ -201,11 +224,11 @@ def tune(
         suffixes=sources.PICTURES,
         written=SUFFIXES,
         suffix=SUFFIXES[0],
-        inputs=[start],
+        inputs=files,
         force=force,
     )
     if save is not None:
-        check_output("--save-tables", save, inputs=[job.source, start], force=force)
+        check_output("--save-tables", save, inputs=[job.source, *files], force=force)
         if save.resolve() == job.output.resolve():
             raise WrongOption(f"--save-tables: expected another file than --output, got {save}")
     with Progress(console=errors, transient=True, disable=not is_terminal()) as progress:
@@ -242,7 +265,8 @@ def make_file(job: Job, tuning: Tuning, progress: Callable[[], None] | None = No
             metric=tuning.metric,
             target=own,
             choose_levels=tuning.choose_levels,
-            subsampling=cast(Subsampling, tuning.subsampling),
+            subsampling=cast(Subsampling | None, tuning.subsampling),
+            start=None if tuning.start is None else replace(read_jpeg(tuning.start), metadata=()),
             table_count=3 if tuning.three_tables else 2,
             progressive=tuning.progressive,
             base=None if tuning.base is None else load_tables(tuning.base),
