@@ -154,6 +154,12 @@ def tune(
             "--csv", help="Write bytes before and after, loss, seconds and error of several pictures."
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page of several pictures, before and after under a slider, and their metrics."
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option(
@@ -210,14 +216,18 @@ def tune(
         jobs = tune_many.plan(pictures, output, files, tune_many.part(shard))
         if table is not None:
             tune_many.check_table(table, jobs, files, force)
+        if html is not None:
+            inputs = [*files, table, *(path for job in jobs for path in (job.source, job.output))]
+            sources.check_page(html, inputs, force)
         if base is not None:
             load_tables(base)
         make = functools.partial(_outcome, tuning=tuning)
-        tune_many.tune(jobs, make, count=workers, table=table, as_json=as_json, force=force)
+        tune_many.tune(jobs, make, count=workers, table=table, html=html, as_json=as_json, force=force)
         return
-    for name, value in (("--workers", workers), ("--shard", shard), ("--csv", table)):
+    for name, value in (("--workers", workers), ("--shard", shard), ("--csv", table), ("--html", html)):
         if value is not None:
-            raise WrongOption(f"{name}: expected with several pictures or a folder, got {pictures[0]}")
+            more = "; jpegrad compare has it for two files" if name == "--html" else ""
+            raise WrongOption(f"{name}: expected with several pictures or a folder, got {pictures[0]}{more}")
     (job,) = sources.plan(
         pictures,
         output,
