@@ -392,7 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = tables(results)
     print(text)
     if CHECKOUT and options.out == RESULTS / "tune_judged.json":
-        publish("tune-judged", text, PAGE)
+        publish("tune-judged", f"{text}\n\n![Bytes at equal score](images/{FIGURE.name})", PAGE)
         figure(results, FIGURE)
 
 
