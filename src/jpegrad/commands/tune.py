@@ -52,18 +52,25 @@ def tune(
         bool, typer.Option("--choose-levels/--round-levels", help="Choose levels too, not tables alone.")
     ] = True,
     subsampling: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help=f"{', '.join(MODES)}, or auto: 4:2:0 or 4:4:4, whichever is better.",
+            help=f"{', '.join(MODES)}, or auto: 4:2:0 or 4:4:4, whichever is better. "
+            "Default: 4:2:0, or that of --start.",
             autocompletion=lambda: [*MODES, "auto"],
         ),
-    ] = "4:2:0",
+    ] = None,
     progressive: Annotated[bool, typer.Option(help="Write a progressive file.")] = False,
     three_tables: Annotated[bool, typer.Option(help="Give Cb and Cr tables of their own.")] = False,
     base: Annotated[
         str | None,
         typer.Option(
             help="Tables to start from: a JSON file, or a name of shipped ones, as for jpegrad jpeg --tables."
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .jpg of the picture, or the picture itself, whose levels, tables and subsampling to begin with."
         ),
     ] = None,
     steps: Annotated[int, typer.Option(help="Of gradient descent: the effort.")] = TUNE_STEPS,
@@ -119,7 +126,7 @@ def tune(
         raise WrongOption(f"--workers: expected 1 or more, got {workers}")
     many = sources.is_many(pictures)
     wrong = (
-        {"--save-tables": save, "--compare": compare or None}
+        {"--save-tables": save, "--compare": compare or None, "--start": start}
         if many
         else {"--workers": workers, "--shard": shard, "--csv": table, "--html": html}
     )
@@ -152,14 +159,15 @@ def tune(
         steps=steps,
         metadata=metadata,
         background=behind,
+        start=start,
     )
-    start = None if base is None else Path(base)
+    files = [None if base is None else Path(base), start]
     if many:
-        jobs = tune_many.plan(pictures, output, [start], part)
+        jobs = tune_many.plan(pictures, output, files, part)
         if table is not None:
-            tune_many.check_table(table, jobs, [start], force)
+            tune_many.check_table(table, jobs, files, force)
         if html is not None:
-            inputs = [start, table, *(path for job in jobs for path in (job.source, job.output))]
+            inputs = [*files, table, *(path for job in jobs for path in (job.source, job.output))]
             sources.check_page(html, inputs, force)
         make = functools.partial(tuning.outcome, tuning=how)
         tune_many.tune(
@@ -172,11 +180,11 @@ def tune(
         suffixes=sources.PICTURES,
         written=SUFFIXES,
         suffix=SUFFIXES[0],
-        inputs=[start],
+        inputs=files,
         force=force,
     )
     if save is not None:
-        check_output("--save-tables", save, inputs=[job.source, start], force=force)
+        check_output("--save-tables", save, inputs=[job.source, *files], force=force)
         if save.resolve() == job.output.resolve():
             raise WrongOption(f"--save-tables: expected another file than --output, got {save}")
     tuning.one(job, how, compare is not False, save, as_json)

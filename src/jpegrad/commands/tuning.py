@@ -17,6 +17,7 @@ from torch import Tensor
 from jpegrad.codec import Coefficients, decode, encode
 from jpegrad.commands import sources
 from jpegrad.commands.coding import best_quality, carrying, read_picture
+from jpegrad.commands.pictures import read_jpeg
 from jpegrad.commands.sources import Job
 from jpegrad.commands.terminal import done, errors, is_terminal, numbers, options, say, show, tell
 from jpegrad.commands.tune_many import Outcome, Row
@@ -27,9 +28,9 @@ from jpegrad.sampling import SUBSAMPLING
 from jpegrad.spec import Subsampling, check_choice
 from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
-from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Score, Tuned, compress, report
+from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Score, Tuned, compress
 from jpegrad.tune.descent import Unreachable
-from jpegrad.tune.metrics import ALL, psnr
+from jpegrad.tune.metrics import ALL, Qualities, psnr
 from jpegrad.tune.targets import Target
 
 COLUMNS = {"psnr": "PSNR", "psnr_y": "PSNR Y", "ms_ssim": "MS-SSIM", "ssim": "SSIM Y"}
@@ -45,13 +46,14 @@ class Tuning:
     option: str
     target: Target
     choose_levels: bool
-    subsampling: str
+    subsampling: str | None
     progressive: bool
     three_tables: bool
     base: str | None
     steps: int
     metadata: bool
     background: Color | None
+    start: Path | None = None
 
 
 def tuning_of(targets: dict[str, float | None], **settings: Any) -> Tuning:
@@ -66,7 +68,8 @@ def tuning_of(targets: dict[str, float | None], **settings: Any) -> Tuning:
     """
     with options():
         check_choice("--metric", settings["metric"], tuple(ALL))
-        check_choice("--subsampling", settings["subsampling"], (*SUBSAMPLING, "auto"))
+        if settings["subsampling"] is not None:
+            check_choice("--subsampling", settings["subsampling"], (*SUBSAMPLING, "auto"))
         option, target = _target(targets)
         if settings["steps"] < 0:
             raise ValueError(f"--steps: expected 0 or more, got {settings['steps']}")
@@ -111,7 +114,8 @@ def make_file(job: Job, tuning: Tuning, progress: Callable[[], None] | None = No
             metric=tuning.metric,
             target=own,
             choose_levels=tuning.choose_levels,
-            subsampling=cast(Subsampling, tuning.subsampling),
+            subsampling=cast(Subsampling | None, tuning.subsampling),
+            start=None if tuning.start is None else replace(read_jpeg(tuning.start), metadata=()),
             table_count=3 if tuning.three_tables else 2,
             progressive=tuning.progressive,
             base=None if tuning.base is None else load_tables(tuning.base),
@@ -202,11 +206,16 @@ def _without_metadata(option: str, target: Target, source: Picture) -> Target:
 def _compared(source: Picture, tuned: Tuned, target: Target, metric: str) -> list[dict[str, Any]]:
     """The tuned file beside those of the default tables, at equal size or quality, and at equal metric."""
     image, subsampling = source.pixels, cast(Subsampling, tuned.coefficients.subsampling)
+    original = _unit(image if image.dtype == torch.uint8 else (image * 255).round())
+    qualities = Qualities(original)
+
+    def measured(coefficients: Coefficients) -> dict[str, float]:
+        return qualities(_unit(decode(coefficients, dtype=torch.uint8)))
 
     def default(name: str, quality: float) -> dict[str, Any]:
         coefficients = encode(image, quality, subsampling=subsampling)
         size = int(bits(carrying(coefficients, source), huffman="optimized")) // 8
-        return {"name": name, "quality": quality, "bytes": size, **_report(coefficients, image)}
+        return {"name": name, "quality": quality, "bytes": size, **measured(coefficients)}
 
     rows = []
     if isinstance(target, LikeQuality):
@@ -215,14 +224,26 @@ def _compared(source: Picture, tuned: Tuned, target: Target, metric: str) -> lis
         with suppress(ValueError):
             quality = best_quality(image, tuned.size, subsampling, {"huffman": "optimized"}, source)
             rows.append(default(f"default, quality {quality}", quality))
-    found = _report(tuned.coefficients, image)
+    found = measured(tuned.coefficients)
     rows.append({"name": f"tuned for {metric}", "quality": None, "bytes": tuned.size, **found})
     name = EQUAL.get(metric)
     if name in found:
-        equal = _equal(lambda q: _one(encode(image, q, subsampling=subsampling), image, name), found[name])
+
+        def one(quality: float) -> float:
+            """PSNR or MS-SSIM alone, so that a search for an equal one does not measure all."""
+            shown = _unit(decode(encode(image, quality, subsampling=subsampling), dtype=torch.uint8))
+            if name == "psnr" or qualities.multiscale is None:
+                return psnr(shown, original)
+            return float(qualities.multiscale(shown))
+
+        equal = _equal(one, found[name])
         if equal is not None:
             rows.append(default(f"default, {COLUMNS[name]} no less", equal))
     return rows
+
+
+def _unit(pixels: Tensor) -> Tensor:
+    return pixels[None] / 255
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -234,19 +255,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
         values = (f"{row[column]:.{2 if 'psnr' in column else 4}f}" for column in shown)
         table.add_row(row["name"], f"{row['bytes']:,}", *values)
     show(table)
-
-
-def _report(coefficients: Coefficients, image: Tensor) -> dict[str, float]:
-    decoded = decode(coefficients, dtype=torch.uint8)
-    original = image if image.dtype == torch.uint8 else (image * 255).round()
-    return report(decoded / 255, original / 255)
-
-
-def _one(coefficients: Coefficients, image: Tensor, name: str) -> float:
-    """PSNR or MS-SSIM alone, so that a search for an equal one does not measure all."""
-    shown = decode(coefficients, dtype=torch.uint8)[None] / 255
-    original = (image if image.dtype == torch.uint8 else (image * 255).round())[None] / 255
-    return psnr(shown, original) if name == "psnr" else 1 - float(ALL["ms-ssim"].against(original)(shown))
 
 
 def _equal(value: Callable[[int], float], least: float) -> int | None:
