@@ -86,7 +86,9 @@ class Fused:
         # The soft forward of bytes computes in grey levels, and rounds them.
         grey = dtype is torch.uint8 and spec.forward == "soft"
         # Types other than float32 and uint8 get grey levels from the kernel, and their own arithmetic here.
-        alike = dtype in HALF and self._kernels.HALF and reasons.rounds_alike(spec.value_range, dtype)
+        alike = (
+            dtype in HALF and "decode" in self._kernels.HALF and reasons.rounds_alike(spec.value_range, dtype)
+        )
         plain = dtype is torch.float32 or alike or (dtype is torch.uint8 and not grey)
         inner = spec if plain else replace(spec, value_range=_GREY)
         entries = _tables(tables, lead)
@@ -138,7 +140,7 @@ class Fused:
             to_inputs=adjoints.needs_gradient(*inputs),
             to_tables=adjoints.needs_gradient(tables),
             noisy=noisy,
-            half=self._kernels.HALF,
+            half=operation in self._kernels.HALF,
         )
         if keep:
             return run(call, tables, *inputs)

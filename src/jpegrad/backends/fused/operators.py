@@ -62,8 +62,8 @@ class Kernels(Formulas, Protocol):
     """What there is to write for a backend made of kernels: a module of six fills, the room that they keep, reasons."""
 
     @property
-    def HALF(self) -> bool:
-        """Whether they read and write images of 16-bit types too."""
+    def HALF(self) -> Collection[str]:
+        """The operations in which they read and write images of 16-bit types too; others get float32."""
 
     @property
     def soft_halves(self) -> SoftHalves | None:

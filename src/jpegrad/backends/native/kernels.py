@@ -16,9 +16,9 @@ from jpegrad.sampling import ceil_div
 from jpegrad.spec import JFIF, Spec
 
 NAME = "native"
-HALF = False
-soft_halves = None
 KEYS = ("CPU",)
+HALF = ("jpeg",)
+soft_halves = None
 SLOPES = families((record.name, record.slope) for record in CLOSED)
 _NAMES = tuple(record.name for record in CLOSED)
 _JFIF_INVERSE = tuple(round(x * ONE) for row in JFIF.inverse or () for x in row)
@@ -78,7 +78,7 @@ def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
     Where the soft forward smooths its clamps, their slopes too: of pixels, of Y, of chroma and of RGB.
     """
     if s.soft:
-        kept = [image.new_empty(_saved(image.shape, s)) for _ in range(1 + with_tables)]
+        kept = [image.new_empty(_saved(image.shape, s), dtype=torch.float32) for _ in range(1 + with_tables)]
         if s.noise:
             kept += _clips(image, s)
     elif with_tables or s.slope != "identity":
@@ -93,7 +93,7 @@ def _clips(image: Tensor, s: Settings) -> list[Tensor]:
     chroma = (batch, channels - 1, ceil_div(height, s.v), ceil_div(width, s.h))
     shapes = ((batch, channels, height, width), (batch, 1, height, width), chroma)
     rgb = (batch, channels if channels == 3 else 0, height, width)
-    return [image.new_empty(shape) for shape in (*shapes, rgb)]
+    return [image.new_empty(shape, dtype=torch.float32) for shape in (*shapes, rgb)]
 
 
 def _saved(shape: torch.Size, s: Settings) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from jpegrad.sampling import ceil_div
 from jpegrad.spec import Spec
 
 NAME = "plain"
-HALF = False
+HALF: tuple[str, ...] = ()
 soft_halves = None
 # Every device.
 KEYS = ("CompositeExplicitAutograd",)

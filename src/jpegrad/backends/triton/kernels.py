@@ -40,7 +40,7 @@ from jpegrad.compiling import constant_result
 from jpegrad.spec import Spec
 
 NAME = "triton"
-HALF = True
+HALF = ("jpeg", "encode", "decode")
 soft_halves = halves
 # Triton 3.3 has tuples, but in constants only under its interpreter.
 OLDEST, OLDEST_INTERPRETED = (3, 4), (3, 3)
@@ -205,9 +205,9 @@ def jpeg_backward(
         "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": s.clip_slope,
     }  # fmt: skip
     if not kept:
-        programs, rows, columns = g.tile(s.h, s.v)
+        tiles, rows, columns = g.tile(s.h, s.v)
         launch(
-            "backward.stencil_kernel", programs, gradient,
+            "backward.stencil_kernel", tiles, gradient,
             gradient, gradient.stride(), flags, clips, out, g.height, g.width, **constants,
             ROWS=rows, COLUMNS=columns, LONG=g.is_long(gradient),
         )  # fmt: skip
