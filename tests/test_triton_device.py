@@ -198,7 +198,7 @@ def compiled_offline(*arguments: str) -> dict[str, dict[str, int]]:
 
 # The compiler takes a minute.
 @pytest.mark.slow
-def test_compiles_for_a_gpu_into_few_registers() -> None:
+def test_compiles_for_a_gpu_without_spills() -> None:
     for name, kernel in compiled_offline().items():
         assert kernel["spilled"] == 0, (name, kernel)
 
