@@ -202,12 +202,12 @@ def instructions(code: str, rounds: Iterator[int], pixels: float) -> dict[str, A
 
 
 def measured(
-    subsampling: str = "4:2:0", record: str = "gaussian", architecture: int = 90
+    subsampling: str = "4:2:0", record: str = "gaussian", architecture: int = 90, long: bool = False
 ) -> dict[str, Compile]:
     """The kernels of a call in colour: on whole MCUs, and ``odd``, with everything that other sizes and slopes need."""
     s = settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3)
     g = launch.Grid(1, 3, 512, 512, s.h, s.v, s.triangle)
-    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "LONG": False}
+    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "LONG": long}
     to_planes = {
         **shape,
         "COLOR": to_planes_of(s),
@@ -325,6 +325,7 @@ def gray(
         **ARGUMENTS, "image": image, "out": image, "coefficients": ("*i16",), "flags": ("*u8", "*u8"),
         "kept": ("*i16",), "parameters": (("fp32",),) * 2,
     }  # fmt: skip
+    floats = "*fp32" if image == "*u8" else image
     to_planes, to_image = {"RANGE": (name, low, 255 / span)}, {"RANGE": (name, low, span)}
     seen = {"seen": None} if image == "*u8" else {}
     calls: dict[str, tuple[Any, ...]] = {
@@ -334,7 +335,7 @@ def gray(
             types,
         ),
         f"image, {name}": (forward.image_kernel, {**shape, **to_image, **seen, "flags": None}, types),
-        f"gradient, {record}": (backward.gradient_kernel, real, {**types, "out": "*fp32"}),
+        f"gradient, {record}": (backward.gradient_kernel, real, {**types, "gradient": floats, "out": floats}),
     }
     return {
         name: functools.partial(compiled, *call, architecture=architecture) for name, call in calls.items()
@@ -342,17 +343,17 @@ def gray(
 
 
 def everything(architecture: int = 90) -> dict[str, Compile]:
-    """Every way of sampling, every record, every range."""
+    """Every way of sampling, every record, every range, 16-bit types, places of 64 bits."""
     found = {}
-    for subsampling, record in (
-        ("4:4:4", "identity"),
-        ("4:2:2", "sin"),
-        ("4:4:0", "cubic"),
-        ("4:1:1", "soft_round"),
+    for subsampling, record, long in (
+        ("4:4:4", "identity", False),
+        ("4:2:2", "sin", True),
+        ("4:4:0", "cubic", False),
+        ("4:1:1", "soft_round", True),
     ):
-        calls = measured(subsampling, record, architecture)
+        calls = measured(subsampling, record, architecture, long)
         found.update({f"{name}, {subsampling}": it for name, it in calls.items()})
-    ranges = itertools.cycle((((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp32"), ((-17.3, 1.9), "*fp32")))
+    ranges = itertools.cycle((((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp16"), ((-17.3, 1.9), "*bf16")))
     for record, (value_range, image) in zip(surrogates.ALL, ranges, strict=False):
         calls = gray(record, value_range, image, architecture)
         found.update({f"gray, {name}": it for name, it in calls.items()})
