@@ -13,6 +13,7 @@ from jpegrad import arguments, surrogates
 from jpegrad import tables as quantization
 from jpegrad.compiling import constant
 from jpegrad.decoder import DEFAULT, Decoder
+from jpegrad.home import constants
 from jpegrad.sampling import check_subsampling, ratios
 from jpegrad.surrogates import Component, Surrogate
 
@@ -492,6 +493,6 @@ def _by_quality(image: Tensor, quality: float | Tensor, spec: Spec) -> Tensor:
         quality = quality.to(image.device)
     elif not soft:
         return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
-    base = torch.tensor(quantization.ANNEX_K, dtype=torch.float64, device=image.device)
+    base = constants(quantization.ANNEX_K, torch.float64, image.device)
     entries = quantization.scale(base, quality, forward=spec.forward, surrogate=spec.surrogate)
     return quantization.legal(entries, forward=spec.forward, surrogate=spec.surrogate) if soft else entries
