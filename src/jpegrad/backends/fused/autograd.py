@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jpegrad.backends import reference
 from jpegrad.backends.fused import adjoints
+from jpegrad.backends.fused.operators import operator
 from jpegrad.spec import Spec
 
 
@@ -148,10 +149,9 @@ class Backward(Mapped):
         return None, *found, *[None] * (ctx.count - len(tensors))
 
 
-def _operator(call: Call, suffix: str = "") -> Callable[..., Any]:
-    """``torch.ops.jpegrad.BACKEND_OPERATION``."""
-    found: Callable[..., Any] = getattr(torch.ops.jpegrad, f"{call.backend}_{call.operation}{suffix}")
-    return found
+def _operator(call: Call, suffix: str, *tensors: Tensor) -> Callable[..., Any]:
+    """``torch.ops.jpegrad.BACKEND_OPERATION``, for these tensors."""
+    return operator(f"{call.backend}_{call.operation}{suffix}", *tensors)
 
 
 def _read(call: Call, image: Tensor) -> Tensor:
@@ -160,19 +160,25 @@ def _read(call: Call, image: Tensor) -> Tensor:
 
 
 def _jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    out, kept = _operator(call)(_read(call, image), tables, call.settings, call.keep, call.to_tables)
+    out, kept = _operator(call, "", image, tables)(
+        _read(call, image), tables, call.settings, call.keep, call.to_tables
+    )
     return out, *kept
 
 
 def _jpeg_backward(
     call: Call, tables: Tensor, image: Tensor, gradient: Tensor, *kept: Tensor
 ) -> tuple[Tensor | None, ...]:
-    found, sums = _operator(call, "_backward")(gradient, tables, kept, call.settings, call.to_tables)
+    found, sums = _operator(call, "_backward", gradient, tables, *kept)(
+        gradient, tables, list(kept), call.settings, call.to_tables
+    )
     return sums if call.to_tables else None, found.to(image.dtype)
 
 
 def _encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    levels, unrounded, flags = _operator(call)(_read(call, image), tables, call.settings, call.keep)
+    levels, unrounded, flags = _operator(call, "", image, tables)(
+        _read(call, image), tables, call.settings, call.keep
+    )
     return (*levels, *unrounded, flags) if call.keep else tuple(levels)
 
 
@@ -185,19 +191,21 @@ def _encode_backward(
     )
     if not call.to_inputs:
         return sums, None
-    found = _operator(call, "_backward")(to_coefficients, flags, call.settings)
+    found = _operator(call, "_backward", flags, *to_coefficients)(to_coefficients, flags, call.settings)
     return sums, found.to(image.dtype)
 
 
 def _decode(call: Call, tables: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
     levels = tuple(level.contiguous() for level in levels)
-    out, flags = _operator(call)(levels, tables, *call.size, call.dtype, call.settings, call.keep)
+    out, flags = _operator(call, "", *levels, tables)(
+        list(levels), tables, *call.size, call.dtype, call.settings, call.keep
+    )
     return out, *flags
 
 
 def _decode_backward(call: Call, tables: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
     levels, gradient, flags = tensors[: call.inputs], tensors[call.inputs], tensors[call.inputs + 1 :]
-    found = _operator(call, "_backward")(gradient, flags, call.settings)
+    found = _operator(call, "_backward", gradient, *flags)(gradient, list(flags), call.settings)
     sums, to_levels = adjoints.decode_adjoint(found, levels, tables, call.to_tables)
     return sums, *to_levels
 
