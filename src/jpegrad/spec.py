@@ -1,6 +1,7 @@
 """What a call asks for, checked once: every argument of the public functions is validated and resolved here."""
 
 import difflib
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -342,7 +343,23 @@ def check_decoded(dtype: torch.dtype, decoder: Decoder, argument: str) -> None:
         )
 
 
-def resolve(
+def resolve(**options: Any) -> Spec:
+    """Check every argument that is not a tensor and put them into a :class:`Spec`.
+
+    The surrogate fills in what the caller left at None: its forward, its clip slope, what tables see.
+    """
+    if torch.compiler.is_compiling() or not all(map(_is_plain, options.values())):
+        return _resolve(**options)
+    return _resolve_once(**options)
+
+
+def _is_plain(option: Any) -> bool:
+    """Whether equal options are the same."""
+    kind = type(option)
+    return option is None or kind in (str, float) or (kind is tuple and all(type(x) is float for x in option))
+
+
+def _resolve(
     *,
     subsampling: str | None = None,
     forward: str | None = None,
@@ -355,10 +372,6 @@ def resolve(
     rounding: str = "nearest",
     decoder: Decoder | None = None,
 ) -> Spec:
-    """Check every argument that is not a tensor and put them into a :class:`Spec`.
-
-    The surrogate fills in what the caller left at None: its forward, its clip slope, what tables see.
-    """
     if subsampling is None:
         subsampling = "4:2:0"
     check_subsampling("subsampling", subsampling)
@@ -394,6 +407,9 @@ def resolve(
         rounding=rounding,
         decoder=resolve_decoder(decoder, forward),
     )
+
+
+_resolve_once = functools.lru_cache(256)(_resolve)
 
 
 class CommonOptions(TypedDict, total=False):
