@@ -18,6 +18,8 @@ FLAGS = (
         "-std=c++17",
         "-fvisibility=hidden",
         "-ffp-contract=off",
+        # Pointers that walk together are no vectors.
+        "-fno-tree-slp-vectorize",
         # Lanes that hold no sample hold anything: their sums may overflow.
         "-fwrapv",
         "-Wno-psabi",

@@ -18,6 +18,7 @@ from torch import Tensor
 import jpegrad
 from jpegrad import surrogates
 from jpegrad.backends import native, plain, reference, triton
+from jpegrad.backends.fused.settings import CLOSED
 from jpegrad.sampling import SUBSAMPLING
 from jpegrad.spec import Color, Spec
 from jpegrad.surrogates import Surrogate
@@ -130,6 +131,10 @@ def spec(mode: str, **settings: object) -> Spec:
     return Spec(subsampling="4:4:4" if mode == "gray" else mode, **settings)  # type: ignore[arg-type]
 
 
+def soft(mode: str, **settings: object) -> Spec:
+    return spec(mode, forward="soft", **settings)
+
+
 def tables(quality: float | Tensor, count: int = 2) -> Tensor:
     found = jpegrad.tables.annex_k(quality, dtype=torch.float64)
     more = (found[..., 1:, :, :] + 3).clamp(max=255)
@@ -191,6 +196,13 @@ RECORDS = {
     "hard": surrogates.soft_round(800.0),
     "narrow tables": surrogates.table_gaussian(0.05),
     "own": OWN,
+}
+SOFT_RECORDS = {
+    **{record.name: record for record in CLOSED},
+    "narrow": surrogates.gaussian(0.5),
+    "wide": surrogates.gaussian(20.0),
+    "widest": surrogates.gaussian(400.0),
+    "gentle": surrogates.soft_round(2.0),
 }
 
 

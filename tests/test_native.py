@@ -10,7 +10,7 @@ import torch
 
 from jpegrad import surrogates
 from jpegrad.backends import native
-from jpegrad.backends.fused.settings import settings_of
+from jpegrad.backends.fused.settings import parse, settings_of
 from jpegrad.backends.native import kernels
 from kernel_cases import NATIVE, close, compare_gradients, picture, spec, tables
 
@@ -63,3 +63,52 @@ def test_the_instruction_set_of_every_machine() -> None:
         text=True,
     )
     assert run.returncode == 0, run.stdout[-3000:]
+
+
+@pytest.mark.parametrize("forward", ["exact", "soft"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_numbers_of_16_bits(dtype: torch.dtype, forward: str) -> None:
+    """What float32 gives, rounded: any strides, and numbers that are small, infinite or none."""
+    image = picture(2, 3, 37, 53) * 1.1
+    image[0, 0, 0, :6] = torch.tensor([1e-6, 6e-8, -3e-5, torch.inf, -torch.inf, torch.nan])
+    image, weight = image.to(dtype), (torch.randn(image.shape) * 1e-3).to(dtype)
+    weight[0, 0, 5, :3] = torch.tensor([torch.inf, 3e-8, -7e4]).to(dtype)
+    for mode, given in (("4:2:0", image), ("4:4:4", image.to(memory_format=torch.channels_last))):
+        chosen = spec(mode, forward=forward)
+        results = []
+        for x in (given, given.float()):
+            leaf = x.clone().requires_grad_()
+            out = native.jpeg(leaf, tables(50), chosen)
+            (gradient,) = torch.autograd.grad(out, leaf, weight.to(out.dtype))
+            results.append((out.detach().to(dtype), gradient.to(dtype)))
+        for found, expected in zip(*results, strict=True):
+            assert found.dtype is dtype
+            torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_every_number_of_16_bits() -> None:
+    bits = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).reshape(1, 1, 256, 256)
+    chosen = spec("gray", surrogate=surrogates.identity)
+    for dtype in (torch.float16, torch.bfloat16):
+        weight = bits.view(dtype)
+        image = torch.where((weight >= 0) & (weight <= 1), weight, 0.25)
+        leaf, wide = image.clone().requires_grad_(), image.float().requires_grad_()
+        out, expected = (native.jpeg(x, tables(50), chosen) for x in (leaf, wide))
+        assert torch.equal(out, expected.to(dtype))
+        (found,) = torch.autograd.grad(out, leaf, weight)
+        (gradient,) = torch.autograd.grad(expected, wide, weight.float())
+        torch.testing.assert_close(found, gradient.to(dtype), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("forward", ["exact", "soft"])
+def test_numbers_of_16_bits_are_not_copied_to_32(forward: str) -> None:
+    image = torch.rand(1, 3, 256, 320).half().requires_grad_()
+    chosen = spec("4:2:0", forward=forward)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        out = native.jpeg(image, tables(50), chosen)
+        torch.autograd.grad(out, image, torch.ones_like(out))
+    # The result, its weights and the gradient have 6 bytes per pixel each; the rest is kept for the backward pass.
+    settings = parse(settings_of(chosen, 3, kernels))
+    kept = sum(x.nbytes for x in kernels.saved(image, settings, False))
+    allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profile.events())
+    assert kept + 18 * 256 * 320 <= allocated < kept + 19 * 256 * 320

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad.backends import native
-from jpegrad.backends.fused.settings import settings_of
+from jpegrad.backends.fused.settings import CLOSED, settings_of
 from jpegrad.backends.native import kernels
 from jpegrad.backends.native import levels as native_levels
 from jpegrad.entropy import huffman, scan
@@ -55,7 +55,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize("record", kernels.RECORDS, ids=lambda record: record.name)
+@pytest.mark.parametrize("record", CLOSED, ids=lambda record: record.name)
 @pytest.mark.parametrize("forward", ["exact", "soft"])
 @pytest.mark.parametrize("subsampling", SUBSAMPLING)
 def test_calls_before_and_the_number_of_threads_change_nothing(

@@ -12,47 +12,35 @@ from torch import Tensor
 import jpegrad
 from jpegrad import surrogates
 from jpegrad.backends import native, reference
-from jpegrad.backends.native import kernels
 from jpegrad.spec import Spec
 from kernel_cases import (
     COLORS,
     LAYOUTS,
     MODES,
     NATIVE,
+    SOFT_RECORDS,
     channels,
     compare_soft,
     picture,
     sizes,
+    soft,
     soft_results,
-    spec,
     tables,
 )
 
 pytestmark = NATIVE.marks
-
-RECORDS = {
-    **{record.name: record for record in kernels.RECORDS},
-    "narrow": surrogates.gaussian(0.5),
-    "wide": surrogates.gaussian(20.0),
-    "widest": surrogates.gaussian(400.0),
-    "gentle": surrogates.soft_round(2.0),
-}
-
-
-def soft(mode: str, **settings: object) -> Spec:
-    return spec(mode, forward="soft", **settings)
 
 
 def check(image: Tensor, entries: Tensor, chosen: Spec) -> None:
     compare_soft(NATIVE, image, entries, chosen)
 
 
-@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("name", SOFT_RECORDS)
 @pytest.mark.parametrize("quality", [10.0, 50.0, 90.0])
 def test_every_record(name: str, quality: float) -> None:
     # Entries that are no integers: the soft forward takes any.
     for mode, leak in (("4:2:0", 0.0), ("4:4:4", 0.1)):
-        chosen = soft(mode, surrogate=RECORDS[name], clip_slope=leak)
+        chosen = soft(mode, surrogate=SOFT_RECORDS[name], clip_slope=leak)
         check(picture(2, 3, 37, 50), tables(quality) * 1.003, chosen)
 
 

@@ -14,11 +14,11 @@ import jpegrad
 from jpegrad import backends, notice, surrogates
 from jpegrad.backends.native import abi
 from jpegrad.backends.plain import blocks, forward, slopes
-from jpegrad.spec import Spec
 from kernel_cases import (
     COLORS,
     MODES,
     PLAIN,
+    SOFT_RECORDS,
     as_bytes,
     channels,
     compare,
@@ -26,6 +26,7 @@ from kernel_cases import (
     compare_soft,
     picture,
     sizes,
+    soft,
     spec,
     tables,
 )
@@ -39,19 +40,6 @@ def test_equals_the_reference_with_its_gradients(mode: str) -> None:
         compare(PLAIN, as_bytes(image), tables(qualities), spec(mode))
         chosen = spec(mode, clip_slope=0.25 * (i % 3))
         compare_gradients(PLAIN, image, tables(qualities), chosen, split=i == 3)
-
-
-SOFT_RECORDS = {
-    **{record.name: record for record in slopes.RECORDS if record.name in slopes.SOFT.values()},
-    "narrow": surrogates.gaussian(0.5),
-    "wide": surrogates.gaussian(20.0),
-    "widest": surrogates.gaussian(400.0),
-    "gentle": surrogates.soft_round(2.0),
-}
-
-
-def soft(mode: str, **settings: object) -> Spec:
-    return spec(mode, forward="soft", **settings)
 
 
 @pytest.mark.parametrize("name", SOFT_RECORDS)

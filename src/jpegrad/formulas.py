@@ -13,6 +13,14 @@ import torch
 from torch import Tensor
 
 
+def pixel_variances(sigma: float) -> tuple[float, float]:
+    """Variances of a pixel with noise of ``sigma``, rounded to 8 bits: as its clamp sees it, and where no clamp acts.
+
+    The mean of a clamp behind a rounding is that of a clamp behind a noise smaller by 1/12 (Euler and Maclaurin).
+    """
+    return max(sigma**2 - 1 / 12, sigma**2 / 4), sigma**2 + 1 / 12
+
+
 @dataclass(frozen=True)
 class Component:
     """One plane of the image, as a surrogate sees it.
@@ -40,7 +48,7 @@ class Component:
         """
         if self.noise is not None:
             return self.noise
-        return self.averaged_variance(self.gain * (sigma**2 + 1 / 12))
+        return self.averaged_variance(self.gain * pixel_variances(sigma)[1])
 
     def averaged_variance(self, converted: Any) -> Any:
         """Variance of a sample of the plane, from that of a converted pixel before its rounding."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import jpegrad
+from jpegrad_studies import figures
 from jpegrad_studies.baselines import Baseline
 from jpegrad_studies.baselines.fsa import pillow
 from jpegrad_studies.classifiers import classifier
@@ -316,7 +317,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "gradient.json", help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     one_thread()
-    finish("gradient", report(run(options)), options.out)
+    results = run(options)
+    finish("gradient", report(results), options.out, lambda path: figures.gradient(results, path))
 
 
 if __name__ == "__main__":

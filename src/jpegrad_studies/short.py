@@ -203,8 +203,8 @@ def cut(text: str, wanted: Cut) -> str:
 
 
 def _plain(cell: str) -> str:
-    """A figure without what stands behind it: intervals and counts are in the whole table."""
-    return cell.split(" [")[0].split(" (")[0].split(";")[0]
+    """A figure without what stands behind it: intervals are drawn, and stand with counts in the whole table."""
+    return cell.split(" [")[0].split(" (")[0].split(" ±")[0].split(";")[0]
 
 
 def folded(study: str, text: str) -> str:

@@ -45,9 +45,13 @@ TESTS = {
 # name: (file, what stands there, what the mutant has instead)
 MUTANTS = {
     "soft: mean of the downsampling's rounding": ("soft.h", "bias[i] = -bias[i]", "bias[i] = 0"),
-    "soft: an infinite number leaks": ("soft.h", "acts & (I32)(x - x == 0)", "acts"),
-    "soft: an infinite number has a gradient": ("soft.h", "number - number == 0 ? 0 : UNDEFINED", "0"),
-    "soft: NaN has a gradient": ("soft.h", "flags[x + i] = UNDEFINED;", ";"),
+    "soft: an infinite number leaks": (
+        "soft.h",
+        "(I32)(x - clamped) & (I32)(x - x == 0)",
+        "(I32)(x - clamped)",
+    ),
+    "soft: an infinite number has a gradient": ("soft.h", "infinite & (int)UNDEFINED", "infinite & 0"),
+    "soft: NaN has a gradient": ("soft.h", "flags[x] = UNDEFINED;", ";"),
     "soft: NaN becomes a number": (
         "soft.h",
         "if (watch.undefined) restore_undefined",
@@ -62,7 +66,7 @@ MUTANTS = {
         "if (false) __builtin_memset",
     ),
     "soft: all channels' clamps are one": ("soft.h", "OUT_R << j", "OUT_R"),
-    "soft: the other threshold": ("soft_functions.h", "if (k.far >= 1)", "if (k.far >= 2)"),
+    "soft: the other threshold": ("soft_functions.h", "if (k.far >= 1) cross", "if (k.far >= 2) cross"),
     "soft: the third threshold": ("soft_functions.h", "if (k.far == 2)", "if (k.far == 4)"),
     "soft: a wide staircase's width": ("soft_functions.h", "moved * (float)(-2", "moved * (float)(2"),
     "soft: a saturated block's staircase": (
@@ -75,7 +79,11 @@ MUTANTS = {
         "variance[i] -= known.lost",
         "variance[i] -= 0 * known.lost",
     ),
-    "soft: pixels at the right border": ("soft.h", "(float)(k.blocks_x * 8 * h - i) : 1", "1.0f : 1"),
+    "soft: pixels at the right border": (
+        "soft.h",
+        "more = (float)(k.blocks_x * 8 * h - layout.width)",
+        "more = 0",
+    ),
     "soft: pixels at the lower border": ("soft.h", "down *= (float)(8 * k.blocks_y - row)", "down *= 1"),
     "soft: noise of the strip before": (
         "soft.h",
@@ -83,8 +91,30 @@ MUTANTS = {
         "block_row / k.block_rows & 0",
     ),
     "soft: noise wider than a step": ("soft.h", "decoded = splatf(LESS ? 0 : steps.passed)", "decoded = {}"),
-    "soft: noise of RGB": ("soft.h", "spread[i] * noise.inverse[3 * j + i]", "spread[i] * noise.inverse[i]"),
+    "soft: noise of RGB": ("soft.h", "noise.inverse[3 * j + c]", "noise.inverse[c]"),
     "soft: a clamp's slope at white": ("noise.h", "1 - low.below - high.below", "1 - low.below"),
+    "soft: noise behind the last pixel": ("soft.h", "for (int i = n; i < HALF; i++) less[i] = 0;", ""),
+    "soft: slopes of a saturated block, second threshold": (
+        "soft_functions.h",
+        "if (k.far >= 1) threshold",
+        "if (k.far >= 2) threshold",
+    ),
+    "soft: sharp roundings": ("soft_functions.h", "absolute(r) > k.quiet", "absolute(r) > k.quiet + 0.2f"),
+    "soft: deviations of the block row before": (
+        "soft.h",
+        "spread_of[c] == block_row",
+        "spread_of[c] / 2 == block_row / 2",
+    ),
+    "soft: clamped pixels in a row": (
+        "soft.h",
+        "lost[c][x / 8] += total(less)",
+        "lost[c][x / 8] = total(less)",
+    ),
+    "soft: reach of the noise": ("noise.h", "REACH = 4.5f", "REACH = 2.5f"),
+    "soft: both bounds in reach": ("noise.h", "REACH * deviation < 127.5f", "REACH * deviation < 1000.0f"),
+    "soft: the nearer bound": ("noise.h", "x < 127.5f ? above : 255 - above", "above"),
+    "adjoint: halves of a group": ("simd.h", "bits >> 16 ? 2 : 0", "bits >> 31 ? 2 : 0"),
+    "adjoint: every sample twice": ("simd.h", "4, 4, 5, 5, 6, 6, 7, 7", "4, 4, 5, 5, 6, 6, 6, 7"),
     "soft: last harmonic": ("soft_functions.h", "n <= 9", "n <= 8"),
     "chroma rounds with 32768": (
         "exact.h",
@@ -139,7 +169,7 @@ MUTANTS = {
         "seen |= (I32)raised ^ (I32)splatf(MAGIC);",
         "seen |= (I32)raised & ~(I32)splatf(MAGIC);",
     ),
-    "levels up to 511": ("color.h", "if (!any(seen & ~255)) return;", "if (!any(seen & ~511)) return;"),
+    "levels up to 511": ("color.h", "!any(seen & ~255)) return;", "!any(seen & ~511)) return;"),
     "a range from 0: the last number": (
         "color.h",
         "return !any((I32)(largest >",
@@ -165,7 +195,7 @@ MUTANTS = {
         "if (block >= 0) write(plane",
         "if (block > 0) write(plane",
     ),
-    "adjoint: right padding": ("backward_rows.h", "out[width - 1] += beyond * weight;", ""),
+    "adjoint: right padding": ("backward_rows.h", "row[width - 1] += beyond;", ""),
     "adjoint: bottom padding": ("backward.h", "to[x] += from[x];", "to[x] += 0 * from[x];"),
     "adjoint: last row of an odd height": (
         "backward.h",
@@ -194,11 +224,15 @@ MUTANTS = {
         "at(2 * n - 3) * 0.25f",
     ),
     "adjoint: neighbour of the vector before": ("backward_rows.h", "before = odd;", ""),
-    "adjoint: columns without slope": ("backward.h", "columns |= 1u << i % 8;", "columns |= 1u << i / 8;"),
+    "adjoint: columns without slope": (
+        "backward.h",
+        "columns |= 1u << (8 * part + i % 8);",
+        "columns |= 1u << (8 * part + i / 8);",
+    ),
     "adjoint: output clamp": (
         "backward_rows.h",
-        "const bool clamped = any(",
-        "const bool clamped = false && any(",
+        "masked(load<F32>(g[j]), flag, OUT_R << j, rgb.of(j, n))",
+        "load<F32>(g[j])",
     ),
     "slope: the other threshold": ("slopes.h", "if (k.far >= 1)", "if (k.far >= 9)"),
     "table gradient of the last lanes": (

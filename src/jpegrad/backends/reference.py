@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from jpegrad.formulas import pixel_variances
 from jpegrad.inputs import marked, undefined
 from jpegrad.sampling import ceil_div, ratios
 from jpegrad.spec import Spec, components, conversion, table_index
@@ -116,7 +117,7 @@ def _samples(image: Tensor, spec: Spec) -> Tensor:
     """Grey levels 0…255: 8-bit integers in the exact forward, as saving the image would round them."""
     x, sigma = _grey(image, spec), _sigma(spec)
     if sigma is not None:
-        x = noise.clamped(x, noise.pixel_variances(sigma)[0], spec.clip_slope)
+        x = noise.clamped(x, pixel_variances(sigma)[0], spec.clip_slope)
     else:
         x = _clamp(finite(x, 0.0, 0.0, 255.0), spec)
     x = x if spec.forward == "soft" else straight_through(x.round(), x)
@@ -141,7 +142,7 @@ def block_noise(image: Tensor, spec: Spec) -> Blocks:
     if sigma is None:
         return None
     channels = image.shape[-3]
-    planes = noise.clamped_variance(_grey(image, spec), noise.pixel_variances(sigma)[1])
+    planes = noise.clamped_variance(_grey(image, spec), pixel_variances(sigma)[1])
     if channels > 1:
         matrix = _color(spec, planes)[0]
         mixed = color.to_ycbcr_real(planes[..., :3, :, :], matrix**2, torch.zeros_like(matrix[:, 0]))

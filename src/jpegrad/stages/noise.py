@@ -18,14 +18,6 @@ _FAR = 9.0
 """Deviations beyond which the normal distribution is 0 or 1 in float64."""
 
 
-def pixel_variances(sigma: float) -> tuple[float, float]:
-    """Variances of a noisy pixel rounded to 8 bits: as its clamp sees it, and where no clamp acts.
-
-    The mean of a clamp behind a rounding is that of a clamp behind a noise smaller by 1/12 (Euler and Maclaurin).
-    """
-    return max(sigma**2 - 1 / 12, sigma**2 / 4), sigma**2 + 1 / 12
-
-
 def _density(z: Tensor) -> Tensor:
     return torch.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from jpegrad import surrogates
 from jpegrad.compiling import constant, constant_result
 from jpegrad.sampling import SUBSAMPLING
 from jpegrad.spec import Color, Spec, components, conversion
@@ -79,9 +80,28 @@ class Formulas(Protocol):
         """Smooth functions, in the soft forward; none if they have no soft forward."""
 
 
+CLOSED = (
+    surrogates.identity,
+    surrogates.cubic,
+    surrogates.sin,
+    surrogates.fourier,
+    surrogates.soft_round(),
+    surrogates.gaussian(),
+    surrogates.distortion,
+    surrogates.dead_zone,
+)
+"""Records whose smooth function and slope kernels evaluate, in the order of the C++ kernel's enum Slope."""
+CLOSED_SLOPES = (*CLOSED, surrogates.table_gaussian(), surrogates.table_relative())
+"""Records whose slope alone some kernels evaluate as well."""
+
+
 def families(named: Iterable[tuple[str, Rounding]]) -> Families:
     """The families of formulas, by their names in a kernel."""
     return {function.family: name for name, function in named if isinstance(function, Formula)}
+
+
+SOFT = families((record.name, record.soft) for record in CLOSED)
+SLOPES = families((record.name, record.slope) for record in CLOSED_SLOPES)
 
 
 def known(function: Rounding, among: Families) -> tuple[str, float] | None:
@@ -163,11 +183,6 @@ def _computed(
         noise=noise,
     )
     return json.dumps(asdict(found))
-
-
-def pixel_variances(s: Settings) -> tuple[float, float]:
-    """In ``s.noise``, of a pixel as its clamp sees it and as the coefficients see it, as in ``stages/noise.py``."""
-    return max(s.noise**2 - 1 / 12, s.noise**2 / 4), s.noise**2 + 1 / 12
 
 
 def _floored_bias(row: list[int], offset: Any) -> int:

@@ -33,6 +33,8 @@ FUNCTIONS = (
     "compare_distance",
     "differentiate_distance",
 )
+TYPES = {torch.uint8: 0, torch.float32: 1, torch.float16: 4, torch.bfloat16: 5}
+"""Of images, as the kernel's enum Type numbers them."""
 Filled = TypeVar("Filled", bound=ctypes.Structure)
 PIXELS_PER_THREAD = 1 << 16
 """Starting a thread takes as long as coding a tenth of this."""
@@ -247,9 +249,9 @@ def library() -> ctypes.CDLL:
 
 
 def describe(image: Tensor) -> Image:
-    """A tensor ``[B, C, H, W]``, uint8 or float32, with any strides."""
+    """A tensor ``[B, C, H, W]`` of one of :data:`TYPES`, with any strides."""
     b, c, y, x = image.stride()
-    return Image(image.data_ptr(), b, c, y, x, 0 if image.dtype is torch.uint8 else 1)
+    return Image(image.data_ptr(), b, c, y, x, TYPES[image.dtype])
 
 
 def pointers(tensors: Sequence[Tensor], count: int = 3) -> ctypes.Array[c_void_p]:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jpegrad import surrogates
-from jpegrad.backends.fused.settings import ONE, Settings, families
+from jpegrad.backends.fused.settings import CLOSED, ONE, Settings, families
+from jpegrad.backends.fused.settings import SOFT as SOFT
 from jpegrad.backends.native import abi
 from jpegrad.compiling import constant_result
 from jpegrad.inputs import report_range
@@ -17,21 +17,10 @@ from jpegrad.spec import JFIF, Spec
 
 NAME = "native"
 KEYS = ("CPU",)
-# In the order of the kernel's enum Slope.
-RECORDS = (
-    surrogates.identity,
-    surrogates.cubic,
-    surrogates.sin,
-    surrogates.fourier,
-    surrogates.soft_round(),
-    surrogates.gaussian(),
-    surrogates.distortion,
-    surrogates.dead_zone,
-)
-"""Records whose formulas the kernel evaluates."""
-SLOPES = families((record.name, record.slope) for record in RECORDS)
-SOFT = families((record.name, record.soft) for record in RECORDS)
-_NAMES = tuple(record.name for record in RECORDS)
+HALF = ("jpeg",)
+soft_halves = None
+SLOPES = families((record.name, record.slope) for record in CLOSED)
+_NAMES = tuple(record.name for record in CLOSED)
 _JFIF_INVERSE = tuple(round(x * ONE) for row in JFIF.inverse or () for x in row)
 
 
@@ -89,7 +78,7 @@ def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
     Where the soft forward smooths its clamps, their slopes too: of pixels, of Y, of chroma and of RGB.
     """
     if s.soft:
-        kept = [image.new_empty(_saved(image.shape, s)) for _ in range(1 + with_tables)]
+        kept = [image.new_empty(_saved(image.shape, s), dtype=torch.float32) for _ in range(1 + with_tables)]
         if s.noise:
             kept += _clips(image, s)
     elif with_tables or s.slope != "identity":
@@ -104,7 +93,7 @@ def _clips(image: Tensor, s: Settings) -> list[Tensor]:
     chroma = (batch, channels - 1, ceil_div(height, s.v), ceil_div(width, s.h))
     shapes = ((batch, channels, height, width), (batch, 1, height, width), chroma)
     rgb = (batch, channels if channels == 3 else 0, height, width)
-    return [image.new_empty(shape) for shape in (*shapes, rgb)]
+    return [image.new_empty(shape, dtype=torch.float32) for shape in (*shapes, rgb)]
 
 
 def _saved(shape: torch.Size, s: Settings) -> tuple[int, int]:

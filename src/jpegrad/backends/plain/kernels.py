@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jpegrad.backends.fused.settings import SLOPES as SLOPES
+from jpegrad.backends.fused.settings import SOFT as SOFT
 from jpegrad.backends.fused.settings import Settings
 from jpegrad.backends.plain import backward, blocks, forward, noise
-from jpegrad.backends.plain.slopes import SLOPES as SLOPES
-from jpegrad.backends.plain.slopes import SOFT as SOFT
 from jpegrad.backends.plain.slopes import soft
 from jpegrad.inputs import watch_range
 from jpegrad.sampling import ceil_div
 from jpegrad.spec import Spec
 
 NAME = "plain"
+HALF: tuple[str, ...] = ()
+soft_halves = None
 # Every device.
 KEYS = ("CompositeExplicitAutograd",)
 

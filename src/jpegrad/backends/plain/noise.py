@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from jpegrad.backends.fused.settings import Settings, pixel_variances
+from jpegrad.backends.fused.settings import Settings
 from jpegrad.backends.plain import forward
 from jpegrad.backends.plain.blocks import Part
-from jpegrad.surrogates import Component
+from jpegrad.formulas import Component, pixel_variances
 
 QUIET = 0.04
 """Least variance of a decoded sample."""
@@ -33,7 +33,7 @@ def grey_levels(
     if not forward.is_inside(x, 0.0, 255.0):
         undefined = image.isnan().any(1)
         x.masked_fill_(x.isnan(), 0.0)
-    to_clamp, variance = pixel_variances(s)
+    to_clamp, variance = pixel_variances(s.noise)
     clamped, deviation = math.sqrt(to_clamp), math.sqrt(variance)
     if forward.is_inside(x, _FAR * deviation, 255 - _FAR * deviation):
         return x, undefined, None

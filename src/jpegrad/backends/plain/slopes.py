@@ -10,29 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from jpegrad import formulas, surrogates
-from jpegrad.backends.fused.settings import families
+from jpegrad import formulas
 
-RECORDS = (
-    surrogates.identity,
-    surrogates.cubic,
-    surrogates.sin,
-    surrogates.fourier,
-    surrogates.soft_round(),
-    surrogates.gaussian(),
-    surrogates.table_gaussian(),
-    surrogates.table_relative(),
-    surrogates.distortion,
-    surrogates.dead_zone,
-)
-"""Records whose slopes are known here, under these names."""
-SLOPES = families((record.name, record.slope) for record in RECORDS)
-
-SOFT = families(
-    (record.name, record.soft)
-    for record in RECORDS
-    if record.name not in ("table_gaussian", "table_relative")
-)
 _PERIODIC = {"cubic": formulas.cubic_slope, "sin": formulas.sin_slope, "fourier": formulas.fourier_slope}
 _OTHER = {"distortion": formulas.distortion_slope, "dead_zone": formulas.dead_zone_slope}
 

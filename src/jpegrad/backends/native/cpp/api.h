@@ -27,7 +27,7 @@ struct Codec {
 
 enum Slope : int32_t { IDENTITY, CUBIC, SIN, FOURIER, SOFT_ROUND, GAUSSIAN, DISTORTION, DEAD_ZONE };
 
-enum Type : int32_t { UINT8, FLOAT32, FLOAT64, INT16 };
+enum Type : int32_t { UINT8, FLOAT32, FLOAT64, INT16, FLOAT16, BFLOAT16 };
 
 // Strides count elements; the batch is one dimension. Outputs are contiguous.
 struct Image {

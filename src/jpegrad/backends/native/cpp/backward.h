@@ -22,7 +22,7 @@ struct GroupSlopes {
     F32 image[64][2], table[64][2];
 };
 
-// Which columns of coefficients (bits 0...7) have a slope other than 0, and the slopes of these.
+// Which columns of coefficients (bits 0...7; 8 higher in the second part) have a slope other than 0, and the slopes.
 template <int KIND, bool TABLES>
 INLINE uint32_t group_slopes(const int16_t* saved, const Quantizer& q, const SlopeTable& slopes, int table_kind,
                              const SlopeTable& table_slopes, GroupSlopes& out) {
@@ -30,14 +30,22 @@ INLINE uint32_t group_slopes(const int16_t* saved, const Quantizer& q, const Slo
     for (int i = 0; i < 64; i++) {
         I16 c = load<I16>(saved + i * LANES), level = quantize(c, q, i), rest = c - level * (int16_t)(8 * q.step[i]);
         const SlopeConstants& k = slopes.at[i];
-        if (!TABLES && KIND == GAUSSIAN && !any((I32)(max16(rest, -rest) > k.least))) {
-            out.image[i][0] = out.image[i][1] = F32{};
-            continue;
+        int parts = 3;
+        if (!TABLES && KIND == GAUSSIAN) {
+            parts = any_halves((I16)(max16(rest, -rest) > k.least));
+            if (!parts) {
+                out.image[i][0] = out.image[i][1] = F32{};
+                continue;
+            }
         }
-        columns |= 1u << i % 8;
         Halves residual = widen(rest), coefficient = widen(c), levels = widen(level);
         F32 inverse = splatf(q.inverse[i]);
         for (int part = 0; part < 2; part++) {
+            if (!(parts >> part & 1)) {
+                out.image[i][part] = F32{};
+                continue;
+            }
+            columns |= 1u << (8 * part + i % 8);
             F32 r = to_float(part ? residual.hi : residual.lo) * inverse;
             F32 u = to_float(part ? coefficient.hi : coefficient.lo) * inverse;
             out.image[i][part] = slope_of<KIND>(r, u, k) * (1.0f / 64);
@@ -49,20 +57,30 @@ INLINE uint32_t group_slopes(const int16_t* saved, const Quantizer& q, const Slo
     return columns;
 }
 
-INLINE void load_slopes(const float* slopes, const float* factors, GroupSlopes& out) {
+// The same of slopes that are saved.
+template <bool TABLES> INLINE uint32_t load_slopes(const float* slopes, const float* factors, GroupSlopes& out) {
+    uint32_t columns = 0;
     for (int i = 0; i < 64; i++)
         for (int part = 0; part < 2; part++) {
             const int64_t at = i * LANES + part * HALF;
-            out.image[i][part] = load<F32>(slopes + at) * (1.0f / 64);
-            if (factors) out.table[i][part] = load<F32>(factors + at);
+            F32 slope = load<F32>(slopes + at);
+            if (TABLES) out.table[i][part] = load<F32>(factors + at);
+            columns |= (uint32_t)(TABLES || any((I32)slope)) << (8 * part + i % 8);
+            out.image[i][part] = slope * (1.0f / 64);
         }
+    return columns;
 }
 
 // From gradients at decoded samples to gradients at encoded ones, in place: transform, slopes of some columns, inverse.
 template <bool TABLES>
 INLINE void apply_slopes(float* samples, int64_t stride, const GroupSlopes& slope, uint32_t columns, TableSums& sums) {
     F32 r[64];
-    for (int part = 0; part < 2; part++) {
+    for (int part = 0; part < 2; part++, columns >>= 8) {
+        if (!(columns & 255)) {
+            const F32 none[8] = {};
+            for (int y = 0; y < 8; y++) store_row(samples + y * stride, part, none);
+            continue;
+        }
         forward_rows(samples, stride, part, r);
         for (int u = 0; u < 8; u++) {
             F32 x[8] = {};
@@ -90,10 +108,14 @@ static void adjoint_group(float* samples, int64_t stride, const int16_t* saved, 
                           const SlopeTable& slopes, int table_kind, const SlopeTable& table_slopes, TableSums& sums) {
     GroupSlopes slope;
     const uint32_t columns = group_slopes<KIND, TABLES>(saved, q, slopes, table_kind, table_slopes, slope);
-    if (columns)
-        apply_slopes<TABLES>(samples, stride, slope, columns, sums);
-    else
-        for (int y = 0; y < 8; y++) __builtin_memset(samples + y * stride, 0, 8 * LANES * sizeof(float));
+    apply_slopes<TABLES>(samples, stride, slope, columns, sums);
+}
+
+template <bool TABLES>
+static void adjoint_group(float* samples, int64_t stride, const float* saved, const float* factors, TableSums& sums) {
+    GroupSlopes slope;
+    const uint32_t columns = load_slopes<TABLES>(saved, factors, slope);
+    apply_slopes<TABLES>(samples, stride, slope, columns, sums);
 }
 
 class StripAdjoint : Strip<float> {
@@ -106,13 +128,14 @@ class StripAdjoint : Strip<float> {
         for (int c = 0; c < layout.count; c++) clear_lanes_without_block(c, 0);
         for (int c = 0; c < 2; c++)
             for (int i = 0; i < RING; i++) ring[c][i] = take_row(arena);
-        for (int c = 0; c < 3; c++) full[c] = take_row(arena);
+        for (int j = 0; j < 3; j++) full[j] = take_row(arena);
         slopes = arena.take<SlopeTable>(3);
         table_slopes = arena.take<SlopeTable>(3);
         return true;
     }
 
     void jpeg(int64_t b, int64_t begin, int64_t end) {
+        const Flushed tiny;
         const bool tables = call.table_gradient != nullptr, transform = codec.slope != IDENTITY || tables;
         if (transform && !call.slopes) set_tables(b);
         for (int64_t s = begin; s < end; s++) {
@@ -142,7 +165,7 @@ class StripAdjoint : Strip<float> {
     const Clips clips;
     Quantizer quantizer[3];
     SlopeTable *slopes, *table_slopes;
-    float *ring[2][RING], *full[3];
+    float *ring[2][RING], *full[3];  // full: what chroma adds to R, G and B
 
     void set_tables(int64_t b) {
         if (!next_tables(b)) return;
@@ -188,12 +211,13 @@ class StripAdjoint : Strip<float> {
                 float* out[3] = {own ? row(0, in_strip) : nullptr, direct ? row(1, in_strip) : ring[0][y & (RING - 1)],
                                  direct ? row(2, in_strip) : ring[1][y & (RING - 1)]};
                 const Outside rgb = outside_pixels(clips.rgb, b, y), sample = outside_luma(b, y);
-                if (own)
-                    decode_adjoint_row<true>(g, flags, width, codec.inverse_real, rgb, sample, out);
-                else
-                    decode_adjoint_row<false>(g, flags, width, codec.inverse_real, rgb, sample, out);
+                const auto decode = rgb.kept ? own ? decode_adjoint_row<true, true> : decode_adjoint_row<false, true>
+                                    : own    ? decode_adjoint_row<true, false>
+                                             : decode_adjoint_row<false, false>;
+                decode(g, flags, width, codec.inverse_real, rgb, sample, out);
                 if (!direct)
-                    for (int c = 1; c < 3; c++) zero(out[c], width, width + 4 * HALF);
+                    for (int c = 1; c < 3; c++)
+                        for (int k = 0; k < 4; k++) store(out[c] + width + k * HALF, F32{});
             }
             if (own) zero(row(0, in_strip), y < layout.height ? width : 0, layout.component[0].blocks_x * 8);
             // A chroma row is complete once the last pixel row that it touches has been read.
@@ -202,7 +226,7 @@ class StripAdjoint : Strip<float> {
     }
 
     static void zero(float* row, int64_t from, int64_t to) {
-        for (int64_t x = from; x < to; x++) row[x] = 0;
+        if (from < to) __builtin_memset(row + from, 0, (size_t)(to - from) * sizeof(float));
     }
 
     void read_gray_row(int64_t b, int64_t y, float* out) {
@@ -279,11 +303,9 @@ class StripAdjoint : Strip<float> {
         const int64_t first = layout.saved(b, s, c);
         for (int64_t g = 0; g < k.groups; g++) {
             const int64_t at = first + g * 64 * LANES;
-            GroupSlopes slope;
-            load_slopes(call.slopes + at, tables ? call.factors + at : nullptr, slope);
             float* p = samples[c] + g * 8 * LANES;
-            tables ? apply_slopes<true>(p, k.stride, slope, 255, sums)
-                   : apply_slopes<false>(p, k.stride, slope, 255, sums);
+            tables ? adjoint_group<true>(p, k.stride, call.slopes + at, call.factors + at, sums)
+                   : adjoint_group<false>(p, k.stride, call.slopes + at, nullptr, sums);
         }
     }
 
@@ -309,10 +331,11 @@ class StripAdjoint : Strip<float> {
     // Gradients of encoded samples to gradients of pixels, padding folded back onto the border.
     void write_gradients(int64_t b, int64_t s) {
         const int v = layout.v, h = layout.h;
-        const int64_t width = layout.width, first = s * layout.rows(), plane = layout.height * width;
+        const int64_t width = layout.width, first = s * layout.rows();
         fold_rows(s);
         for (int64_t y = first; y < first + layout.rows() && y < layout.height; y++) {
-            float* out = (float*)call.output.data + b * layout.count * plane + y * width;
+            float* pixels[3];
+            begin_row(b, y, pixels);
             const uint8_t* flags = flag_row(b, y);
             const Outside pixels_outside = outside_pixels(clips.pixels, b, y);
             float* luma = row(0, y - first);
@@ -321,20 +344,20 @@ class StripAdjoint : Strip<float> {
                 for (int64_t x = 0; x < width; x++) {
                     float outside = flags[x] & UNDEFINED ? 0 : pixels_outside.at(x),
                           inside = flags[x] & UNDEFINED ? NAN : 1;
-                    out[x] = luma[x] * codec.forward_real[0] * (flags[x] & IN_R ? outside : inside);
+                    pixels[0][x] = luma[x] * codec.forward_real[0] * (flags[x] & IN_R ? outside : inside);
                 }
+                finish_row(b, y);
                 continue;
             }
-            const float* g[3] = {luma, full[1], full[2]};
             if (y % v == 0) {
                 // The last pixel row of an odd height stands for two.
-                float weight = (v == 2 && y + 1 == layout.height ? 2.0f : 1.0f) / (float)(h * v);
-                for (int c = 1; c < 3; c++)
-                    downsample_adjoint_row(row(c, (y - first) / v), layout.component[c].blocks_x, h, weight, width,
-                                           full[c]);
+                const float weight = (v == 2 && y + 1 == layout.height ? 2.0f : 1.0f) / (float)(h * v);
+                const int64_t columns = layout.component[1].blocks_x * 8, in_strip = (y - first) / v;
+                encode_chroma_row(row(1, in_strip), row(2, in_strip), columns, h, codec.forward_real, weight, width,
+                                  full);
             }
-            float* pixels[3] = {out, out + plane, out + 2 * plane};
-            encode_adjoint_row(g, flags, width, codec.forward_real, pixels_outside, pixels);
+            encode_adjoint_row(luma, full, flags, width, codec.forward_real, pixels_outside, pixels);
+            finish_row(b, y);
         }
     }
 

@@ -16,8 +16,9 @@ struct Matrix {
 };
 
 INLINE F32 masked(F32 g, I32 flags, int bit, F32 outside) {
-    I32 active = (flags & bit) != 0;
-    return active ? g * outside : g;
+    // The bit as the sign: what a blend looks at.
+    I32 sign = flags << __builtin_clz((unsigned)bit);
+    return sign < 0 ? g * outside : g;
 }
 
 // What clamps let through where they act: the leak, or what the soft forward has kept of a row, plane by plane.
@@ -35,68 +36,116 @@ struct Outside {
     }
 };
 
-// Gradients of RGB pixels to gradients of YCbCr at full resolution: transposed decoder matrix behind the output clamp.
+// Gradients of RGB pixels to gradients of YCbCr at full resolution: transposed decoder matrix.
+template <bool LUMA> INLINE void decode_adjoint(const F32 x[3], const Matrix& matrix, F32 sums[3]) {
+    for (int i = LUMA ? 0 : 1; i < 3; i++)
+        sums[i] = mul_add(x[0], matrix.at[i], mul_add(x[1], matrix.at[3 + i], x[2] * matrix.at[6 + i]));
+}
+
 template <bool LUMA>
 INLINE void decode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, const Outside& rgb,
                            const Outside& sample, int64_t n, float* const out[3]) {
-    I32 flag = load_bytes(flags);
-    F32 x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
-    const bool clamped = any(flag & (OUT_R | OUT_G | OUT_B));
-    if (clamped)
-        for (int j = 0; j < 3; j++) x[j] = masked(x[j], flag, OUT_R << j, rgb.of(j, n));
-    const bool luma = LUMA && any(flag & (int)SAMPLE);
-    for (int i = LUMA ? 0 : 1; i < 3; i++) {
-        F32 sum = mul_add(x[0], matrix.at[i], mul_add(x[1], matrix.at[3 + i], x[2] * matrix.at[6 + i]));
-        store(out[i], i == 0 && luma ? masked(sum, flag, SAMPLE, sample.of(0, n)) : sum);
-    }
+    const I32 flag = load_bytes(flags);
+    F32 x[3], sums[3];
+    for (int j = 0; j < 3; j++) x[j] = masked(load<F32>(g[j]), flag, OUT_R << j, rgb.of(j, n));
+    decode_adjoint<LUMA>(x, matrix, sums);
+    if (LUMA) store(out[0], masked(sums[0], flag, SAMPLE, sample.of(0, n)));
+    store(out[1], sums[1]);
+    store(out[2], sums[2]);
 }
 
-template <bool LUMA>
-static void decode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers,
-                               const Outside& rgb, const Outside& sample, float* const out[3]) {
+// A row of it. KEPT: what the clamps let through is kept, and read only where they act.
+template <bool LUMA, bool KEPT>
+static __attribute__((noinline)) void decode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n,
+                                                         const float* numbers, const Outside& rgb,
+                                                         const Outside& sample, float* const out[3]) {
     const Matrix matrix(numbers);
-    in_vectors<HALF>(n, [&](int64_t i, auto count) {
-        float tail[3][HALF];
-        uint8_t tail_flags[HALF];
-        const float* p[3];
-        for (int c = 0; c < 3; c++) p[c] = readable(g[c] + i, count, tail[c], 0.0f);
-        float* o[3] = {LUMA ? out[0] + i : nullptr, out[1] + i, out[2] + i};
-        decode_adjoint<LUMA>(p, readable(flags + i, count, tail_flags, (uint8_t)0), matrix, rgb.from(i), sample.from(i),
-                             count, o);
-    });
+    const Outside leak = {rgb.leak, nullptr, 0};
+    const float *red = g[0], *green = g[1], *blue = g[2];
+    float *y = out[0], *cb = out[1], *cr = out[2];
+    int64_t i = 0;
+    for (; i + HALF <= n; i += HALF) {
+        const float* p[3] = {red + i, green + i, blue + i};
+        float* const o[3] = {y + i, cb + i, cr + i};
+        if (KEPT && (load<Flags>(flags + i) & flags_of(OUT_R | OUT_G | OUT_B | (LUMA ? SAMPLE : 0))))
+            decode_adjoint<LUMA>(p, flags + i, matrix, rgb.from(i), sample.from(i), HALF, o);
+        else
+            decode_adjoint<LUMA>(p, flags + i, matrix, leak, leak, HALF, o);
+    }
+    if (i == n) return;
+    float tail[3][HALF];
+    uint8_t tail_flags[HALF];
+    const float* p[3];
+    for (int c = 0; c < 3; c++) p[c] = readable(g[c] + i, (int)(n - i), tail[c], 0.0f);
+    float* const o[3] = {y + i, cb + i, cr + i};
+    decode_adjoint<LUMA>(p, readable(flags + i, (int)(n - i), tail_flags, (uint8_t)0), matrix, rgb.from(i),
+                         sample.from(i), n - i, o);
 }
 
-// Gradients of YCbCr to gradients of RGB pixels: transposed encoder matrix, then the input clamp.
-INLINE void encode_adjoint(const float* const g[3], const uint8_t* flags, const Matrix& matrix, const Outside& outside,
-                           int64_t n, float* const out[3]) {
-    I32 flag = load_bytes(flags);
-    F32 x[3] = {load<F32>(g[0]), load<F32>(g[1]), load<F32>(g[2])};
-    F32 sums[3];
-    for (int j = 0; j < 3; j++)
-        sums[j] = mul_add(x[0], matrix.at[j], mul_add(x[1], matrix.at[3 + j], x[2] * matrix.at[6 + j]));
-    const int in = IN_R | IN_G | IN_B, undefined = UNDEFINED;
-    if (any(flag & (in | undefined))) {
-        const I32 infinite = (flag & undefined) != 0, none = (flag & (in | undefined)) == undefined;
-        for (int j = 0; j < 3; j++) {
-            F32 through = infinite ? F32{} : outside.of(j, n);
-            sums[j] = none ? splatf(NAN) : masked(sums[j], flag, IN_R << j, through);
+// Gradients of n chroma samples, by the transposed encoder matrix and a weight, to what they add to those of the `h`
+// pixels that each of them averages: R, G and B. Beyond the image they go to the last pixel.
+static __attribute__((noinline)) void encode_chroma_row(const float* cb, const float* cr, int64_t n, int h, const float* numbers, float weight,
+                              int64_t width, float* const out[3]) {
+    const int64_t inside = ceil_div(width, h);
+    for (int j = 0; j < 3; j++) {
+        const float from_cb = numbers[3 + j] * weight, from_cr = numbers[6 + j] * weight;
+        float* const row = out[j];
+        float beyond = (cb[inside - 1] * from_cb + cr[inside - 1] * from_cr) * (float)(h * inside - width);
+        for (int64_t i = inside; i < n; i++) beyond += (cb[i] * from_cb + cr[i] * from_cr) * (float)h;
+        for (int64_t i = 0; i < inside; i += HALF) {
+            F32 sum = mul_add(load<F32>(cb + i), splatf(from_cb), load<F32>(cr + i) * from_cr);
+            if (h == 1)
+                store(row + i, sum);
+            else if (h == 2)
+                double_each(sum, row + 2 * i);
+            else
+                for (int64_t x = 0; x < HALF * h; x++) row[h * i + x] = sum[x / h];
         }
+        row[width - 1] += beyond;
     }
-    for (int j = 0; j < 3; j++) store(out[j], sums[j]);
 }
 
-// `g` readable in whole vectors.
-static void encode_adjoint_row(const float* const g[3], const uint8_t* flags, int64_t n, const float* numbers,
-                               const Outside& outside, float* const out[3]) {
-    const Matrix matrix(numbers);
-    in_vectors<HALF>(n, [&](int64_t i, auto count) {
-        float tail[3][HALF], *o[3];
-        uint8_t tail_flags[HALF];
-        const float* p[3] = {g[0] + i, g[1] + i, g[2] + i};
-        for (int c = 0; c < 3; c++) o[c] = writable(out[c] + i, count, tail[c]);
-        encode_adjoint(p, readable(flags + i, count, tail_flags, (uint8_t)0), matrix, outside.from(i), count, o);
-        for (int c = 0; c < 3; c++) write_back(out[c] + i, count, tail[c]);
-    });
+// Gradients of luma, and what chroma adds, to gradients of RGB pixels where an input clamp acts.
+static __attribute__((noinline)) void encode_clamped(const float* luma, const float* const chroma[3],
+                                                     const uint8_t* flags, const float* numbers,
+                                                     const Outside& outside, int64_t n, float* const out[3]) {
+    const int in = IN_R | IN_G | IN_B, undefined = UNDEFINED;
+    const I32 flag = load_bytes(flags);
+    const I32 infinite = (flag & undefined) != 0, none = (flag & (in | undefined)) == undefined;
+    for (int j = 0; j < 3; j++) {
+        F32 sum = mul_add(load<F32>(luma), splatf(numbers[j]), load<F32>(chroma[j]));
+        F32 through = infinite ? F32{} : outside.of(j, n);
+        store(out[j], none ? splatf(NAN) : masked(sum, flag, IN_R << j, through));
+    }
+}
+
+// `luma` and `chroma` readable in whole vectors.
+static __attribute__((noinline)) void encode_adjoint_row(const float* luma, const float* const chroma[3], const uint8_t* flags, int64_t n,
+                               const float* numbers, const Outside& outside, float* const out[3]) {
+    const F32 red = splatf(numbers[0]), green = splatf(numbers[1]), blue = splatf(numbers[2]);
+    const float *to_red = chroma[0], *to_green = chroma[1], *to_blue = chroma[2];
+    float *r = out[0], *g = out[1], *b = out[2];
+    int64_t i = 0;
+    for (; i + HALF <= n; i += HALF) {
+        if (__builtin_expect((load<Flags>(flags + i) & flags_of(IN_R | IN_G | IN_B | UNDEFINED)) != 0, 0)) {
+            const float* p[3] = {to_red + i, to_green + i, to_blue + i};
+            float* const o[3] = {r + i, g + i, b + i};
+            encode_clamped(luma + i, p, flags + i, numbers, outside.from(i), HALF, o);
+            continue;
+        }
+        F32 y = load<F32>(luma + i);
+        store(r + i, mul_add(y, red, load<F32>(to_red + i)));
+        store(g + i, mul_add(y, green, load<F32>(to_green + i)));
+        store(b + i, mul_add(y, blue, load<F32>(to_blue + i)));
+    }
+    if (i == n) return;
+    float tail[3][HALF];
+    uint8_t tail_flags[HALF];
+    const float* p[3] = {to_red + i, to_green + i, to_blue + i};
+    float* const o[3] = {tail[0], tail[1], tail[2]};
+    encode_clamped(luma + i, p, readable(flags + i, (int)(n - i), tail_flags, (uint8_t)0), numbers, outside.from(i),
+                   n - i, o);
+    for (int c = 0; c < 3; c++) __builtin_memcpy(out[c] + i, tail[c], (size_t)(n - i) * sizeof(float));
 }
 
 // Where a clamp acted on a decoded sample.
@@ -110,9 +159,10 @@ static void mask_row(const uint8_t* flags, int64_t n, const Outside& outside, fl
 }
 
 // A column of the vertical half of the upsampling's adjoint: ROWS rows with weights.
+INLINE float mul_add(float a, float b, float c) { return a * b + c; }
 template <int ROWS, class V> INLINE V weigh(const float* const rows[ROWS], const float weights[ROWS], int64_t x) {
     V sum = load<V>(rows[0] + x) * weights[0];
-    for (int k = 1; k < ROWS; k++) sum += load<V>(rows[k] + x) * weights[k];
+    for (int k = 1; k < ROWS; k++) sum = mul_add(load<V>(rows[k] + x), V{} + weights[k], sum);
     return sum;
 }
 
@@ -134,7 +184,7 @@ static void replication_adjoint(const float* const rows[ROWS], const float weigh
 // The adjoint of upsampling by 2 with a triangle filter: sample i gathers pixels 2i - 1 ... 2i + 2 with weights 1/4,
 // 3/4, 3/4, 1/4. Rows are readable for 4 * HALF pixels beyond `width`, and 0 there.
 template <int ROWS>
-static void triangle_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t n, float* out) {
+static __attribute__((noinline)) void triangle_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t n, float* out) {
     F32 even, odd, next_even, next_odd, before;
     auto read = [&](int64_t i, F32& e, F32& o) {
         split_pairs(weigh<ROWS, F32>(rows, weights, 2 * i), weigh<ROWS, F32>(rows, weights, 2 * i + HALF), e, o);
@@ -152,23 +202,6 @@ static void triangle_adjoint(const float* const rows[ROWS], const float weights[
     // Beyond the right border lies the border itself.
     auto at = [&](int64_t x) { return weigh<ROWS, float>(rows, weights, x); };
     out[n - 1] = (at(2 * n - 2) + at(2 * n - 1)) * 0.75f + (at(2 * n - 3) + at(2 * n - 1)) * 0.25f;
-}
-
-// The box filter's adjoint along a row: every sample to the h pixels it averages, beyond the image to the last pixel.
-static void downsample_adjoint_row(const float* g, int64_t blocks_x, int h, float weight, int64_t width, float* out) {
-    int64_t n = ceil_div(width, h), x = 0;
-    float beyond = g[n - 1] * (float)(h * n - width);
-    for (int64_t i = n; i < blocks_x * 8; i++) beyond += g[i] * (float)h;
-    if (h == 2) {
-        for (int64_t i = 0; i < n; i += HALF) {
-            F32 both = load<F32>(g + i) * weight;
-            interleave(both, both, out + 2 * i);
-        }
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            for (int k = 0; k < h; k++) out[x++] = g[i] * weight;
-    }
-    out[width - 1] += beyond * weight;
 }
 
 }  // namespace NAMESPACE

@@ -153,14 +153,20 @@ template <class Convert>
 INLINE void read_row(const float* const x[], int channels, int64_t n, const Levels& k, uint8_t* flags,
                      const Convert& convert) {
     I32 seen = {};
-    if (k.direct && !flags) {
+    bool inside = true;
+    auto look = [&] {
+        for (int c = 0; c < channels; c++) inside = inside && row_is_inside(x[c], n, k);
+    };
+    if (flags) {
+        __builtin_memset(flags, 0, (size_t)n);
+        look();
+    }
+    if (k.direct && inside) {
         convert(std::false_type(), seen);
-        if (!any(seen & ~255)) return;
+        if (flags || !any(seen & ~255)) return;
     }
     convert(std::true_type(), seen);
-    if (flags) __builtin_memset(flags, 0, (size_t)n);
-    bool inside = true;
-    for (int c = 0; c < channels; c++) inside = inside && row_is_inside(x[c], n, k);
+    if (!flags) look();
     if (!inside) note_row(x, channels, n, k, flags);
 }
 

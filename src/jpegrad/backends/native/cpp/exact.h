@@ -8,9 +8,29 @@
 
 namespace NAMESPACE {
 
+// A row of numbers of 16 bits, in float32.
+static __attribute__((noinline)) const float* wide_row(const Image& image, const uint16_t* p, int64_t width,
+                                                       float* out) {
+    in_vectors<HALF>(width, [&](int64_t x, auto n) {
+        uint16_t some[HALF] = {};
+        const uint16_t* from = p + x;
+        if (image.column != 1 || n < HALF) {
+            for (int i = 0; i < n; i++) some[i] = p[(x + i) * image.column];
+            from = some;
+        }
+        float tail[HALF];
+        store(writable(out + x, n, tail), image.type == FLOAT16 ? from_half(from) : from_bfloat(from));
+        write_back(out + x, n, tail);
+    });
+    return out;
+}
+
 template <class T>
 INLINE const T* input_row(const Image& image, int64_t b, int c, int64_t y, int64_t width, T* gathered) {
-    const T* p = (const T*)image.data + b * image.batch + c * image.channel + y * image.row;
+    const int64_t at = b * image.batch + c * image.channel + y * image.row;
+    if constexpr (std::is_same_v<T, float>)
+        if (image.type != FLOAT32) return wide_row(image, (const uint16_t*)image.data + at, width, gathered);
+    const T* p = (const T*)image.data + at;
     if (image.column == 1) return p;
     for (int64_t x = 0; x < width; x++) gathered[x] = p[x * image.column];
     return gathered;
@@ -20,7 +40,8 @@ INLINE const T* input_row(const Image& image, int64_t b, int c, int64_t y, int64
 template <class T>
 INLINE void input_rows(const Image& image, int64_t b, int count, int64_t y, int64_t width, T* const gathered[3],
                        const T* rows[3]) {
-    if (count != 3 || image.column != 3 || image.channel != 1) {
+    const bool wide = std::is_same_v<T, float> && image.type != FLOAT32;
+    if (count != 3 || image.column != 3 || image.channel != 1 || wide) {
         for (int c = 0; c < count; c++) rows[c] = input_row(image, b, c, y, width, gathered[c]);
         return;
     }
@@ -36,12 +57,11 @@ INLINE void input_rows(const Image& image, int64_t b, int count, int64_t y, int6
 
 // A pixel of the input that has a NaN is NaN in the output.
 static __attribute__((noinline)) void restore_undefined(const Call& call, const Layout& layout, int64_t b, int64_t y,
-                                                        float* const gathered[3], float* out) {
-    const int64_t plane = layout.height * layout.width;
+                                                        float* const gathered[3], float* const out[3]) {
     for (int c = 0; c < layout.count; c++) {
         const float* pixels = input_row(call.input, b, c, y, layout.width, gathered[c]);
         for (int64_t x = 0; x < layout.width; x++)
-            for (int j = 0; j < layout.count && pixels[x] != pixels[x]; j++) out[j * plane + x] = pixels[x];
+            for (int j = 0; j < layout.count && pixels[x] != pixels[x]; j++) out[j][x] = pixels[x];
     }
 }
 
@@ -286,27 +306,26 @@ class StripCoder : Strips<int16_t> {
     }
 
     void write_row(int64_t b, int64_t s, int64_t y) {
-        if (call.output.type == UINT8)
-            write_row<uint8_t>(b, s, y);
-        else
-            write_row<float>(b, s, y);
-        if (watch.undefined && call.output.type != UINT8)
-            restore_undefined(call, layout, b, y, gathered, output_row<float>(b, y));
+        if (call.output.type == UINT8) {
+            uint8_t* first = (uint8_t*)call.output.data + (b * layout.count * layout.height + y) * layout.width;
+            const int64_t plane = layout.height * layout.width;
+            uint8_t* const pixels[3] = {first, first + plane, first + 2 * plane};
+            return write_row(b, s, y, pixels);
+        }
+        float* pixels[3];
+        begin_row(b, y, pixels);
+        write_row(b, s, y, pixels);
+        if (watch.undefined) restore_undefined(call, layout, b, y, gathered, pixels);
+        finish_row(b, y);
     }
 
-    template <class T> T* output_row(int64_t b, int64_t y) const {
-        return (T*)call.output.data + (b * layout.count * layout.height + y) * layout.width;
-    }
-
-    template <class T> void write_row(int64_t b, int64_t s, int64_t y) {
-        const int64_t width = layout.width, plane = layout.height * width;
-        T* out = output_row<T>(b, y);
+    template <class T> void write_row(int64_t b, int64_t s, int64_t y, T* const pixels[3]) {
+        const int64_t width = layout.width;
         const int16_t* rows[3];
         pixel_rows(s, y, rows, [&](const int16_t* near, const int16_t* far, bool lower, int64_t n, int16_t* up) {
             upsample_row(near, far, layout.h, layout.v, layout.triangle, lower, n, work, up);
         });
-        if (layout.count == 1) return decode_gray_row(rows[0], width, values, out);
-        T* pixels[3] = {out, out + plane, out + 2 * plane};
+        if (layout.count == 1) return decode_gray_row(rows[0], width, values, pixels[0]);
         uint8_t* flags = flag_row(b, y);
         if (flags) {
             if (codec.jfif)

@@ -64,7 +64,9 @@ INLINE void load_row(const float* row, int part, F32 x[8]) {
     transpose4(x + 4);
 }
 
-INLINE void store_row(float* row, int part, F32 x[8]) {
+INLINE void store_row(float* row, int part, const F32 columns[8]) {
+    F32 x[8];
+    for (int i = 0; i < 8; i++) x[i] = columns[i];
     transpose4(x);
     transpose4(x + 4);
     for (int side = 0; side < 8; side += 4)

@@ -6,18 +6,17 @@
 namespace NAMESPACE {
 
 constexpr float QUIET = 0.04f;  // the least variance of a decoded sample
-constexpr float REACH = 6;      // deviations beyond which float32 sees no clamp
+constexpr float REACH = 4.5f;   // deviations beyond which a clamp moves a grey level by less than 10^-6 of one
 
 INLINE I32 near_bounds(F32 x, float deviation) {
     return (I32)(x < REACH * deviation) | (I32)(x > 255 - REACH * deviation);
 }
 
-// A bound `x` deviations below: the density there, and the probability of lying below it. Mostly it is out of reach.
+// A bound `x` deviations below: the density there, and the probability of lying below it.
 struct Bound {
-    F32 density = {}, below = {}, excess = {};  // excess: E[max(noise - |x|, 0)], in deviations
+    F32 density, below, excess;  // excess: E[max(noise - |x|, 0)], in deviations
 
     explicit Bound(F32 x) {
-        if (!any((I32)(x < REACH))) return;
         F32 z = minf(absolute(x), splatf(9)), e = exp2_of(z * z * -0.72134752f), p = tail(z, e);
         density = e * 0.398942280f;
         below = x < 0 ? 1 - p : p;
@@ -25,12 +24,27 @@ struct Bound {
     }
 };
 
+// Whether noise that reaches one bound is out of reach of the other.
+INLINE bool reaches_one(float deviation) { return REACH * deviation < 127.5f; }
+
+// How far inside of the nearer bound.
+INLINE F32 depth(F32 x) { return 127.5f - absolute(x - 127.5f); }
+
 // E[clamp(x + noise)] to 0...255, and its slope, which is the probability that the clamp does not act.
 INLINE F32 smoothed_clamp(F32 x, float deviation, float leak, F32& slope) {
     const float inverse = 1 / deviation;
-    Bound low(x * inverse), high((255 - x) * inverse);
-    F32 mean = minf(maxf(x, F32{}), splatf(255)) + deviation * (low.excess - high.excess);
-    slope = 1 - low.below - high.below;
+    F32 mean;
+    if (__builtin_expect(reaches_one(deviation), 1)) {
+        const F32 inside = depth(x);
+        const Bound near(inside * inverse);
+        const F32 above = maxf(inside, F32{}) + deviation * near.excess;
+        mean = x < 127.5f ? above : 255 - above;
+        slope = 1 - near.below;
+    } else {
+        const Bound low(x * inverse), high((255 - x) * inverse);
+        mean = minf(maxf(x, F32{}), splatf(255)) + deviation * (low.excess - high.excess);
+        slope = 1 - low.below - high.below;
+    }
     if (leak == 0) return mean;
     slope += leak * (1 - slope);
     // An infinite number does not leak.
@@ -38,15 +52,20 @@ INLINE F32 smoothed_clamp(F32 x, float deviation, float leak, F32& slope) {
 }
 
 // By how much the clamp lessens the variance of x + noise.
-INLINE F32 lost_variance(F32 x, float variance) {
-    const float inverse = 1 / __builtin_sqrtf(variance);
+INLINE F32 lost_variance(F32 x, float deviation) {
+    const float inverse = 1 / deviation;
     auto within = [](F32 z) { return minf(maxf(z, splatf(-9)), splatf(9)); };
-    F32 to_low = within(x * inverse), to_high = within((255 - x) * inverse);
-    Bound low(to_low), high(to_high);
-    F32 mean = low.density - to_low * low.below - high.density + to_high * high.below;
-    F32 square = 1 + (to_low * to_low - 1) * low.below - to_low * low.density + (to_high * to_high - 1) * high.below -
-                 to_high * high.density;
-    return variance * (1 - maxf(square - mean * mean, F32{}));
+    F32 to_low = within((reaches_one(deviation) ? depth(x) : x) * inverse);
+    const Bound low(to_low);
+    F32 mean = low.density - to_low * low.below;
+    F32 square = 1 + (to_low * to_low - 1) * low.below - to_low * low.density;
+    if (!reaches_one(deviation)) {
+        const F32 to_high = within((255 - x) * inverse);
+        const Bound high(to_high);
+        mean += to_high * high.below - high.density;
+        square += (to_high * to_high - 1) * high.below - to_high * high.density;
+    }
+    return deviation * deviation * (1 - maxf(square - mean * mean, F32{}));
 }
 
 // Where the slopes of the clamps of one call are kept, plane by plane: written and read only where a flag is set.

@@ -157,6 +157,19 @@ INLINE F32 mul_add(F32 a, F32 b, F32 c) { return a * b + c; }
 constexpr bool FUSED = false;
 #endif
 
+// While it lives, results below float32's normal numbers are 0: where they are computed in software they cost more than
+// all the rest.
+struct Flushed {
+#if X86
+    const unsigned before = _mm_getcsr();
+    Flushed() { _mm_setcsr(before | 0x8000); }
+    ~Flushed() { _mm_setcsr(before); }
+#else
+    Flushed() {}
+    ~Flushed() {}
+#endif
+};
+
 INLINE F32 to_float(I32 a) { return __builtin_convertvector(a, F32); }
 
 #if X86 && LANES == 16
@@ -166,6 +179,76 @@ INLINE bool any(I32 mask) { return _mm_movemask_epi8(_mm_cmpeq_epi32((__m128i)ma
 #else
 INLINE bool any(I32 mask) { return (mask[0] | mask[1] | mask[2] | mask[3]) != 0; }
 #endif
+
+// 1 / a, to a few units in float32's last place.
+#if X86 && LANES == 16
+INLINE F32 reciprocal(F32 a) {
+    F32 guess = _mm256_rcp_ps(a);
+    return guess + guess * (1 - a * guess);
+}
+#else
+INLINE F32 reciprocal(F32 a) { return 1 / a; }
+#endif
+
+// The sum of all elements.
+#if X86 && LANES == 16
+INLINE float total(F32 a) {
+    __m128 four = _mm256_castps256_ps128(a) + _mm256_extractf128_ps(a, 1), two = four + _mm_movehl_ps(four, four);
+    return two[0] + two[1];
+}
+#else
+INLINE float total(F32 a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+#endif
+
+// Of numbers 0...255, `n` bytes.
+INLINE void store_bytes(uint8_t* p, I32 a, int64_t n) {
+    const HalfU8 bytes = __builtin_convertvector(a, HalfU8);
+    __builtin_memcpy(p, &bytes, n < HALF ? (size_t)n : (size_t)HALF);
+}
+
+// Floating-point numbers of 16 bits to float32, and back: rounded to the nearest even.
+typedef uint16_t HalfU16 __attribute__((vector_size(LANES)));
+INLINE U32 bits_of(const uint16_t* p) { return __builtin_convertvector(load<HalfU16>(p), U32); }
+INLINE void store_bits(uint16_t* p, U32 bits) { store(p, __builtin_convertvector(bits, HalfU16)); }
+
+INLINE F32 from_bfloat(const uint16_t* p) { return (F32)(bits_of(p) << 16); }
+INLINE void to_bfloat(F32 x, uint16_t* p) {
+    const U32 bits = (U32)x;
+    store_bits(p, x == x ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : U32{} + 0x7fc0);
+}
+
+INLINE F32 from_half(const uint16_t* p) {
+    const U32 bits = bits_of(p), magnitude = (bits & 0x7fff) << 13;
+    F32 x = (F32)magnitude * 0x1p112f;
+    x = magnitude < 0x0f800000 ? x : (F32)(magnitude | 0x7f800000);
+    return (F32)((U32)x | (bits & 0x8000) << 16);
+}
+INLINE void to_half(F32 x, uint16_t* p) {
+    const U32 sign = (U32)x >> 16 & 0x8000, bits = (U32)x & 0x7fffffff;
+    // Numbers below 2^-14 have no exponent: as the last bits of their sum with 1/2.
+    const U32 small = (U32)((F32)bits + 0.5f) - 0x3f000000, normal = (bits + 0xfff + (bits >> 13 & 1) - 0x38000000) >> 13;
+    U32 found = bits < 0x38800000 ? small : normal;
+    found = bits < 0x47800000 ? found : U32{} + 0x7c00;
+    store_bits(p, (x == x ? found : U32{} + 0x7e00) | sign);
+}
+
+// Which halves of a 16-bit mask have a bit set: bit 0 the lower one, bit 1 the upper one.
+#if X86 && LANES == 16
+INLINE int any_halves(I16 mask) {
+    const uint32_t bits = (uint32_t)_mm256_movemask_epi8((__m256i)mask);
+    return (bits & 0xffff ? 1 : 0) | (bits >> 16 ? 2 : 0);
+}
+#else
+INLINE int any_halves(I16 mask) {
+    uint64_t halves[2];
+    __builtin_memcpy(halves, &mask, sizeof halves);
+    return (halves[0] ? 1 : 0) | (halves[1] ? 2 : 0);
+}
+#endif
+
+// The bytes of HALF flags as one number.
+typedef std::conditional_t<HALF == 8, uint64_t, uint32_t> Flags;
+constexpr Flags flags_of(int bits) { return (Flags)(0x0101010101010101u * (uint64_t)bits); }
 
 // Raster order: the element of index i stays at index i.
 struct Halves {
@@ -256,6 +339,11 @@ INLINE void interleave(F32 a, F32 b, float* out) {
     store(out, _mm256_permute2f128_ps(lo, hi, 0x20));
     store(out + HALF, _mm256_permute2f128_ps(lo, hi, 0x31));
 }
+// Every element twice.
+INLINE void double_each(F32 x, float* out) {
+    store(out, _mm256_permutevar8x32_ps(x, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)));
+    store(out + HALF, _mm256_permutevar8x32_ps(x, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7)));
+}
 INLINE I32 load_bytes(const uint8_t* p) { return (I32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 #else
 INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
@@ -268,6 +356,7 @@ INLINE void interleave(F32 a, F32 b, float* out) {
     store(out, unpack_lo(a, b));
     store(out + HALF, unpack_hi(a, b));
 }
+INLINE void double_each(F32 x, float* out) { interleave(x, x, out); }
 INLINE I32 load_bytes(const uint8_t* p) { return __builtin_convertvector(load<HalfU8>(p), I32); }
 #endif
 

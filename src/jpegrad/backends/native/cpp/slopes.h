@@ -19,9 +19,9 @@ template <class Fn> INLINE auto for_kind(int kind, const Fn& fn) {
     }
 }
 
-// 2^y for y < 127; far below zero it stops at 2^-126.
+// 2^y for y < 127; far below zero it stops at 2^-120.
 INLINE F32 exp2_of(F32 y) {
-    y = maxf(y, splatf(-126));
+    y = maxf(y, splatf(-120));
     // The sum's last bits are y's nearest integer.
     F32 shifted = y + MAGIC, f = y - (shifted - MAGIC);
     F32 p = mul_add(f, splatf(1.34004e-3f), splatf(9.67604e-3f));
@@ -53,7 +53,8 @@ INLINE F32 sin2_half_turn(F32 r) {
 struct SlopeConstants {
     float near, scale, wave[3], width;
     int far;  // how many thresholds beyond the nearest matter; 3: all
-    int16_t least;  // up to this residual, in eighths of a grey level, the slope is 0
+    float quiet;    // up to this residual, in steps, the slope is 0 and the rounding sharp
+    int16_t least;  // the same in eighths of a grey level
 };
 
 struct SlopeTable {
@@ -63,6 +64,7 @@ struct SlopeTable {
         for (int i = 0; i < 64; i++) {
             SlopeConstants& k = at[i];
             k = {};
+            k.quiet = -1;
             if (kind == GAUSSIAN) {
                 double s = (double)parameter / step[i];
                 s = s < 1e-3 ? 1e-3 : s > 1 ? 1 : s;
@@ -70,6 +72,7 @@ struct SlopeTable {
                 k.near = (float)(__builtin_sqrt(0.5 * M_LOG2E) / s);
                 k.scale = (float)-log2(s * __builtin_sqrt(2 * M_PI));  // a factor, in the exponent
                 // Six deviations from the threshold, the Gaussian is below float32's resolution of 1.
+                k.quiet = (float)(0.5 - 6 * s);
                 k.least = (int16_t)__builtin_floor((0.5 - 6 * s) * 8 * step[i]);
                 k.far = s < 0.085 ? 0 : s < 0.18 ? 1 : s < 0.25 ? 2 : 3;
                 for (int n = 1; n <= 3 && k.far == 3; n++)

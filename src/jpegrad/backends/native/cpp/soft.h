@@ -11,20 +11,11 @@ namespace NAMESPACE {
 
 constexpr float MIDDLE = 128;
 
-// Numbers in value_range to grey levels, clamped with a leak, NaN to 0; `outside` collects where the clamp acts.
-INLINE F32 read_soft(const float* p, F32 low, F32 scale, float leak, I32& outside) {
-    F32 x = (load<F32>(p) - low) * scale, clamped = minf(maxf(x, F32{}), splatf(255));
-    I32 acts = (I32)(clamped != x);
-    outside |= acts;
-    // An infinite number does not leak.
-    I32 leaks = acts & (I32)(x - x == 0);
-    return leak == 0 ? clamped : clamped + leak * (F32)((I32)(x - clamped) & leaks);
-}
-
+// Clamped with a leak; an infinite number does not leak.
 INLINE F32 leaky_clamp(F32 x, float leak, I32& acts) {
     F32 clamped = minf(maxf(x, F32{}), splatf(255));
     acts = (I32)(clamped != x);
-    return leak == 0 ? clamped : clamped + leak * (x - clamped);
+    return leak == 0 ? clamped : clamped + leak * (F32)((I32)(x - clamped) & (I32)(x - x == 0));
 }
 
 // `in`: v rows; the box filter's mean, and of libjpeg's rounding what is left on average: it alternates along a row.
@@ -78,7 +69,7 @@ static void upsample_soft(const float* near, const float* far, int h, int v, boo
 // Between coefficients and steps, the transforms' own factors included; and what the rounding of each needs.
 struct Steps {
     float to[64], from[64];
-    float inverse[64], squared[64];  // of the table entries
+    float entry[64], inverse[64], squared[64];  // of the table
     float passed;                    // of a block's noise, what is wider than the steps
     SlopeTable slopes;
 
@@ -88,6 +79,7 @@ struct Steps {
             double factor = (double)FACTOR[i / 8] * (double)FACTOR[i % 8];
             to[i] = (float)(1 / (8 * factor * table[i]));
             from[i] = (float)(table[i] * factor / 8);
+            entry[i] = (float)table[i];
             inverse[i] = (float)(1 / table[i]);
             squared[i] = (float)(table[i] * table[i]);
             if (variance > squared[i] / 12) passed += variance - squared[i] / 12;
@@ -101,14 +93,14 @@ struct Steps {
 // The noise over which a call is the mean, in grey levels.
 struct Noise {
     const bool exists;
-    float deviation, variance, root;         // of a pixel: as its clamp sees it, and where no clamp acts
+    float deviation, root;                   // of a pixel: as its clamp sees it, and where no clamp acts
     float base[3], to_block[3];              // variance of a coefficient; what a pixel's adds to its block's
     float forward[9], inverse[9];            // the conversions' squares
 
     Noise(const Codec& codec, const Layout& layout, const Matrix& to, const Matrix& from) : exists(codec.noise > 0) {
         const float squared = codec.noise * codec.noise, twelfth = 1.0f / 12;
         deviation = __builtin_sqrtf(squared - twelfth > squared / 4 ? squared - twelfth : squared / 4);
-        variance = squared + twelfth;
+        const float variance = squared + twelfth;
         root = __builtin_sqrtf(variance);
         for (int i = 0; i < 9; i++) {
             forward[i] = layout.count == 3 ? to.at[i][0] * to.at[i][0] : 1;
@@ -147,7 +139,10 @@ class SoftCoder : Strips<float> {
     bool reserve(Arena& arena) {
         int64_t blocks = 0;
         for (int c = 0; c < layout.count; c++) blocks += Arena::cost(layout.component[c].groups * LANES, sizeof(float));
-        if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)) + 4 * blocks)) return false;
+        if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)) + 4 * blocks +
+                                        Arena::cost(layout.component[0].blocks_x, sizeof(float)) * 6 +
+                                        Arena::cost(row_length(), sizeof(float)) * 3))
+            return false;
         steps = arena.take<Steps>(3);
         for (int c = 0; c < layout.count; c++) {
             const int64_t count = layout.component[c].groups * LANES;
@@ -155,10 +150,15 @@ class SoftCoder : Strips<float> {
             for (float*& each : known.decoded[c]) each = arena.take<float>(count);
             known.deviation[c] = arena.take<float>(count);
         }
+        for (float*& each : spread) each = arena.take<float>(layout.component[0].blocks_x);
+        for (float*& each : lost) zero(each = arena.take<float>(layout.component[0].blocks_x), layout.component[0].blocks_x);
+        for (float*& each : levels) each = take_row(arena);
         return true;
     }
 
     void jpeg(int64_t b, int64_t begin, int64_t end) {
+        const Flushed tiny;
+        for (int64_t& row : spread_of) row = -1;
         if (next_tables(b))
             for (int c = 0; c < layout.count; c++)
                 steps[c].set((Slope)codec.slope, codec.slope_parameter[c], table(b, c), noise.base[c]);
@@ -179,6 +179,11 @@ class SoftCoder : Strips<float> {
     const Noise noise;
     const Clips clips;
     BlockNoise known;
+    float* spread[3];               // deviations of R, G and B
+    int64_t spread_of[3] = {-1, -1, -1};  // in these rows of blocks
+    float *levels[3], *lost[3];     // of a row of pixels; by how much clamps lessen its variance, for every eight
+    float last_lost[3] = {};        // of its last pixel
+    bool lost_in_row = false;
     bool lessened;  // whether clamps of pixels lessen the noise of a block of this strip
     int shift[3];   // of a column, to the number of its block
     Steps* steps;
@@ -198,7 +203,23 @@ class SoftCoder : Strips<float> {
             for (int c = 0; c < layout.count; c++)
                 pixels[c] = input_row(call.input, b, c, y, layout.width, gathered[c]);
             uint8_t* flags = own ? flag_row(b, y) : nullptr;
-            in_vectors<HALF>(layout.width, [&](int64_t x, auto n) { read_pixels(pixels, b, s, y, x, n, out, flags); });
+            if (flags) __builtin_memset(flags, 0, (size_t)layout.width);
+            for (int c = 0; c < layout.count; c++) read_levels(pixels[c], b, c, y, flags);
+            note_lost(s, y);
+            for (int c = 0; c < layout.count && flags && watch.undefined; c++)
+                for (int64_t x = 0; x < layout.width; x++)
+                    if (pixels[c][x] != pixels[c][x]) flags[x] = UNDEFINED;
+            for (int64_t x = 0; x < layout.width; x += HALF) {
+                if (layout.count == 1) {
+                    store(out[0] + x, load<F32>(levels[0] + x) - MIDDLE);
+                    continue;
+                }
+                for (int i = 0; i < 3; i++) {
+                    F32 sum = splatf(codec.forward_offset[i] - MIDDLE);
+                    for (int j = 0; j < 3; j++) sum = mul_add(load<F32>(levels[j] + x), forward.at[3 * i + j], sum);
+                    store(out[i] + x, sum);
+                }
+            }
         };
         auto downsample = [&](float* const in[2], int64_t n, float* out) {
             downsample_soft(in, layout.h, layout.v, n, out);
@@ -206,22 +227,44 @@ class SoftCoder : Strips<float> {
         read_rows(s, convert, downsample);
     }
 
-    // Grey levels of pixels, clamped by the mean over their noise; `acts` says where that is not the identity.
-    INLINE_MEMBER F32 read_noisy(const float* p, int64_t n, F32 low, F32 factor, I32& acts, float* kept, F32& lost) {
-        F32 x = (load<F32>(p) - low) * factor;
-        x = (F32)((I32)x & (I32)(x == x));
-        acts = near_bounds(x, noise.root);
-        lost = F32{};
-        if (!any(acts)) return x;
-        F32 slope, mean = smoothed_clamp(x, noise.deviation, leak, slope);
-        if (kept) store_part(kept, slope, n);
-        lost = lost_variance(x, noise.variance);
-        return acts ? mean : x;
+    // Grey levels of one channel of a row, clamped or in the mean over their noise; flags, and what is kept.
+    __attribute__((noinline)) void read_levels(const float* pixels, int64_t b, int c, int64_t y, uint8_t* flags) {
+        const F32 low = splatf((float)codec.low), factor = splatf(scale);
+        const float reach = noise.exists ? REACH * noise.root : 0;
+        float* kept = flags ? clips.pixels + ((b * layout.count + c) * layout.height + y) * layout.width : nullptr;
+        in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
+            float tail[HALF];
+            const float* p = readable(pixels + x, n, tail, (float)codec.low + MIDDLE / scale);
+            F32 level = (load<F32>(p) - low) * factor;
+            I32 acts = ~((I32)(level >= reach) & (I32)(level <= 255 - reach));
+            if (!any(acts)) return store(levels[c] + x, level);
+            const I32 none = (I32)(level != level);
+            F32 number = (F32)((I32)level & ~none), mean;
+            if (any((I32)(number < 0) | (I32)(number > 255) | none)) watch.note(p);
+            if (noise.exists) {
+                F32 slope, less = (F32)((I32)lost_variance(number, noise.root) & acts);
+                mean = smoothed_clamp(number, noise.deviation, leak, slope);
+                for (int i = n; i < HALF; i++) less[i] = 0;
+                lost[c][x / 8] += total(less);
+                if (x + n == layout.width) last_lost[c] = less[n - 1];
+                lost_in_row = true;
+                if (kept) store_part(kept + x, slope, n);
+            } else {
+                I32 clamped;
+                mean = leaky_clamp(number, leak, clamped);
+            }
+            store(levels[c] + x, acts ? mean : number);
+            // A number that is not finite lets no gradient through, not even the leak's.
+            const I32 infinite = (I32)(number - number != 0);
+            if (flags) add_flags(flags + x, (acts & (IN_R << c)) | (infinite & (int)UNDEFINED), n);
+        });
     }
 
     // The clamps of some pixels of row y leave less noise in their blocks; pixels at the border stand for more than
     // one.
-    __attribute__((noinline)) void note_lost(int64_t s, int64_t y, int64_t x, int64_t n, const F32 lost[3]) {
+    void note_lost(int64_t s, int64_t y) {
+        if (!lost_in_row) return;
+        lost_in_row = false;
         lessened = true;
         for (int c = 0; c < layout.count; c++) {
             const Component& k = layout.component[c];
@@ -229,60 +272,23 @@ class SoftCoder : Strips<float> {
             const int64_t row = y / v;
             float down = y == layout.height - 1 ? (float)((row + 1) * v - y) : 1;
             if (row == k.height - 1) down *= (float)(8 * k.blocks_y - row);
-            const float* squares = noise.forward + 3 * c;
+            const float more = (float)(k.blocks_x * 8 * h - layout.width), *squares = noise.forward + 3 * c;
             float* blocks = known.lost[c] + (row / 8 - s * k.block_rows) * k.blocks_x;
-            for (int64_t i = x; i < x + n; i++) {
+            for (int64_t i = 0; i < layout.component[0].blocks_x; i++) {
                 float sum = 0;
-                for (int j = 0; j < layout.count; j++) sum += squares[j] * lost[j][i - x];
-                float across = i == layout.width - 1 ? (float)(k.blocks_x * 8 * h - i) : 1;
-                blocks[i / (8 * h)] += sum * down * across * noise.to_block[c];
+                for (int j = 0; j < layout.count; j++) sum += squares[j] * lost[j][i];
+                blocks[8 * i >> shift[c]] += sum * down * noise.to_block[c];
             }
+            for (int j = 0; j < layout.count; j++)
+                blocks[k.blocks_x - 1] += squares[j] * more * last_lost[j] * down * noise.to_block[c];
+        }
+        for (int j = 0; j < layout.count; j++) {
+            zero(lost[j], layout.component[0].blocks_x);
+            last_lost[j] = 0;
         }
     }
 
-    // n pixels from column x of row y on.
-    template <class Count>
-    void read_pixels(const float* const pixels[3], int64_t b, int64_t s, int64_t y, int64_t x, Count n,
-                     float* const out[3], uint8_t* flags) {
-        const F32 low = splatf((float)codec.low), factor = splatf(scale);
-        F32 levels[3], lost[3];
-        I32 outside[3] = {};
-        bool smoothed = false;
-        for (int c = 0; c < layout.count; c++) {
-            float tail[HALF];
-            const float* p = readable(pixels[c] + x, n, tail, (float)codec.low);
-            levels[c] = read_soft(p, low, factor, leak, outside[c]);
-            if (__builtin_expect(any(outside[c]), 0)) watch.note(p);
-            if (!noise.exists) continue;
-            float* kept =
-                flags ? clips.pixels + ((b * layout.count + c) * layout.height + y) * layout.width + x : nullptr;
-            levels[c] = read_noisy(p, n, low, factor, outside[c], kept, lost[c]);
-            smoothed |= any(outside[c]);
-        }
-        if (smoothed) note_lost(s, y, x, n, lost);
-        if (layout.count == 1) {
-            store(out[0] + x, levels[0] - MIDDLE);
-        } else {
-            for (int i = 0; i < 3; i++) {
-                F32 sum = splatf(codec.forward_offset[i] - MIDDLE);
-                for (int j = 0; j < 3; j++) sum = mul_add(levels[j], forward.at[3 * i + j], sum);
-                store(out[i] + x, sum);
-            }
-        }
-        if (!flags) return;
-        for (int i = 0; i < n; i++) flags[x + i] = 0;
-        for (int c = 0; c < layout.count; c++)
-            for (int i = 0; i < n && any(outside[c]); i++)
-                if (outside[c][i]) flags[x + i] |= clip_flag_of(pixels[c][x + i], c);
-        for (int c = 0; c < layout.count && watch.undefined; c++)
-            for (int i = 0; i < n; i++)
-                if (pixels[c][x + i] != pixels[c][x + i]) flags[x + i] = UNDEFINED;
-    }
-
-    // A number that is not finite lets no gradient through, not even the leak's.
-    static uint8_t clip_flag_of(float number, int c) {
-        return (uint8_t)(IN_R << c | (number - number == 0 ? 0 : UNDEFINED));
-    }
+    static void zero(float* p, int64_t n) { __builtin_memset(p, 0, (size_t)n * sizeof *p); }
 
     void code(int64_t b, int64_t s, int c, bool own) {
         for_kind(codec.slope, [&](auto kind) { code<kind>(b, s, c, own); });
@@ -330,9 +336,12 @@ class SoftCoder : Strips<float> {
         const Steps& steps = this->steps[c];
         F32 r[64];
         for (int part = 0; part < 2; part++) {
-            F32 variance = splatf(noise.base[c]), deviation, decoded = splatf(LESS ? 0 : steps.passed);
+            F32 variance = splatf(noise.base[c]), deviation, sharpness, decoded = splatf(LESS ? 0 : steps.passed);
             for (int i = 0; i < HALF && LESS; i++) variance[i] -= known.lost[c][block_of(group, part, i)];
-            if (LESS) deviation = root(variance);
+            if (LESS) {
+                deviation = root(variance);
+                sharpness = 1 / maxf(deviation, splatf(1e-6f));
+            }
             forward_rows(samples, stride, part, r);
             for (int column = 0; column < 8; column++) {
                 F32 x[8];
@@ -343,9 +352,13 @@ class SoftCoder : Strips<float> {
                     F32 u = x[v] * steps.to[i];
                     Soft soft;
                     if (LESS) {
-                        F32 level = u + MAGIC - MAGIC;
-                        soft =
-                            smoothed_by(minf(maxf(deviation * steps.inverse[i], splatf(1e-3f)), splatf(1)), u - level);
+                        F32 level = u + MAGIC - MAGIC, r = u - level;
+                        soft = Soft();
+                        if (any((I32)(absolute(r) > steps.slopes.at[i].quiet))) {
+                            F32 width = minf(maxf(deviation * steps.inverse[i], splatf(1e-3f)), splatf(1));
+                            F32 inverse = minf(maxf(sharpness * steps.entry[i], splatf(1)), splatf(1e3f));
+                            soft = smoothed_by<TABLES>(width, inverse, r, steps.slopes.at[i]);
+                        }
                         soft.value += level;
                     } else {
                         soft = soft_of<KIND, TABLES>(u, steps.slopes.at[i]);
@@ -370,6 +383,12 @@ class SoftCoder : Strips<float> {
                 known.deviation[c][block] = quiet_root(decoded[i] * (1.0f / 64));
             }
         }
+    }
+
+    static void add_flags(uint8_t* flags, I32 bits, int64_t n) {
+        uint8_t tail[HALF];
+        const uint8_t* before = n >= HALF ? flags : readable(flags, (int)n, tail, (uint8_t)0);
+        store_bytes(flags, load_bytes(before) | bits, n);
     }
 
     static F32 root(F32 x) {
@@ -404,69 +423,81 @@ class SoftCoder : Strips<float> {
                 } else {
                     store(p + x, leaky_clamp(sample, leak, acts) - MIDDLE);
                 }
-                if (!flags || !any(acts)) continue;
-                for (int i = 0; i < HALF && x + i < k.width; i++)
-                    if (acts[i]) flags[x + i] |= SAMPLE;
+                if (flags && any(acts)) add_flags(flags + x, acts & (int)SAMPLE, k.width - x);
             }
         }
     }
 
     void write_row(int64_t b, int64_t s, int64_t y) {
-        const int64_t width = layout.width, plane = layout.height * width;
         const float* rows[3];
         pixel_rows(s, y, rows, [&](const float* near, const float* far, bool, int64_t n, float* up) {
             upsample_soft(near, far, layout.h, layout.v, layout.triangle, n, work, up);
         });
-        float* out = (float*)call.output.data + b * layout.count * plane + y * width;
+        float* out[3];
+        begin_row(b, y, out);
         uint8_t* flags = flag_row(b, y);
+        if (noise.exists && layout.count == 3) spread_noise(y);
+        for (int j = 0; j < layout.count; j++) write_levels(rows, j, y, b, out[j], flags);
+        if (watch.undefined) restore_undefined(call, layout, b, y, gathered, out);
+        finish_row(b, y);
+    }
+
+    // Deviations of R, G and B in a row of pixels: one for every eight.
+    void spread_noise(int64_t y) {
         const float* variances[3];
-        for (int c = 0; c < layout.count; c++) {
+        bool known_already = true;
+        for (int c = 0; c < 3; c++) {
             const Component& k = layout.component[c];
             const int64_t block_row = y / (c ? layout.v : 1) / 8;
             variances[c] = known.decoded[c][block_row / k.block_rows & 1] + block_row % k.block_rows * k.blocks_x;
+            known_already = known_already && spread_of[c] == block_row;
+            spread_of[c] = block_row;
         }
-        float* slopes = clips.rgb + (b * 3 * layout.height + y) * width;
-        in_vectors<HALF>(width,
-                         [&](int64_t x, auto n) { write_pixels(rows, variances, x, n, out, plane, flags, slopes); });
-        if (watch.undefined) restore_undefined(call, layout, b, y, gathered, out);
+        if (known_already) return;
+        for (int64_t i = 0; i < layout.component[0].blocks_x; i++)
+            for (int j = 0; j < 3; j++) {
+                float variance = 0;
+                for (int c = 0; c < 3; c++) variance += variances[c][8 * i >> shift[c]] * noise.inverse[3 * j + c];
+                spread[j][i] = quiet_root(variance);
+            }
     }
 
-    template <class Count>
-    void write_pixels(const float* const rows[3], const float* const variances[3], int64_t x, Count n, float* out,
-                      int64_t plane, uint8_t* flags, float* slopes) {
+    // One channel of a row of pixels.
+    __attribute__((noinline)) void write_levels(const float* const rows[3], int j, int64_t y, int64_t b, float* out,
+                                                uint8_t* flags) {
         const F32 low = splatf((float)codec.low), factor = splatf((float)((codec.high - codec.low) / 255));
-        float spread[3] = {};
-        for (int i = 0; i < layout.count && noise.exists; i++) spread[i] = variances[i][x >> shift[i]];
-        for (int j = 0; j < layout.count; j++) {
-            I32 acts = {};
-            F32 levels = load<F32>(rows[0] + x) + MIDDLE;
-            if (layout.count == 3) {
-                levels = splatf(0);
-                for (int i = 0; i < 3; i++) {
-                    F32 sample = load<F32>(rows[i] + x) + (MIDDLE - codec.inverse_offset[i]);
-                    levels = mul_add(sample, inverse.at[3 * j + i], levels);
-                }
+        if (layout.count == 1) {
+            in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
+                float tail[HALF];
+                store(writable(out + x, n, tail), mul_add(load<F32>(rows[0] + x) + MIDDLE, factor, low));
+                write_back(out + x, n, tail);
+            });
+            return;
+        }
+        float* slopes = clips.rgb + ((b * 3 + j) * layout.height + y) * layout.width;
+        F32 offset = F32{};
+        for (int i = 0; i < 3; i++) offset += (MIDDLE - codec.inverse_offset[i]) * inverse.at[3 * j + i];
+        const float *first = rows[0], *second = rows[1], *third = rows[2];
+        in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
+            F32 level = mul_add(load<F32>(first + x), inverse.at[3 * j], offset);
+            level = mul_add(load<F32>(second + x), inverse.at[3 * j + 1], level);
+            level = mul_add(load<F32>(third + x), inverse.at[3 * j + 2], level);
+            const float deviation = noise.exists ? spread[j][x / 8] : 0, reach = REACH * deviation;
+            I32 acts = ~((I32)(level >= reach) & (I32)(level <= 255 - reach));
+            if (any(acts)) {
                 if (noise.exists) {
-                    float variance = 0;
-                    for (int i = 0; i < 3; i++) variance += spread[i] * noise.inverse[3 * j + i];
-                    const float deviation = quiet_root(variance);
-                    acts = near_bounds(levels, deviation);
-                    if (any(acts)) {
-                        F32 slope, mean = smoothed_clamp(levels, deviation, leak, slope);
-                        levels = acts ? mean : levels;
-                        if (flags) store_part(slopes + j * plane + x, slope, n);
-                    }
+                    F32 slope, mean = smoothed_clamp(level, deviation, leak, slope);
+                    level = acts ? mean : level;
+                    if (flags) store_part(slopes + x, slope, n);
                 } else {
-                    levels = leaky_clamp(levels, leak, acts);
+                    level = leaky_clamp(level, leak, acts);
                 }
+                if (flags) add_flags(flags + x, acts & (OUT_R << j), n);
             }
             float tail[HALF];
-            store(writable(out + j * plane + x, n, tail), mul_add(levels, factor, low));
-            write_back(out + j * plane + x, n, tail);
-            if (!flags || !any(acts)) continue;
-            for (int i = 0; i < n; i++)
-                if (acts[i]) flags[x + i] |= OUT_R << j;
-        }
+            store(writable(out + x, n, tail), mul_add(level, factor, low));
+            write_back(out + x, n, tail);
+        });
     }
 };
 

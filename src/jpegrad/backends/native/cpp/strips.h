@@ -41,17 +41,38 @@ template <class S> class Strip {
     const Call& call;
     const Layout& layout;
     S* samples[3];
-    float* gathered[3];
+    float *gathered[3], *written[3];
     int64_t tables_of = -1;
 
     // Room for the samples, for `rows` rows to take, and for more bytes.
     bool reserve(Arena& arena, int rows, int64_t more = 0) {
-        int64_t bytes = more + Arena::cost(row_length(), sizeof(S)) * rows + Arena::cost(row_length(), 4) * 3;
+        int64_t bytes = more + Arena::cost(row_length(), sizeof(S)) * rows + Arena::cost(row_length(), 4) * 6;
         for (int c = 0; c < layout.count; c++) bytes += Arena::cost(room(c), sizeof(S));
         if (!arena.reserve((size_t)bytes)) return false;
         for (int c = 0; c < layout.count; c++) samples[c] = arena.take<S>(room(c));
         for (int c = 0; c < 3; c++) gathered[c] = arena.take<float>(row_length());
+        for (int c = 0; c < 3; c++) written[c] = arena.take<float>(row_length());
         return true;
+    }
+
+    // Where the rows of an image are written in float32: its result, or rows that finish_row() brings there.
+    bool direct() const { return call.output.type == FLOAT32; }
+    void begin_row(int64_t b, int64_t y, float* rows[3]) const {
+        const int64_t plane = layout.height * layout.width;
+        for (int c = 0; c < layout.count; c++)
+            rows[c] = direct() ? (float*)call.output.data + (b * layout.count + c) * plane + y * layout.width : written[c];
+    }
+    void finish_row(int64_t b, int64_t y) const {
+        const int64_t plane = layout.height * layout.width;
+        for (int c = 0; c < layout.count && !direct(); c++) {
+            uint16_t* to = (uint16_t*)call.output.data + (b * layout.count + c) * plane + y * layout.width;
+            in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
+                uint16_t tail[HALF], *p = writable(to + x, n, tail);
+                const F32 number = load<F32>(written[c] + x);
+                call.output.type == FLOAT16 ? to_half(number, p) : to_bfloat(number, p);
+                write_back(to + x, n, tail);
+            });
+        }
     }
 
     S* take_row(Arena& arena) const { return arena.take<S>(row_length()); }
