@@ -40,7 +40,7 @@ ATTACKS = {
     "reich_soft": "Reich et al., soft",
     "jpegrad default": "jpegrad, default",
     "jpegrad soft narrowing from wide": "jpegrad, soft, narrowing",
-    "jpegrad soft narrowing from wide, sharp clamps": "the same, sharp clamps",
+    "jpegrad soft narrowing from wide, sharp clamps": "jpegrad, soft, narrowing, sharp clamps",
 }
 
 
