@@ -269,7 +269,9 @@ def _conversion(results: Results, figure: Figure) -> None:
     axes = figure.subplots(1, len(panels))
     for axis, which in zip(axes, panels, strict=True):
         cells = [
-            one["squared error to another encoder's file"] for many in grouped(results, "gradient", which).values() for one in many
+            one["squared error to another encoder's file"]
+            for many in grouped(results, "gradient", which).values()
+            for one in many
         ]
         scales = [np.sqrt(np.mean(np.square(cell["truth"]))) for cell in cells]
         for name, marker in {"slope 1": "x", "cubic": "+", "jpegrad": "s", "jpegrad soft": "o"}.items():
