@@ -11,7 +11,7 @@ BESIDE_newest := torchvision
 CPP := $(wildcard src/jpegrad/backends/native/cpp/*)
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(CPP)
 
-.PHONY: demo test test-newest test-oldest test-slow test-gpu fuzz bench paper lint format docs wheel clean
+.PHONY: demo test test-newest test-oldest test-slow test-gpu fuzz bench paper lint format docs notebooks wheel clean
 
 demo: $(PACKAGE)  ## the main job on real photographs, as an HTML report
 	$(BIN)/jpegrad demo
@@ -53,6 +53,10 @@ format: $(EVERYTHING)
 
 docs: $(EVERYTHING)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: $(EVERYTHING)  ## the recipes as notebooks, executed
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[notebooks]"
+	$(BIN)/python docs/notebooks.py
 
 wheel: $(PACKAGE)
 	rm -rf build

@@ -71,8 +71,10 @@ ARROWS: dict[str, set[str]] = {
     "metrics": CODEC,
     "testing": FILES,
     "tune": {*FILES, "metrics", "pictures", "data"},
-    "demo": OUTER,
-    "commands": {*OUTER, "pictures", "demo"},
+    "page": set(),
+    "demo": {*OUTER, "page"},
+    "app": {*OUTER, "pictures", "page"},
+    "commands": {*OUTER, "pictures", "page", "demo", "app"},
     "cli": {"", "commands"},
     "__main__": set(),
     "": {*FILES, "metrics", "nn", "tune", "testing", "data"},
@@ -87,6 +89,7 @@ PUBLIC = {
     "Surrogate",
     "backends",
     "bits",
+    "data",
     "decode",
     "encode",
     "jpeg",
@@ -228,16 +231,21 @@ def test_only_the_command_that_runs_the_studies_imports_them() -> None:
             assert outside <= allowed, f"{path} imports {sorted(outside)}"
 
 
-def test_only_the_command_line_imports_what_its_extra_brings() -> None:
+def test_only_the_command_line_imports_what_its_extras_bring() -> None:
+    extras = {
+        frozenset({"matplotlib", "rich", "typer"}): ("cli", "commands", "demo"),
+        frozenset({"anyio", "starlette", "uvicorn"}): ("app.server",),
+    }
     for module, path in modules().items():
-        if layer(module) in ("cli", "commands", "demo"):
-            continue
+        imported: set[str] = set()
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module or ""]
-            brought = {name.partition(".")[0] for name in names} & {"matplotlib", "rich", "typer"}
-            assert not brought, f"{path} imports {sorted(brought)}"
+            imported |= {name.partition(".")[0] for name in names}
+        for brought, allowed in extras.items():
+            found = imported & brought
+            assert not found or {module, layer(module)} & set(allowed), f"{path} imports {sorted(found)}"
 
 
 def test_only_a_drop_in_imports_its_peer_and_nothing_imports_drop_ins() -> None:
@@ -295,6 +303,13 @@ def test_the_public_names_are_frozen(module: ModuleType, public: set[str]) -> No
     assert names - {None} == public
     for name in public:
         assert hasattr(module, name)
+
+
+@pytest.mark.parametrize("name", ["metrics", "nn", "rate", "tune"])
+def test_a_module_shows_its_public_names_alone(name: str) -> None:
+    module = getattr(jpegrad, name)
+    public = {"metrics": PUBLIC_METRICS, "nn": PUBLIC_NN, "rate": PUBLIC_RATE, "tune": PUBLIC_TUNE}[name]
+    assert set(module.__all__) == public == {each for each in dir(module) if not each.startswith("_")}
 
 
 def test_the_package_shows_its_public_names_alone() -> None:

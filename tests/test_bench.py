@@ -21,6 +21,7 @@ from jpegrad_studies import (
     attack,
     classifiers,
     common,
+    conversion,
     files,
     forward,
     gradient,
@@ -120,6 +121,38 @@ def test_slopes_of_files_fall_with_finer_tables(photograph) -> None:  # type: ig
     same = pillow(image[None], torch.tensor([30.0]))[0]
     assert torch.equal(file_with_tables(image, base), same)
     assert table_slopes(image, base, "4:2:0").sum((1, 2)).min() > 0
+
+
+@pytest.mark.parametrize("which", conversion.PARAMETERS)
+def test_conversions_and_filters_are_those_of_their_files(photograph, which: str) -> None:  # type: ignore[no-untyped-def]
+    image, parameter = common.middle(photograph("tulips"), 64), conversion.PARAMETERS[which]
+    coded = conversion.decoded(parameter.coded(parameter.secret, image, 60))
+    real, bits = parameter.file(parameter.secret, image, 60)
+    # The codec's conversions are in fixed point, the file's planes in floating point.
+    assert (coded.round() - real).abs().mean() < 0.02
+    assert not torch.equal(real, parameter.file(parameter.start, image, 60)[0]) and bits % 8 == 0
+
+
+def test_a_filter_is_found_from_its_file(photograph, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(conversion, "DESCENTS", {"jpegrad default": conversion.DESCENTS["jpegrad default"]})
+    images = torch.stack([common.middle(photograph(name), 48) for name in ("tulips", "caps")])
+    found = conversion.recover(images[:1], images[1:], 95, "filter", 15)
+    assert found["the start"]["error (%)"] == 100
+    assert found["jpegrad default"]["error (%)"] < 30
+
+
+def test_sampled_derivatives_agree_with_the_gradient_at_fine_steps(photograph) -> None:  # type: ignore[no-untyped-def]
+    image = common.middle(photograph("tulips"), 32)
+    found = conversion.agreement(image, 98, "conversion", 20)["squared error to another encoder's file"]
+    assert len(found["truth"]) == 9
+    for name in ("jpegrad", "jpegrad soft"):
+        assert abs(found[name]["cosine"] - 1) < 0.02 and abs(found[name]["size"] - 1) < 0.1
+
+
+def test_other_modes_have_their_derivative_too(photograph) -> None:  # type: ignore[no-untyped-def]
+    crop = common.middle(photograph("tulips"), 16)
+    cell = gradient.mode_cells(crop, "4:2:2", 90, 4.0, 300)["soft"]
+    assert abs(cell["cosine"] - 1) < 4 * cell["cosine_error"] + 0.02
 
 
 @pytest.mark.parametrize("name", attack.ATTACKS)
@@ -339,6 +372,7 @@ STUDIES = {
     "ablate": ablate.report,
     "recover": recover.report,
     "train": train.tables,
+    "conversion": conversion.report,
 }
 
 

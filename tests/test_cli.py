@@ -400,7 +400,7 @@ OPTIONS = {
     "size": ["--quality", "--subsampling", "--tables", "--like", "--background", "--compare", "--json"],
     "decode": ["--output", "--upsampling", "--dct", "--scale", "--suffix", "--json"],
     "inspect": ["--optimize", "--plot", "--histogram", "--full", "--json", "--quiet", "--verbose"],
-    "compare": ["--difference", "--gain", "--background", "--lenient", "--json"],
+    "compare": ["--difference", "--gain", "--html", "--background", "--lenient", "--json"],
     "optimize": ["--output", "--baseline", "--strip", "--force", "--json"],
     "transform": [
         "--output",

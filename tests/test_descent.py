@@ -12,12 +12,17 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import metrics, tune
+from jpegrad.codec import Coefficients
+from jpegrad.entropy.script import spectral_selection
+from jpegrad.rate.bands import banded_bits, bands, moved, put_back
 from jpegrad.rate.blocks import block_bits
 from jpegrad.tune.joint import Descent
+from jpegrad.tune.levels import banded_trellis
 from jpegrad.tune.metrics import get
 from jpegrad.tune.objective import ImageObjective, SharedObjective
 
 torch.set_num_threads(1)
+UPPER = bands(0)[1]
 
 
 @pytest.fixture
@@ -34,9 +39,12 @@ def size_of(tuned: tune.Tuned) -> int:
     return len(data)
 
 
-@pytest.mark.parametrize("metric", ["mse", "ssimulacra2", "butteraugli", "perceptual"])
-def test_the_cost_never_rises(crop: Tensor, metric: str) -> None:
-    objective = ImageObjective(crop, get(metric))
+@pytest.mark.parametrize(
+    ("metric", "progressive"),
+    [("mse", True), ("ssimulacra2", False), ("butteraugli", False), ("perceptual", True)],
+)
+def test_the_cost_never_rises(crop: Tensor, metric: str, progressive: bool) -> None:
+    objective = ImageObjective(crop, get(metric), progressive=progressive)
     tables = jpegrad.tables.annex_k(60)
     multiplier = SharedObjective([objective]).multiplier(tables)
     descent = Descent(objective, objective.rounded(tables))
@@ -51,7 +59,8 @@ def test_the_cost_never_rises(crop: Tensor, metric: str) -> None:
     # What the descent says of its file is what is measured of it afresh.
     found = descent.file
     assert float(objective.loss(found.coefficients)) == pytest.approx(found.loss, rel=1e-6)
-    assert 8 * len(jpegrad.to_bytes(found.coefficients, huffman="optimized")) == found.bits
+    scans = objective.progressive or False
+    assert 8 * len(jpegrad.to_bytes(found.coefficients, huffman="optimized", progressive=scans)) == found.bits
 
 
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
@@ -70,6 +79,66 @@ def test_bits_of_blocks_are_those_of_the_scan(crop: Tensor, subsampling: str) ->
     assert float(change[2, 3]) == pytest.approx(float(up[2, 3, 1, 2]), abs=1e-4)
     change[2, 3] = 0
     assert not change.any()
+
+
+def progressive_size(coefficients: Coefficients) -> float:
+    return float(jpegrad.bits(coefficients, progressive=spectral_selection(coefficients.channels)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bits_of_bands_are_those_of_the_scans(photo: Tensor, channels: int) -> None:
+    c = jpegrad.encode(photo[:channels, :160, :200], 70)
+    # Entropies in place of whole code lengths, and neither headers nor tables.
+    headers = progressive_size(jpegrad.encode(torch.zeros(channels, 160, 200), 70))
+    found = sum(float(x.sum()) for x in banded_bits(c))
+    assert 0.9 * (progressive_size(c) - headers) < found < progressive_size(c) - headers
+    # Without the upper band of the busiest blocks the file gets smaller, by about what they cost.
+    count = moved(c.levels[0], UPPER).count_nonzero((-2, -1))
+    busy = count >= count.flatten().topk(12).values[-1]
+    levels = [x.clone() for x in c.levels]
+    levels[0][busy] = put_back(levels[0][busy], UPPER, torch.zeros_like(levels[0][busy]))
+    thinned = replace(c, levels=tuple(levels))
+    spent, left = banded_bits(c)[0], banded_bits(thinned, like=c)[0]
+    assert torch.equal(left[~busy], spent[~busy])
+    saved = float((spent - left)[busy].sum())
+    assert saved == pytest.approx(progressive_size(c) - progressive_size(thinned), rel=0.15)
+
+
+def test_bands_move_and_return() -> None:
+    blocks = torch.randint(-9, 9, (2, 3, 8, 8)).float()
+    whole = blocks.clone()
+    for band in bands(0):
+        there = moved(blocks, band)
+        assert torch.equal(there[..., 0, 0], blocks[..., 0, 0])
+        whole = put_back(whole, band, there)
+    assert torch.equal(whole, blocks)
+    assert [band.width for band in bands(0)] == [8, 55]
+
+
+def test_levels_by_the_prices_of_bands_are_the_cheaper_ones(photo: Tensor) -> None:
+    exact = jpegrad.encode(photo[:, :160, :240].float() / 255, 60)
+    assert exact.unrounded is not None
+    unrounded = replace(exact, levels=tuple(exact.unrounded))
+    price = 1 / 40
+    weights = [torch.full_like(x, price) for x in exact.levels]
+    found = banded_trellis(unrounded, weights, exact)
+    other = tune.trellis(unrounded, 1.0, weights=weights, passes=1, like=exact)
+
+    def cost(c: Coefficients) -> float:
+        error = sum(
+            float((price * ((n - u) * c.tables[min(i, 1)]).square()).sum())
+            for i, (n, u) in enumerate(zip(c.levels, unrounded.levels, strict=True))
+        )
+        return error + progressive_size(c)
+
+    assert cost(found) < cost(other) < cost(exact)
+    # By its own prices, no block is dearer than with plain rounding.
+    spent = [
+        (price * ((n - u) * q).square()).sum((-2, -1)) + size
+        for c in (found, exact)
+        for n, u, q, size in [(c.levels[0], unrounded.levels[0], c.tables[0], banded_bits(c, like=exact)[0])]
+    ]
+    assert float(spent[0].sum()) < float(spent[1].sum())
 
 
 def test_scores_are_met(crop: Tensor) -> None:

@@ -12,6 +12,7 @@ import pkgutil
 import re
 import shlex
 import shutil
+import sys
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,10 @@ from jpegrad_studies import capabilities, short
 from jpegrad_studies.common import COMPARISON
 
 ROOT = Path(__file__).resolve().parents[1]
-ALONE = ("faq", "files", "quickstart")
+ALONE = (
+    *("faq", "quickstart"),
+    *("files", "files-change", "files-decoders", "files-kinds", "files-read"),
+)
 """Pages of which each block runs by itself; those of the others run from top to bottom."""
 PAGES = [
     path
@@ -125,17 +129,65 @@ def test_the_examples_of_a_module_run(name: str, tmp_path: Path, monkeypatch: py
     assert report.failed == 0, f"{report.failed} of {report.attempted} examples of {name} failed"
 
 
+API = {path.stem: path.read_text() for path in (ROOT / "docs" / "api").glob("*.md")}
+SHOWN = {name for page in API.values() for name in re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE)}
+LISTED = {
+    name
+    for page in API.values()
+    for names in re.findall(r"members: \[([^\]]*)\]", page)
+    for name in names.split(", ")
+}
+
+
+def public(module: ModuleType) -> dict[str, object]:
+    """Functions, classes and records that a module has for its users: its own, and those that it passes on."""
+    tree = ast.parse(Path(str(module.__file__)).read_text())
+    passed_on = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    own = {
+        name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+    }
+    names = {name for name in own | passed_on if not name.startswith("_")}
+    found = {name: getattr(module, name) for name in names}
+    return {name: value for name, value in found.items() if not inspect.ismodule(value)}
+
+
 @pytest.mark.parametrize(
-    "module", [jpegrad.metrics, jpegrad.nn, jpegrad.rate, jpegrad.tune], ids=lambda module: module.__name__
+    "module",
+    [
+        *(
+            jpegrad,
+            jpegrad.backends,
+            jpegrad.data,
+            jpegrad.lossless,
+            jpegrad.metrics,
+            jpegrad.nn,
+            jpegrad.rate,
+        ),
+        *(jpegrad.surrogates, jpegrad.tables, jpegrad.testing, jpegrad.tune),
+    ],
+    ids=lambda module: module.__name__,
 )
 def test_the_api_pages_show_every_name_of_a_module(module: ModuleType) -> None:
-    # Other modules are shown whole; of these the names are defined elsewhere, and each is asked for.
-    pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
-    tree = ast.parse(Path(str(module.__file__)).read_text())
-    names = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    # Of a module that is shown whole, all that has a docstring is there.
+    whole = {name: sys.modules[name] for name in SHOWN if name in sys.modules}
+    names = public(module)
     assert names
-    for name in names:
-        assert re.search(rf"^::: jpegrad(\.\w+)*\.{name}$", pages, re.MULTILINE), name
+    for name, value in names.items():
+        if isinstance(value, jpegrad.Surrogate):
+            # A picture and a table show them.
+            assert jpegrad.surrogates.ALL[name] is value and "images/surrogates.png" in API["surrogates"]
+        elif name in LISTED or any(one.rpartition(".")[2] == name for one in SHOWN - {*whole}):
+            continue
+        elif inspect.isfunction(value) or inspect.isclass(value):
+            assert value.__module__ in whole and value.__doc__, name
+        else:
+            assert any(vars(one).get(name) is value for one in whole.values()), name
 
 
 def test_the_api_pages_show_how_a_record_is_made() -> None:
@@ -152,8 +204,8 @@ def test_the_api_pages_show_how_a_record_is_made() -> None:
         assert made == list(real), one.path
 
 
-def test_the_page_on_gradients_names_every_surrogate() -> None:
-    rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "gradients.md").read_text(), re.MULTILINE))
+def test_the_page_on_surrogates_names_every_one() -> None:
+    rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "surrogates.md").read_text(), re.MULTILINE))
     assert rows == set(jpegrad.surrogates.ALL)
 
 

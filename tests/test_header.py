@@ -3,6 +3,7 @@
 import array
 import io
 import mmap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -304,3 +305,14 @@ def test_tables_before_later_scans_may_be_missing() -> None:
     )
     assert torch.equal(read(join(late)).tables[:2], coefficients.tables)
     assert read_header(join(late)).tables is None
+
+
+@pytest.mark.parametrize("read", [jpegrad.read, jpegrad.read_header, jpegrad.read_structure])
+def test_an_error_names_the_file(read: Callable[[object], object], tmp_path: Path) -> None:
+    wrong = tmp_path / "picture.jpg"
+    wrong.write_bytes(b"GIF89a")
+    for source in (wrong, str(wrong)):
+        with pytest.raises(jpegrad.JPEGError, match=r"^\S*picture\.jpg: not a JPEG file"):
+            read(source)
+    with pytest.raises(jpegrad.JPEGError, match=r"^not a JPEG file"):
+        read(b"GIF89a")

@@ -83,7 +83,7 @@ def test_gradients_of_half_precision(kernel: Kernel, dtype: torch.dtype) -> None
     compare_gradients(kernel, image, kernel.tables(50), spec("4:2:0", clip_slope=0.25), split=True)
 
 
-@law("mode", MODES)
+@law("mode", MODES, fast=False)
 def test_slope_one_is_a_stencil(kernel: Kernel, mode: str) -> None:
     """Without a gradient to tables no coefficient is needed."""
     sizes = {(17, 35): 0.25, (16, 64): 0.0, (1, 1): 0.0, (2, 5): 0.5}
@@ -93,7 +93,7 @@ def test_slope_one_is_a_stencil(kernel: Kernel, mode: str) -> None:
         compare_gradients(kernel, image, kernel.tables(60), chosen, to_tables=False)
 
 
-@law("clip_slope", [0.0, 0.3])
+@law("clip_slope", [0.0, 0.3], fast=False)
 def test_values_that_are_no_numbers(kernel: Kernel, clip_slope: float) -> None:
     image = kernel.picture(1, 3, 18, 24)
     image[0, :, 5, 5] = image[0, :, 7, 7] = 0.5
@@ -181,7 +181,7 @@ def test_memory_kept_for_the_backward_pass(kernel: Kernel, subsampling: str, sur
     assert not kept
 
 
-@law()
+@law(fast=False)
 def test_checkpoint(kernel: Kernel) -> None:
     (size,) = kernel.take([(33, 33)], [(9, 17)])
     image, entries = kernel.picture(1, 3, *size).requires_grad_(), kernel.tables(50)

@@ -184,14 +184,14 @@ def test_operators_are_as_pytorch_wants_them(kernel: Kernel, operator: str) -> N
     image, size = kernel.picture(1, 3, 9, 10), (9, 10, torch.float32)
     call = {each.name: getattr(torch.ops.jpegrad, f"{kernel.name}_{each.name}") for each in OPERATORS}
     out, saved = call["jpeg"](image, entries, settings, True, True)
-    levels, unrounded, flags = call["encode"](image, entries, settings, True)
-    decoded, kept = call["decode"](levels, entries, *size, settings, True)
+    levels, unrounded, flags = call["encode"](image, entries, settings, True, True, True)
+    decoded, kept = call["decode"](levels, [], entries, *size, settings, True)
     arguments = {
         "jpeg": (image, entries, settings, True, True),
         "jpeg_backward": (out, entries, saved, settings, True),
-        "encode": (image, entries, settings, True),
+        "encode": (image, entries, settings, True, True, True),
         "encode_backward": (unrounded, flags, settings),
-        "decode": (levels, entries, *size, settings, True),
+        "decode": (levels, [], entries, *size, settings, True),
         "decode_backward": (decoded, kept, settings),
     }
     torch.library.opcheck(call[operator].default, arguments[operator])

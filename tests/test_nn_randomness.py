@@ -61,7 +61,7 @@ def qualities(delivered: list[list[tuple[float, float, Tensor]]]) -> list[float]
     [
         ("fork", False),
         ("fork", True),
-        ("spawn", False),
+        pytest.param("spawn", False, marks=pytest.mark.slow),
         ("forkserver", False),
         pytest.param("spawn", True, marks=pytest.mark.slow),
         pytest.param("forkserver", True, marks=pytest.mark.slow),

@@ -112,6 +112,11 @@ def test_wrong_shapes_are_errors_when_they_come(which: str, backend: str) -> Non
 def test_a_record_holds_functions() -> None:
     with pytest.raises(TypeError, match=r"slope: expected a function \(u, step, component\), got 1.0"):
         Surrogate("mine", lambda u, *_: u, 1.0, "a mistake")  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"soft: expected a function \(u, step, component\), got one of \(u\)"
+    ):
+        Surrogate("mine", lambda u: u, torch.cos, "a mistake")  # type: ignore[misc, arg-type]
+    assert Surrogate("mine", lambda u, *_: u, torch.cos, "a builtin does not say").slope is torch.cos
     with pytest.raises(TypeError, match="table: expected a Surrogate or None, got str"):
         replace(OWN, table="cubic")
     with pytest.raises(TypeError, match="record: expected a Surrogate, got str"):

@@ -13,9 +13,12 @@ from jpegrad.spec import Spec
 from kernel_cases import (
     COLORS,
     LAYOUTS,
+    SOFT_GRADIENTS,
     SOFT_RECORDS,
+    SOFT_VALUES,
     TRITON,
     channels,
+    close,
     compare_soft,
     soft,
     soft_results,
@@ -98,6 +101,56 @@ def test_values_that_are_no_numbers(leak: float) -> None:
     image = TRITON.picture(1, 1, 8, 16)
     image[0, :, 3, 3:6] = torch.tensor([float("nan"), float("inf"), -float("inf")])
     check(image, soft("gray", clip_slope=leak), count=1)
+
+
+def halves(backend: Any, image: Tensor, entries: Tensor, chosen: Spec) -> list[Tensor]:
+    """Levels, ratios and decoded grey levels, in grey levels; gradients of a random linear loss of them and the image.
+
+    Image, tables, and the levels that a decoder gets of its own.
+    """
+    image, entries = image.clone().requires_grad_(), entries.clone().requires_grad_()
+    noise = jpegrad.backends.block_noise(image, chosen)
+    levels, ratios = backend.encode(image, entries, chosen)
+    assert ratios is not None
+    own = tuple(level.detach().clone().requires_grad_() for level in levels)
+    size = (image.shape[-2], image.shape[-1])
+    out = backend.decode(own, entries, size, image.dtype, chosen, noise)
+    generator = torch.Generator().manual_seed(2)
+    found = [*levels, *ratios, out]
+    loss = sum((x * torch.randn(x.shape, generator=generator).to(x)).sum() for x in found)
+    gradients = torch.autograd.grad(loss, (image, entries, *own))
+    steps = jpegrad.backends.fused.adjoints.table_of
+    scaled = [x.double() * steps(entries, i % len(levels)).double() for i, x in enumerate(found[:-1])]
+    low, high = chosen.value_range
+    grey = (out.double() - low) * 255 / (high - low)
+    return [x.detach() for x in (*scaled, grey, *(g.double() for g in gradients))]
+
+
+HALVES = {
+    "gray": ("gray", {}),
+    "4:2:0": ("4:2:0", {"clip_slope": 0.1}),
+    "wide": ("4:2:2", {"surrogate": surrogates.gaussian(30.0)}),
+    "sharp": ("4:2:0", {"surrogate": surrogates.cubic}),
+    "range": ("4:4:4", {"value_range": (-1.0, 1.0)}),
+}
+
+
+@pytest.mark.parametrize("name", few("gray", rest=[name for name in HALVES if name != "gray"]))
+def test_encode_and_decode(name: str) -> None:
+    mode, options = HALVES[name]
+    image, chosen = TRITON.picture(2, channels(mode), 11, 26), soft(mode, **options)
+    low, high = chosen.value_range
+    image = low + image * (high - low)
+    entries = TRITON.tables(torch.tensor([15.0, 85.0]), min(2, channels(mode))) * 1.003
+    found, expected = (
+        halves(backend, picture, entries, chosen)
+        for backend, picture in ((TRITON.backend, image), (jpegrad.backends.reference, image.double()))
+    )
+    values = len(found) - 2 - channels(mode)
+    for a, b in zip(found[:values], expected[:values], strict=True):
+        assert (a - b).abs().max() < SOFT_VALUES
+    for a, b in zip(found[values:], expected[values:], strict=True):
+        close(a, b, SOFT_GRADIENTS, least=1e-3)
 
 
 def test_several_images_with_tables_of_their_own() -> None:

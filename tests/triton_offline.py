@@ -1,17 +1,22 @@
-"""Compile the Triton kernels for an H100 (sm_90) without a GPU; print registers and spills as JSON.
+"""Compile the Triton kernels without a GPU; print registers, spills and instructions as JSON.
 
-Run as ``python tests/triton_offline.py``, with ``--all`` for every variant; needs Triton, whose package carries ptxas.
+Run as ``python tests/triton_offline.py``; needs Triton, whose package carries the assembler. ``--all`` compiles every
+variant, ``--only`` those whose names begin so, ``--architecture 80`` is for an A100; unless given it is 90, an H100 or
+H200.
 """
 
+import argparse
+import collections
+import functools
 import itertools
 import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -23,12 +28,12 @@ from jpegrad.backends.fused.settings import Settings, parse, settings_of
 from jpegrad.backends.triton import backward, forward, kernels, launch, scan, soft
 from jpegrad.spec import Spec
 
-TARGET = GPUTarget("cuda", 90, 32)
 # What `measured` allows a kernel's threads: of programs of four warps, 80 registers leave six on a multiprocessor, 96
 # five, 128 four, 168 three, 255 two. Left alone, the assembler takes more than it needs, or spills a few to save some.
 REGISTERS = {
     "gradient": 96,
     "gradient, tables": 128,
+    "encode, saving": 96,
     "encode gradient": 128,
     "gradient, odd": 200,
     "soft, saving": 168,
@@ -51,6 +56,7 @@ SOFT = {
     **ARGUMENTS, "tables": ("*fp32", "*fp32", "i32", "i32", "i32"), "planes": ("*fp32", "*fp32"), "kept": THREE,
     "parameters": ("fp32",) * 3, "noise": ("fp32",) * 5, "spreads": ("*fp32", "*fp32"), "clips": ("*fp32",) * 4,
 }  # fmt: skip
+DECODE = {**SOFT, "noise": THREE}
 SCAN = {
     "levels": "*fp32", "zigzag": "*i32", "counts": "*i64", "book": "*i32", "lengths": "*i64", "words": "*i32",
 }  # fmt: skip
@@ -83,10 +89,17 @@ def leaves(argument: Any, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield path
 
 
+Compile = Callable[[], dict[str, Any]]
+
+
 def compiled(
-    function: Any, constants: dict[str, Any], types: dict[str, Any] = ARGUMENTS, limit: int | None = None
-) -> dict[str, int]:
-    """Registers a thread, at most ``limit``; bytes of shared memory; bytes spilled."""
+    function: Any,
+    constants: dict[str, Any],
+    types: dict[str, Any] = ARGUMENTS,
+    limit: int | None = None,
+    architecture: int = 90,
+) -> dict[str, Any]:
+    """Registers a thread, at most ``limit``; bytes of shared memory and of spills; what instructions there are."""
     unknown = {parameter.name for parameter in function.params if parameter.do_not_specialize}
     signature, constexprs, attributes = {}, {}, {}
     for i, name in enumerate(function.arg_names):
@@ -101,31 +114,116 @@ def compiled(
         if name not in unknown:
             attributes.update({path: [["tt.divisibility", 16]] for path in leaves(signature[name], (i,))})
     source = ASTSource(function, signature, constexprs, attributes)
-    options = {"num_warps": 4, "enable_fp_fusion": False, "maxnreg": limit}
-    kernel = triton.compile(source, target=TARGET, options=options)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "kernel.ptx")
-        path.write_text(kernel.asm["ptx"])
-        ptxas = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
-        command = [
-            *(str(ptxas), "-v", "--gpu-name=sm_90a", "--fmad=false"),
-            *(str(path), "-o", str(path.with_suffix(".o"))),
-        ]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    file = function.__module__.rpartition(".")[2]
+    # A thread has a row of eight of a block, or its share of the pixels of a tile.
+    pixels = 8 * constants["H"] * constants["V"] if "N" in function.arg_names else launch.PIXELS / 128
+    options = {"num_warps": 4, "enable_fp_fusion": launch.fuses(file), "maxnreg": limit}
+    kernel = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
+        binary.write(kernel.asm["cubin"])
+        binary.flush()
+        usage = _asked("cuobjdump", "-res-usage", binary.name)
+        code = _asked("nvdisasm", "-c", binary.name)
     return {
-        "registers": int(re.findall(r"Used (\d+) registers", said)[0]),
+        "registers": int(re.findall(r"REG:(\d+)", usage)[0]),
         "shared": kernel.metadata.shared,
-        "spilled": sum(map(int, re.findall(r"(\d+) bytes spill", said))),
+        "spilled": int(re.findall(r"STACK:(\d+)", usage)[0]) + int(re.findall(r"LOCAL:(\d+)", usage)[0]),
+        **instructions(code, rounds_of(function, constants), pixels),
+    }
+
+
+def _asked(tool: str, *arguments: str) -> str:
+    command = [str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / tool), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+SLOW = {
+    "double": r"D(ADD|MUL|FMA|SETP|MNMX)|F2F.*64|I2F.*64|F2I.*64",
+    "special": r"MUFU",
+    "exchange": r"(LD|ST)S\b|BAR|SHFL|LDSM|STSM",
+    "local": r"(LD|ST)L\b",
+}
+"""Instructions that take more than a slot of a scheduler."""
+
+
+class Line(NamedTuple):
+    """An instruction, whether something decides if it runs, and the line that it may jump to."""
+
+    name: str
+    conditional: bool
+    target: int | None
+
+
+def parsed(code: str) -> list[Line]:
+    places: dict[str, int] = {}
+    found: list[tuple[str, bool, str | None]] = []
+    for text in code.splitlines():
+        if label := re.match(r"(\.L_x_\d+):", text):
+            places[label[1]] = len(found)
+        line = re.search(r"/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)", text)
+        if line and line[2] != "NOP":
+            target = re.search(r"\.L_x_\d+", line[3]) if line[2].startswith("BRA") else None
+            found.append((line[2], bool(line[1]), target and target[0]))
+    return [Line(name, conditional, places.get(to or "")) for name, conditional, to in found]
+
+
+def executed(lines: list[Line], rounds: Iterator[int]) -> tuple[int, int]:
+    """Instructions on the shortest and on the longest way through a kernel; its loops' rounds in their order."""
+    weights = [1] * len(lines)
+    for i, line in enumerate(lines):
+        # The last line of a kernel jumps to itself.
+        if line.target is not None and line.target < i:
+            count = next(rounds)
+            weights[line.target : i + 1] = [count * x for x in weights[line.target : i + 1]]
+    least, most = [0] * (len(lines) + 1), [0] * (len(lines) + 1)
+    for i in reversed(range(len(lines))):
+        name, conditional, target = lines[i]
+        ways = [i + 1] if conditional or not name.startswith(("EXIT", "BRA", "RET")) else []
+        if name.startswith("EXIT"):
+            ways.append(len(lines))
+        elif target is not None and target > i:
+            ways.append(target)
+        least[i] = weights[i] + min((least[way] for way in ways), default=0)
+        most[i] = weights[i] + max((most[way] for way in ways), default=0)
+    return least[0], most[0]
+
+
+def rounds_of(function: Any, constants: dict[str, Any]) -> Iterator[int]:
+    """Of a kernel's loops: over what a chroma sample is upsampled to, then over an MCU's blocks."""
+    if not {"H", "V"} <= constants.keys():
+        return itertools.repeat(1)
+    h, v = constants["H"], constants["V"]
+    fancy = constants.get("FANCY", False)
+    taps = [4 if fancy and ratio == 2 else ratio for ratio in (h, v)]
+    first = [taps[0] * taps[1]] if "gradient" in function.arg_names and constants["CHANNELS"] == 3 else []
+    return itertools.chain(first, itertools.repeat(h * v if "N" in function.arg_names else 1))
+
+
+def instructions(code: str, rounds: Iterator[int], pixels: float) -> dict[str, Any]:
+    """Instructions a pixel, least and most; how many lines there are in all, and of slow ones, loads and stores."""
+    lines = parsed(code)
+    counts: collections.Counter[str] = collections.Counter()
+    for line in lines:
+        for kind, pattern in SLOW.items():
+            counts[kind] += bool(re.match(pattern, line.name))
+        if access := re.match(r"(LD|ST)G", line.name):
+            width = re.search(r"\.(U8|S8|U16|S16|64|128)\b", line.name)
+            counts[f"{access[0]}.{width[1] if width else 32}"] += 1
+    least, most = executed(lines, rounds)
+    return {
+        "per pixel": [round(least / pixels, 1), round(most / pixels, 1)],
+        "lines": len(lines),
+        **{name: n for name, n in sorted(counts.items()) if n},
     }
 
 
 def measured(
-    subsampling: str = "4:2:0", record: str = "gaussian", registers: int | None = None
-) -> dict[str, dict[str, int]]:
+    subsampling: str = "4:2:0", record: str = "gaussian", registers: int | None = None, architecture: int = 90
+) -> dict[str, Compile]:
     """The kernels of a call in colour: on whole MCUs, and ``odd``, with everything that other sizes and slopes need."""
     s = settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3)
     g = launch.Grid(1, 3, 512, 512, s.h, s.v, s.triangle)
-    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True}
+    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "LONG": False}
     to_planes = {
         **shape,
         "COLOR": to_planes_of(s),
@@ -155,7 +253,9 @@ def measured(
         "LEAK": 0.0,
     }  # fmt: skip
     smooth_gradient = {**real, "RECORDS": None, **without("tables", "parameters")}
-    del smooth_gradient["factors"], smooth_gradient["clips"]
+    without_clips = dict(real)
+    for made in (smooth_gradient, without_clips):
+        del made["factors"], made["clips"]
     calls: dict[str, tuple[Any, ...]] = {
         "jpeg": (encode, {**to_planes, **without("coefficients", "levels", "ratios", "flags")}),
         "jpeg, saving": (encode, {**to_planes, **without("levels", "ratios")}),
@@ -168,12 +268,42 @@ def measured(
         "gradient": (gradient, {**real, **without("sums")}),
         "gradient, tables": (gradient, real),
         "gradient, odd": (gradient, odd),
-        "encode gradient": (backward.encode_gradient_kernel, odd, PIXEL_FLAGS),
-        "decode gradient": (backward.decode_gradient_kernel, odd, {**ARGUMENTS, "out": THREE}),
+        "encode gradient": (backward.encode_gradient_kernel, {**odd, "clips": None}, PIXEL_FLAGS),
+        "decode gradient": (
+            backward.decode_gradient_kernel,
+            {**odd, "clips": None},
+            {**ARGUMENTS, "out": THREE},
+        ),
+        "soft encode gradient": (
+            backward.encode_gradient_kernel,
+            without_clips,
+            {**PIXEL_FLAGS, "clips": "*fp32"},
+        ),
+        "soft decode gradient": (
+            backward.decode_gradient_kernel,
+            without_clips,
+            {**SOFT, "gradient": "*fp32", "out": THREE},
+        ),
         "stencil": (backward.stencil_kernel, {**real, **samples}),
-        "soft": (soft.soft_kernel, {**smooth, **without("flags", "clips", "slopes", "factors")}, SOFT),
-        "soft, saving": (soft.soft_kernel, {**smooth, "factors": None}, SOFT),
-        "soft, tables": (soft.soft_kernel, smooth, SOFT),
+        "soft": (
+            soft.soft_kernel,
+            {**smooth, **without("flags", "clips", "slopes", "factors", "levels", "ratios")},
+            SOFT,
+        ),
+        "soft, saving": (soft.soft_kernel, {**smooth, **without("factors", "levels", "ratios")}, SOFT),
+        "soft, tables": (soft.soft_kernel, {**smooth, **without("levels", "ratios")}, SOFT),
+        "soft encode": (
+            soft.soft_kernel,
+            {**smooth, **without("planes", "spreads", "seen", "flags", "clips", "slopes", "factors")},
+            SOFT,
+        ),
+        "soft encode, saving": (
+            soft.soft_kernel,
+            {**smooth, **without("planes", "spreads", "seen")},
+            {**SOFT, "flags": ("*u8",), "clips": ("*fp32",)},
+        ),
+        "soft decode": (soft.soft_decode_kernel, {**shape, "LEAK": 0.0, **without("flags", "clips")}, DECODE),
+        "soft decode, saving": (soft.soft_decode_kernel, {**shape, "LEAK": 0.0}, DECODE),
         "soft image": (soft.soft_image_kernel, {**smooth_image, **without("flags", "clips")}, SOFT),
         "soft image, saving": (
             soft.soft_image_kernel,
@@ -187,19 +317,24 @@ def measured(
         "code": (scan.code_kernel, shape, SCAN),
     }
     return {
-        name: compiled(*call, limit=registers or REGISTERS.get(name, FEW)) for name, call in calls.items()
+        name: functools.partial(
+            compiled, *call, limit=registers or REGISTERS.get(name, FEW), architecture=architecture
+        )
+        for name, call in calls.items()
     }
 
 
-def gray(record: str, value_range: tuple[float, float], image: str) -> dict[str, dict[str, int]]:
+def gray(
+    record: str, value_range: tuple[float, float], image: str, architecture: int = 90
+) -> dict[str, Compile]:
     """The kernels of a call in gray, for an image type and its range."""
     chosen = surrogates.get(record)
     s = settings(Spec("4:4:4", surrogate=chosen, table_surrogate=chosen), 1)
     name = launch.value_range(torch.uint8 if image == "*u8" else torch.float32, *value_range)
     low, span = value_range[0], value_range[1] - value_range[0]
     shape = {
-        "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "ROWS": 2, "COLUMNS": 512,
-        "COLOR": to_planes_of(s), "INVERSE": to_image_of(s),
+        "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "LONG": False, "ROWS": 2,
+        "COLUMNS": 512, "COLOR": to_planes_of(s), "INVERSE": to_image_of(s),
     }  # fmt: skip
     real = {
         **shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.1,
@@ -211,16 +346,21 @@ def gray(record: str, value_range: tuple[float, float], image: str) -> dict[str,
     }  # fmt: skip
     to_planes, to_image = {"RANGE": (name, low, 255 / span)}, {"RANGE": (name, low, span)}
     seen = {"seen": None} if image == "*u8" else {}
-    return {
-        f"encode, {name}": compiled(
-            forward.encode_kernel, {**shape, **to_planes, **seen, **without("levels", "ratios")}, types
+    calls: dict[str, tuple[Any, ...]] = {
+        f"encode, {name}": (
+            forward.encode_kernel,
+            {**shape, **to_planes, **seen, **without("levels", "ratios")},
+            types,
         ),
-        f"image, {name}": compiled(forward.image_kernel, {**shape, **to_image, **seen, "flags": None}, types),
-        f"gradient, {record}": compiled(backward.gradient_kernel, real, {**types, "out": "*fp32"}),
+        f"image, {name}": (forward.image_kernel, {**shape, **to_image, **seen, "flags": None}, types),
+        f"gradient, {record}": (backward.gradient_kernel, real, {**types, "out": "*fp32"}),
+    }
+    return {
+        name: functools.partial(compiled, *call, architecture=architecture) for name, call in calls.items()
     }
 
 
-def everything() -> dict[str, dict[str, int]]:
+def everything(architecture: int = 90) -> dict[str, Compile]:
     """Every way of sampling, every record, every range."""
     found = {}
     for subsampling, record in (
@@ -229,14 +369,34 @@ def everything() -> dict[str, dict[str, int]]:
         ("4:4:0", "cubic"),
         ("4:1:1", "soft_round"),
     ):
-        found.update(
-            {f"{name}, {subsampling}": it for name, it in measured(subsampling, record, MANY).items()}
-        )
+        calls = measured(subsampling, record, MANY, architecture)
+        found.update({f"{name}, {subsampling}": it for name, it in calls.items()})
     ranges = itertools.cycle((((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp32"), ((-17.3, 1.9), "*fp32")))
     for record, (value_range, image) in zip(surrogates.ALL, ranges, strict=False):
-        found.update({f"gray, {name}": it for name, it in gray(record, value_range, image).items()})
+        calls = gray(record, value_range, image, architecture)
+        found.update({f"gray, {name}": it for name, it in calls.items()})
     return found
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--only", nargs="*", default=[""])
+    parser.add_argument("--architecture", type=int, default=90)
+    parser.add_argument("--registers", type=int, help="limit all kernels alike; 255 is what a launch does")
+    asked = parser.parse_args()
+    calls = (
+        everything(asked.architecture)
+        if asked.all
+        else measured(registers=asked.registers, architecture=asked.architecture)
+    )
+    found = {}
+    for name, call in calls.items():
+        if name.startswith(tuple(asked.only)):
+            found[name] = call()
+            print(name, found[name], file=sys.stderr, flush=True)
+    json.dump(found, sys.stdout, indent=2)
+
+
 if __name__ == "__main__":
-    json.dump(everything() if "--all" in sys.argv else measured(), sys.stdout, indent=2)
+    main()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from jpegrad.spec import Color as Color
     from jpegrad.surrogates import Surrogate as Surrogate
     from jpegrad import backends as backends
+    from jpegrad import data as data
     from jpegrad import lossless as lossless
     from jpegrad import metrics as metrics
     from jpegrad import nn as nn
@@ -52,7 +53,10 @@ if TYPE_CHECKING:
     from jpegrad import tune as tune
 else:
     # A name is loaded when it is first asked for, and PyTorch with it: what needs none of them starts at once.
-    _MODULES = ("backends", "lossless", "metrics", "nn", "rate", "surrogates", "tables", "testing", "tune")
+    _MODULES = (
+        *("backends", "data", "lossless", "metrics", "nn", "rate"),
+        *("surrogates", "tables", "testing", "tune"),
+    )
     _HOMES = {
         "codec": ("Coefficients", "decode", "encode", "jpeg"),
         "decoder": ("Decoder",),

@@ -36,6 +36,11 @@ COMMANDS = {
         "Show the codec and its gradients on photographs, as an HTML report.",
         ("jpegrad demo", "jpegrad demo -o report.html --seed 3"),
     ),
+    "app": Entry(
+        "app:app",
+        "Look at the codec and its gradients on a local page.",
+        ("jpegrad app", "jpegrad app --port 8020 --no-browser"),
+    ),
     "jpeg": Entry(
         "code:jpeg",
         "Code pictures as libjpeg-turbo does.",

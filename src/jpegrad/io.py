@@ -4,6 +4,7 @@ import io
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -116,10 +117,11 @@ def read(
         )
     if not isinstance(strict, bool):
         raise TypeError(f"strict: expected True or False, got {strict!r}")
-    decoder = decode(_bytes_of(source), max_pixels, strict)
-    frame = decoder.frame
-    if frame is None:
-        raise JPEGError("corrupt: no frame header")
+    with naming(source):
+        decoder = decode(_bytes_of(source), max_pixels, strict)
+        frame = decoder.frame
+        if frame is None:
+            raise JPEGError("corrupt: no frame header")
     added = smoothing(frame)
     repair_tables(frame)
     return Coefficients(
@@ -133,6 +135,17 @@ def read(
         damage=tuple(decoder.damage),
         smoothing=added and tuple(x.to(level_dtype) for x in added),
     )
+
+
+@contextmanager
+def naming(source: Source) -> Iterator[None]:
+    """Errors of a file on disk say which."""
+    try:
+        yield
+    except JPEGError as error:
+        if not isinstance(source, (str, os.PathLike)):
+            raise
+        raise JPEGError(f"{os.fspath(source)}: {error}") from None
 
 
 def read_header(source: Source) -> Header:
@@ -160,7 +173,7 @@ def read_header(source: Source) -> Header:
         ((40, 24), 'baseline', '4:2:0', 83)
     """
     if isinstance(source, (str, os.PathLike)):
-        with open(source, "rb", buffering=0) as file:
+        with open(source, "rb", buffering=0) as file, naming(source):
             return parse(file) if file.seekable() else parse(memoryview(file.readall()))
     if is_seekable(source):
         position = source.tell()
@@ -197,7 +210,8 @@ def read_structure(source: Source) -> Structure:
         >>> structure.script, structure.huffman, structure.trailing
         ('0,1,2;\\n', 'default', 4)
     """
-    return walk(_bytes_of(source))
+    with naming(source):
+        return walk(_bytes_of(source))
 
 
 @at_home

@@ -13,6 +13,7 @@ iterate over :data:`ALL`), and a record of your own is as good as one of these.
 The functions of these records are :class:`Formula`, so that kernels know each by itself, in whatever record it stands.
 """
 
+import inspect
 import math
 from dataclasses import dataclass, replace
 
@@ -66,10 +67,9 @@ class Surrogate:
 
     def __post_init__(self) -> None:
         for name in ("soft", "slope"):
-            if not callable(getattr(self, name)):
-                raise TypeError(
-                    f"{name}: expected a function (u, step, component), got {getattr(self, name)!r}"
-                )
+            function = getattr(self, name)
+            if not (callable(function) and _takes_three(function)):
+                raise TypeError(f"{name}: expected a function (u, step, component), got {_shown(function)}")
         if self.table is not None and not isinstance(self.table, Surrogate):
             raise TypeError(f"table: expected a Surrogate or None, got {type(self.table).__name__}")
 
@@ -81,6 +81,20 @@ class Surrogate:
         """
         soft = self.soft
         return soft.parameters[0] if type(soft) is Formula and soft.function is formulas.gaussian else None
+
+
+def _takes_three(function: Rounding) -> bool:
+    try:
+        inspect.signature(function).bind(None, None, None)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin does not say
+        return True
+    return True
+
+
+def _shown(function: object) -> str:
+    return f"one of {inspect.signature(function)}" if callable(function) else repr(function)
 
 
 def evaluate(record: Surrogate, which: str, u: Tensor, step: Tensor, component: Component) -> Tensor:

@@ -403,9 +403,9 @@ def load(path: str | os.PathLike[str]) -> Tensor:
 
     Raises:
         ValueError: the file does not hold tables of integers 1…255.
+        OSError: the file cannot be read; of a name without a file, with the names that ship.
 
     Source: of the published ones, their files in the package; mozjpeg ``jcparam.c``.
-        OSError: the file cannot be read; of a name without a file, with the names that ship.
 
     Example:
         >>> import tempfile

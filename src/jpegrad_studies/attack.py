@@ -37,6 +37,7 @@ SEED = 0
 BATCH = 16
 QUALITIES = (5, 18, 38, 63, 88)
 REFERENCE = "reich_ste"
+OURS = "jpegrad soft narrowing from wide"
 
 FIELDS = ("right", "cross_entropy")
 Cell = dict[str, list[float]]
@@ -145,7 +146,7 @@ def subjects() -> dict[str, Seen]:
         "jpegrad soft budget/2": budget_gaussian("soft", 0.75),
         "jpegrad soft budget x2": budget_gaussian("soft", 3.0),
         "jpegrad soft narrowing": budget_gaussian("soft", 2.5, 0.75),
-        "jpegrad soft narrowing from wide": narrowing(),
+        OURS: narrowing(),
         # An L2 ball of the same root mean square lets single coefficients move much farther.
         "jpegrad soft narrowing for L2": narrowing(2.0),
         "jpegrad reach": reach,
@@ -275,9 +276,33 @@ def grouped(results: Results) -> dict[tuple[str, str, str], Rows]:
     return dict(sorted(groups.items()))
 
 
+def summary(results: Results) -> str:
+    """A row for each network and attack, a column for each budget: what ours gains, over the reference and over the
+    best of all earlier approaches on the pictures that both have."""
+    groups = grouped(results)
+    budgets = sorted({budget for _, _, budget in groups}, key=float)
+    pieces = {"the reference": "", "the best earlier approach": ""}
+    for title in pieces:
+        rows: dict[str, list[str]] = {}
+        for (model, attack, budget), one in groups.items():
+            others = {name: row for name, row in one.items() if not name.startswith("jpegrad")}
+            if title == "the reference":
+                others = {name: row for name, row in others.items() if name == REFERENCE}
+            gained = {name: gains(one[OURS], row) for name, row in others.items() if OURS in one}
+            gained = {name: values for name, values in gained.items() if np.isfinite(values).all()}
+            if gained:
+                name = min(gained, key=lambda name: gained[name].mean())
+                beaten = "" if title == "the reference" else f" {name}"
+                row = rows.setdefault(f"{model}, {attack}", ["–"] * len(budgets))
+                row[budgets.index(budget)] = f"{gain(one[OURS], one[name])} of {len(gained[name])}{beaten}"
+        header = [f"gain over {title}", *(f"ε {budget}" for budget in budgets)]
+        pieces[title] = markdown(header, [[name, *row] for name, row in rows.items()])
+    return "\n\n".join([f"**{OURS}, mean over qualities**", *pieces.values()])
+
+
 def tables(results: Results) -> str:
-    """Two tables per network, attack and budget: the outcomes, and what is gained over the reference."""
-    pieces = []
+    """The summary; then two tables per network, attack and budget: the outcomes, and what is gained."""
+    pieces = [summary(results)]
     for (model, attack, budget), rows in grouped(results).items():
         qualities = sorted({quality for row in rows.values() for quality in row})
         reference = rows.get(REFERENCE, {})

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -43,7 +43,10 @@ from jpegrad_studies.common import (
 from jpegrad_studies.contestants import Contestant
 from jpegrad_studies.speed import machine, peak_bytes, race
 
-PAGE = ROOT / "docs" / "files.md"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE = ROOT / "docs" / "files-decoders.md"
 SIZES = {"0.4 Mpx": (512, 768), "3 Mpx": (1536, 2048), "12 Mpx": (3000, 4000)}
 KINDS: dict[str, dict[str, Any]] = {
     "q 75": {"quality": 75},
@@ -229,25 +232,35 @@ DRAWN = (
 
 def figure(cells: dict[str, Any], path: Path) -> None:
     """Bars: how many times as fast as the fastest other, by job and size."""
-    import matplotlib.pyplot as plt
+    from jpegrad_studies import figures
 
-    drawing, axis = plt.subplots(figsize=(9, 4.6), layout="constrained")
+    figures.drawn(path, lambda drawing: _bars(cells, drawing), (9, 4.6))
+
+
+def _bars(cells: dict[str, Any], drawing: Figure) -> None:
+    from jpegrad_studies import figures
+
+    axis = drawing.subplots()
     for i, size in enumerate(SIZES):
         ratios = []
         for job in DRAWN:
             seconds = cells.get(f"{size}: {job}", {})
             others = [value for name, value in seconds.items() if name != OURS]
             ratios.append(min(others) / seconds[OURS] if others else np.nan)
-        axis.barh(np.arange(len(DRAWN)) + 0.27 * (i - 1), ratios, 0.25, label=size)
-    axis.axvline(1, color="black", linewidth=0.8)
+        axis.barh(
+            np.arange(len(DRAWN)) + 0.27 * (i - 1),
+            ratios,
+            0.25,
+            label=size,
+            color=figures.OURS,
+            alpha=(1, 0.7, 0.4)[i],
+        )
+    axis.axvline(1, color=figures.GREY, linewidth=0.8)
     axis.set_yticks(range(len(DRAWN)), DRAWN)
     axis.invert_yaxis()
     axis.set(xlabel="times as fast as the fastest other")
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(path, dpi=110)
-    plt.close(drawing)
 
 
 def jobs_of(size: tuple[int, int], pictures: Sequence[Tensor], folder: Path) -> Iterator[tuple[str, Jobs]]:

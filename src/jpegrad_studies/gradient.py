@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import jpegrad
+from jpegrad_studies import figures
 from jpegrad_studies.baselines import Baseline
 from jpegrad_studies.baselines.fsa import pillow
 from jpegrad_studies.classifiers import classifier
@@ -40,6 +41,7 @@ PARTS = 10
 SMOOTHED = ((10, 1.0), (10, 4.0), (50, 2.0), (90, 4.0))
 QUALITIES = (2, 5, 9, 10, 16, 25, 33, 42, 50, 58, 66, 74, 82, 90, 95, 98)
 TABLE_QUALITIES = (10, 50, 90)
+MODES = ("4:2:2", "4:4:0", "4:1:1")
 
 
 def image_subjects(sigma: float) -> dict[str, Baseline]:
@@ -110,6 +112,25 @@ def image_cells(
     return cells
 
 
+def mode_cells(
+    crop: Tensor, mode: str, quality: int, sigma: float, pairs: int
+) -> dict[str, dict[str, float]]:
+    """Agreement of both forwards on one crop in another mode, for random weights."""
+    weights = torch.randn(crop.shape, generator=torch.Generator().manual_seed(SEED))
+
+    def loss(images: Tensor) -> Tensor:
+        return (images * weights).sum((-3, -2, -1))
+
+    (truth,) = smoothed_gradient(crop, quality, mode, sigma, [loss], pairs, PARTS, SEED)
+    cells = {}
+    for forward in ("exact", "soft"):
+        x = crop.clone().requires_grad_()
+        coded = ours(forward, "", mode, surrogate="gaussian", sigma=sigma, forward=forward)
+        (gradient,) = torch.autograd.grad(loss(coded(x[None], float(quality))).sum(), x)
+        cells[forward] = asdict(truth.agreement(gradient))
+    return cells
+
+
 def quality_cell(subject: Baseline, image: Tensor) -> list[list[float]]:
     """[quality, true slope, predicted slope] of the mean squared error."""
     rows = []
@@ -170,6 +191,10 @@ def run(options: argparse.Namespace) -> Results:
             work[f"image/{quality}/{sigma:g}/{name}"] = lambda a=crop, q=quality, s=sigma: image_cells(
                 a, q, s, options.pairs
             )
+            for mode in MODES:
+                work[f"modes/{mode}/{quality}/{sigma:g}/{name}"] = lambda a=crop, m=mode, q=quality, s=sigma: (
+                    mode_cells(a, m, q, s, options.pairs)
+                )
     for name, image in whole.items():
         for quality in TABLE_QUALITIES:
             work[f"tables/{quality}/{name}"] = lambda a=image, q=quality: table_cells(a, q)
@@ -206,6 +231,23 @@ def image_table(results: Results, loss: str) -> str:
             row.append(f"{cosine:.2f} ± {error:.2f} ({size:.2f}, {bias:+.2f})")
         rows.append((np.mean(cosines), row))
     return markdown(header, [row for _, row in sorted(rows, key=lambda pair: -pair[0])])
+
+
+def mode_table(results: Results) -> str:
+    """A row per mode and forward, a column per quality and noise."""
+    columns, rows = [f"q {quality}, σ {sigma:g}" for quality, sigma in SMOOTHED], {}
+    for place, cells in grouped(results, "modes").items():
+        mode, quality, sigma = place.split("/")
+        for forward in cells[0]:
+            cosine, size, error = (
+                np.mean([cell[forward][field] for cell in cells])
+                for field in ("cosine", "size", "cosine_error")
+            )
+            row = rows.setdefault(f"{mode}, {forward}", ["–"] * len(columns))
+            row[columns.index(f"q {quality}, σ {sigma}")] = (
+                f"{cosine:.3f} ± {error / np.sqrt(len(cells)):.3f} ({size:.2f})"
+            )
+    return markdown(["mode, forward", *columns], [[name, *row] for name, row in rows.items()])
 
 
 def quality_table(results: Results) -> str:
@@ -254,6 +296,8 @@ def report(results: Results) -> str:
     }
     for loss, title in titles.items():
         parts += [f"**To the image, {title}**", image_table(results, loss)]
+    if grouped(results, "modes"):
+        parts += ["**To the image in other modes, random weights on the coded picture**", mode_table(results)]
     parts += [
         f"**To the quality**: d(mean squared error)/dq against real files over q ± 2, q in {QUALITIES}",
         quality_table(results),
@@ -273,7 +317,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "gradient.json", help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     one_thread()
-    finish("gradient", report(run(options)), options.out)
+    results = run(options)
+    finish("gradient", report(results), options.out, lambda path: figures.gradient(results, path))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ STUDIES = {
     "ablate": Study(("--limit", "2", "--no-attack"), "", 10),
     "gradient": Study(("--limit", "1", "--pairs", "500"), "--images DIR --limit 12 --pairs 8000", 190),
     "recover": Study(("--limit", "1", "--steps", "60", "--seeds", "1"), "--seeds 5", 10),
+    "conversion": Study(
+        ("--limit", "1", "--noises", "20", "--steps", "20", "--qualities", "90"), "--limit 4 --noises 400", 30
+    ),
     "train": Study(
         ("--contestants", "exact, slope 1", "exact, σ 2", "--seeds", "1", "--rates", "0.003"),
         "--contestants NAME … --seeds 5",

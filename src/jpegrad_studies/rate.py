@@ -12,7 +12,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ import jpegrad
 from jpegrad.rate import ALL, RateModel, marginal_costs
 from jpegrad.rate.size import header_bytes
 from jpegrad_studies.common import CHECKOUT, RESULTS, ROOT, Results, load_images, markdown, publish, track
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 QUALITIES = (5, 10, 20, 35, 50, 75, 90, 95)
 HUFFMAN = ("default", "optimized")
@@ -359,25 +362,25 @@ def descents(results: Results) -> str:
 
 def figure(results: Results, path: Path) -> None:
     """Predicted against true changes for three models."""
-    import matplotlib
+    from jpegrad_studies import figures
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    figures.drawn(path, lambda drawing: _panels(results, drawing), (10, 3.6))
+
+
+def _panels(results: Results, drawing: Figure) -> None:
+    from jpegrad_studies.figures import GREY, OTHERS
 
     shown = ("marginal", "laplace", "sandwich")
-    canvas, axes = pyplot.subplots(
-        1, len(shown), figsize=(10, 3.6), sharex=True, sharey=True, layout="constrained"
-    )
+    families = ("table scale", "table signs", "one AC entry", "quality", "blur")
+    axes = drawing.subplots(1, len(shown), sharex=True, sharey=True)
     for axis, model in zip(axes, shown, strict=True):
-        axis.axline((0, 0), slope=1, color="0.7", linewidth=1)
-        for family in ("table scale", "table signs", "one AC entry", "quality", "blur"):
+        axis.axline((0, 0), slope=1, color=GREY, linewidth=1)
+        for family, color in zip(families, OTHERS, strict=False):
             predicted, true = 100 * pairs(results, family, model).T
-            axis.plot(predicted, true, ".", markersize=3, label=family)
+            axis.plot(predicted, true, ".", markersize=3, label=family, color=color)
         axis.set(title=model, xlabel="predicted change, %", xlim=(-20, 20), ylim=(-20, 20), aspect="equal")
     axes[0].set_ylabel("true change of the file, %")
     axes[0].legend(fontsize="x-small", markerscale=2)
-    canvas.savefig(path, dpi=110)
-    pyplot.close(canvas)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

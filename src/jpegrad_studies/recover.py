@@ -13,6 +13,7 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad.surrogates import table_relative
+from jpegrad_studies import figures
 from jpegrad_studies.baselines import Baseline
 from jpegrad_studies.baselines.fsa import pillow
 from jpegrad_studies.common import (
@@ -240,7 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "recover.json", help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     one_thread()
-    finish("recover", report(run(options)), options.out)
+    results = run(options)
+    finish("recover", report(results), options.out, lambda path: figures.recover(results, path))
 
 
 if __name__ == "__main__":

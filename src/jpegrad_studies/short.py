@@ -78,13 +78,25 @@ SHORT: dict[str, tuple[Cut, ...]] = {
             },
         ),
     ),
-    "attack": tuple(
-        Cut(title, "gain over reich_ste", QUALITIES, ATTACKS)
-        for title in (
-            "EfficientNet-lite0, I-FGSM, 2 grey levels",
-            "EfficientNet-lite0, PGD, 2 grey levels",
-            "EfficientNet-lite0, FGSM, 2 grey levels",
-        )
+    "attack": (
+        Cut(
+            "",
+            "gain over the reference",
+            {f"ε {budget}": f"ε {budget}" for budget in (1, 2, 4, 8)},
+            {
+                f"{model}, {attack}": f"Efficient{model.replace('lite', 'Net-Lite')}, {attack}"
+                for model in ("lite0", "lite1", "lite2")
+                for attack in ("I-FGSM", "PGD", "FGSM")
+            },
+        ),
+        *(
+            Cut(title, "gain over reich_ste", QUALITIES, ATTACKS)
+            for title in (
+                "EfficientNet-lite0, I-FGSM, 2 grey levels",
+                "EfficientNet-lite0, PGD, 2 grey levels",
+                "EfficientNet-lite0, FGSM, 2 grey levels",
+            )
+        ),
     ),
     "recover": (
         Cut(
@@ -121,6 +133,16 @@ SHORT: dict[str, tuple[Cut, ...]] = {
                 "reich_soft": "Diff-JPEG, soft",
                 "kornia": "kornia",
                 "fsa": "real file, identity",
+            },
+        ),
+        Cut(
+            "To the image in other modes, random weights on the coded picture",
+            "mode, forward",
+            GRADIENTS,
+            {
+                f"{mode}, {forward}": f"{mode}, {forward}"
+                for mode in ("4:2:2", "4:1:1")
+                for forward in ("soft", "exact")
             },
         ),
         Cut(
@@ -181,8 +203,8 @@ def cut(text: str, wanted: Cut) -> str:
 
 
 def _plain(cell: str) -> str:
-    """A figure without what stands behind it: intervals and counts are in the whole table."""
-    return cell.split(" [")[0].split(" (")[0].split(";")[0]
+    """A figure without what stands behind it: intervals are drawn, and stand with counts in the whole table."""
+    return cell.split(" [")[0].split(" (")[0].split(" ±")[0].split(";")[0]
 
 
 def folded(study: str, text: str) -> str:

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -51,6 +51,9 @@ from jpegrad_studies.contestants import (
     peers,
     step,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHAPES = ((1, 3, 32, 32), (1, 3, 256, 256), (8, 3, 256, 256), (1, 3, 512, 512), (1, 3, 2048, 2048))
 # The slow ones get fewer rounds: no contestant may take longer than this in all.
@@ -249,25 +252,28 @@ def summary(cells: dict[str, Any]) -> str:
 
 def figure(cells: dict[str, Any], path: Path) -> None:
     """Bars of the speeds at 512²."""
-    import matplotlib.pyplot as plt
+    from jpegrad_studies import figures
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    figures.drawn(path, lambda drawing: _bars(cells, drawing), (11, 4.6))
+
+
+def _bars(cells: dict[str, Any], drawing: Figure) -> None:
+    from jpegrad_studies.figures import GREY, OURS
+
+    axes = drawing.subplots(1, 2)
     for axis, kind, title in zip(axes, ("F", "F+B"), ("forward", "forward and backward"), strict=True):
         cell = cells[key_of(SHAPES[3], kind)]
         speeds = sorted(
             (cell["pixels"] / 1e6 / t, name) for name, t in cell["seconds"].items() if "copy_" not in name
         )
-        colors = ["tab:orange" if name.startswith("jpegrad") else "tab:gray" for _, name in speeds]
+        colors = [OURS if name.startswith("jpegrad") else GREY for _, name in speeds]
         bars = axis.barh([name for _, name in speeds], [speed for speed, _ in speeds], color=colors)
         axis.bar_label(bars, fmt="%.3g", padding=2, fontsize=8)
         axis.set(xscale="log", xlabel="megapixels per second", title=title)
         axis.tick_params(axis="y", labelsize=8)
         axis.margins(x=0.12)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("1×3×512×512, float32, 4:2:0, quality 50")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    drawing.suptitle("1×3×512×512, float32, 4:2:0, quality 50")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

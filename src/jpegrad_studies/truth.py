@@ -30,6 +30,8 @@ def smoothed_gradient(
 ) -> list[SampledGradient]:
     """d/dimage of E[loss(file(image + sigma n))] for each loss, from files that Pillow wrote.
 
+    Modes that Pillow does not write are coded by the exact forward, which equals libjpeg-turbo.
+
     Args:
         image: [3, H, W] in 0 ... 255.
     """
@@ -43,7 +45,7 @@ def smoothed_gradient(
         pairs=pairs,
         parts=parts,
         seed=seed,
-        files=True,
+        files=subsampling in PILLOW_SUBSAMPLING,
     )
     return [SampledGradient(found.parts[:, i]) for i in range(len(losses))]
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jpeglib
 import numpy as np
@@ -38,6 +38,9 @@ from jpegrad_studies.common import (
     publish,
     track,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 QUALITIES = (20, 40, 60, 75, 90)
 ANCHORS = (8, 14, *range(20, 95, 5), 95)
@@ -251,31 +254,36 @@ def tables(results: Results) -> str:
 
 def figure(results: Results, path: Path) -> None:
     """Mean curves of all photographs: bits per pixel against PSNR and MS-SSIM."""
-    from matplotlib.figure import Figure
+    from jpegrad_studies import figures
+
+    figures.drawn(path, lambda drawing: _curves(results, drawing), (10, 4.4))
+
+
+def _curves(results: Results, drawing: Figure) -> None:
+    from jpegrad_studies.figures import GREY, OTHERS, OURS
 
     drawn = {
-        ANCHOR: ("default tables", "0.4"),
-        "mozjpeg, progressive": ("mozjpeg", "tab:orange"),
-        "data-set tables, MSE": ("data-set tables, MSE", "tab:cyan"),
-        "data-set tables, MS-SSIM": ("data-set tables, MS-SSIM", "tab:pink"),
-        "tables and levels, MSE": ("tables and levels, MSE", "tab:blue"),
-        "tables and levels, MS-SSIM": ("tables and levels, MS-SSIM", "tab:red"),
+        ANCHOR: ("default tables", GREY, "-"),
+        "mozjpeg, progressive": ("mozjpeg", OTHERS[0], "-"),
+        "data-set tables, MSE": ("jpegrad, data-set tables, MSE", OURS, ":"),
+        "data-set tables, MS-SSIM": ("jpegrad, data-set tables, MS-SSIM", OURS, "-."),
+        "tables and levels, MSE": ("jpegrad, tables and levels, MSE", OURS, "-"),
+        "tables and levels, MS-SSIM": ("jpegrad, tables and levels, MS-SSIM", OURS, "--"),
     }
-    result = Figure(figsize=(10, 4.4), layout="constrained")
-    axes = result.subplots(1, 2)
+    axes = drawing.subplots(1, 2)
     for axis, column in zip(axes, ("psnr", "ms_ssim"), strict=True):
-        for name, (label, color) in drawn.items():
+        for name, (label, color, dashes) in drawn.items():
             cells = [results.cells[f"{name}/{image}"] for image in finished(results, name)]
             curves = np.array([curve(found, column) for found in cells])
             # The geometric mean of the sizes, as BD-rate takes it.
             size, quality = np.exp(np.log(curves[..., 0]).mean(0)) / 1000, curves[..., 1].mean(0)
-            axis.plot(size, quality, "o-", color=color, label=label, markersize=3, linewidth=1.2)
+            axis.plot(
+                size, quality, "o", linestyle=dashes, color=color, label=label, markersize=3, linewidth=1.2
+            )
         axis.set(xscale="log", xlabel="kilobytes per file (geometric mean)", ylabel="dB")
         axis.set_title("PSNR" if column == "psnr" else "MS-SSIM, −10 log10(1 − s)")
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    result.savefig(path, dpi=130)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

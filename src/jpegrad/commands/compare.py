@@ -23,12 +23,18 @@ def compare(
         float | None,
         typer.Option(help="How much brighter; else so that the largest difference is white."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page, a file of its own, with both pictures under a slider and the figures."
+        ),
+    ] = None,
     background: Background = None,
     lenient: Lenient = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """How much two pictures differ, as viewers show them: PSNR, SSIM, MS-SSIM, and the largest difference.
+    """How much two pictures differ, as viewers show them: PSNR, SSIM, SSIMULACRA2, Butteraugli, the largest difference.
 
     Gray pictures are compared with colour ones as RGB, and CMYK as RGB too.
     """
@@ -40,9 +46,12 @@ def compare(
         raise WrongOption("expected - once, because standard input is one file")
     if difference is not None:
         sources.plan([first], difference, suffixes=(), written=sources.LOSSLESS, inputs=[second], force=force)
+    if html is not None:
+        sources.check_page(html, [first, second, difference], force)
     from jpegrad.commands import comparing
 
-    facts = comparing.compare(first, second, difference, gain, color_of(background), lenient)
+    a, b = (comparing.see(path, color_of(background), lenient) for path in (first, second))
+    facts = comparing.compare(a, b, difference, gain, html)
     if as_json:
         tell(facts)
         return

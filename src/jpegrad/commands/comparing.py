@@ -2,68 +2,118 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from jpegrad import page
 from jpegrad.coefficients import NO_DENSITY
-from jpegrad.commands import coding, pictures, sources
+from jpegrad.commands import beside, coding, pictures, sources
+from jpegrad.commands.beside import NAMES, Pair
 from jpegrad.commands.terminal import timed
-from jpegrad.pictures import Color, Picture
+from jpegrad.files import SUFFIXES
+from jpegrad.metrics import Perceptual
+from jpegrad.metrics.comparison import SMALLEST
+from jpegrad.pictures import Color, Picture, icc_of
 from jpegrad.tune.metrics import report
 
-NAMES = {"psnr": "PSNR", "psnr_y": "PSNR Y", "ssim": "SSIM Y", "ms_ssim": "MS-SSIM"}
+
+class Seen(NamedTuple):
+    """A picture as it is seen: gray or RGB, upright; and the bytes of a .jpg file that browsers show alike."""
+
+    name: str
+    picture: Picture
+    size: int | None = None
+    file: bytes | None = None
+
+    @property
+    def address(self) -> str:
+        """For an ``<img>``."""
+        if self.file is not None:
+            return page.data_url(self.file, "jpeg")
+        return page.data_url(page.png(self.picture.pixels, icc_of(self.picture.metadata)))
 
 
-def compare(
-    first: Path,
-    second: Path,
-    difference: Path | None,
-    gain: float | None,
-    background: Color | None,
-    lenient: bool,
-) -> dict[str, Any]:
-    """What differs between two pictures; the picture of it is written.
+def see(path: Path, background: Color | None = None, lenient: bool = False) -> Seen:
+    """Read a picture of any kind.
 
     Raises:
-        ValueError: they are not of one size, or a file is not a picture as ``load`` takes it.
-        OSError: a file cannot be read or written.
+        ValueError: it is none that ``load`` takes.
+        OSError: it cannot be read.
     """
-    a, b = (_shown(path, background, lenient) for path in (first, second))
-    names = sources.name(first), sources.name(second)
-    if a.shape[1:] != b.shape[1:]:
-        sizes = [
-            f"{name} of {image.shape[2]}×{image.shape[1]}" for name, image in zip(names, (a, b), strict=True)
-        ]
-        raise ValueError(f"expected pictures of one size, got {' and '.join(sizes)}")
-    if len(a) != len(b):
-        a, b = a.expand(3, -1, -1), b.expand(3, -1, -1)
+    picture = coding.read_picture(path, upright=True, cmyk=True, lenient=lenient, background=background)
+    data = None if path == sources.STANDARD else path.read_bytes()
+    inks = len(picture.pixels) == 4
+    if inks:
+        # Their profile says nothing of RGB.
+        picture = picture._replace(pixels=pictures.rgb_of_inks(picture.pixels), metadata=())
+    browsers = data is not None and path.suffix.lower() in SUFFIXES and not inks
+    size = None if data is None else len(data)
+    return Seen(sources.name(path), picture, size, data if browsers else None)
+
+
+def measure(first: Seen, second: Seen) -> dict[str, Any]:
+    """What differs between two pictures.
+
+    Raises:
+        ValueError: they are not of one size.
+    """
+    a, b = _alike(first, second)
     apart = (a.short() - b).abs()
-    largest = int(apart.max())
     facts = {
-        "first": names[0],
-        "second": names[1],
+        "first": first.name,
+        "second": second.name,
         "width": a.shape[2],
         "height": a.shape[1],
         "channels": len(a),
         "samples": apart.numel(),
         "differing_samples": int(apart.count_nonzero()),
         "differing_pixels": int(apart.amax(0).count_nonzero()),
-        "max_difference": largest,
+        "max_difference": int(apart.max()),
         "mean_difference": apart.sum(dtype=torch.int64).item() / apart.numel(),
     }
     with timed("measured"):
         found = report(b, a)
+        if min(a.shape[1:]) >= SMALLEST:
+            found |= {name: value.item() for name, value in Perceptual(a).report(b).items()}
     # JSON has no number for the PSNR of equal pictures.
-    facts |= {name: None if math.isinf(found[name]) else found[name] for name in NAMES if name in found}
+    return facts | {name: None if math.isinf(found[name]) else found[name] for name in NAMES if name in found}
+
+
+def compare(
+    first: Seen, second: Seen, difference: Path | None, gain: float | None, html: Path | None
+) -> dict[str, Any]:
+    """The same; the picture of what differs and the page are written.
+
+    Raises:
+        ValueError: they are not of one size.
+        OSError: a file cannot be written.
+    """
+    facts = measure(first, second)
     if difference is not None:
-        gain = 255 / max(1, largest) if gain is None else gain
+        gain = 255 / max(1, facts["max_difference"]) if gain is None else gain
         shades = (torch.arange(256, dtype=torch.float64) * gain).round().clamp(max=255).to(torch.uint8)
-        bright = shades[apart.int()]
+        a, b = _alike(first, second)
+        bright = shades[(a.short() - b).abs().int()]
         pictures.save(difference, bright, Picture(bright, (), NO_DENSITY, ()))
         facts |= {"difference": str(difference), "gain": gain}
+    if html is not None:
+        pair = Pair(first.size, second.size, facts)
+        beside.write(html, f"{first.name} and {second.name}", [pair], iter([(first.address, second.address)]))
+        facts |= {"page": str(html)}
     return facts
+
+
+def _alike(first: Seen, second: Seen) -> tuple[Tensor, Tensor]:
+    """The pixels of both; gray as RGB where the other has colour."""
+    a, b = first.picture.pixels, second.picture.pixels
+    if a.shape[1:] != b.shape[1:]:
+        sizes = [f"{each.name} of {x.shape[2]}×{x.shape[1]}" for each, x in ((first, a), (second, b))]
+        raise ValueError(f"expected pictures of one size, got {' and '.join(sizes)}")
+    if len(a) != len(b):
+        a, b = a.expand(3, -1, -1), b.expand(3, -1, -1)
+    return a, b
 
 
 def lines(facts: dict[str, Any]) -> list[str]:
@@ -80,17 +130,22 @@ def lines(facts: dict[str, Any]) -> list[str]:
         )
         for name, words in NAMES.items():
             if name in facts:
-                decibels = name.startswith("psnr")
-                number = "infinite" if facts[name] is None else f"{facts[name]:.{2 if decibels else 5}f}"
-                found.append(f"{words} {number}{' dB' if decibels and facts[name] is not None else ''}")
+                unit = " dB" if name.startswith("psnr") and facts[name] is not None else ""
+                found.append(f"{words} {beside.number(name, facts[name])}{unit}")
         if "ms_ssim" not in facts:
             found.append("MS-SSIM needs 176 rows and columns")
     if "difference" in facts:
         found.append(f"{facts['difference']}: the difference, {facts['gain']:.3g} times brighter")
+    if "page" in facts:
+        found.append(f"{facts['page']}: the page")
     return found
 
 
-def _shown(path: Path, background: Color | None, lenient: bool) -> Tensor:
-    """Gray or RGB, upright."""
-    image = coding.read_picture(path, upright=True, cmyk=True, lenient=lenient, background=background).pixels
-    return pictures.rgb_of_inks(image) if len(image) == 4 else image
+def pair(first: Path, second: Path, background: Color | None = None) -> Pair:
+    """Two files of one picture, and how much they differ.
+
+    Raises:
+        ValueError, OSError: as :func:`see` and :func:`measure`.
+    """
+    a, b = see(first, background), see(second)
+    return Pair(a.size, b.size, measure(a, b))

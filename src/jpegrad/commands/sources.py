@@ -153,6 +153,13 @@ def check_jpeg(path: Path, inputs: Iterable[Path | None], force: bool) -> None:
     check_output("--output", path, inputs=inputs, force=force)
 
 
+def check_page(path: Path, inputs: Iterable[Path | None], force: bool) -> None:
+    """Raise unless a page of HTML may be written there."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise WrongOption(f"--html: expected a name that ends in .html, got {path}")
+    check_output("--html", path, inputs=inputs, force=force)
+
+
 def each(items: list[Item], work: Callable[[Item], None]) -> None:
     """Do the work on each; of several, one that fails is an error on a line that names it, and the others go on.
 

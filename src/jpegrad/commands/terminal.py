@@ -30,6 +30,16 @@ class State:
 state = State()
 
 
+@contextmanager
+def silenced() -> Iterator[None]:
+    """What is said in here has been said before."""
+    quiet, state.quiet = state.quiet, True
+    try:
+        yield
+    finally:
+        state.quiet = quiet
+
+
 class WrongOption(ValueError):
     """A wrong value of an option, or two that do not go together: exit code 2, as for an unknown option."""
 

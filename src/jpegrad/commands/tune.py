@@ -142,6 +142,12 @@ def tune(
             "--csv", help="Write bytes before and after, loss, seconds and error of several pictures."
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page of several pictures, before and after under a slider, and their metrics."
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option(
@@ -187,14 +193,18 @@ def tune(
         jobs = tune_many.plan(pictures, output, [start], tune_many.part(shard))
         if table is not None:
             tune_many.check_table(table, jobs, [start], force)
+        if html is not None:
+            inputs = [start, table, *(path for job in jobs for path in (job.source, job.output))]
+            sources.check_page(html, inputs, force)
         if base is not None:
             load_tables(base)
         make = functools.partial(_outcome, tuning=tuning)
-        tune_many.tune(jobs, make, count=workers, table=table, as_json=as_json, force=force)
+        tune_many.tune(jobs, make, count=workers, table=table, html=html, as_json=as_json, force=force)
         return
-    for name, value in (("--workers", workers), ("--shard", shard), ("--csv", table)):
+    for name, value in (("--workers", workers), ("--shard", shard), ("--csv", table), ("--html", html)):
         if value is not None:
-            raise WrongOption(f"{name}: expected with several pictures or a folder, got {pictures[0]}")
+            more = "; jpegrad compare has it for two files" if name == "--html" else ""
+            raise WrongOption(f"{name}: expected with several pictures or a folder, got {pictures[0]}{more}")
     (job,) = sources.plan(
         pictures,
         output,
@@ -254,7 +264,7 @@ def make_file(job: Job, tuning: Tuning, progress: Callable[[], None] | None = No
         more = f"; of the file, {carried} bytes are metadata (--no-metadata)" if carried else ""
         raise ValueError(str(error).replace("target", tuning.option, 1) + more) from None
     coefficients = carrying(tuned.coefficients, source)
-    data = to_bytes(coefficients, huffman="optimized", progressive=tuning.progressive)
+    data = to_bytes(coefficients, huffman="optimized", progressive=tuned.progressive or False)
     sources.write(job.output, data)
     return source, replace(tuned, coefficients=coefficients, size=len(data))
 

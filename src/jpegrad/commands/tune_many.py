@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
@@ -21,10 +22,16 @@ from jpegrad.commands.terminal import (
     note,
     numbers,
     show,
+    silenced,
     state,
     tell,
 )
 from jpegrad.files import SUFFIXES, check_output, write_atomically
+
+if TYPE_CHECKING:
+    from jpegrad.commands.beside import Pair
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,9 @@ class Outcome:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+ENDED = "its process has ended, as for lack of memory; fewer --workers need less"
+Measured = tuple[Job, "Pair | None", str]
+"""A file, its pair, or why there is none."""
 
 
 def part(shard: str | None) -> tuple[int, int]:
@@ -105,6 +115,7 @@ def tune(
     *,
     count: int | None,
     table: Path | None,
+    html: Path | None,
     as_json: bool,
     force: bool,
 ) -> None:
@@ -115,6 +126,7 @@ def tune(
         make: makes one; it raises nothing.
         count: of processes; None takes one for each core.
         table: the CSV file to write.
+        html: the page to write.
         as_json: print an object for each file.
         force: make those that are there anew.
 
@@ -134,9 +146,8 @@ def tune(
     left = [job for job in jobs if job not in set(there)]
     made: list[Row] = []
     try:
-        for outcome in _shown(
-            workers.share(left, make, min(count or workers.cores(), len(left)), _lost), left
-        ):
+        outcomes = workers.share(left, make, min(count or workers.cores(), len(left)), _lost)
+        for outcome in _progress("tuning", outcomes, len(left)):
             _say(outcome, as_json)
             made.append(outcome.row)
             rows[outcome.row.file] = outcome.row
@@ -149,6 +160,8 @@ def tune(
         if table is not None:
             write_atomically(table, _csv(rows.values()))
     failed = sum(bool(row.error) for row in made)
+    if html is not None:
+        _page(html, [job for job in jobs if not rows[str(job.source)].error], count)
     if not state.quiet and not as_json:
         _summary([rows[str(job.source)] for job in there], [row for row in made if not row.error], failed)
     if failed:
@@ -156,9 +169,43 @@ def tune(
         raise SystemExit(1)
 
 
+def _page(html: Path, jobs: list[Job], count: int | None) -> None:
+    """Before and after of every file that is there, measured by as many processes."""
+    from jpegrad.commands import beside, comparing
+
+    measured = workers.share(jobs, _pair, min(count or workers.cores(), len(jobs)), _unmeasured)
+    pairs: dict[Job, beside.Pair] = {}
+    for job, pair, error in _progress("comparing", measured, len(jobs)):
+        if pair is None:
+            note(f"{job.source}: not on the page: {error}")
+        else:
+            pairs[job] = pair
+    kept = sorted(pairs, key=lambda job: str(job.source))
+
+    def addresses() -> Iterator[tuple[str, str]]:
+        for job in kept:
+            with silenced():
+                yield comparing.see(job.source).address, comparing.see(job.output).address
+
+    beside.write(html, f"{len(kept)} files, before and after", [pairs[job] for job in kept], addresses())
+    done(f"{html}: the page")
+
+
+def _pair(job: Job) -> Measured:
+    from jpegrad.commands import comparing
+
+    try:
+        return job, comparing.pair(job.source, job.output), ""
+    except (ValueError, OSError) as error:
+        return job, None, str(error)
+
+
+def _unmeasured(job: Job) -> Measured:
+    return job, None, ENDED
+
+
 def _lost(job: Job) -> Outcome:
-    error = "its process has ended, as for lack of memory; fewer --workers need less"
-    return Outcome(job, Row(str(job.source), error=error))
+    return Outcome(job, Row(str(job.source), error=ENDED))
 
 
 def _size(path: Path) -> int | None:
@@ -168,7 +215,7 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _shown(outcomes: Iterator[Outcome], left: list[Job]) -> Iterator[Outcome]:
+def _progress(what: str, results: Iterator[Result], total: int) -> Iterator[Result]:
     """The same under a progress bar, above which other lines are printed."""
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     # Rich would take lines for a file or a pipe to the error stream.
@@ -176,9 +223,9 @@ def _shown(outcomes: Iterator[Outcome], left: list[Job]) -> Iterator[Outcome]:
     with Progress(
         *columns, console=errors, transient=True, disable=not is_terminal(), redirect_stdout=redirect
     ) as progress:
-        task = progress.add_task("tuning", total=len(left))
-        for outcome in outcomes:
-            yield outcome
+        task = progress.add_task(what, total=total)
+        for result in results:
+            yield result
             progress.advance(task)
 
 

@@ -1,40 +1,22 @@
 """The figures of the report, as PNG data for an HTML page."""
 
-import base64
 import io
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from jpegrad.demo.recover import Recovery
 from jpegrad.demo.study import QualitySlope
+from jpegrad.page import data_url
 
 BLUE, ORANGE, GRAY = "#1f6fb4", "#d1622b", "#8a8a8a"
-
-
-def data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def picture(image: Tensor) -> str:
-    """A uint8 ``[3, H, W]`` picture."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, "PNG")
-    return data_url(buffer.getvalue())
 
 
 def _finish(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return data_url(buffer.getvalue())
-
-
-def gradient(values: Tensor) -> Tensor:
-    """A gradient ``[3, H, W]`` as a picture: gray is 0, its 99th percentile full scale."""
-    magnitude = float(np.quantile(values.abs().numpy(), 0.99)) or 1.0
-    return ((values / magnitude).clamp(-1, 1) * 127 + 128).byte()
 
 
 def quality_slopes(slopes: list[QualitySlope]) -> str:

@@ -1,28 +1,20 @@
 """The report: one HTML file without anything from outside."""
 
+from datetime import date
 from html import escape
+from importlib.metadata import version
 
+from jpegrad import __version__, page
 from jpegrad.demo import figures
 from jpegrad.demo.study import SHOWN, Results
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-img { max-width: 100%; } figure { margin: 0; } figcaption { font-size: 0.85rem; color: #555; }
-.row { display: flex; flex-wrap: wrap; gap: 0.8rem; } .row figure { flex: 1 1 11rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-td, th { padding: 0.15rem 0.9rem; text-align: right; border-bottom: 1px solid #ddd; }
-td:first-child, th:first-child { text-align: left; } .zero { color: #18794e; font-weight: bold; } .not { color: #c00; }
-"""
 
 
 def html(results: Results) -> str:
     """The page."""
     summary = "".join(f"<li>{escape(line)}</li>" for line in results.summary())
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>jpegrad: the JPEG codec, inside autograd</title>
-<style>{STYLE}</style></head><body>
-<h1>The JPEG codec, inside autograd</h1>
+    body = f"""<h1>The JPEG codec, inside autograd</h1>
+<p>All is well where no sample and no file differs from Pillow's, the sign of d(error)/d(quality) is right throughout,
+and the secret quality is found. {_made()}</p>
 <ul>{summary}</ul>
 <h2>The forward is the real JPEG</h2>
 <p>Every picture below is what <code>jpegrad.jpeg</code> returns, and equals what Pillow decodes from the file that it
@@ -36,39 +28,35 @@ the derivative of the real JPEG averaged over pixel noise of σ = 2 grey levels.
 <h2>The gradient to the quality</h2>
 <p>Of the coding error, at every integer quality, against the change of the real file's error over q ± 2. Where a curve
 is missing, the gradient is zero or has the wrong sign.</p>
-<img alt="gradient to the quality" src="{figures.quality_slopes(results.slopes)}">
+{page.plot(figures.quality_slopes(results.slopes), "gradient to the quality")}
 <h2>The gradient to the quantization tables</h2>
 <p>Of the coding error at quality 50, per table entry (thousandths of a squared grey level per step).</p>
-<img alt="gradient to both tables" src="{_table_gradients(results)}">
+{page.plot(_table_gradients(results), "gradient to both tables")}
 <h2>A use: what was this picture coded with?</h2>
 <p>Given an original and a JPEG of it, descent through the real codec finds the quality, and the tables. An entry under
 which all levels are zero leaves no trace in the picture; the others are bold.</p>
-<img alt="recovery" src="{figures.recoveries(results.quality, results.tables)}">
-{_found(results)}
-</body></html>
-"""
+{page.plot(figures.recoveries(results.quality, results.tables), "recovery")}
+{_found(results)}"""
+    return page.html("jpegrad: the JPEG codec, inside autograd", body)
 
 
-def _figure(image: str, caption: str) -> str:
-    return f'<figure><img alt="{escape(caption)}" src="{image}"><figcaption>{escape(caption)}</figcaption></figure>'
+def _made() -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pillow"))
+    return f"Made on {date.today().isoformat()} with jpegrad {__version__}, {versions}."
 
 
 def _pictures(results: Results) -> str:
     rows = [row for row in results.fidelity if row.photograph == SHOWN and row.subsampling == "4:2:0"]
     coded = [
-        _figure(figures.picture(row.picture), f"quality {row.quality}: {row.size:,} bytes, {row.psnr:.1f} dB")
+        page.figure(
+            page.picture(row.picture), f"quality {row.quality}: {row.size:,} bytes, {row.psnr:.1f} dB"
+        )
         for row in rows
     ]
-    return f'<div class="row">{_figure(figures.picture(results.original), "original")}{"".join(coded)}</div>'
+    return f'<div class="row">{page.figure(page.picture(results.original), "original")}{"".join(coded)}</div>'
 
 
 def _fidelity(results: Results) -> str:
-    body = "".join(
-        f"<tr><td>{row.photograph}</td><td>{row.subsampling}</td><td>{row.quality}</td><td>{row.samples:,}</td>"
-        f'<td class="{"not" if row.different else "zero"}">{row.different}</td><td>{row.psnr:.2f}</td>'
-        f"<td>{row.size:,}</td><td>{'yes' if row.same_bytes else 'no'}</td></tr>"
-        for row in results.fidelity
-    )
     heads = (
         "photograph",
         "mode",
@@ -79,13 +67,24 @@ def _fidelity(results: Results) -> str:
         "bytes",
         "same bytes",
     )
-    return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{body}</table>"
+    rows = [
+        (
+            row.photograph,
+            row.subsampling,
+            str(row.quality),
+            f"{row.samples:,}",
+            f'<span class="{"not" if row.different else "zero"}">{row.different}</span>',
+            f"{row.psnr:.2f}",
+            f"{row.size:,}",
+            "yes" if row.same_bytes else "no",
+        )
+        for row in results.fidelity
+    ]
+    return page.table(heads, rows)
 
 
 def _gradients(results: Results) -> str:
-    shown = [
-        _figure(figures.picture(figures.gradient(g)), name) for name, g in results.image_gradients.items()
-    ]
+    shown = [page.figure(page.picture(page.gradient(g)), name) for name, g in results.image_gradients.items()]
     return f'<div class="row">{"".join(shown)}</div>'
 
 
@@ -97,4 +96,4 @@ def _found(results: Results) -> str:
     recovery = results.tables
     titles = ("luminance: found − secret", "chrominance: found − secret")
     difference = figures.tables(recovery.found - recovery.secret, titles, ".0f", recovery.determined)
-    return f'<img alt="tables found" src="{difference}">'
+    return page.plot(difference, "tables found")

@@ -67,6 +67,12 @@ class Comparison(ABC):
     def report(self, image: Tensor) -> dict[str, Tensor]:
         """The official figures by name, without gradients."""
 
+    @without_autocast
+    def squared_error(self, image: Tensor) -> Tensor:
+        """The mean squared error of sRGB in 0…1."""
+        image, original = (leaky_clamp(x, 0.0, 1.0) for x in (self._rgb(image), self._original))
+        return self._like_input((image - original).square().mean((-3, -2, -1)))
+
     def _rgb(self, image: Tensor) -> Tensor:
         check_picture("image", image)
         if image.shape != self.shape:

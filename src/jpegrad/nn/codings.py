@@ -14,7 +14,7 @@ from torch import Tensor
 from jpegrad import arguments, notice
 from jpegrad.coefficients import Coefficients
 from jpegrad.files import SUFFIXES
-from jpegrad.io import COLORS, read_header
+from jpegrad.io import COLORS, naming, read_header
 from jpegrad.jfif.errors import JPEGError
 from jpegrad.jfif.header import Header
 from jpegrad.sampling import SUBSAMPLING
@@ -140,14 +140,15 @@ def _codings_of(source: Like) -> Iterator[Coding]:
         yield from _folder(Path(source))
     else:
         try:
-            yield _coding(read_header(source))
-        except JPEGError as error:
-            raise JPEGError(f"{os.fspath(source)}: {error}") from None
+            header = read_header(source)
         except FileNotFoundError:
             names = ", ".join(_presets())
             raise FileNotFoundError(
                 f"{os.fspath(source)}: expected a file, a folder or one of {names}"
             ) from None
+        with naming(source):
+            coding = _coding(header)
+        yield coding
 
 
 def _folder(folder: Path) -> Iterator[Coding]:
@@ -156,9 +157,11 @@ def _folder(folder: Path) -> Iterator[Coding]:
     faults = []
     for path in paths:
         try:
-            coding = _coding(read_header(path))
+            header = read_header(path)
+            with naming(path):
+                coding = _coding(header)
         except (JPEGError, OSError) as error:
-            faults.append(f"{path}: {error}")
+            faults.append(str(error))
         else:
             yield coding
     if len(faults) == len(paths):

@@ -7,3 +7,9 @@ from jpegrad.rate.models import ALL as ALL
 from jpegrad.rate.models import RateModel as RateModel
 from jpegrad.rate.models import Scan as Scan
 from jpegrad.rate.size import bits as bits
+
+__all__ = ["ALL", "Breakdown", "RateModel", "Scan", "bits", "breakdown", "marginal_costs"]
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -1,5 +1,7 @@
 """``block_bits``: what each block costs under one Huffman code."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,15 +37,24 @@ def block_bits(coefficients: Coefficients, *, like: Coefficients | None = None) 
     costs = symbol_costs(
         [whole(x)[None] for x in coded.levels], coded.size, coded.subsampling, "optimized", slots
     )
+    found = dc_bits(coefficients, costs)
+    for i, (level, cost) in enumerate(zip(coefficients.levels, costs, strict=True)):
+        spent = ac_bits(whole(level).flatten(0, 1).flatten(1), cost.ac.reshape(64, 12))
+        found[i] += spent.view(found[i].shape)
+    return found
+
+
+def dc_bits(coefficients: Coefficients, costs: Sequence[Costs]) -> list[Tensor]:
+    """Of the DC differences that lead to each block, as :func:`block_bits` has them."""
     c = coefficients
     rows, columns, factors = mcu_grid(c.channels, c.size, c.subsampling)
     found = []
     for level, cost, h_v in zip(c.levels, costs, factors, strict=True):
         shape = level.shape[:2]
-        flat = whole(level).flatten(0, 1).flatten(1)
+        dc = whole(level)[..., 0, 0].flatten()
         index, dummy = scan_order((shape[0], shape[1]), (rows, columns), h_v, level.device)
-        spent = _ac_bits(flat, cost)
-        spent[index[~dummy]] += _dc_bits(flat[:, 0], index, cost)[~dummy.flatten()]
+        spent = torch.zeros(len(dc), dtype=torch.float64, device=level.device)
+        spent[index[~dummy]] = _dc_bits(dc, index, cost)[~dummy.flatten()]
         found.append(spent.view(shape))
     return found
 
@@ -55,8 +66,8 @@ def _dc_bits(dc: Tensor, index: Tensor, cost: Costs) -> Tensor:
     return cost.dc.flatten().double()[size_category(difference.int()).long()]
 
 
-def _ac_bits(levels: Tensor, cost: Costs) -> Tensor:
-    """Of blocks ``[blocks, 64]``, natural order."""
+def ac_bits(levels: Tensor, prices: Tensor) -> Tensor:
+    """Of blocks ``[blocks, 64]``, natural order, by prices ``[64, 12]`` of run and size."""
     magnitude = levels.abs().clamp(max=MAX_AC).to(torch.int16)[:, list(ZIGZAG)]
     # The DC stands for the start of its block, and a place behind the last one for its end.
     coded = torch.nn.functional.pad(magnitude > 0, (0, 1), value=True)
@@ -65,6 +76,6 @@ def _ac_bits(levels: Tensor, cost: Costs) -> Tensor:
     block, place = at // 65, at % 65
     run = (place[1:] - place[:-1] - 1).clamp(min=0)
     size = torch.nn.functional.pad(size_category(magnitude.int()), (0, 1)).flatten()[at][1:].long()
-    price = cost.ac.reshape(64, 12).double()[run.clamp(max=63), size]
+    price = prices.double()[run.clamp(max=63), size]
     price = torch.where(place[1:] > 0, price, 0.0)
     return price.new_zeros(len(levels)).index_add_(0, block[1:], price)

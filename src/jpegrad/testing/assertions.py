@@ -14,6 +14,7 @@ from jpegrad.home import at_home
 from jpegrad.spec import Backend, Subsampling, check_choice, check_image
 
 PILLOW_SUBSAMPLING = ("4:4:4", "4:2:2", "4:2:0")
+"""The samplings that Pillow writes."""
 
 
 def pillow(image: Tensor, quality: int, *, subsampling: str = "4:2:0") -> Tensor:

@@ -16,3 +16,26 @@ from jpegrad.tune.targets import Bytes as Bytes
 from jpegrad.tune.targets import LikeQuality as LikeQuality
 from jpegrad.tune.targets import Loss as Loss
 from jpegrad.tune.targets import Score as Score
+
+__all__ = [
+    "BitsPerPixel",
+    "Bytes",
+    "DatasetSettings",
+    "Folder",
+    "LikeQuality",
+    "Loss",
+    "Metric",
+    "Score",
+    "Tuned",
+    "compress",
+    "learn_dataset_tables",
+    "learn_image_tables",
+    "mix",
+    "report",
+    "rgb_weights",
+    "trellis",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

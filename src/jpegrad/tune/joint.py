@@ -29,10 +29,11 @@ from torch import Tensor
 
 from jpegrad import tables as quantization
 from jpegrad.codec import Coefficients
+from jpegrad.rate.bands import banded_bits
 from jpegrad.rate.blocks import block_bits
 from jpegrad.spec import table_index
 from jpegrad.tune.descent import CLOSE, Bound, excess, is_better, unreachable
-from jpegrad.tune.levels import trellis
+from jpegrad.tune.levels import banded_trellis, trellis
 from jpegrad.tune.objective import ImageObjective, OperatingPoint
 from jpegrad.tune.targets import Bytes
 
@@ -158,7 +159,7 @@ class Descent:
     @torch.no_grad()
     def _between(self, start: File, end: File, target: Bound, direction: int) -> OperatingPoint:
         """The mixture of two files of the same tables that just meets a target between them."""
-        changes = list(zip(*_changes(start, end), strict=True))
+        changes = list(zip(*self._changes(start, end), strict=True))
         loss, size = (torch.cat([x.flatten() for x in parts]) for parts in zip(*changes, strict=True))
         # What a bit costs where bits are saved, and what it wins where they are spent.
         price = -loss / size
@@ -266,6 +267,8 @@ class Descent:
             targets.append((t + (k - 1) * n * q) / k / tables[table_index(i, len(tables))])
             prices.append(k * w / multiplier)
         unrounded = replace(c, levels=tuple(targets), tables=tables)
+        if self.objective.progressive:
+            return banded_trellis(unrounded, prices, c)
         return trellis(unrounded, 1.0, weights=prices, passes=1, like=c)
 
     def _change_levels(self, weights: Parts, multiplier: float) -> list[File]:
@@ -313,7 +316,18 @@ class Descent:
 
     def _kept(self, trial: File, multiplier: float) -> list[Tensor]:
         """Which blocks get cheaper by the levels of a trial."""
-        return [loss + multiplier * size < 0 for loss, size in zip(*_changes(self.file, trial), strict=True)]
+        return [
+            loss + multiplier * size < 0 for loss, size in zip(*self._changes(self.file, trial), strict=True)
+        ]
+
+    def _changes(self, start: File, end: File) -> tuple[list[Tensor], list[Tensor]]:
+        """Of loss and of bits in each block, from one file's levels to another's, under the other's tables."""
+        before, after = start.coefficients, end.coefficients
+        parts = zip(before.levels, after.levels, spread(after), start.slope, end.slope, strict=True)
+        loss = [((a + b) / 2 * (m - n) * q).sum((-2, -1)).double() for n, m, q, a, b in parts]
+        price = banded_bits if self.objective.progressive else block_bits
+        spent = zip(price(before), price(after, like=before), strict=True)
+        return loss, [new - old for old, new in spent]
 
     def _measured(self, coefficients: Coefficients) -> File:
         loss, slope = self._slope(coefficients)
@@ -327,15 +341,6 @@ class Descent:
         if not all(g.isfinite().all() for g in slopes):
             raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
         return loss.item(), tuple(g / q for g, q in zip(slopes, spread(coefficients), strict=True))
-
-
-def _changes(start: File, end: File) -> tuple[list[Tensor], list[Tensor]]:
-    """Of loss and of bits in each block, from the levels of one file to those of another, under the other's tables."""
-    before, after = start.coefficients, end.coefficients
-    parts = zip(before.levels, after.levels, spread(after), start.slope, end.slope, strict=True)
-    loss = [((a + b) / 2 * (m - n) * q).sum((-2, -1)).double() for n, m, q, a, b in parts]
-    spent = zip(block_bits(before), block_bits(after, like=before), strict=True)
-    return loss, [new - old for old, new in spent]
 
 
 def _unit(target: Bound) -> float:

@@ -22,6 +22,7 @@ from jpegrad.entropy.huffman import DEFAULT, code_book
 from jpegrad.entropy.scan import check_huffman, optimal_tables, scan_counts
 from jpegrad.entropy.symbols import MAX_AC, huffman_slots, mcu_grid, scan_order, size_category
 from jpegrad.home import at_home
+from jpegrad.rate.bands import WHOLE, band_costs, bands, moved, put_back
 from jpegrad.rate.marginal import costs_of
 from jpegrad.sampling import luma_factors, ratios
 from jpegrad.spec import Color, check_broadcast, conversion, resolve_color, table_index
@@ -90,21 +91,72 @@ def trellis(
     flat = [u.reshape(images, *u.shape[-4:]).cpu() for u in exact]
     levels = [_rounded(u) for u in flat]
     if images and each.any():
-        sampling = luma_factors(len(flat), c.subsampling)
-        search = backends.kernel("trellis", flat[0]) if sampling else None
         coded = (
             levels if like is None else [n.detach().reshape(images, *n.shape[-4:]).cpu() for n in like.levels]
         )
         for turn in range(passes if huffman == "optimized" else 1):
             slots = huffman_slots(c.space)[: len(flat)]
             costs = _symbol_costs(levels if turn else coded, c.size, c.subsampling, huffman, slots, each)
-            if search:
-                # The kernel has one price for all of chroma.
-                ac, dc = (x[:, :2].contiguous() for x in costs)
-                levels = search(flat, entries, weighing or [], ac, dc, *c.size, sampling)
-            else:
-                levels = _trellis(flat, entries, weighing or [], *costs, *c.size, c.subsampling)
+            levels = _cheapest(flat, entries, weighing or [], *costs, c.size, c.subsampling)
     return replace(c, levels=tuple(x.view(*lead, *x.shape[1:]).to(device) for x in levels))
+
+
+@at_home
+def banded_trellis(coefficients: Coefficients, weights: Sequence[Tensor], like: Coefficients) -> Coefficients:
+    """As :func:`trellis` of one image at a multiplier of 1, by the prices of scans in bands of frequencies.
+
+    Bands do not see each other, so the best levels of each are the best of the block.
+
+    Args:
+        coefficients: with ``levels`` that are no integers, 1 or 3 components.
+        weights: of the squared errors of each component, shaped like its levels.
+        like: the file whose levels make the prices.
+
+    Source: the scans are those of :func:`~jpegrad.entropy.script.spectral_selection`.
+    """
+    c = coefficients
+    exact = [u[None].cpu() for u in _unrounded(c)]
+    entries = _entries(c.tables, torch.Size())
+    weighing = _weights(weights, [u[0] for u in exact])
+    known = [n.detach().cpu() for n in like.levels]
+    slots = huffman_slots(c.space)[: len(exact)]
+    one = torch.ones(1, dtype=torch.float64)
+    _, dc = _symbol_costs([n[None] for n in known], c.size, c.subsampling, "optimized", slots, one)
+    lower, *upper = bands(0)
+    prices = [band_costs(known[:1], lower)]
+    if len(exact) == 3:
+        prices += [band_costs(known[1:], WHOLE)] * 2
+    ac = torch.stack([price.mT for price in prices]).unsqueeze(0)
+    parts = [moved(exact[0], lower), *exact[1:]]
+    levels = _cheapest(parts, entries, weighing, ac, dc, c.size, c.subsampling)
+    height, width = (8 * extent for extent in exact[0].shape[1:3])
+    for band in upper:
+        part, error, table = moved(exact[0], band), moved(weighing[0], band), moved(entries[:1], band, 1.0)
+        price = band_costs(known[:1], band).mT[None, None].contiguous()
+        free = torch.zeros(1, 1, 12, dtype=torch.float64)
+        (found,) = _cheapest([part], table, [error], price, free, (height, width), "4:4:4")
+        levels[0] = put_back(levels[0], band, found)
+    return replace(c, levels=tuple(x[0].to(c.levels[0].device) for x in levels))
+
+
+def _cheapest(
+    unrounded: list[Tensor],
+    tables: Tensor,
+    weights: list[Tensor],
+    ac: Tensor,
+    dc: Tensor,
+    size: tuple[int, int],
+    subsampling: str,
+) -> list[Tensor]:
+    """By the kernel, where there is one."""
+    sampling = luma_factors(len(unrounded), subsampling)
+    search = backends.kernel("trellis", unrounded[0]) if sampling else None
+    if search is None:
+        return _trellis(unrounded, tables, weights, ac, dc, *size, subsampling)
+    # The kernel has one price for all of chroma.
+    ac, dc = (x[:, :2].contiguous() for x in (ac, dc))
+    found: list[Tensor] = search(unrounded, tables, weights, ac, dc, *size, sampling)
+    return found
 
 
 def rgb_weights(subsampling: str, color: Color | None = None) -> tuple[Tensor, Tensor, Tensor]:

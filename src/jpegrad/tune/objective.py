@@ -8,6 +8,7 @@ from torch import Tensor
 
 from jpegrad import tables as quantization
 from jpegrad.codec import Coefficients, decode, encode
+from jpegrad.entropy.script import spectral_selection
 from jpegrad.inputs import bounds
 from jpegrad.rate import RateModel, bits
 from jpegrad.spec import Range, Subsampling, SurrogateName, check_channels, check_value_range
@@ -60,7 +61,7 @@ class ImageObjective:
         rate: model behind the slope of the size.
         table_surrogate: how the quantiser's rounding looks to the tables; None is the codec's default.
         value_range: (low, high) of a floating-point image.
-        progressive: whether sizes are those of progressive files.
+        progressive: whether the file is a progressive one.
         argument: what messages call the image.
 
     Raises:
@@ -92,7 +93,7 @@ class ImageObjective:
         self.subsampling = subsampling
         self.rate = rate
         self.table_surrogate = table_surrogate
-        self.progressive = progressive
+        self.progressive = spectral_selection(self.image.shape[-3]) if progressive else None
 
     @property
     def original(self) -> Tensor:
@@ -115,7 +116,7 @@ class ImageObjective:
 
     def bits(self, coefficients: Coefficients) -> Tensor:
         """Of the file with optimised Huffman tables."""
-        return bits(coefficients, huffman="optimized", rate=self.rate, progressive=self.progressive)
+        return bits(coefficients, huffman="optimized", rate=self.rate, progressive=self.progressive or False)
 
     def loss(self, coefficients: Coefficients) -> Tensor:
         """The distortion of what a viewer shows of these coefficients, with a graph to levels and tables."""

@@ -80,6 +80,37 @@ def encode_adjoint(
     return to_coefficients, torch.stack(sums, 1) if sums else None
 
 
+def soft_encode_adjoint(
+    gradients: Sequence[Tensor | None],
+    unrounded: Sequence[Tensor],
+    slopes: Sequence[Tensor],
+    factors: Sequence[Tensor],
+    tables: Tensor,
+    wanted: Sequence[bool],
+) -> tuple[list[Tensor], Tensor | None]:
+    """The same in the soft forward, from every level's slope and from what its table's gradient is multiplied by."""
+    count = len(unrounded)
+    to_coefficients, sums = [], []
+    for i, u in enumerate(unrounded):
+        table, level, ratio = table_of(tables, i), gradients[i], gradients[count + i]
+        if wanted[0]:
+            found = _added(None if level is None else level * slopes[i], ratio, u)
+            to_coefficients.append((found / table).contiguous())
+        if wanted[1]:
+            found = _added(
+                None if level is None else level * factors[i], None if ratio is None else -ratio * u, u
+            )
+            sums.append((found / table).sum((1, 2), dtype=torch.float64))
+    return to_coefficients, torch.stack(sums, 1) if sums else None
+
+
+def _added(a: Tensor | None, b: Tensor | None, like: Tensor) -> Tensor:
+    """Their sum, where None is zero."""
+    if a is None:
+        return torch.zeros_like(like) if b is None else b
+    return a if b is None else a + b
+
+
 def _through(
     record: Surrogate, level: Tensor | None, ratio: Tensor | None, u: Tensor, table: Tensor, plane: Component
 ) -> Tensor:

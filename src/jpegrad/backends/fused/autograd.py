@@ -17,14 +17,16 @@ from jpegrad.backends.fused import adjoints
 from jpegrad.backends.fused.operators import operator
 from jpegrad.spec import Spec
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 @dataclass(frozen=True)
 class Call:
     """What of a call is no tensor.
 
     ``operation`` is ``"jpeg"``, ``"encode"`` or ``"decode"``, and ``spec`` has the value range of ``settings``. There
-    is a backward pass if it may ``keep``, and it goes ``to_inputs`` and ``to_tables``. ``dtype`` is what an image is
-    read and given in.
+    is a backward pass if it may ``keep``, and it goes ``to_inputs`` and ``to_tables``. ``decode`` gives ``dtype``, and
+    takes the noise of every block if it is ``noisy``. The kernels read images of 16-bit types if they know ``half``.
     """
 
     operation: str
@@ -37,11 +39,13 @@ class Call:
     keep: bool
     to_inputs: bool
     to_tables: bool
+    noisy: bool
+    half: bool
 
     @property
     def inputs(self) -> int:
         """How many tensors it takes beside the tables."""
-        return self.channels if self.operation == "decode" else 1
+        return self.channels * (1 + self.noisy) if self.operation == "decode" else 1
 
     @property
     def results(self) -> int:
@@ -57,7 +61,7 @@ def run(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     Args:
         call: which operator, and how.
         tables: ``[1 or B, n, 8, 8]``.
-        inputs: the image, or the levels of every component.
+        inputs: the image; or the levels of every component, and then, without gradients, its noise.
 
     Returns:
         The image; or the levels and, if it keeps something, the coefficients in steps of every component.
@@ -156,7 +160,7 @@ def _operator(call: Call, suffix: str, *tensors: Tensor) -> Callable[..., Any]:
 
 def _read(call: Call, image: Tensor) -> Tensor:
     """An image as the operators take it; what is kept of it is the image itself."""
-    return image if image.dtype is torch.uint8 else image.to(call.dtype)
+    return image if image.dtype is torch.uint8 or (call.half and image.dtype in HALF) else image.float()
 
 
 def _jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
@@ -176,42 +180,52 @@ def _jpeg_backward(
 
 
 def _encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    levels, unrounded, flags = _operator(call, "", image, tables)(
-        _read(call, image), tables, call.settings, call.keep
+    saving = call.to_inputs or call.to_tables
+    levels, unrounded, kept = _operator(call, "", image, tables)(
+        _read(call, image), tables, call.settings, call.keep, saving, call.to_tables
     )
-    return (*levels, *unrounded, flags) if call.keep else tuple(levels)
+    return *levels, *unrounded, *kept
 
 
 def _encode_backward(
     call: Call, tables: Tensor, image: Tensor, *tensors: Tensor
 ) -> tuple[Tensor | None, ...]:
-    gradients, unrounded, flags = tensors[: call.results], tensors[call.results : -1], tensors[-1]
-    to_coefficients, sums = adjoints.encode_adjoint(
-        gradients, unrounded, tables, call.spec, (call.to_inputs, call.to_tables)
-    )
+    gradients, rest = tensors[: call.results], tensors[call.results :]
+    unrounded, kept = rest[: call.channels], rest[call.channels :]
+    wanted = call.to_inputs, call.to_tables
+    if call.spec.forward == "soft":
+        count = call.channels * (1 + call.to_tables)
+        kept, numbers = kept[:-count], kept[-count:]
+        slopes, factors = numbers[: call.channels], numbers[call.channels :]
+        to_coefficients, sums = adjoints.soft_encode_adjoint(
+            gradients, unrounded, slopes, factors, tables, wanted
+        )
+    else:
+        to_coefficients, sums = adjoints.encode_adjoint(gradients, unrounded, tables, call.spec, wanted)
     if not call.to_inputs:
         return sums, None
-    found = _operator(call, "_backward", flags, *to_coefficients)(to_coefficients, flags, call.settings)
+    found = _operator(call, "_backward", *to_coefficients, *kept)(to_coefficients, list(kept), call.settings)
     return sums, found.to(image.dtype)
 
 
-def _decode(call: Call, tables: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
-    levels = tuple(level.contiguous() for level in levels)
-    out, flags = _operator(call, "", *levels, tables)(
-        list(levels), tables, *call.size, call.dtype, call.settings, call.keep
+def _decode(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    inputs = tuple(each.contiguous() for each in inputs)
+    levels, noise = inputs[: call.channels], inputs[call.channels :]
+    out, kept = _operator(call, "", *inputs, tables)(
+        list(levels), list(noise), tables, *call.size, call.dtype, call.settings, call.keep
     )
-    return out, *flags
+    return out, *kept
 
 
 def _decode_backward(call: Call, tables: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
-    levels, gradient, flags = tensors[: call.inputs], tensors[call.inputs], tensors[call.inputs + 1 :]
-    found = _operator(call, "_backward", gradient, *flags)(gradient, list(flags), call.settings)
+    levels, gradient, kept = tensors[: call.channels], tensors[call.inputs], tensors[call.inputs + 1 :]
+    found = _operator(call, "_backward", gradient, *kept)(gradient, list(kept), call.settings)
     sums, to_levels = adjoints.decode_adjoint(found, levels, tables, call.to_tables)
-    return sums, *to_levels
+    return sums, *to_levels, *[None] * (call.inputs - call.channels)
 
 
 def _plain_jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    return (reference.jpeg(image.float(), tables, call.spec).to(call.dtype),)
+    return (reference.jpeg(image.float(), tables, call.spec).to(_read(call, image[:0]).dtype),)
 
 
 def _plain_encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
@@ -219,8 +233,9 @@ def _plain_encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ..
     return *levels, *(unrounded or ())
 
 
-def _plain_decode(call: Call, tables: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
-    return (reference.decode(levels, tables, call.size, call.dtype, call.spec),)
+def _plain_decode(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    levels, noise = inputs[: call.channels], inputs[call.channels :]
+    return (reference.decode(levels, tables, call.size, call.dtype, call.spec, noise or None),)
 
 
 class Operation(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends.fused import adjoints, reasons
-from jpegrad.backends.fused.autograd import Call, run
+from jpegrad.backends.fused.autograd import HALF, Call, run
 from jpegrad.backends.fused.operators import Kernels, register
 from jpegrad.backends.fused.settings import known, settings_of
 from jpegrad.compiling import constant
@@ -33,7 +33,8 @@ class Fused:
         """Reasons why the kernels cannot run a call."""
         found = self._kernels.reasons(operation, image, spec)
         if spec.forward == "soft":
-            found += reasons.soft_reasons(operation, spec, self._kernels.SOFT)
+            halves = self._kernels.soft_halves is not None
+            found += reasons.soft_reasons(operation, spec, self._kernels.SOFT, halves)
         return found + reasons.decoder_reasons(operation, spec) + reasons.common_reasons(image, spec)
 
     def jpeg(self, image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
@@ -52,8 +53,7 @@ class Fused:
             levels = both[: len(both) // 2]
             (out,) = self._run("decode", spec, size, keep, entries, *levels)
         else:
-            dtype = x.dtype if x.dtype in self._kernels.TYPES else torch.float32
-            (out,) = self._run("jpeg", spec, size, keep, entries, x, dtype=dtype)
+            (out,) = self._run("jpeg", spec, size, keep, entries, x)
         if grey:
             out = out.round()
         # Views cost a node of the graph each.
@@ -66,6 +66,8 @@ class Fused:
         """Levels per component, and coefficient / table entry before rounding if gradients are on."""
         count, lead = constant(image.shape[-3]), image.shape[:-3]
         x, entries = adjoints.batch(image), _tables(tables, lead)
+        if image.dtype is torch.uint8 and spec.forward == "soft":
+            spec, x = replace(spec, value_range=_GREY), x.float()
         both = self._run("encode", spec, x.shape[-2:], torch.is_grad_enabled(), entries, x)
         planes = tuple(plane.reshape(*lead, *plane.shape[1:]) for plane in both)
         return planes[:count], planes[count:] or None
@@ -79,22 +81,38 @@ class Fused:
         spec: Spec,
         noise: tuple[Tensor, ...] | None = None,
     ) -> Tensor:
-        """An image ``[..., C, H, W]`` of ``dtype`` from levels per component; without a soft forward, without noise."""
+        """An image ``[..., C, H, W]`` of ``dtype`` from levels per component."""
         lead = levels[0].shape[:-4]
+        # The soft forward of bytes computes in grey levels, and rounds them.
+        grey = dtype is torch.uint8 and spec.forward == "soft"
         # Types other than float32 and uint8 get grey levels from the kernel, and their own arithmetic here.
-        plain = dtype in (torch.uint8, torch.float32)
+        alike = (
+            dtype in HALF and "decode" in self._kernels.HALF and reasons.rounds_alike(spec.value_range, dtype)
+        )
+        plain = dtype is torch.float32 or alike or (dtype is torch.uint8 and not grey)
         inner = spec if plain else replace(spec, value_range=_GREY)
         entries = _tables(tables, lead)
         flat = [level.float().reshape(math.prod(lead), *level.shape[-4:]).contiguous() for level in levels]
         keep = dtype is not torch.uint8 and adjoints.needs_gradient(entries, *flat)
         if keep:
             flat = [adjoints.bounded(level) for level in flat]
+        spreads = [x.detach().float().expand(*lead, *x.shape[-4:]) for x in noise or ()]
+        flat += [x.reshape(math.prod(lead), *x.shape[-4:]).contiguous() for x in spreads]
         (out,) = self._run(
-            "decode", inner, size, keep, entries, *flat, dtype=dtype if plain else torch.float32
+            "decode",
+            inner,
+            size,
+            keep,
+            entries,
+            *flat,
+            dtype=dtype if plain else torch.float32,
+            noisy=bool(spreads),
         )
         out = out.reshape(*lead, *out.shape[1:])
         if plain:
             return out
+        if grey:
+            return out.round().to(dtype)
         low, high = spec.value_range
         return (low + out.double() / 255 * (high - low)).to(dtype)
 
@@ -107,8 +125,9 @@ class Fused:
         tables: Tensor,
         *inputs: Tensor,
         dtype: torch.dtype = torch.float32,
+        noisy: bool = False,
     ) -> tuple[Tensor, ...]:
-        channels = len(inputs) if operation == "decode" else constant(inputs[0].shape[1])
+        channels = len(inputs) // (1 + noisy) if operation == "decode" else constant(inputs[0].shape[1])
         call = Call(
             operation=operation,
             backend=self._name,
@@ -120,6 +139,8 @@ class Fused:
             keep=keep,
             to_inputs=adjoints.needs_gradient(*inputs),
             to_tables=adjoints.needs_gradient(tables),
+            noisy=noisy,
+            half=operation in self._kernels.HALF,
         )
         if keep:
             return run(call, tables, *inputs)

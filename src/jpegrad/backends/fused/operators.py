@@ -1,7 +1,7 @@
 """The operators of a backend made of kernels, as PyTorch's dispatcher and compiler see them.
 
 An operator is room for its results, and a kernel that fills it; its schema, its run and its fake follow from these.
-Images are ``[B, C, H, W]``, uint8 or float32 (of ``jpeg`` whatever ``TYPES`` holds), of any strides; tables
+Images are ``[B, C, H, W]``, uint8, float32 or what else the kernels read, of any strides; tables
 ``[1 or B, n, 8, 8]``, contiguous float64; levels, unrounded levels and their gradients
 ``[B, blocks_y, blocks_x, 8, 8]`` per component, contiguous float32.
 """
@@ -20,8 +20,55 @@ LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
 _RUNS: dict[str, Callable[..., Any]] = {}
 
 
+class SoftHalves(Protocol):
+    """The soft forward from an image to mean levels, and from these to an image."""
+
+    def encode_saved(self, image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
+        """Room for what ``encode`` keeps: the pixels' flags, more of the kernels' own; last, for each component, the
+        slope of every level, and with tables what their gradient is multiplied by: -(slope · ratio + widening)."""
+
+    def encode(
+        self,
+        image: Tensor,
+        tables: Tensor,
+        s: Settings,
+        levels: list[Tensor],
+        unrounded: list[Tensor],
+        kept: list[Tensor],
+    ) -> None:
+        """Levels; coefficients in steps and what is kept, where there is room."""
+
+    def encode_backward(self, gradients: list[Tensor], kept: list[Tensor], s: Settings, out: Tensor) -> None:
+        """Gradients of coefficients to the gradient of the image; ``kept`` without the numbers of each level."""
+
+    def decode_saved(self, out: Tensor, s: Settings, noisy: bool) -> list[Tensor]:
+        """Room for what ``decode`` keeps."""
+
+    def decode(
+        self,
+        levels: list[Tensor],
+        noise: list[Tensor],
+        tables: Tensor,
+        s: Settings,
+        out: Tensor,
+        kept: list[Tensor],
+    ) -> None:
+        """The image; ``noise`` are variances per block ``[B, blocks_y, blocks_x, 1, 1]``, or none."""
+
+    def decode_backward(self, gradient: Tensor, kept: list[Tensor], s: Settings, out: list[Tensor]) -> None:
+        """Gradient of the image to gradients of dequantized coefficients."""
+
+
 class Kernels(Formulas, Protocol):
     """What there is to write for a backend made of kernels: a module of six fills, the room that they keep, reasons."""
+
+    @property
+    def HALF(self) -> Collection[str]:
+        """The operations in which they read and write images of 16-bit types too; others get float32."""
+
+    @property
+    def soft_halves(self) -> SoftHalves | None:
+        """The same for ``encode`` and ``decode`` in the soft forward, if it has them."""
 
     @property
     def NAME(self) -> str:
@@ -30,10 +77,6 @@ class Kernels(Formulas, Protocol):
     @property
     def KEYS(self) -> Collection[str]:
         """Keys of PyTorch's dispatcher: devices."""
-
-    @property
-    def TYPES(self) -> Collection[torch.dtype]:
-        """Of the images that ``jpeg`` and its backward pass read and write; others come as float32."""
 
     def reasons(self, operation: str, image: Tensor, spec: Spec) -> list[str]:
         """Why the kernels cannot run a call, beyond what no kernel can."""
@@ -186,31 +229,67 @@ def _jpeg_backward(
     k.jpeg_backward(gradient, tables, saved, parse(settings), out, sums if with_tables else None)
 
 
-def _encode_room(k: Kernels, image: Tensor, tables: Tensor, settings: str, keep: bool) -> Any:
+def _halves(k: Kernels) -> SoftHalves:
+    if k.soft_halves is None:
+        raise RuntimeError(f"{k.NAME} has no encode and no decode in the soft forward")
+    return k.soft_halves
+
+
+def _encode_room(
+    k: Kernels,
+    image: Tensor,
+    tables: Tensor,
+    settings: str,
+    unrounded: bool,
+    keep: bool,
+    with_tables: bool,
+) -> Any:
     s = parse(settings)
-    levels = _planes(image.shape, s, image)
-    if not keep:
-        return levels, [], image.new_empty(0, dtype=torch.uint8)
-    return levels, _planes(image.shape, s, image), k.flags(image.shape, s, image)[0]
+    kept: list[Tensor] = []
+    if s.soft and keep:
+        kept = _halves(k).encode_saved(image, s, with_tables)
+    elif unrounded and not s.soft:
+        kept = [k.flags(image.shape, s, image)[0]]
+    return _planes(image.shape, s, image), _planes(image.shape, s, image) if unrounded else [], kept
 
 
-def _encode(k: Kernels, image: Tensor, tables: Tensor, settings: str, keep: bool, room: Any) -> None:
-    levels, unrounded, flags = room
-    k.encode(image, tables, parse(settings), levels, unrounded, flags if keep else None)
+def _encode(
+    k: Kernels,
+    image: Tensor,
+    tables: Tensor,
+    settings: str,
+    with_ratios: bool,
+    keep: bool,
+    with_tables: bool,
+    room: Any,
+) -> None:
+    levels, unrounded, kept = room
+    s = parse(settings)
+    if s.soft:
+        _halves(k).encode(image, tables, s, levels, unrounded, kept)
+    else:
+        k.encode(image, tables, s, levels, unrounded, kept[0] if kept else None)
 
 
-def _encode_backward_room(k: Kernels, gradients: list[Tensor], flags: Tensor, settings: str) -> Any:
-    batch, height, width = flags.shape
-    return flags.new_empty((batch, len(gradients), height, width), dtype=torch.float32)
+def _encode_backward_room(k: Kernels, gradients: list[Tensor], kept: list[Tensor], settings: str) -> Any:
+    batch, height, width = kept[0].shape
+    return kept[0].new_empty((batch, len(gradients), height, width), dtype=torch.float32)
 
 
-def _encode_backward(k: Kernels, gradients: list[Tensor], flags: Tensor, settings: str, out: Tensor) -> None:
-    k.encode_backward(gradients, flags, parse(settings), out)
+def _encode_backward(
+    k: Kernels, gradients: list[Tensor], kept: list[Tensor], settings: str, out: Tensor
+) -> None:
+    s = parse(settings)
+    if s.soft:
+        _halves(k).encode_backward(gradients, kept, s, out)
+    else:
+        k.encode_backward(gradients, kept[0], s, out)
 
 
 def _decode_room(
     k: Kernels,
     levels: list[Tensor],
+    noise: list[Tensor],
     tables: Tensor,
     height: int,
     width: int,
@@ -219,12 +298,18 @@ def _decode_room(
     keep: bool,
 ) -> Any:
     out = levels[0].new_empty((levels[0].shape[0], len(levels), height, width), dtype=dtype)
-    return out, list(k.flags(out.shape, parse(settings), out)) if keep else []
+    s = parse(settings)
+    if not keep:
+        return out, []
+    if s.soft:
+        return out, _halves(k).decode_saved(out, s, bool(noise))
+    return out, list(k.flags(out.shape, s, out))
 
 
 def _decode(
     k: Kernels,
     levels: list[Tensor],
+    noise: list[Tensor],
     tables: Tensor,
     height: int,
     width: int,
@@ -233,17 +318,25 @@ def _decode(
     keep: bool,
     room: Any,
 ) -> None:
-    k.decode(levels, tables, parse(settings), *room)
+    s = parse(settings)
+    if s.soft:
+        _halves(k).decode(levels, noise, tables, s, *room)
+    else:
+        k.decode(levels, tables, s, *room)
 
 
-def _decode_backward_room(k: Kernels, gradient: Tensor, flags: list[Tensor], settings: str) -> Any:
+def _decode_backward_room(k: Kernels, gradient: Tensor, kept: list[Tensor], settings: str) -> Any:
     return _planes(gradient.shape, parse(settings), gradient)
 
 
 def _decode_backward(
-    k: Kernels, gradient: Tensor, flags: list[Tensor], settings: str, out: list[Tensor]
+    k: Kernels, gradient: Tensor, kept: list[Tensor], settings: str, out: list[Tensor]
 ) -> None:
-    k.decode_backward(gradient, flags, parse(settings), out)
+    s = parse(settings)
+    if s.soft:
+        _halves(k).decode_backward(gradient, kept, s, out)
+    else:
+        k.decode_backward(gradient, kept, s, out)
 
 
 OPERATORS = (
@@ -261,26 +354,27 @@ OPERATORS = (
     ),
     Operator(
         "encode",
-        "(Tensor image, Tensor tables, str settings, bool keep) -> (Tensor[], Tensor[], Tensor)",
+        "(Tensor image, Tensor tables, str settings, bool unrounded, bool keep, bool with_tables)"
+        " -> (Tensor[], Tensor[], Tensor[])",
         _encode_room,
         _encode,
     ),
     Operator(
         "encode_backward",
-        "(Tensor[] gradients, Tensor flags, str settings) -> Tensor",
+        "(Tensor[] gradients, Tensor[] kept, str settings) -> Tensor",
         _encode_backward_room,
         _encode_backward,
     ),
     Operator(
         "decode",
-        "(Tensor[] levels, Tensor tables, SymInt height, SymInt width, ScalarType dtype, str settings, bool keep)"
-        " -> (Tensor, Tensor[])",
+        "(Tensor[] levels, Tensor[] noise, Tensor tables, SymInt height, SymInt width, ScalarType dtype,"
+        " str settings, bool keep) -> (Tensor, Tensor[])",
         _decode_room,
         _decode,
     ),
     Operator(
         "decode_backward",
-        "(Tensor gradient, Tensor[] flags, str settings) -> Tensor[]",
+        "(Tensor gradient, Tensor[] kept, str settings) -> Tensor[]",
         _decode_backward_room,
         _decode_backward,
     ),

@@ -21,7 +21,7 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
         found.append("its operators are none of ONNX")
     if not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0:
         found.append("it has no rules for forward-mode differentiation")
-    if image.dtype in (torch.float16, torch.bfloat16) and not _rounds_alike(spec.value_range, image.dtype):
+    if image.dtype in (torch.float16, torch.bfloat16) and not rounds_alike(spec.value_range, image.dtype):
         found.append(
             f"{image.dtype} in value_range {spec.value_range} cannot be computed in float32 and cast"
         )
@@ -39,11 +39,11 @@ def decoder_reasons(operation: str, spec: Spec) -> list[str]:
     return ['it decodes with dct="accurate", scale=1 and clip=True, and this decoder has others']
 
 
-def soft_reasons(operation: str, spec: Spec, families: Families) -> list[str]:
-    """Reasons in the soft forward, of which the kernels know some formulas."""
+def soft_reasons(operation: str, spec: Spec, families: Families, halves: bool) -> list[str]:
+    """Reasons in the soft forward, of which the kernels know some formulas; ``halves`` if they encode and decode."""
     if not families:
         return [f'it computes forward="exact", not {spec.forward!r}']
-    found = [] if operation == "jpeg" else [f'with forward="soft" it runs jpeg, not {operation}']
+    found = [] if operation == "jpeg" or halves else [f'with forward="soft" it runs jpeg, not {operation}']
     soft = known(spec.surrogate.soft, families)
     if soft is None:
         names = ", ".join(families.values())
@@ -70,7 +70,7 @@ def _compare_roundings(value_range: tuple[float, float], dtype: torch.dtype) -> 
 
 
 @constant_result
-def _rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
+def rounds_alike(value_range: tuple[float, float], dtype: torch.dtype) -> bool:
     """Whether every grey level comes out the same through float32 as straight from float64."""
     return _compare_roundings(value_range, dtype)
 

@@ -17,7 +17,8 @@ from jpegrad.spec import JFIF, Spec
 
 NAME = "native"
 KEYS = ("CPU",)
-TYPES = frozenset(abi.TYPES)
+HALF = ("jpeg",)
+soft_halves = None
 SLOPES = families((record.name, record.slope) for record in CLOSED)
 _NAMES = tuple(record.name for record in CLOSED)
 _JFIF_INVERSE = tuple(round(x * ONE) for row in JFIF.inverse or () for x in row)

@@ -18,9 +18,10 @@ from jpegrad.sampling import ceil_div
 from jpegrad.spec import Spec
 
 NAME = "plain"
+HALF: tuple[str, ...] = ()
+soft_halves = None
 # Every device.
 KEYS = ("CompositeExplicitAutograd",)
-TYPES = frozenset({torch.uint8, torch.float32})
 
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:

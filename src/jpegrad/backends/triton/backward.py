@@ -12,6 +12,7 @@ from jpegrad.backends.triton.blocks import (
     block_columns,
     block_rows,
     blocks_of,
+    channel,
     chroma_block,
     fdct,
     idct,
@@ -41,7 +42,7 @@ def _unclipped(g, clipped, slopes, CLIP_SLOPE: tl.constexpr):
 
 @triton.jit
 def _to_pixels(
-    out, ycc, flag, clips, area, mask, CHANNELS: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr
+    out, at, ycc, flag, clips, area, mask, CHANNELS: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr
 ):  # fmt: skip
     """Gradients of Y, Cb, Cr at pixels to those of the pixels; none of infinite numbers, NaN of pixels with NaN."""
     undefined: tl.constexpr = 128 if CLIP_SLOPE == 0 else 1024
@@ -49,11 +50,11 @@ def _to_pixels(
         value = FORWARD[i] * ycc[0]
         if CHANNELS == 3:
             value += FORWARD[3 + i] * ycc[1] + FORWARD[6 + i] * ycc[2]
-        value = _unclipped(value, flag & (1 << i), moved(clips, i * area), CLIP_SLOPE)
+        value = _unclipped(value, flag & (1 << i), moved(moved(clips, i * area), at), CLIP_SLOPE)
         if CLIP_SLOPE != 0:
             value = tl.where((flag & (128 << i)) != 0, 0.0, value)
         value = tl.where((flag & undefined) != 0, float("nan"), value)
-        tl.store(out + i * area, value, mask=mask)
+        tl.store(out + i * area + at, value, mask=mask)
 
 
 @triton.jit
@@ -63,15 +64,15 @@ def _decoded(image, y, x, width, inside, CHANNELS: tl.constexpr, CLIP_SLOPE: tl.
     ``image`` is gradient, strides, flags, area of a channel, slopes of the clamps of RGB and of Y if they are smooth.
     """
     gradient, strides, flags, area, rgb, _luma_slopes = image
-    pixel = y.to(tl.int64) * width + x
-    offsets = y.to(tl.int64) * strides[2] + x.to(tl.int64) * strides[3]
+    pixel = y * width + x
+    offsets = y * strides[2] + x * strides[3]
     flag = tl.load(flags + pixel, mask=inside, other=0).to(tl.int32)
     channels = ()
     for i in tl.static_range(CHANNELS):
-        g = tl.load(gradient + i * strides[1] + offsets, mask=inside, other=0.0)
+        g = tl.load(channel(gradient, strides, i) + offsets, mask=inside, other=0.0).to(tl.float32)
         # Of one channel the clamp is that of Y.
         if CHANNELS == 3:
-            g = _unclipped(g, flag & (16 << i), moved(rgb, i * area + pixel), CLIP_SLOPE)
+            g = _unclipped(g, flag & (16 << i), moved(moved(rgb, i * area), pixel), CLIP_SLOPE)
         channels += (g,)
     return channels, flag
 
@@ -85,7 +86,7 @@ def _luma(
     g = INVERSE[0] * channels[0]
     for i in tl.static_range(1, CHANNELS):
         g += INVERSE[3 * i] * channels[i]
-    return _unclipped(g, flag & 8, moved(image[5], y.to(tl.int64) * width + x), CLIP_SLOPE), flag
+    return _unclipped(g, flag & 8, moved(image[5], y * width + x), CLIP_SLOPE), flag
 
 
 @triton.jit
@@ -115,23 +116,30 @@ def _chroma(
 ):  # fmt: skip
     """Gradients of decoded samples of Cb and Cr: the adjoint of upsampling, of colour, and of both clamps."""
     rows, columns = tl.cdiv(height, V), tl.cdiv(width, H)
-    cb = (y + x).to(tl.float32) * 0.0
-    cr = cb
+    red = (y + x).to(tl.float32) * 0.0
+    green, blue = red, red
+    covered = valid & (y < rows) & (x < columns)
     across: tl.constexpr = _taps(H, FANCY)
     for k in range(_taps(V, FANCY) * across):
         py, weight_y = _tap(y, rows, k // across, V, FANCY)
         px, weight_x = _tap(x, columns, k % across, H, FANCY)
         weight = weight_y * weight_x
-        inside = valid & (y < rows) & (x < columns) & (py < height) & (px < width)
+        inside = covered & (py < height) & (px < width)
         rgb, _flag = _decoded(image, py, px, width, inside, 3, CLIP_SLOPE)
-        cb += weight * (INVERSE[1] * rgb[0] + INVERSE[4] * rgb[1] + INVERSE[7] * rgb[2])
-        cr += weight * (INVERSE[2] * rgb[0] + INVERSE[5] * rgb[1] + INVERSE[8] * rgb[2])
+        red += weight * rgb[0]
+        green += weight * rgb[1]
+        blue += weight * rgb[2]
+    cb = INVERSE[1] * red + INVERSE[4] * green + INVERSE[7] * blue
+    cr = INVERSE[2] * red + INVERSE[5] * green + INVERSE[8] * blue
     pitch = tl.cdiv(width, 8 * H) * 8
     plane = wide_product(b, tl.cdiv(height, 8 * V) * 8, pitch)
-    at = 2 * b * plane + y.to(tl.int64) * pitch + x
-    clipped = tl.load(flags + at, mask=valid, other=0), tl.load(flags + plane + at, mask=valid, other=0)
-    cb = _unclipped(cb, clipped[0], moved(slopes, at), CLIP_SLOPE)
-    return cb, _unclipped(cr, clipped[1], moved(slopes, plane + at), CLIP_SLOPE)
+    first, second, at = 2 * b * plane, (2 * b + 1) * plane, y * pitch + x
+    clipped = (
+        tl.load(flags + first + at, mask=valid, other=0),
+        tl.load(flags + second + at, mask=valid, other=0),
+    )
+    cb = _unclipped(cb, clipped[0], moved(moved(slopes, first), at), CLIP_SLOPE)
+    return cb, _unclipped(cr, clipped[1], moved(moved(slopes, second), at), CLIP_SLOPE)
 
 
 @triton.jit
@@ -189,14 +197,14 @@ def gradient_kernel(
     gradient, strides, tables, parameters, kept, factors, flags, clips, out, sums, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr,
     INVERSE: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr, RECORDS: tl.constexpr,
-    ALIGNED: tl.constexpr, N: tl.constexpr,
+    ALIGNED: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """Gradient of the decoded image to that of the image; and to sums for the tables, one per program, if wanted.
 
     ``kept`` and ``factors`` are as in ``adjoint``, ``clips`` as in ``soft_kernel``, and then those of RGB.
     """
     TABLES: tl.constexpr = sums is not None
-    b, mcu = mcu_places(height, width, H, V, N)
+    b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid, area = mcu[2], wide_product(b, height, width)
     image = (
         gradient + b * strides[0], strides, flags[0] + b * area, area,
@@ -251,8 +259,8 @@ def gradient_kernel(
         tiles = (
             _with_chroma(tile, chroma, y, x, k, height, width, H, V, ALIGNED) if CHANNELS == 3 else (tile,)
         )
-        at = y.to(tl.int64) * width + x
-        _to_pixels(out + at, tiles, flag, moved(pixels, at), area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
+        at = y * width + x
+        _to_pixels(out, at, tiles, flag, pixels, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
     if TABLES:
         store_sums(sums, totals)
 
@@ -267,14 +275,15 @@ def _samples(coefficients, place):
 
 @triton.jit(do_not_specialize=["height"])
 def encode_gradient_kernel(
-    gradients, flags, out, height, width,
+    gradients, flags, clips, out, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr,
-    ALIGNED: tl.constexpr, N: tl.constexpr,
+    ALIGNED: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the coefficients to that of the image."""
-    b, mcu = mcu_places(height, width, H, V, N)
+    """Gradient of the coefficients to that of the image; ``clips`` are the slopes of the pixels' clamps, if smooth."""
+    b, mcu = mcu_places(height, width, H, V, N, LONG)
     area = wide_product(b, height, width)
     flags += b * area
+    clips = moved(clips, b * CHANNELS * area)
     out += b * CHANNELS * area
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
@@ -293,26 +302,42 @@ def encode_gradient_kernel(
         tiles = (
             _with_chroma(tile, chroma, y, x, k, height, width, H, V, ALIGNED) if CHANNELS == 3 else (tile,)
         )
-        pixel = y.to(tl.int64) * width + x
+        pixel = y * width + x
         flag = tl.load(flags + pixel, mask=inside, other=0).to(tl.int32)
-        _to_pixels(out + pixel, tiles, flag, None, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
+        _to_pixels(out, pixel, tiles, flag, clips, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
 
 
 @triton.jit(do_not_specialize=["height"])
 def decode_gradient_kernel(
-    gradient, strides, flags, out, height, width,
+    gradient, strides, flags, clips, out, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr,
-    INVERSE: tl.constexpr, CLIP_SLOPE: tl.constexpr, N: tl.constexpr,
+    INVERSE: tl.constexpr, CLIP_SLOPE: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the decoded image to that of the dequantised coefficients."""
-    b, mcu = mcu_places(height, width, H, V, N)
+    """Gradient of the decoded image to that of the dequantised coefficients; ``clips`` as in ``gradient_kernel``."""
+    b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid = mcu[2]
     area = wide_product(b, height, width)
-    image = (gradient + b * strides[0], strides, flags[0] + b * area, area, None, None)
+    image = (
+        gradient + b * strides[0], strides, flags[0] + b * area, area,
+        part(clips, 3, 3 * b * area), part(clips, 1, b * area),
+    )  # fmt: skip
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
         tiles = _chroma(
-            b, image, flags[1], None, y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE
+            b,
+            image,
+            flags[1],
+            part(clips, 2, 0),
+            y,
+            x,
+            valid,
+            height,
+            width,
+            H,
+            V,
+            FANCY,
+            INVERSE,
+            CLIP_SLOPE,
         )
         for c in tl.static_range(1, 3):
             store_rows(blocks_of(out, c, b, height, width, H, V), place, fdct(tiles[c - 1], 0, 0))
@@ -336,11 +361,11 @@ def stencil_kernel(
     gradient, strides, flags, clips, out, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr,
     INVERSE: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """The backward pass of a quantiser of slope 1, by tiles of chroma samples."""
     rows, columns = tl.cdiv(height, V), tl.cdiv(width, H)
-    b, y, x, valid = pixel_places(rows, columns, ROWS, COLUMNS)
+    b, y, x, valid = pixel_places(rows, columns, ROWS, COLUMNS, LONG)
     area = wide_product(b, height, width)
     image = (
         gradient + b * strides[0], strides, flags[0] + b * area, area,
@@ -366,7 +391,7 @@ def stencil_kernel(
             CLIP_SLOPE,
         )
         cb, cr = _widened(cb, H), _widened(cr, H)
-    _b, y, x, _valid = pixel_places(rows, columns * H, ROWS, COLUMNS * H)
+    _b, y, x, _valid = pixel_places(rows, columns * H, ROWS, COLUMNS * H, LONG)
     for j in tl.static_range(V):
         py = y * V + j
         inside = (py < height) & (x < width)
@@ -375,5 +400,5 @@ def stencil_kernel(
         if CHANNELS == 3:
             times = _times(py, y, height - 1, V) * _times(x, x // H, width - 1, H)
             gradients += (times * cb, times * cr)
-        at = py.to(tl.int64) * width + x
-        _to_pixels(out + at, gradients, flag, moved(pixels, at), area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
+        at = py * width + x
+        _to_pixels(out, at, gradients, flag, pixels, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)

@@ -125,12 +125,17 @@ def idct(rows, FIRST: tl.constexpr, SECOND: tl.constexpr):
 
 
 @triton.jit
-def mcu_places(height, width, H: tl.constexpr, V: tl.constexpr, N: tl.constexpr):
-    """This program's image, and its MCUs: their row, their column, and which there are, each ``[N, 1, 1]``."""
+def mcu_places(height, width, H: tl.constexpr, V: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr):
+    """This program's image, and its MCUs: their row, their column, and which there are, each ``[N, 1, 1]``.
+
+    Places within a plane have the type of these: 64 bits if they are ``LONG``.
+    """
     mcus_y, mcus_x = tl.cdiv(height, 8 * V), tl.cdiv(width, 8 * H)
     programs = tl.cdiv(mcus_x * mcus_y, N)
     image = tl.program_id(0) // programs
     mcu = tl.program_id(0) % programs * N + tl.arange(0, N)[:, None, None]
+    if LONG:
+        mcu = mcu.to(tl.int64)
     return image.to(tl.int64), (mcu // mcus_x, mcu % mcus_x, mcu < mcus_x * mcus_y)
 
 
@@ -212,13 +217,20 @@ def moved(pointer, offset):
 
 @triton.jit
 def row_places(blocks, place, row):
-    return blocks + 64 * place[0].to(tl.int64) + 8 * row + tl.arange(0, 8)[None, :]
+    return blocks + (64 * place[0] + tl.arange(0, 8)[None, :]) + 8 * row
 
 
 @triton.jit
 def store_rows(blocks, place, rows):
     for i in tl.static_range(8):
         tl.store(row_places(blocks, place, i), rows[i], mask=place[1])
+
+
+@triton.jit
+def load_level(levels, place, row):
+    """A row of levels, of 16 bits; NaN as 0."""
+    x = tl.load(row_places(levels, place, row), mask=place[1], other=0.0)
+    return tl.where(x == x, tl.minimum(tl.maximum(x, -32768.0), 32767.0), 0.0)
 
 
 @triton.jit
@@ -230,13 +242,14 @@ def level_of(c, step, reciprocal):
 
 
 @triton.jit
-def pixel_places(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """This program's image and pixels."""
-    down, across = tl.cdiv(height, ROWS), tl.cdiv(width, COLUMNS)
-    b = tl.program_id(0) // (down * across)
-    rest = tl.program_id(0) % (down * across)
-    y = rest // across * ROWS + tl.arange(0, ROWS)[:, None]
-    x = rest % across * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+def pixel_places(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LONG: tl.constexpr):
+    """This program's image and pixels; a division takes as long as two pixels."""
+    down = tl.cdiv(height, ROWS)
+    b = tl.program_id(0) // down
+    y = tl.program_id(0) % down * ROWS + tl.arange(0, ROWS)[:, None]
+    x = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    if LONG:
+        y, x = y.to(tl.int64), x.to(tl.int64)
     return b.to(tl.int64), y, x, (y < height) & (x < width)
 
 
@@ -257,13 +270,27 @@ def near(x, count, RATIO: tl.constexpr, FANCY: tl.constexpr):
 
 
 @triton.jit
-def store_undefined(image, strides, seen, out, at, b, row, x, area, mask, CHANNELS: tl.constexpr):
+def channel(image, strides, i: tl.constexpr):
+    """The i-th channel of an image."""
+    return image + tl.cast(i, tl.int64) * strides[1]
+
+
+@triton.jit
+def store_undefined(image, strides, seen, out, at, b, y, x, area, mask, CHANNELS: tl.constexpr):
     """NaN at pixels that have a NaN in the encoder's image; of images without one nothing is loaded."""
-    mask &= tl.load(seen + b) != 0
-    image += b * strides[0] + row * strides[2] + x.to(tl.int64) * strides[3]
-    undefined = mask & (row < 0)
-    for i in tl.static_range(CHANNELS):
-        number = tl.load(image + i * strides[1], mask=mask, other=0)
-        undefined |= number != number
-    for i in tl.static_range(CHANNELS):
-        tl.store(out + i * area + at, float("nan"), mask=undefined)
+    # A loop of one round or none: of a branch the compiler would run both ways.
+    for _ in range(tl.load(seen + b)):
+        pixels = image + b * strides[0]
+        offsets = y * strides[2] + x * strides[3]
+        undefined = mask & (y < 0)
+        for i in tl.static_range(CHANNELS):
+            number = tl.load(channel(pixels, strides, i) + offsets, mask=mask, other=0)
+            undefined |= number != number
+        for i in tl.static_range(CHANNELS):
+            tl.store(out + i * area + at, float("nan"), mask=undefined)
+
+
+@triton.jit
+def any_of(mask):
+    """Whether it holds anywhere in a tile, for all lanes alike."""
+    return tl.max(tl.reshape(mask.to(tl.int32), (mask.numel,)), 0) != 0

@@ -5,15 +5,16 @@ import triton.language as tl
 
 from jpegrad.backends.triton.blocks import (
     blocks_of,
+    channel,
     chroma_block,
     fdct,
     idct,
     level_of,
+    load_level,
     luma_block,
     mcu_places,
     near,
     pixel_places,
-    row_places,
     store_rows,
     store_undefined,
     table_row,
@@ -47,32 +48,21 @@ def _sample(pointer, offsets, mask, RANGE: tl.constexpr):
     else:
         x = x.to(tl.float32)
         top: tl.constexpr = 1.0 if RANGE[0] == "unit" else 255.0
-        outside = ((x >= 0.0) & (x <= top)) == 0
-        flag = tl.where(outside, tl.where(tl.abs(x) < float("inf"), 1, 129), 0)
-        undefined = (x != x).to(tl.int32)
-        x = tl.where(x >= 0.0, tl.where(x <= top, x, top), 0.0)
-        if RANGE[0] == "grey":
-            return ((x + 12582912.0) - 12582912.0).to(tl.int32), flag, undefined
-        else:
-            # 255·x = p + lost exactly, so that a tie of p is decided by what p lost.
-            big = 256.0 * x
-            p = big - x
-            lost = (big - p) - x
-            nearest = (p + 12582912.0) - 12582912.0
-            d = p - nearest
-            up = ((d == 0.5) & (lost > 0.0)).to(tl.int32)
-            down = ((d == -0.5) & (lost < 0.0)).to(tl.int32)
-            return nearest.to(tl.int32) + up - down, flag, undefined
+        clamped = tl.minimum(tl.where(x >= 0.0, x, 0.0), top)
+        flag = tl.where(clamped == x, 0, tl.where(tl.abs(x) < float("inf"), 1, 129))
+        # From 1.5·2^23 on a float's lowest bits are the nearest integer, half to even; 255·x is rounded only there.
+        shifted = clamped + 12582912.0 if RANGE[0] == "grey" else tl.fma(clamped, 255.0, 12582912.0)
+        return shifted.to(tl.int32, bitcast=True) & 255, flag, (x != x).to(tl.int32)
 
 
 @triton.jit
 def _pixels(image, strides, y, x, mask, CHANNELS: tl.constexpr, RANGE: tl.constexpr):
     """Samples of every channel, flags of their clamps, whether there is a NaN among them."""
-    offsets = y.to(tl.int64) * strides[2] + x.to(tl.int64) * strides[3]
+    offsets = y * strides[2] + x * strides[3]
     sample, flags, undefined = _sample(image, offsets, mask, RANGE)
     samples = (sample,)
     for i in tl.static_range(1, CHANNELS):
-        sample, flag, nan = _sample(image + i * strides[1], offsets, mask, RANGE)
+        sample, flag, nan = _sample(channel(image, strides, i), offsets, mask, RANGE)
         samples += (sample,)
         flags += flag << i
         undefined |= nan
@@ -131,14 +121,14 @@ def _code(tile, tables, coefficients, levels, ratios, place):
 def encode_kernel(
     image, strides, tables, planes, seen, flags, coefficients, levels, ratios, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, COLOR: tl.constexpr, RANGE: tl.constexpr,
-    ALIGNED: tl.constexpr, N: tl.constexpr,
+    ALIGNED: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """An image to its levels if there is room for them, else to its decoded 8-bit planes, padded to whole MCUs.
 
     What a backward pass needs is stored where there is room: flags of the clamps, coefficients (8 times the
     orthonormal), coefficients in steps. ``seen`` becomes 1 for an image with a NaN.
     """
-    b, mcu = mcu_places(height, width, H, V, N)
+    b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid = mcu[2]
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
     image += b * strides[0]
@@ -153,19 +143,19 @@ def encode_kernel(
             blocks_of(levels, 0, b, height, width, H, V), blocks_of(ratios, 0, b, height, width, H, V), place,
         )  # fmt: skip
         if levels is None:
-            at = (b * (rows * V) + y) * (columns * H) + x
-            tl.store(planes[0] + at, _clamped(out).to(tl.uint8), mask=valid)
+            luma = planes[0] + b * wide_product(b, rows * V, columns * H)
+            tl.store(luma + (y * (columns * H) + x), _clamped(out).to(tl.uint8), mask=valid)
             flag += 8 * _beyond(out)
         if seen is not None:
             tl.store(seen + b, 1, mask=tl.max(tl.reshape(undefined, (N * 64,)), 0) > 0)
         if flags is not None:
-            at = (b * height + y) * width + x
+            area = wide_product(b, height, width)
             if flags[0].dtype.element_ty == tl.uint8:
                 flag = (flag & 127) + 128 * undefined
             else:
                 flag += 1024 * undefined
             inside = valid & (y < height) & (x < width)
-            tl.store(flags[0] + at, flag.to(flags[0].dtype.element_ty), mask=inside)
+            tl.store(flags[0] + b * area + (y * width + x), flag.to(flags[0].dtype.element_ty), mask=inside)
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
         cb = tl.zeros((N, 8, 8), tl.int32)
@@ -187,53 +177,68 @@ def encode_kernel(
                 blocks_of(levels, c, b, height, width, H, V), blocks_of(ratios, c, b, height, width, H, V), place,
             )  # fmt: skip
             if levels is None:
-                at = ((2 * b + (c - 1)) * rows + y) * columns + x
-                tl.store(planes[1] + at, _clamped(out).to(tl.uint8), mask=valid)
+                plane, at = (2 * b + (c - 1)) * wide_product(b, rows, columns), y * columns + x
+                tl.store(planes[1] + plane + at, _clamped(out).to(tl.uint8), mask=valid)
                 if flags is not None:
-                    tl.store(flags[1] + at, _beyond(out).to(tl.uint8), mask=valid)
+                    tl.store(flags[1] + plane + at, _beyond(out).to(tl.uint8), mask=valid)
 
 
 @triton.jit
 def _decode(levels, steps, place):
-    """Samples before the clamp; in float64: levels from anywhere have up to 16 bits, or are no numbers at all."""
+    """Samples before the clamp, or others beyond the same bound.
+
+    Levels from anywhere have up to 16 bits, or are no integers, and need float64. Below a sum of 16383 over a block,
+    twice that of any picture, the constants, less than 2^14 each, leave both passes of 32-bit integers room.
+    """
     rows = ()
+    total = tl.zeros(place[0].shape, tl.float32) + tl.zeros((1, 8), tl.float32)
     for i in tl.static_range(8):
-        x = tl.load(row_places(levels, place, i), mask=place[1], other=0.0)
-        x = tl.where(x == x, tl.minimum(tl.maximum(x, -32768.0), 32767.0), 0.0)
-        rows += (x.to(tl.float64) * table_row(steps, i, x).to(tl.float64),)
-    return 128 + idct(rows, 11, 18)
-
-
-@triton.jit
-def _store_sample(pointer, x, mask):
-    tl.store(pointer, tl.minimum(tl.maximum(x, 0.0), 255.0).to(tl.int32).to(tl.uint8), mask=mask)
+        x = load_level(levels, place, i)
+        x *= table_row(steps, i, x).to(tl.float32)
+        # What is no integer counts as too much.
+        total += tl.where(x == tl.floor(x), tl.abs(x), 65536.0)
+        rows += (x,)
+    if tl.max(tl.sum(total, 1), 0) < 16383.0:
+        whole = ()
+        for i in tl.static_range(8):
+            whole += (rows[i].to(tl.int32),)
+        samples = 128 + idct(whole, 11, 18)
+    else:
+        wide = ()
+        for i in tl.static_range(8):
+            x = load_level(levels, place, i)
+            wide += (x.to(tl.float64) * table_row(steps, i, x).to(tl.float64),)
+        found = 128.0 + idct(wide, 11, 18)
+        samples = tl.minimum(tl.maximum(found, -1.0), 256.0).to(tl.int32)
+    return samples
 
 
 @triton.jit(do_not_specialize=["height"])
 def decode_kernel(
     levels, tables, planes, flags, height, width,
-    CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, N: tl.constexpr,
+    CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """Levels to decoded 8-bit planes, and flags of the clamps where there is room."""
-    b, mcu = mcu_places(height, width, H, V, N)
+    b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid = mcu[2]
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
     for k in range(H * V):
         y, x, place = luma_block(mcu, k, height, width, H, V)
         out = _decode(blocks_of(levels, 0, b, height, width, H, V), tables_of(tables, 0, b)[0], place)
-        _store_sample(planes[0] + (b * (rows * V) + y) * (columns * H) + x, out, valid)
+        luma = planes[0] + b * wide_product(b, rows * V, columns * H)
+        tl.store(luma + (y * (columns * H) + x), _clamped(out).to(tl.uint8), mask=valid)
         if flags is not None:
             flag = (8 * _beyond(out)).to(flags[0].dtype.element_ty)
             inside = valid & (y < height) & (x < width)
-            tl.store(flags[0] + (b * height + y) * width + x, flag, mask=inside)
+            tl.store(flags[0] + b * wide_product(b, height, width) + (y * width + x), flag, mask=inside)
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
         for c in tl.static_range(1, 3):
             out = _decode(blocks_of(levels, c, b, height, width, H, V), tables_of(tables, c, b)[0], place)
-            at = ((2 * b + (c - 1)) * rows + y) * columns + x
-            _store_sample(planes[1] + at, out, valid)
+            plane, at = (2 * b + (c - 1)) * wide_product(b, rows, columns), y * columns + x
+            tl.store(planes[1] + plane + at, _clamped(out).to(tl.uint8), mask=valid)
             if flags is not None:
-                tl.store(flags[1] + at, _beyond(out).to(tl.uint8), mask=valid)
+                tl.store(flags[1] + plane + at, _beyond(out).to(tl.uint8), mask=valid)
 
 
 @triton.jit
@@ -243,14 +248,14 @@ def _upsampled(
     """The triangle filter, rounded as libjpeg-turbo rounds it (``jdsample.c``)."""
     near_y, far_y = near(y, tl.cdiv(height, V), V, FANCY)
     near_x, far_x = near(x, tl.cdiv(width, H), H, FANCY)
-    near_row, far_row = plane + near_y.to(tl.int64) * pitch, plane + far_y.to(tl.int64) * pitch
-    p = tl.load(near_row + near_x, mask=mask, other=0).to(tl.int32)
+    near_row, far_row = near_y * pitch, far_y * pitch
+    p = tl.load(plane + (near_row + near_x), mask=mask, other=0).to(tl.int32)
     if FANCY and V == 2:
-        p = 3 * p + tl.load(far_row + near_x, mask=mask, other=0).to(tl.int32)
+        p = 3 * p + tl.load(plane + (far_row + near_x), mask=mask, other=0).to(tl.int32)
     if FANCY and H == 2:
-        q = tl.load(near_row + far_x, mask=mask, other=0).to(tl.int32)
+        q = tl.load(plane + (near_row + far_x), mask=mask, other=0).to(tl.int32)
         if V == 2:
-            q = 3 * q + tl.load(far_row + far_x, mask=mask, other=0).to(tl.int32)
+            q = 3 * q + tl.load(plane + (far_row + far_x), mask=mask, other=0).to(tl.int32)
             p = (3 * p + q + 8 - x % 2) >> 4
         else:
             p = (3 * p + q + 1 + x % 2) >> 2
@@ -267,7 +272,9 @@ def _store_pixel(out, x, mask, RANGE: tl.constexpr):
     elif RANGE[0] == "grey":
         tl.store(out, x.to(tl.float32), mask=mask)
     elif RANGE[0] == "unit":
-        tl.store(out, tl.div_rn(x.to(tl.float32), 255.0), mask=mask)
+        # 1/255 in two parts, of which the first has few bits: the sum is rounded as the quotient for all 256 levels.
+        grey = x.to(tl.float32)
+        tl.store(out, tl.fma(grey, 0.0039215087890625, grey * 5.983839201917363e-8), mask=mask)
     else:
         tl.store(out, (RANGE[1] + x.to(tl.float64) / 255.0 * RANGE[2]).to(tl.float32), mask=mask)
 
@@ -276,20 +283,19 @@ def _store_pixel(out, x, mask, RANGE: tl.constexpr):
 def image_kernel(
     planes, out, flags, image, strides, seen, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr, INVERSE: tl.constexpr,
-    RANGE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    RANGE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """Decoded planes to an image: chroma upsampling, colour, clamp, range. ``out`` is contiguous.
 
     Pixels with a NaN in the encoder's image, if that is given, are NaN.
     """
-    b, y, x, mask = pixel_places(height, width, ROWS, COLUMNS)
+    b, y, x, mask = pixel_places(height, width, ROWS, COLUMNS, LONG)
     area = wide_product(b, height, width)
-    row = y.to(tl.int64)
-    at = row * width + x
+    at = y * width + x
     out += b * CHANNELS * area
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
-    luma = planes[0] + b * (rows * V) * (columns * H)
-    sample = tl.load(luma + row * (columns * H) + x, mask=mask, other=0).to(tl.int32)
+    luma = planes[0] + b * wide_product(b, rows * V, columns * H)
+    sample = tl.load(luma + (y * (columns * H) + x), mask=mask, other=0).to(tl.int32)
     if CHANNELS == 1:
         _store_pixel(out + at, sample, mask, RANGE)
     else:
@@ -308,4 +314,4 @@ def image_kernel(
         if flags is not None:
             tl.store(flags + b * area + at, flag.to(flags.dtype.element_ty), mask=mask)
     if seen is not None:
-        store_undefined(image, strides, seen, out, at, b, row, x, area, mask, CHANNELS)
+        store_undefined(image, strides, seen, out, at, b, y, x, area, mask, CHANNELS)

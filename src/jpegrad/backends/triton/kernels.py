@@ -7,7 +7,6 @@ number), of the decoded Y (8) and of the decoder's R, G, B (16, 32, 64); a pixel
 
 import functools
 import importlib.util
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -20,27 +19,33 @@ from torch import Tensor
 from jpegrad.backends.fused.settings import SLOPES as SLOPES
 from jpegrad.backends.fused.settings import SOFT as SOFT
 from jpegrad.backends.fused.settings import Settings
+from jpegrad.backends.triton import halves
+from jpegrad.backends.triton.calls import (
+    Room,
+    Tensors,
+    decode_gradient,
+    encode_gradient,
+    soft_encoded,
+    soft_imaged,
+)
 from jpegrad.backends.triton.launch import (
     fixed_rows,
     grid,
     launch,
-    real_rows,
     table_places,
     value_range,
     warps,
 )
 from jpegrad.compiling import constant_result
-from jpegrad.formulas import Component, pixel_variances
 from jpegrad.spec import Spec
 
-Tensors = tuple[Tensor, ...]
-
 NAME = "triton"
+HALF = ("jpeg", "encode", "decode")
+soft_halves = halves
 # Triton 3.3 has tuples, but in constants only under its interpreter.
 OLDEST, OLDEST_INTERPRETED = (3, 4), (3, 3)
 # On the CPU they run under Triton's interpreter.
 KEYS = ("CUDA", "CPU")
-TYPES = frozenset({torch.uint8, torch.float32})
 
 
 def reasons(operation: str, image: Tensor, spec: Spec) -> list[str]:
@@ -134,49 +139,12 @@ def _soft(
     image: Tensor, tables: Tensor, s: Settings, out: Tensor, flags: Tensors | None, kept: Tensors
 ) -> None:
     g = grid(image.shape, s)
-    mcus, scale, count = g.per_program(image.device), 255 / (s.high - s.low), g.channels
     planes, seen = g.planes(image, torch.float32), image.new_zeros(image.shape[0], dtype=torch.int32)
     spreads = g.spreads(image) if s.noise else None
-    slopes, factors, clips = _split(kept, s, count)
-    steps = tables.float().contiguous()
-    launch(
-        "soft.soft_kernel", g.batch * g.programs(image.device), image,
-        image, image.stride(), (steps, (1 / tables).float().contiguous(), *table_places(tables, count)),
-        s.slope_parameter, _noise(s, count), planes, spreads, seen, flags, clips, slopes or None, factors,
-        g.height, g.width, CHANNELS=count, H=s.h, V=s.v,
-        COLOR=real_rows(s.forward_real, 1 / scale, tuple(x - 128 for x in s.forward_offset)),
-        RANGE=(s.low, scale), LEAK=s.clip_slope, RECORD=s.slope,
-        ALIGNED=g.width % (8 * s.h) == 0, N=mcus, num_warps=warps(mcus),
-    )  # fmt: skip
-    programs, rows, columns = g.tile()
-    middle = [
-        scale * sum(m * (128 - o) for m, o in zip(s.inverse_real[3 * i :], s.inverse_offset, strict=False))
-        for i in range(count)
-    ]
-    launch(
-        "soft.soft_image_kernel", g.batch * programs, out,
-        planes, spreads, out, flags and flags[0], clips and clips[3],
-        image, image.stride(), seen, g.height, g.width,
-        CHANNELS=count, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=real_rows(s.inverse_real, scale, middle),
-        RANGE=(s.low, 1 / scale), LEAK=s.clip_slope, ROWS=rows, COLUMNS=columns,
-    )  # fmt: skip
-
-
-def _noise(s: Settings, channels: int) -> tuple[float, ...] | None:
-    """A pixel's deviation as its clamp sees it, its variance, and that of each component's coefficients."""
-    if not s.noise:
-        return None
-    to_clamp, pixel = pixel_variances(s.noise)
-    scale = 255 / (s.high - s.low)
-    variances = [pixel]
-    if channels == 3:
-        gains = [sum((m / scale) ** 2 for m in s.forward_real[3 * i : 3 * i + 3]) for i in range(3)]
-        counts = (1, s.h * s.v, s.h * s.v)
-        variances = [
-            float(Component("", gain, n).noise_variance(s.noise))
-            for gain, n in zip(gains, counts, strict=True)
-        ]
-    return (math.sqrt(to_clamp), pixel, *variances)
+    slopes, factors, clips = _split(kept, s, g.channels)
+    room = Room(planes, spreads, seen, flags, clips, slopes or None, factors)
+    soft_encoded(image, tables, s, room)
+    soft_imaged(planes, out, s, spreads, flags, clips, image, seen)
 
 
 def _seen(image: Tensor) -> Tensor | None:
@@ -203,7 +171,7 @@ def _encoded(
         g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v,
         COLOR=fixed_rows(s.forward_matrix, s.forward_bias),
         RANGE=(value_range(image.dtype, s.low, s.high), s.low, 255 / (s.high - s.low)),
-        ALIGNED=g.width % (8 * s.h) == 0, N=mcus, num_warps=warps(mcus),
+        ALIGNED=g.width % (8 * s.h) == 0, N=mcus, LONG=g.is_long(image), num_warps=warps(mcus),
     )  # fmt: skip
 
 
@@ -218,10 +186,11 @@ def _imaged(
     g = grid(out.shape, s)
     programs, rows, columns = g.tile()
     launch(
-        "forward.image_kernel", g.batch * programs, out, planes, out, flags and flags[0],
+        "forward.image_kernel", programs, out, planes, out, flags and flags[0],
         image, (out if image is None else image).stride(), seen, g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=fixed_rows(s.inverse_matrix, s.inverse_bias),
         RANGE=(value_range(out.dtype, s.low, s.high), s.low, s.high - s.low), ROWS=rows, COLUMNS=columns,
+        LONG=g.is_long(out if image is None else image),
     )  # fmt: skip
 
 
@@ -236,10 +205,11 @@ def jpeg_backward(
         "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": s.clip_slope,
     }  # fmt: skip
     if not kept:
-        programs, rows, columns = g.tile(s.h, s.v)
+        tiles, rows, columns = g.tile(s.h, s.v)
         launch(
-            "backward.stencil_kernel", g.batch * programs, gradient,
-            gradient, gradient.stride(), flags, clips, out, g.height, g.width, **constants, ROWS=rows, COLUMNS=columns,
+            "backward.stencil_kernel", tiles, gradient,
+            gradient, gradient.stride(), flags, clips, out, g.height, g.width, **constants,
+            ROWS=rows, COLUMNS=columns, LONG=g.is_long(gradient),
         )  # fmt: skip
         return
     programs, mcus = g.programs(gradient.device), g.per_program(gradient.device)
@@ -251,7 +221,7 @@ def jpeg_backward(
         gradient, gradient.stride(), None if s.soft else _tables(tables, g.channels),
         (s.slope_parameter, s.table_parameter), kept, factors, flags, clips, out, parts,
         g.height, g.width, **constants, RECORDS=None if s.soft else (s.slope, s.table_slope),
-        ALIGNED=g.aligned, N=mcus, num_warps=warps(mcus),
+        ALIGNED=g.aligned, N=mcus, LONG=g.is_long(gradient), num_warps=warps(mcus),
     )  # fmt: skip
     if parts is not None:
         torch.sum(parts, 1, dtype=torch.float64, out=sums)
@@ -270,14 +240,7 @@ def encode(
 
 
 def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:
-    g = grid(out.shape, s)
-    mcus = g.per_program(out.device)
-    launch(
-        "backward.encode_gradient_kernel", g.batch * g.programs(out.device), out,
-        tuple(gradient.contiguous() for gradient in gradients), flags, out, g.height, g.width,
-        CHANNELS=g.channels, H=s.h, V=s.v, FORWARD=s.forward_real, CLIP_SLOPE=s.clip_slope,
-        ALIGNED=g.aligned, N=mcus, num_warps=warps(mcus),
-    )  # fmt: skip
+    encode_gradient(gradients, flags, None, s, out)
 
 
 def decode(levels: list[Tensor], tables: Tensor, s: Settings, out: Tensor, flags: list[Tensor]) -> None:
@@ -286,17 +249,10 @@ def decode(levels: list[Tensor], tables: Tensor, s: Settings, out: Tensor, flags
     launch(
         "forward.decode_kernel", g.batch * g.programs(out.device), out,
         tuple(levels), _tables(tables, g.channels), planes, kept, g.height, g.width,
-        CHANNELS=g.channels, H=s.h, V=s.v, N=mcus, num_warps=warps(mcus),
+        CHANNELS=g.channels, H=s.h, V=s.v, N=mcus, LONG=g.is_long(), num_warps=warps(mcus),
     )  # fmt: skip
     _imaged(planes, out, s, kept)
 
 
 def decode_backward(gradient: Tensor, flags: list[Tensor], s: Settings, out: list[Tensor]) -> None:
-    g = grid(gradient.shape, s)
-    mcus = g.per_program(gradient.device)
-    launch(
-        "backward.decode_gradient_kernel", g.batch * g.programs(gradient.device), gradient,
-        gradient, gradient.stride(), tuple(flags), tuple(out), g.height, g.width,
-        CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=s.inverse_real, CLIP_SLOPE=s.clip_slope,
-        N=mcus, num_warps=warps(mcus),
-    )  # fmt: skip
+    decode_gradient(gradient, tuple(flags), None, s, out)

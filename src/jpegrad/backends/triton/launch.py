@@ -1,6 +1,7 @@
 """How the Triton kernels are called: how images are divided among programs, and the launch itself."""
 
 import contextlib
+import functools
 import importlib
 import os
 from collections.abc import Sequence
@@ -46,6 +47,16 @@ class Grid(NamedTuple):
         """libjpeg has no triangle filter for 4:1:1, nor for planes at most two samples wide in 4:2:2 and 4:2:0."""
         return self.triangle and (self.h == 1 or (self.h == 2 and ceil_div(self.width, 2) > 2))
 
+    def is_long(self, *images: Tensor) -> bool:
+        """Whether places within a plane, padded or of an image with strides of its own, need 64 bits."""
+        y, x = self.mcus
+        ends = [64 * self.v * y * self.h * x]
+        for image in images:
+            ends.append(
+                sum((n - 1) * step for n, step in zip(image.shape[2:], image.stride()[2:], strict=True))
+            )
+        return max(ends) >= 2**31
+
     def per_program(self, device: torch.device) -> int:
         y, x = self.mcus
         enough = 1 << (y * x - 1).bit_length()
@@ -74,22 +85,26 @@ class Grid(NamedTuple):
 
     def clips(self, like: Tensor) -> list[Tensor]:
         """Room for slopes of the clamps of pixels, of Y, of Cb and Cr in whole MCUs, and of RGB."""
-        pixels, luma = (like.new_empty((self.batch, n, self.height, self.width)) for n in (self.channels, 1))
+        pixels, luma = (
+            like.new_empty((self.batch, n, self.height, self.width), dtype=torch.float32)
+            for n in (self.channels, 1)
+        )
         chroma = self.planes(like, torch.float32)[1]
         rgb = pixels if self.channels == 3 else pixels[:, :0]
         return [pixels, luma, chroma, torch.empty_like(rgb)]
 
     def spreads(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Room for the variance of the decoded samples of each block of Y, and of Cb and Cr."""
-        luma = like.new_empty((self.batch, ceil_div(self.height, 8), ceil_div(self.width, 8)))
-        return luma, like.new_empty((self.batch, self.channels - 1, *self.mcus))
+        luma = self.batch, ceil_div(self.height, 8), ceil_div(self.width, 8)
+        chroma = self.batch, self.channels - 1, *self.mcus
+        return like.new_empty(luma, dtype=torch.float32), like.new_empty(chroma, dtype=torch.float32)
 
-    def tile(self, h: int = 1, v: int = 1) -> tuple[int, int, int]:
-        """Programs an image, and rows and columns of a program, for planes of samples of h × v pixels."""
+    def tile(self, h: int = 1, v: int = 1) -> tuple[tuple[int, int], int, int]:
+        """Programs, and rows and columns of a program, for planes of samples of h × v pixels."""
         height, width = ceil_div(self.height, v), ceil_div(self.width, h)
         columns = min(WIDEST // h, 1 << (width - 1).bit_length())
         rows = max(1, PIXELS // (columns * h * v))
-        return ceil_div(height, rows) * ceil_div(width, columns), rows, columns
+        return (self.batch * ceil_div(height, rows), ceil_div(width, columns)), rows, columns
 
 
 def grid(shape: Sequence[int], s: Settings) -> Grid:
@@ -127,17 +142,42 @@ def value_range(dtype: torch.dtype, low: float, high: float) -> str:
     return {(0.0, 1.0): "unit", (0.0, 255.0): "grey"}.get((low, high), "real")
 
 
+def fuses(file: str) -> bool:
+    """Whether a file's kernels may multiply and add at once, and round once."""
+    return file != "forward"
+
+
+@functools.cache
+def _round_once() -> None:
+    """``tl.fma`` rounds once on a device; the interpreter's rounds twice, which moves ties."""
+    from triton.runtime import interpreter
+
+    def fma(self: Any, x: Any, y: Any, z: Any) -> Any:
+        exact = x.data.astype("float64") * y.data + z.data
+        return interpreter.TensorHandle(exact.astype(z.data.dtype), z.dtype.scalar)
+
+    interpreter.InterpreterBuilder.create_fma = fma
+
+
 def launch(
-    kernel: str, programs: int, like: Tensor, *args: Any, num_warps: int = 4, **constants: Any
+    kernel: str,
+    programs: int | tuple[int, int],
+    like: Tensor,
+    *args: Any,
+    num_warps: int = 4,
+    **constants: Any,
 ) -> None:
     """Run a kernel, named ``file.function``, on the device of ``like``."""
-    if programs == 0:
+    grid = programs if isinstance(programs, tuple) else (programs,)
+    if 0 in grid:
         return
     on_cuda = like.device.type == "cuda"
     if not on_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError("the Triton kernels run on CUDA tensors, and on others under TRITON_INTERPRET=1")
+    if not on_cuda:
+        _round_once()
     file, _, function = kernel.partition(".")
     run = getattr(importlib.import_module(f"jpegrad.backends.triton.{file}"), function)
     with torch.cuda.device(like.device) if on_cuda else contextlib.nullcontext():
-        # Multiplication and addition stay apart, as everywhere else: fused, they would move ties.
-        run[(programs,)](*args, **constants, num_warps=num_warps, enable_fp_fusion=False)
+        # In the exact forward multiplication and addition stay apart: fused, they would move ties.
+        run[grid](*args, **constants, num_warps=num_warps, enable_fp_fusion=fuses(file))

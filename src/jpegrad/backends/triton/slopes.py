@@ -25,8 +25,10 @@ def _cosine(r):
 
 
 @triton.jit
-def _spikes(r, inverse):
+def _spikes(r, inverse, wide):
     """Density of a smoothed staircase's thresholds at a residual r; ``inverse`` is 1 / (their width s in steps).
+
+    ``wide`` says whether a width may be above 0.3 anywhere, for all lanes alike.
 
     The sum over the thresholds where they are narrow, four of them; its Fourier series, three harmonics, where they are
     wide. Where both meet, at s = 0.3, the first terms left out are 1e-9 and 3e-12.
@@ -38,16 +40,30 @@ def _spikes(r, inverse):
     near = tl.exp(-0.5 * d * d * square)
     second = tl.exp(-a * square)
     third = tl.exp((a - 1.0) * square)
-    narrow = 0.398942280 * inverse * near * (1.0 + second + third * (1.0 + second * second * second))
-    q = tl.exp(-19.7392088 / square)
-    q4 = q * q * q * q
-    c = _cosine(r)
-    wide = 1.0 - 2.0 * q * c + 2.0 * q4 * (2.0 * c * c - 1.0) - 2.0 * q4 * q4 * q * (4.0 * c * c - 3.0) * c
-    return tl.where(inverse > 3.3333333, narrow, wide)
+    density = 0.398942280 * inverse * near * (1.0 + second + third * (1.0 + second * second * second))
+    if wide:
+        q = tl.exp(-19.7392088 / square)
+        q4 = q * q * q * q
+        c = _cosine(r)
+        series = (
+            1.0 - 2.0 * q * c + 2.0 * q4 * (2.0 * c * c - 1.0) - 2.0 * q4 * q4 * q * (4.0 * c * c - 3.0) * c
+        )
+        density = tl.where(inverse > 3.3333333, density, series)
+    return density
 
 
 @triton.jit
-def _slope(r, level, step, RECORD: tl.constexpr, p):
+def may_be_wide(steps, RECORD: tl.constexpr, p):
+    """Whether a Gaussian of p grey levels may be wider than 0.3 steps of a table."""
+    if RECORD == "gaussian":
+        least = tl.min(tl.load(steps + tl.arange(0, 64)), 0)
+        return least.to(tl.float32) < 3.34 * p
+    else:
+        return False
+
+
+@triton.jit
+def _slope(r, level, step, RECORD: tl.constexpr, p, wide):
     """The slope of a record of ``surrogates.py``, with its parameter, at ``level`` + r, |r| ≤ ½."""
     if RECORD == "cubic":
         return 3.0 * r * r
@@ -67,13 +83,13 @@ def _slope(r, level, step, RECORD: tl.constexpr, p):
         small = tl.exp(-p)
         return (4.0 * e / ((1.0 + e) * (1.0 + e))) * (0.5 * p * (1.0 + small) / (1.0 - small))
     elif RECORD == "gaussian":
-        return _spikes(r, step * (1.0 / p))
+        return _spikes(r, step * (1.0 / p), wide)
     elif RECORD == "table_gaussian" or RECORD == "table_relative":
         # These records round half to even, the quantiser half away from zero.
         nearest = tl.abs(level)
         nearest -= ((tl.abs(r) > 0.4998) & (nearest % 2 == 1)).to(tl.int32)
         inverse = (1.0 / p) / tl.maximum(nearest.to(tl.float32), 0.5)
-        return _spikes(r, inverse * step if RECORD == "table_gaussian" else inverse)
+        return _spikes(r, inverse * step if RECORD == "table_gaussian" else inverse, True)
     elif RECORD == "distortion":
         u = level.to(tl.float32) + r
         return tl.where(tl.abs(u) < 0.5, 4.0 * u * u, 1.0)
@@ -94,8 +110,8 @@ def normal_tail(z, e):
 
 
 @triton.jit
-def _smoothed(r, inverse):
-    """The smoothed staircase at a residual: value and slope; how the value grows with the logarithm of the width.
+def _smoothed(r, inverse, wide):
+    """The smoothed staircase at a residual: value, slope, and how the value grows with the logarithm of the width.
 
     As :func:`_spikes`, whose integral it is.
     """
@@ -108,21 +124,27 @@ def _smoothed(r, inverse):
     sign = tl.where(r < 0, -1.0, 1.0)
     value = sign * (normal_tail(z1, e1) - normal_tail(z2, e2) + normal_tail(z3, e3) - normal_tail(z4, e4))
     widening = sign * 0.398942280 * (z1 * e1 - z2 * e2 + z3 * e3 - z4 * e4)
-    s, c = _sine(r), _sine(0.5 - a)
-    sine, cosine = 2.0 * s * c, 1.0 - 2.0 * s * s
-    sine2 = 2.0 * sine * cosine
-    sine3 = 2.0 * cosine * sine2 - sine
-    q = tl.exp(-19.7392088 / square)
-    q4 = q * q * q * q
-    w1, w2, w3 = -2.0 * q, 2.0 * q4, -2.0 * q4 * q4 * q
-    wide = r + (w1 * sine + 0.5 * w2 * sine2 + w3 * sine3 * (1.0 / 3)) * 0.159154943
-    widened = (w1 * sine + 2.0 * w2 * sine2 + 3.0 * w3 * sine3) * (-6.28318531 / square)
-    narrow = inverse > 3.3333333
-    return tl.where(narrow, value, wide), tl.where(narrow, widening, widened)
+    slope = 0.398942280 * inverse * (e1 + e2 + e3 + e4)
+    if wide:
+        s, c = _sine(r), _sine(0.5 - a)
+        sine, cosine = 2.0 * s * c, 1.0 - 2.0 * s * s
+        sine2, cosine2 = 2.0 * sine * cosine, 2.0 * cosine * cosine - 1.0
+        sine3, cosine3 = 2.0 * cosine * sine2 - sine, 2.0 * cosine * cosine2 - cosine
+        q = tl.exp(-19.7392088 / square)
+        q4 = q * q * q * q
+        w1, w2, w3 = -2.0 * q, 2.0 * q4, -2.0 * q4 * q4 * q
+        series = r + (w1 * sine + 0.5 * w2 * sine2 + w3 * sine3 * (1.0 / 3)) * 0.159154943
+        sloped = 1.0 + w1 * cosine + w2 * cosine2 + w3 * cosine3
+        widened = (w1 * sine + 2.0 * w2 * sine2 + 3.0 * w3 * sine3) * (-6.28318531 / square)
+        narrow = inverse > 3.3333333
+        value = tl.where(narrow, value, series)
+        slope = tl.where(narrow, slope, sloped)
+        widening = tl.where(narrow, widening, widened)
+    return value, slope, widening
 
 
 @triton.jit
-def soft_of(u, step, RECORD: tl.constexpr, p):
+def soft_of(u, step, RECORD: tl.constexpr, p, wide):
     """A record's smooth function of coefficients in steps: value, slope, growth with the logarithm of its own width."""
     # Adding 1.5·2^23 leaves the nearest integer, half to even.
     level = (u + 12582912.0) - 12582912.0
@@ -130,8 +152,8 @@ def soft_of(u, step, RECORD: tl.constexpr, p):
     widening = r * 0.0
     value = u
     if RECORD == "gaussian":
-        smooth, widening = _smoothed(r, step * (1.0 / p))
-        value = level + smooth
+        smooth, slope, widening = _smoothed(r, step * (1.0 / p), wide)
+        return level + smooth, slope, widening
     elif RECORD == "cubic":
         value = level + r * r * r
     elif RECORD == "sin" or RECORD == "fourier":
@@ -154,20 +176,22 @@ def soft_of(u, step, RECORD: tl.constexpr, p):
     elif RECORD == "dead_zone":
         beyond = tl.maximum(tl.abs(u) - 1.2886751345948129, 0.0)
         value = tl.where(u < 0, -beyond, beyond)
-    return value, _slope(r, level, step, RECORD, p), widening
+    return value, _slope(r, level, step, RECORD, p, False), widening
 
 
 @triton.jit
-def _row(g, c, step, reciprocal, C: tl.constexpr, RECORDS: tl.constexpr, parameters, TABLES: tl.constexpr):
+def _row(
+    g, c, step, reciprocal, C: tl.constexpr, RECORDS: tl.constexpr, parameters, wide, TABLES: tl.constexpr
+):
     """A row of the dequantised coefficients' gradient to that of the coefficients; what it adds to the table's."""
     level = level_of(c, step, reciprocal)
     r = (c - 8 * step * level).to(tl.float32) * reciprocal
     step = step.to(tl.float32)
     entry = g
     if TABLES:
-        through = _slope(r, level, step, RECORDS[1], parameters[1][C]) * (level.to(tl.float32) + r)
+        through = _slope(r, level, step, RECORDS[1], parameters[1][C], wide[1]) * (level.to(tl.float32) + r)
         entry = g * (level.to(tl.float32) - through)
-    return g * _slope(r, level, step, RECORDS[0], parameters[0][C]), entry
+    return g * _slope(r, level, step, RECORDS[0], parameters[0][C], wide[0]), entry
 
 
 @triton.jit
@@ -181,6 +205,11 @@ def adjoint(
     """
     gradients = fdct(tile, 0, 0)
     rows, entries = (), ()
+    if RECORDS is not None:
+        wide = (
+            may_be_wide(tables[0], RECORDS[0], parameters[0][C]),
+            may_be_wide(tables[0], RECORDS[1], parameters[1][C]),
+        )
     for i in tl.static_range(8):
         g = gradients[i]
         found = tl.load(row_places(kept, place, i), mask=place[1], other=0)
@@ -190,7 +219,7 @@ def adjoint(
                 entry = g * tl.load(row_places(factors, place, i), mask=place[1], other=0.0)
         else:
             step, reciprocal = table_row(tables[0], i, g), table_row(tables[1], i, g)
-            row, entry = _row(g, found.to(tl.int32), step, reciprocal, C, RECORDS, parameters, TABLES)
+            row, entry = _row(g, found.to(tl.int32), step, reciprocal, C, RECORDS, parameters, wide, TABLES)
         rows += (row,)
         entries += (entry,)
     return idct(rows, 0, 0), entries

@@ -9,10 +9,13 @@ import triton
 import triton.language as tl
 
 from jpegrad.backends.triton.blocks import (
+    any_of,
     blocks_of,
+    channel,
     chroma_block,
     fdct,
     idct,
+    load_level,
     luma_block,
     mcu_places,
     near,
@@ -24,32 +27,55 @@ from jpegrad.backends.triton.blocks import (
     tables_of,
     wide_product,
 )
-from jpegrad.backends.triton.slopes import normal_tail, soft_of
+from jpegrad.backends.triton.slopes import may_be_wide, normal_tail, soft_of
 
 
 @triton.jit
-def _clamp(x, deviation, LEAK: tl.constexpr):
+def _clamp(x, deviation, some, far, LEAK: tl.constexpr):
     """Grey levels through a clamp that leaks, its slope, and where it acts.
 
     With noise of a ``deviation`` it is the mean of the clamp, as in ``stages/noise.py``; six deviations away float32
-    sees no clamp. Decoded samples have a variance of 0.04 at least.
+    sees no clamp. For all lanes alike, ``some`` says whether a clamp may act anywhere, and ``far`` whether both bounds
+    may be near. Decoded samples have a variance of 0.04 at least.
     """
     clamped = tl.minimum(tl.maximum(x, 0.0), 255.0)
     if deviation is None:
         acts = clamped != x
         mean = clamped
         slope = tl.where(acts, LEAK + 0.0, 1.0)
+        if LEAK != 0:
+            mean += tl.where(acts & (tl.abs(x) < float("inf")), LEAK * (x - mean), 0.0)
     else:
-        acts = (x < 6.0 * deviation) | (x > 255.0 - 6.0 * deviation)
-        inverse = 1.0 / deviation
-        _density, below, excess = _bound(x * inverse)
-        _density, above, excess_above = _bound((255.0 - x) * inverse)
-        mean = tl.where(acts, clamped + deviation * (excess - excess_above), x)
-        slope = 1.0 - below - above
-        slope += LEAK * (1.0 - slope)
-    if LEAK != 0:
-        mean += tl.where(acts & (tl.abs(x) < float("inf")), LEAK * (x - mean), 0.0)
+        near = _nearest(x)
+        acts = near < 6.0 * deviation
+        mean = x
+        slope = tl.full(x.shape, 1.0, tl.float32)
+        if some:
+            inverse = 1.0 / deviation
+            _density, beyond, excess = _bound(near * inverse)
+            if far:
+                _density, other, excess_other = _bound((255.0 - near) * inverse)
+                beyond += other
+                excess -= excess_other
+            moved = deviation * excess
+            mean = tl.where(acts, clamped + tl.where(x < 127.5, moved, -moved), x)
+            slope = 1.0 - beyond
+            if LEAK != 0:
+                slope += LEAK * beyond
+                mean += tl.where(acts & (tl.abs(x) < float("inf")), LEAK * (x - mean), 0.0)
     return mean, slope, acts.to(tl.int32)
+
+
+@triton.jit
+def _nearest(x):
+    """How far the nearest bound is; negative beyond it."""
+    return tl.minimum(x, 255.0 - x)
+
+
+@triton.jit
+def _is_far(variance):
+    """Whether both bounds may lie within six deviations."""
+    return variance > 440.0
 
 
 @triton.jit
@@ -62,16 +88,18 @@ def _bound(x):
 
 
 @triton.jit
-def _lost(x, variance):
-    """By how much the clamp lessens the variance of x + noise."""
+def _lost(near, variance, far):
+    """By how much the clamp lessens the variance of noise whose nearest bound is ``near``."""
     inverse = 1.0 / tl.sqrt(variance)
-    to_low = tl.minimum(tl.maximum(x * inverse, -9.0), 9.0)
-    to_high = tl.minimum(tl.maximum((255.0 - x) * inverse, -9.0), 9.0)
-    at_low, below, _excess = _bound(to_low)
-    at_high, above, _excess = _bound(to_high)
-    mean = at_low - to_low * below - at_high + to_high * above
-    square = 1.0 + (to_low * to_low - 1.0) * below - to_low * at_low
-    square += (to_high * to_high - 1.0) * above - to_high * at_high
+    z = tl.minimum(tl.maximum(near * inverse, -9.0), 9.0)
+    density, beyond, _excess = _bound(z)
+    mean = density - z * beyond
+    square = 1.0 + (z * z - 1.0) * beyond - z * density
+    if far:
+        z = tl.minimum((255.0 - near) * inverse, 9.0)
+        density, beyond, _excess = _bound(z)
+        mean -= density - z * beyond
+        square += (z * z - 1.0) * beyond - z * density
     return variance * (1.0 - tl.maximum(square - mean * mean, 0.0))
 
 
@@ -82,14 +110,17 @@ def _grey(pointer, mask, noise, RANGE: tl.constexpr, LEAK: tl.constexpr):
     level = (x - RANGE[0]) * RANGE[1]
     level = tl.where(x != x, 0.0, level)
     outside = (tl.abs(x) < float("inf")) == 0
+    lost = tl.zeros(level.shape, tl.float32)
     if noise is None:
-        clamped, slope, acts = _clamp(level, None, LEAK)
-        lost = level * 0.0
+        clamped, slope, acts = _clamp(level, None, None, None, LEAK)
     else:
-        clamped, slope, acts = _clamp(level, noise[0], LEAK)
         # Rounding adds to this noise, so that it reaches farther than that of the clamp.
-        reach = 6.0 * tl.sqrt(noise[1])
-        lost = tl.where((level < reach) | (level > 255.0 - reach), _lost(level, noise[1]), 0.0)
+        near, far = _nearest(level), _is_far(noise[1])
+        reached = near < 6.0 * tl.sqrt(noise[1])
+        some = any_of(reached)
+        clamped, slope, acts = _clamp(level, noise[0], some, far, LEAK)
+        if some:
+            lost = tl.where(reached, _lost(near, noise[1], far), 0.0)
     acts = tl.where(outside, 129, acts)
     return clamped, slope, acts, (x != x).to(tl.int32), lost
 
@@ -100,12 +131,12 @@ def _pixels(
     CHANNELS: tl.constexpr, RANGE: tl.constexpr, LEAK: tl.constexpr,
 ):  # fmt: skip
     """Every channel's grey levels, flags, NaN and lost variance; slopes of the clamps that act go to ``clips``."""
-    image += y.to(tl.int64) * strides[2] + x.to(tl.int64) * strides[3]
+    offsets = y * strides[2] + x * strides[3]
     levels, losses = (), ()
     flags = (y + x) * 0
     undefined = flags
     for i in tl.static_range(CHANNELS):
-        level, slope, acts, nan, lost = _grey(image + i * strides[1], mask, noise, RANGE, LEAK)
+        level, slope, acts, nan, lost = _grey(channel(image, strides, i) + offsets, mask, noise, RANGE, LEAK)
         if clips is not None:
             tl.store(clips + i * area + pixel[0], slope, mask=pixel[1] & (acts != 0))
         levels += (level,)
@@ -130,43 +161,67 @@ def _squared(rgb, ROWS: tl.constexpr, ROW: tl.constexpr):
 
 
 @triton.jit
-def _code(
-    tile, lost, base, tables, parameter, slopes, factors, spread, place, RECORD: tl.constexpr, LEAK: tl.constexpr
+def _quantised(
+    tile, lost, base, tables, parameter, slopes, factors, levels, ratios, place, RECORD: tl.constexpr
 ):  # fmt: skip
-    """Samples around 0 ``[N, 8, 8]`` to decoded ones, the slope of their clamp, and where that acts.
+    """Samples around 0 ``[N, 8, 8]`` to mean levels, by rows, and the variance of a block's coefficients.
 
-    ``base`` is the variance of a coefficient without clamps and ``lost`` what these take of it, by sample; ``spread``
-    gets that of the decoded samples.
+    ``base`` is that variance without clamps and ``lost`` what these take of it, by sample.
     """
     rows = fdct(tile, 0, 0)
-    restored = ()
+    wide = may_be_wide(tables[0], RECORD, parameter)
+    variance = None
     if base is not None:
         variance = tl.maximum(base - tl.sum(tl.sum(lost, 2), 1)[:, None] * (1.0 / 64), 0.0)
-        decoded = rows[0] * 0.0
         if RECORD == "gaussian":
             parameter = tl.maximum(tl.sqrt(variance), 1e-6)
+    values = ()
     for i in tl.static_range(8):
         step = table_row(tables[0], i, rows[i])
         u = rows[i] * table_row(tables[1], i, rows[i])
-        value, slope, widening = soft_of(u, step, RECORD, parameter)
+        value, slope, widening = soft_of(u, step, RECORD, parameter, wide)
         if slopes is not None:
             tl.store(row_places(slopes, place, i), slope, mask=place[1])
         if factors is not None:
-            tl.store(row_places(factors, place, i), value - slope * u - widening, mask=place[1])
-        if base is not None:
+            # What the table's gradient is multiplied by: of steps times levels, or of the levels alone.
+            factor = -slope * u - widening
+            if levels is None:
+                factor += value
+            tl.store(row_places(factors, place, i), factor, mask=place[1])
+        if ratios is not None:
+            tl.store(row_places(ratios, place, i), u, mask=place[1])
+        if levels is not None:
+            tl.store(row_places(levels, place, i), value, mask=place[1])
+        values += (value,)
+    return values, variance
+
+
+@triton.jit
+def _restored(values, variance, steps, spread, place, LEAK: tl.constexpr):
+    """Levels by rows to decoded samples ``[N, 8, 8]``, the slope of their clamp, and where that acts.
+
+    ``variance`` is that of a block's coefficients, or None for a sharp clamp; ``spread`` gets that of its samples.
+    """
+    restored = ()
+    decoded = values[0] * 0.0
+    for i in tl.static_range(8):
+        value = values[i]
+        step = table_row(steps, i, value)
+        if variance is not None:
             share = tl.abs(value - ((value + 12582912.0) - 12582912.0))
-            decoded += step * step * (share - share * share) + tl.maximum(
-                variance - step * step * (1.0 / 12), 0.0
-            )
+            square = step * step
+            decoded += square * (share - share * share) + tl.maximum(variance - square * (1.0 / 12), 0.0)
         restored += (value * step,)
     samples = idct(restored, 0, 0) + 128.0
-    if base is None:
-        return _clamp(samples, None, LEAK)
+    if variance is None:
+        return _clamp(samples, None, None, None, LEAK)
     else:
         total = tl.sum(decoded, 1)[:, None] * (1.0 / 64)
         tl.store(spread + place[0], total, mask=place[1])
-        deviation = tl.sqrt(tl.maximum(total, 0.04))
-        return _clamp(samples, deviation[:, :, None], LEAK)
+        total = tl.maximum(total, 0.04)
+        deviation = tl.sqrt(total)[:, :, None]
+        some = any_of(_nearest(samples) < 6.0 * deviation)
+        return _clamp(samples, deviation, some, any_of(_is_far(total)), LEAK)
 
 
 @triton.jit
@@ -177,19 +232,42 @@ def _base(noise, C: tl.constexpr):
         return noise[2 + C]
 
 
+@triton.jit
+def _store_luma(out, slope, acts, planes, flags, clips, b, y, x, height, width, rows, columns, valid, flag):
+    """Decoded samples of Y around 0, and their clamps beside those of the pixels in ``flag``."""
+    tl.store(planes[0] + b * wide_product(b, rows, columns) + (y * columns + x), out - 128.0, mask=valid)
+    if flags is not None:
+        inside = valid & (y < height) & (x < width)
+        area, at = b * wide_product(b, height, width), y * width + x
+        tl.store(flags[0] + area + at, (flag + 8 * acts).to(flags[0].dtype.element_ty), mask=inside)
+        if clips is not None:
+            tl.store(clips[1] + area + at, slope, mask=inside & (acts != 0))
+
+
+@triton.jit
+def _store_chroma(out, slope, acts, planes, flags, clips, plane, at, valid):
+    tl.store(planes[1] + plane + at, out - 128.0, mask=valid)
+    if flags is not None:
+        tl.store(flags[1] + plane + at, acts.to(tl.uint8), mask=valid)
+        if clips is not None:
+            tl.store(clips[2] + plane + at, slope, mask=valid & (acts != 0))
+
+
 @triton.jit(do_not_specialize=["height"])
 def soft_kernel(
-    image, strides, tables, parameters, noise, planes, spreads, seen, flags, clips, slopes, factors, height, width,
+    image, strides, tables, parameters, noise, planes, spreads, seen, flags, clips, slopes, factors, levels, ratios,
+    height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, COLOR: tl.constexpr, RANGE: tl.constexpr,
-    LEAK: tl.constexpr, RECORD: tl.constexpr, ALIGNED: tl.constexpr, N: tl.constexpr,
+    LEAK: tl.constexpr, RECORD: tl.constexpr, ALIGNED: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
-    """An image to its decoded planes, around 0 and padded to whole MCUs; ``seen`` becomes 1 for an image with a NaN.
+    """An image to its mean levels if there is room for them, else to its decoded planes, around 0 and in whole MCUs.
 
     ``noise`` has the deviation of a pixel as its clamp sees it, the variance of a pixel, and that of each component's
     coefficients, or is None for sharp clamps. ``spreads`` are then the variances of each block's decoded samples, and
-    ``clips`` the slopes of the clamps of pixels, Y, and Cb and Cr, written where a flag is set.
+    ``clips`` the slopes of the clamps of pixels, Y, and Cb and Cr, written where a flag is set. ``seen`` becomes 1 for
+    an image with a NaN. ``ratios`` get the coefficients in steps.
     """
-    b, mcu = mcu_places(height, width, H, V, N)
+    b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid = mcu[2]
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
     area = wide_product(b, height, width)
@@ -198,30 +276,32 @@ def soft_kernel(
         y, x, place = luma_block(mcu, k, height, width, H, V)
         column = x if ALIGNED else tl.minimum(x, width - 1)
         row = tl.minimum(y, height - 1)
-        inside = valid & (y < height) & (x < width)
-        pixel = (y.to(tl.int64) * width + x, inside)
-        levels, flag, undefined, losses = _pixels(
+        pixel = (y * width + x, valid & (y < height) & (x < width))
+        pixels, flag, undefined, losses = _pixels(
             image, strides, row, column, valid, noise, part(clips, 0, b * CHANNELS * area), pixel, area,
             CHANNELS, RANGE, LEAK,
         )  # fmt: skip
-        sample = _mixed(levels, COLOR, 0) if CHANNELS == 3 else levels[0] - 128.0
+        sample = _mixed(pixels, COLOR, 0) if CHANNELS == 3 else pixels[0] - 128.0
         lost = _squared(losses, COLOR, 0) if CHANNELS == 3 else losses[0]
-        out, slope, acts = _code(
+        values, variance = _quantised(
             sample, lost, _base(noise, 0), tables_of(tables, 0, b), parameters[0],
             blocks_of(slopes, 0, b, height, width, H, V), blocks_of(factors, 0, b, height, width, H, V),
-            part(spreads, 0, b * tl.cdiv(height, 8) * tl.cdiv(width, 8)), place, RECORD, LEAK,
+            blocks_of(levels, 0, b, height, width, H, V), blocks_of(ratios, 0, b, height, width, H, V), place, RECORD,
         )  # fmt: skip
-        tl.store(planes[0] + (b * (rows * V) + y) * (columns * H) + x, out - 128.0, mask=valid)
-        tl.store(seen + b, 1, mask=tl.max(tl.reshape(undefined, (N * 64,)), 0) > 0)
         if flags is not None:
-            flag += 8 * acts
             if flags[0].dtype.element_ty == tl.uint8:
                 flag = (flag & 127) + 128 * undefined
             else:
                 flag += 1024 * undefined
-            tl.store(flags[0] + b * area + pixel[0], flag.to(flags[0].dtype.element_ty), mask=inside)
-            if clips is not None:
-                tl.store(clips[1] + b * area + pixel[0], slope, mask=inside & (acts != 0))
+        if levels is None:
+            tl.store(seen + b, 1, mask=tl.max(tl.reshape(undefined, (N * 64,)), 0) > 0)
+            spread = part(spreads, 0, b * tl.cdiv(height, 8) * tl.cdiv(width, 8))
+            out, slope, acts = _restored(values, variance, tables_of(tables, 0, b)[0], spread, place, LEAK)
+            _store_luma(
+                out, slope, acts, planes, flags, clips, b, y, x, height, width, rows * V, columns * H, valid, flag
+            )  # fmt: skip
+        elif flags is not None:
+            tl.store(flags[0] + b * area + pixel[0], flag.to(flags[0].dtype.element_ty), mask=pixel[1])
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
         cb = tl.zeros((N, 8, 8), tl.float32)
@@ -246,17 +326,67 @@ def soft_kernel(
         losses = (lost_cb * (share * share), lost_cr * (share * share))
         for c in tl.static_range(1, 3):
             mcus = tl.cdiv(height, 8 * V) * tl.cdiv(width, 8 * H)
-            out, slope, acts = _code(
+            values, variance = _quantised(
                 chroma[c - 1], losses[c - 1], _base(noise, c), tables_of(tables, c, b), parameters[c],
                 blocks_of(slopes, c, b, height, width, H, V), blocks_of(factors, c, b, height, width, H, V),
-                part(spreads, 1, (2 * b + (c - 1)) * mcus), place, RECORD, LEAK,
+                blocks_of(levels, c, b, height, width, H, V), blocks_of(ratios, c, b, height, width, H, V), place,
+                RECORD,
             )  # fmt: skip
-            at = ((2 * b + (c - 1)) * rows + y) * columns + x
-            tl.store(planes[1] + at, out - 128.0, mask=valid)
-            if flags is not None:
-                tl.store(flags[1] + at, acts.to(tl.uint8), mask=valid)
-                if clips is not None:
-                    tl.store(clips[2] + at, slope, mask=valid & (acts != 0))
+            if levels is None:
+                spread = part(spreads, 1, (2 * b + (c - 1)) * mcus)
+                out, slope, acts = _restored(
+                    values, variance, tables_of(tables, c, b)[0], spread, place, LEAK
+                )
+                plane = (2 * b + (c - 1)) * wide_product(b, rows, columns)
+                _store_chroma(out, slope, acts, planes, flags, clips, plane, y * columns + x, valid)
+
+
+@triton.jit
+def _loaded(levels, noise, place):
+    """Levels by rows; the variance of the coefficients, if there is noise."""
+    values = ()
+    for i in tl.static_range(8):
+        values += (load_level(levels, place, i),)
+    if noise is None:
+        return values, None
+    else:
+        return values, tl.load(noise + place[0], mask=place[1], other=0.0)
+
+
+@triton.jit(do_not_specialize=["height"])
+def soft_decode_kernel(
+    levels, noise, tables, planes, spreads, flags, clips, height, width,
+    CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, LEAK: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
+):  # fmt: skip
+    """Levels to decoded planes, around 0 and padded to whole MCUs.
+
+    ``noise`` has the variances of each block's coefficients, or is None for sharp clamps; the rest as in
+    :func:`soft_kernel`.
+    """
+    b, mcu = mcu_places(height, width, H, V, N, LONG)
+    valid = mcu[2]
+    rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
+    for k in range(H * V):
+        y, x, place = luma_block(mcu, k, height, width, H, V)
+        at = b * tl.cdiv(height, 8) * tl.cdiv(width, 8)
+        values, variance = _loaded(blocks_of(levels, 0, b, height, width, H, V), part(noise, 0, at), place)
+        out, slope, acts = _restored(
+            values, variance, tables_of(tables, 0, b)[0], part(spreads, 0, at), place, LEAK
+        )
+        _store_luma(
+            out, slope, acts, planes, flags, clips, b, y, x, height, width, rows * V, columns * H, valid, 0
+        )  # fmt: skip
+    if CHANNELS == 3:
+        y, x, place = chroma_block(mcu, width, H)
+        mcus = tl.cdiv(height, 8 * V) * tl.cdiv(width, 8 * H)
+        for c in tl.static_range(1, 3):
+            values, variance = _loaded(
+                blocks_of(levels, c, b, height, width, H, V), part(noise, c, b * mcus), place
+            )
+            spread = part(spreads, 1, (2 * b + (c - 1)) * mcus)
+            out, slope, acts = _restored(values, variance, tables_of(tables, c, b)[0], spread, place, LEAK)
+            plane = (2 * b + (c - 1)) * wide_product(b, rows, columns)
+            _store_chroma(out, slope, acts, planes, flags, clips, plane, y * columns + x, valid)
 
 
 @triton.jit
@@ -265,14 +395,14 @@ def _upsampled(
 ):
     near_y, far_y = near(y, tl.cdiv(height, V), V, FANCY)
     near_x, far_x = near(x, tl.cdiv(width, H), H, FANCY)
-    near_row, far_row = plane + near_y.to(tl.int64) * pitch, plane + far_y.to(tl.int64) * pitch
-    p = tl.load(near_row + near_x, mask=mask, other=0.0)
+    near_row, far_row = near_y * pitch, far_y * pitch
+    p = tl.load(plane + (near_row + near_x), mask=mask, other=0.0)
     if FANCY and V == 2:
-        p = 0.75 * p + 0.25 * tl.load(far_row + near_x, mask=mask, other=0.0)
+        p = 0.75 * p + 0.25 * tl.load(plane + (far_row + near_x), mask=mask, other=0.0)
     if FANCY and H == 2:
-        q = tl.load(near_row + far_x, mask=mask, other=0.0)
+        q = tl.load(plane + (near_row + far_x), mask=mask, other=0.0)
         if V == 2:
-            q = 0.75 * q + 0.25 * tl.load(far_row + far_x, mask=mask, other=0.0)
+            q = 0.75 * q + 0.25 * tl.load(plane + (far_row + far_x), mask=mask, other=0.0)
         p = 0.75 * p + 0.25 * q
     return p
 
@@ -281,20 +411,19 @@ def _upsampled(
 def soft_image_kernel(
     planes, spreads, out, flags, clips, image, strides, seen, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr, INVERSE: tl.constexpr,
-    RANGE: tl.constexpr, LEAK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    RANGE: tl.constexpr, LEAK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """Decoded planes to an image: chroma upsampling, colour, clamp, range. ``out`` is contiguous.
 
     ``spreads`` are the variances of each block's samples, which smooth the clamp; its slopes go to ``clips``.
     """
-    b, y, x, mask = pixel_places(height, width, ROWS, COLUMNS)
+    b, y, x, mask = pixel_places(height, width, ROWS, COLUMNS, LONG)
     area = wide_product(b, height, width)
-    row = y.to(tl.int64)
-    at = row * width + x
+    at = y * width + x
     out += b * CHANNELS * area
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
-    luma = planes[0] + b * (rows * V) * (columns * H)
-    sample = tl.load(luma + row * (columns * H) + x, mask=mask, other=0.0)
+    luma = planes[0] + b * wide_product(b, rows * V, columns * H)
+    sample = tl.load(luma + (y * (columns * H) + x), mask=mask, other=0.0)
     if CHANNELS == 1:
         tl.store(out + at, (sample + 128.0) * RANGE[1] + RANGE[0], mask=mask)
     else:
@@ -307,8 +436,8 @@ def soft_image_kernel(
         if spreads is not None:
             across, mcus_x = tl.cdiv(width, 8), tl.cdiv(width, 8 * H)
             mcus = tl.cdiv(height, 8 * V) * mcus_x
-            block = spreads[0] + b * tl.cdiv(height, 8) * across + (y // 8) * across + x // 8
-            other = spreads[1] + 2 * b * mcus + (y // (8 * V)) * mcus_x + x // (8 * H)
+            block = spreads[0] + b * tl.cdiv(height, 8) * across + ((y // 8) * across + x // 8)
+            other = spreads[1] + 2 * b * mcus + ((y // (8 * V)) * mcus_x + x // (8 * H))
             spread = (
                 tl.load(block, mask=mask, other=0.0),
                 tl.load(other, mask=mask, other=0.0),
@@ -317,10 +446,12 @@ def soft_image_kernel(
         for i in tl.static_range(3):
             mixed = _mixed((sample, cb, cr), INVERSE, i)
             if spreads is None:
-                value, slope, acts = _clamp(mixed, None, LEAK)
+                value, slope, acts = _clamp(mixed, None, None, None, LEAK)
             else:
-                deviation = tl.sqrt(tl.maximum(_squared(spread, INVERSE, i), 0.04))
-                value, slope, acts = _clamp(mixed, deviation, LEAK)
+                variance = tl.maximum(_squared(spread, INVERSE, i), 0.04)
+                deviation = tl.sqrt(variance)
+                some = any_of(_nearest(mixed) < 6.0 * deviation)
+                value, slope, acts = _clamp(mixed, deviation, some, any_of(_is_far(variance)), LEAK)
             if flags is not None:
                 flag += (16 << i) * acts
             if clips is not None:
@@ -328,4 +459,5 @@ def soft_image_kernel(
             tl.store(out + i * area + at, value * RANGE[1] + RANGE[0], mask=mask)
         if flags is not None:
             tl.store(flags + b * area + at, flag.to(flags.dtype.element_ty), mask=mask)
-    store_undefined(image, strides, seen, out, at, b, row, x, area, mask, CHANNELS)
+    if seen is not None:
+        store_undefined(image, strides, seen, out, at, b, y, x, area, mask, CHANNELS)
