@@ -275,6 +275,22 @@ def test_gains_are_paired_on_what_both_rows_have() -> None:
     assert attack.beside(short, long, 5).endswith("; 1 : 2 of 2") and attack.beside(short, long, 18) == "–"
 
 
+def test_the_summary_pairs_ours_with_the_reference_and_the_best(tmp_path: Path) -> None:
+    results = common.Results(tmp_path / "attack.json", {})
+    losses = {
+        attack.OURS: [5.0, 7.0],
+        "reich_ste": [3.0, 4.0, 9.0],
+        "fsa": [1.0, 9.0],
+        "jpegrad reach": [9.0, 9.0],
+    }
+    for name, values in losses.items():
+        results.add(f"lite1/PGD/2/38/{name}", {"right": [0] * len(values), "cross_entropy": values})
+    results.add("lite1/PGD/4/38/reich_ste", {"right": [0], "cross_entropy": [1.0]})
+    _, reference, best = attack.summary(results).split("\n\n")
+    assert reference.splitlines()[-1] == "| lite1, PGD | +2.50 [+2.00, +3.00] of 2 | – |"
+    assert best.splitlines()[-1] == "| lite1, PGD | +1.00 [-2.00, +4.00] of 2 fsa | – |"
+
+
 def test_folding_changes_no_answer() -> None:
     torch.manual_seed(0)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import Coefficients
-from jpegrad.spec import JFIF, Color
+from jpegrad.spec import JFIF, RGB, Color
 from jpegrad.testing import SampledGradient
 from jpegrad_studies import figures
 from jpegrad_studies.common import RESULTS, Results, finish, load_images, markdown, middle, one_thread, track
@@ -34,7 +34,8 @@ SIGMA = 4.0
 PARTS = 10
 QUALITIES = (50, 90)
 HELD_OUT = ("caps", "coast")
-PLANES = Color(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 0.0))
+PLANES = RGB._replace(inverse=None)
+"""The components as they are, decoded as every viewer does."""
 OFFSET = torch.tensor(JFIF.offset)[:, None, None]
 BT709 = ((0.2126, 0.7152, 0.0722), (-0.11457, -0.38543, 0.5), (0.5, -0.45415, -0.04585))
 RATE = 1.0

@@ -39,8 +39,8 @@ ATTACKS = {
     "shin_tables": "Shin & Song, right tables",
     "reich_soft": "Reich et al., soft",
     "jpegrad default": "jpegrad, default",
-    "jpegrad soft narrowing from wide": "jpegrad, soft, narrowing",
-    "jpegrad soft narrowing from wide, sharp clamps": "the same, sharp clamps",
+    "jpegrad soft narrowing from wide": "jpegrad, narrowing",
+    "jpegrad soft narrowing from wide, sharp clamps": "jpegrad, sharp clamps",
 }
 
 
@@ -124,7 +124,7 @@ def _attack(results: Results, figure: Figure) -> None:
     axis.axhline(0, color=GREY, linewidth=1)
     axis.set(xlabel="quality", ylabel="cross-entropy gained over Reich et al., STE", xlim=(0, 100))
     axis.grid(alpha=0.3)
-    figure.legend(fontsize="small", loc="outside lower center", ncols=4)
+    figure.legend(fontsize="small", loc="outside lower center", ncols=3)
 
 
 def train(results: Results, path: Path) -> None:
@@ -269,7 +269,9 @@ def _conversion(results: Results, figure: Figure) -> None:
     axes = figure.subplots(1, len(panels))
     for axis, which in zip(axes, panels, strict=True):
         cells = [
-            one["random weights"] for many in grouped(results, "gradient", which).values() for one in many
+            one["squared error to another encoder's file"]
+            for many in grouped(results, "gradient", which).values()
+            for one in many
         ]
         scales = [np.sqrt(np.mean(np.square(cell["truth"]))) for cell in cells]
         for name, marker in {"slope 1": "x", "cubic": "+", "jpegrad": "s", "jpegrad soft": "o"}.items():

@@ -54,6 +54,7 @@ TRAINED = {
     "kornia": "kornia",
     "mbrs": "MBRS",
     "exact, slope 1": "slope 1",
+    "fsa": "real files, identity",
 }
 FILES = ("4:2:0, q 30", "4:2:0, q 50", "4:2:0, q 90", "mozjpeg's tables, q 50", "4:4:4", "all", "seeds")
 SHORT: dict[str, tuple[Cut, ...]] = {
