@@ -90,7 +90,7 @@ ROWS = 32
 def inner(planes: Tensor, window: tuple[float, ...]) -> Tensor:
     """``[B, C, H, W]`` filtered by a symmetric window along both sides, where it lies within: H − n + 1 rows."""
     if is_plain(planes):
-        filtered: Tensor = _Inner.apply(planes, window)
+        filtered: Tensor = _Inner.apply(planes, window)  # type: ignore[no-untyped-call]
         return filtered
     channels, taps = planes.shape[1], planes.new_tensor(window)
     for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
