@@ -30,6 +30,7 @@ from torchmetrics.functional.image import visual_information_fidelity
 
 import jpegrad
 from jpegrad import tune
+from jpegrad.entropy.script import spectral_selection
 from jpegrad.tune.metrics import Qualities, luma
 from jpegrad_studies.common import (
     CHECKOUT,
@@ -90,7 +91,8 @@ def shipped(name: str) -> Callable[[int, int], Coder]:
     def at(quality: int, steps: int) -> Coder:
         def code(tools: Path, source: Path, output: Path, image: Tensor) -> None:
             tables = jpegrad.tables.scale(jpegrad.tables.load(name), quality)
-            jpegrad.write(output, jpegrad.encode(image, tables=tables), progressive=True)
+            coded = jpegrad.encode(image, tables=tables)
+            jpegrad.write(output, coded, progressive=spectral_selection(coded.channels))
 
         return code
 

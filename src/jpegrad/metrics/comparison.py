@@ -70,8 +70,9 @@ class Comparison(ABC):
     @without_autocast
     def squared_error(self, image: Tensor) -> Tensor:
         """The mean squared error of sRGB in 0…1."""
-        image, original = (leaky_clamp(x, 0.0, 1.0) for x in (self._rgb(image), self._original))
-        return self._like_input((image - original).square().mean((-3, -2, -1)))
+        image, original = _clamped(self._rgb(image)), _clamped(self._original)
+        error = torch.nn.functional.mse_loss(image, original.to(image), reduction="none")
+        return self._like_input(error.mean((-3, -2, -1)))
 
     def _rgb(self, image: Tensor) -> Tensor:
         check_picture("image", image)
@@ -101,6 +102,15 @@ class Comparison(ABC):
 
     def _like_input(self, per_image: Tensor) -> Tensor:
         return per_image.reshape(self.shape[:-3])
+
+
+def _clamped(picture: Tensor) -> Tensor:
+    """In 0…1; one that is there already needs no copy."""
+    if is_plain(picture):
+        low, high = picture.detach().aminmax()
+        if low >= 0 and high <= 1:
+            return picture
+    return leaky_clamp(picture, 0.0, 1.0)
 
 
 def check_picture(argument: str, picture: Tensor) -> None:
