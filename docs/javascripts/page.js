@@ -8,11 +8,12 @@ function nameCodeBlocks() {
   });
 }
 
-// Parts of a page may have the same heading: within the table of contents they are groups, and no landmarks.
-function groupContents() {
-  document
-    .querySelectorAll(".md-nav--secondary .md-nav")
-    .forEach((part) => part.setAttribute("role", "group"));
+// Parts of a page may have the same heading: within the table of contents they are lists, and no landmarks.
+function flattenContents() {
+  document.querySelectorAll(".md-nav--secondary .md-nav").forEach((part) => {
+    part.setAttribute("role", "presentation");
+    part.removeAttribute("aria-label");
+  });
 }
 
 function reachScrolled() {
@@ -55,7 +56,7 @@ function makeSortable(table) {
 
 document$.subscribe(() => {
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
-  groupContents();
+  flattenContents();
   document.querySelectorAll(".md-typeset table:not([class])").forEach((table) => {
     table.querySelectorAll("th").forEach((header) => {
       if (!header.textContent.trim()) header.replaceWith(document.createElement("td"));
