@@ -196,7 +196,6 @@ def test_the_program_reads_the_users_picture(tmp_path: Path, kind: str) -> None:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A running server."""
-    pytest.importorskip("uvicorn")
     import uvicorn
 
     from jpegrad.app import server
@@ -286,7 +285,6 @@ def test_the_server_has_bounds(address: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_port_that_is_taken(run: Run) -> None:
-    pytest.importorskip("uvicorn")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -28,7 +28,6 @@ PORTRAIT = Named("portrait", jpegrad.data.photograph("portrait"), bundled=True)
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The page of a process of its own, which ends by Ctrl-C."""
-    pytest.importorskip("uvicorn")
     command = "from _jpegrad_command import main; main()"
     call = [sys.executable, "-c", command, "app", "--no-browser", "--port", "0"]
     environment = {

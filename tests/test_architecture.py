@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "decoder": set(),
     "compiling": set(),
     "sampling": {"compiling"},
-    "spec": {"arguments", "compiling", "decoder", "sampling", "surrogates", "tables"},
+    "spec": {"arguments", "compiling", "decoder", "home", "sampling", "surrogates", "tables"},
     "coefficients": GROUND,
     "data": set(),
     "files": set(),

@@ -35,8 +35,12 @@ from corpus import (
     ycck,
 )
 from jpegrad.cli import app
+from jpegrad.commands import options
 from jpegrad.commands.coding import best_quality
 from jpegrad.data import published_table_names
+from jpegrad.sampling import SUBSAMPLING
+from jpegrad.tune.image import STEPS
+from jpegrad.tune.metrics import ALL
 
 MODES = ("4:4:4", "4:2:2", "4:2:0")
 
@@ -518,3 +522,43 @@ def test_sampling_factors_by_option(run: Run, png: np.ndarray) -> None:
     )
     result = run("jpeg", "in.png", "-o", "new.jpg", "--subsampling", "4x4,1x1,1x1")
     assert result.error.startswith("error: in.png: subsampling: expected at most 10 blocks")
+
+
+def test_help_and_completion_need_no_pytorch() -> None:
+    script = """
+import sys
+from jpegrad.cli import COMMANDS, command
+for name in COMMANDS:
+    try:
+        command(name).main(["--help"], prog_name=name)
+    except SystemExit as end:
+        assert not end.code
+print("loaded", *sorted({"torch", "numpy", "matplotlib", "starlette"} & set(sys.modules)))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    call = [sys.executable, "-c", script]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded"
+
+
+def test_what_options_say_is_what_the_library_has() -> None:
+    said = (options.MODES, options.METRICS, options.TUNE_STEPS)
+    assert said == (tuple(SUBSAMPLING), tuple(ALL), STEPS)
+    assert jpegrad.tune.DatasetSettings(**options.LEARNING) == jpegrad.tune.DatasetSettings()
+
+
+COMPLETED = {
+    "jpegrad co": {"compare"},
+    "jpegrad tune --me": {"--metric", "--metadata"},
+    "jpegrad tune --metric m": {"mse", "ms-ssim", "mix"},
+    "jpegrad tune --subsampling 4:2": {"4:2:2", "4:2:0"},
+    "jpegrad app --po": {"--port"},
+}
+
+
+@pytest.mark.parametrize("words", COMPLETED)
+def test_completion(run: Run, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setenv("_JPEGRAD_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    assert set(run().out.split()) == COMPLETED[words]

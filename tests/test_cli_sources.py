@@ -167,6 +167,12 @@ def test_standard_streams(pipe: Callable[..., Piped], folder: Path) -> None:
         assert np.array_equal(np.array(shown), np.array(real))
     smaller = pipe(coded.out, "optimize", "-", "-o", "-", "--json")
     assert json.loads(smaller.error)["bytes"] == len(smaller.out) <= len(coded.out)
+    tuned = pipe(source, "tune", "-", "-o", "-", "--steps", "1", "--save-tables", "t.json", "--json")
+    assert tuned.code == 0, tuned.error
+    said = json.loads(tuned.error.splitlines()[-1])
+    assert said["bytes"] == len(tuned.out) and said["file"] == "standard output"
+    assert (jpegrad.read(tuned.out).tables == jpegrad.tables.load(folder / "t.json")).all()
+    assert json.loads((folder / "t.json").read_text())["picture"] == "standard input"
     wrong = pipe(b"nothing", "inspect", "-")
     assert (wrong.code, wrong.out) == (1, b"")
     assert wrong.error.startswith("error: standard input: not a JPEG file")
@@ -233,6 +239,41 @@ def test_a_background_for_what_is_transparent(run: Run, folder: Path) -> None:
     gray.save("gray.png")
     assert run("jpeg", "gray.png", "-o", "gray.jpg", "--background", "black").code == 0
     assert jpegrad.read("gray.jpg").channels == 1
+
+
+@pytest.fixture
+def layers(folder: Path) -> Image.Image:
+    """A transparent picture, `layers/layered.png`, and what is seen of it on white."""
+    layered = Image.fromarray(picture(24, 32))
+    layered.putalpha(100)
+    (folder / "layers").mkdir()
+    layered.save(folder / "layers" / "layered.png")
+    behind = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+    return Image.alpha_composite(behind, layered).convert("RGB")
+
+
+def test_a_background_for_what_is_tuned(run: Run, folder: Path, layers: Image.Image) -> None:
+    layers.save("flat.png")
+    assert run("tune", "flat.png", "-o", "flat.jpg", "--steps", 1, "--no-compare").code == 0
+    call = ("tune", "layers/layered.png", "-o", "o.jpg", "--steps", 1, "--no-compare")
+    refused = run(*call)
+    assert refused.code == 1 and "--background lays a colour behind it" in refused.error
+    assert run(*call, "--background", "white").code == 0
+    assert (folder / "o.jpg").read_bytes() == (folder / "flat.jpg").read_bytes()
+    assert run("tune", "layers", "-o", "out", "--background", "whiter").code == 2
+
+
+@pytest.mark.slow
+# Where nothing lies behind it, the picture is left out with a warning.
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.usefixtures("layers")
+def test_a_background_for_what_is_learned_from(run: Run) -> None:
+    learn = ("tune-dataset", "layers", "--steps", 1, "--batch", 1, "--crop", 0)
+    assert "expected a picture that can be used" in run(*learn, "-o", "none.json").error
+    learned = run(*learn, "-o", "t.json", "--background", "white", "--json")
+    facts = json.loads(learned.out)
+    assert (learned.code, facts["pictures"], facts["metric"]) == (0, 1, "mse") and facts["cost"] > 0
+    assert jpegrad.tables.load("t.json").tolist() == facts["tables"]
 
 
 def test_damage_that_pillow_passes_over_is_an_error(run: Run, tmp_path: Path) -> None:

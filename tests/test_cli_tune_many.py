@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import jpegrad
@@ -69,6 +70,26 @@ def test_processes_make_what_a_single_call_makes(run: Run, folder: Path) -> None
     for name, source in (("one.jpg", "one.png"), ("two.jpg", "below/two.jpeg"), ("three.jpg", "three.pgm")):
         assert run("tune", f"in/{source}", "-o", name, *TUNE, "--no-compare").code == 0
         assert (folder / name).read_bytes() == made["below/two.jpg" if name == "two.jpg" else name]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_to_start_from(run: Run, folder: Path) -> None:
+    given = jpegrad.encode(torch.from_numpy(picture(40, 56)).permute(2, 0, 1), 90, subsampling="4:4:4")
+    jpegrad.write("given.jpg", given)
+    how = ("--start", "given.jpg", "--like-quality", 70, "--no-compare", "--progressive")
+    assert run("tune", "given.jpg", "-o", "again.jpg", *TUNE, *how).code == 0
+    again = jpegrad.read("again.jpg")
+    assert again.subsampling == "4:4:4"
+    assert jpegrad.read_header("again.jpg").process == "progressive"
+    assert Path("again.jpg").stat().st_size < Path("given.jpg").stat().st_size
+    for options, message in (
+        (("in/one.png", "-o", "x.jpg", "--start", "given.jpg"), "image: expected"),
+        (("given.jpg", "-o", "x.jpg", "--start", "in/one.png"), "in/one.png: not a JPEG file"),
+        (("in", "-o", "more", "--start", "given.jpg"), "--start: expected with one picture"),
+    ):
+        result = run("tune", *options, *TUNE)
+        assert result.code == 2 if "one picture" in message else result.code == 1
+        assert message in result.error
 
 
 @pytest.mark.usefixtures("here")

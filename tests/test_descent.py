@@ -1,9 +1,15 @@
 """The descent of tables and levels: its cost never rises, and what it begins with and aims at is what was asked for."""
 
+import base64
 import io
 import itertools
+import re
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,6 +22,7 @@ from jpegrad.codec import Coefficients
 from jpegrad.entropy.script import spectral_selection
 from jpegrad.rate.bands import banded_bits, bands, moved, put_back
 from jpegrad.rate.blocks import block_bits
+from jpegrad.spec import Subsampling
 from jpegrad.tune.joint import Descent
 from jpegrad.tune.levels import banded_trellis
 from jpegrad.tune.metrics import get
@@ -175,6 +182,46 @@ def test_progressive_and_three_tables(crop: Tensor) -> None:
     assert size_of(tuned) <= 3000
     assert tuned.tables.shape == (3, 8, 8)
     assert b"\xff\xc2" in tuned.to_bytes()
+
+
+PAGE = """<body><script>
+const image = new Image();
+image.onload = () => {
+  const canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+  const context = canvas.getContext("2d", {willReadFrequently: true});
+  context.drawImage(image, 0, 0);
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  document.body.textContent = "pixels " + Array.from(pixels).join(" ") + " end";
+};
+image.src = "data:image/jpeg;base64,DATA";
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_every_viewer_shows_the_same(
+    crop: Tensor, tmp_path: Path, subsampling: Subsampling, progressive: bool
+) -> None:
+    how = {"subsampling": subsampling, "progressive": progressive, "table_count": 3}
+    tuned = tune.compress(crop, metric="perceptual", target=tune.LikeQuality(70), steps=3, **how)  # type: ignore[arg-type]
+    expected = jpegrad.decode(tuned.coefficients, dtype=torch.uint8).permute(1, 2, 0).numpy()
+    data = tuned.to_bytes()
+    with Image.open(io.BytesIO(data)) as opened:
+        np.testing.assert_array_equal(np.array(opened), expected)
+    shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(shown[..., ::-1], expected)
+    page = tmp_path / "page.html"
+    page.write_text(PAGE.replace("DATA", base64.b64encode(data).decode()))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
+    command = ["chromium", *options, f"--user-data-dir={tmp_path}/profile", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    found = re.search(r"pixels ([0-9 ]+) end", dom)
+    assert found is not None, dom[:300]
+    pixels = np.array(found[1].split(), dtype=np.uint8).reshape(*expected.shape[:2], 4)[..., :3]
+    np.testing.assert_array_equal(pixels, expected)
 
 
 def test_the_subsampling_follows_the_rate(crop: Tensor) -> None:

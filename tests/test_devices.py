@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
 
 import jpegrad
-from jpegrad.home import at_home, home, moved
+from jpegrad.home import at_home, constants, home, moved
 
 TESTS = Path(__file__).parent
 
@@ -38,6 +39,21 @@ def test_every_call_on_a_second_device() -> None:
 )
 def test_where_tensors_are_coded(device: str, where: str) -> None:
     assert home(torch.device(device)) == torch.device(where)
+
+
+def test_constants_come_to_a_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("jpegrad.home._far", lambda device: True)
+    with torch.inference_mode():
+        first = constants(((1.0, 2.0),), torch.float64, cpu)
+    assert constants(((1.0, 2.0),), torch.float64, cpu) is first
+    assert constants(((1.0, 2.0),), torch.float32, cpu).dtype is torch.float32
+    (torch.ones(2, dtype=torch.float64, requires_grad=True) * first).sum().backward()
+    # What PyTorch's tracers and transforms make is theirs.
+    with FakeTensorMode():
+        assert constants(((1.0, 2.0),), torch.float64, cpu) is not first
+    torch.func.grad(lambda x: (x * constants(((3.0,),), torch.float32, cpu)).sum())(torch.ones(1))
+    assert constants(((3.0,),), torch.float32, cpu).tolist() == [[3.0]]
 
 
 def test_records_move_as_a_whole() -> None:

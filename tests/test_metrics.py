@@ -21,7 +21,7 @@ from jpegrad.backends import native
 from jpegrad.metrics import SSIMULACRA2, Butteraugli, Perceptual
 from jpegrad.metrics import butteraugli as butteraugli_module
 from jpegrad.metrics.comparison import halvings
-from jpegrad.metrics.filters import Blur, halved, line_energy
+from jpegrad.metrics.filters import Blur, halved, inner, line_energy
 from jpegrad.metrics.ssimulacra2 import WEIGHTS
 from oracles import judges, ssimulacra2
 
@@ -417,3 +417,19 @@ def test_the_instruction_set_of_every_machine() -> None:
     )
     assert run.returncode == 0, run.stdout
     assert " passed" in run.stdout
+
+
+def test_an_inner_filter_is_the_convolution() -> None:
+    planes = torch.rand(2, 3, 50, 41, dtype=torch.float64, requires_grad=True)
+    window = (0.1, 0.2, 0.4, 0.2, 0.1)
+    taps = torch.tensor(window, dtype=torch.float64)
+    kernel = (taps[:, None] * taps).expand(3, 1, 5, 5)
+    expected = torch.nn.functional.conv2d(planes, kernel, groups=3)
+    found = inner(planes, window)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    weight = torch.rand_like(found)
+    slopes = [torch.autograd.grad((weight * x).sum(), planes)[0] for x in (found, expected)]
+    torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12)
+    # Under a transform PyTorch's own convolution stands for it.
+    mapped = torch.func.vmap(lambda x: inner(x[None], window)[0])(planes.detach())
+    torch.testing.assert_close(mapped, expected.detach(), rtol=1e-12, atol=1e-12)

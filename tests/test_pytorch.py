@@ -367,3 +367,21 @@ def test_exports_to_onnx(forward: str) -> None:
     torch.testing.assert_close(
         torch.from_numpy(found), expected, rtol=0, atol=1e-5 if forward == "soft" else 0
     )
+
+
+@pytest.mark.slow
+@pytest.mark.whole_graph
+def test_exports_to_onnx_have_the_size_of_their_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The exporter to ONNX makes wrong samples of sizes that are symbols, so that none may be left.
+    import torch.onnx
+
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    height, width = torch.export.Dim("height", min=16, max=600), torch.export.Dim("width", min=16, max=600)
+    with pytest.raises(Exception, match=r"height.*specialized|specialized.*height|Constraints violated"):
+        torch.export.export(
+            Coded(), (torch.rand(1, 3, 33, 47),), dynamic_shapes=({2: height, 3: width},), strict=False
+        )
+    auto = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    program = torch.export.export(Coded(), (torch.rand(1, 3, 33, 47),), dynamic_shapes=(auto,), strict=False)
+    (image,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == "image")
+    assert list(image.meta["val"].shape) == [1, 3, 33, 47]

@@ -1,5 +1,9 @@
 """What is particular to the Triton kernels: their quantizer, their programs, and what they leave to others."""
 
+import weakref
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
@@ -105,6 +109,57 @@ def test_16_bit_types_without_a_copy(
     )
     assert decoded.dtype is dtype
     assert (decoded - out).abs().max() < (1e-6 if forward == "exact" else 2 * torch.finfo(dtype).eps)
+
+
+# Bytes a pixel in 4:2:0 that a call keeps for its backward pass, and has at its height beside the picture's own 24.
+MEMORY = {
+    "exact, no gradient": (0.0, 1.5),
+    "exact": (4.5, 6.0),
+    "exact, slope 1": (1.5, 3.0),
+    "soft, no gradient": (0.0, 6.1),
+    "soft": (37.5, 43.6),
+    "soft, sharp clamps": (7.5, 13.5),
+}
+
+
+@pytest.mark.parametrize("name", MEMORY)
+def test_bytes_per_pixel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive, height = 0, 0
+
+    def counted(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def made(*args: Any, **options: Any) -> torch.Tensor:
+            nonlocal alive, height
+            found = make(*args, **options)
+            alive += found.nbytes
+            height = max(height, alive)
+            weakref.finalize(found, freed, found.nbytes)
+            return found
+
+        return made
+
+    def freed(size: int) -> None:
+        nonlocal alive
+        alive -= size
+
+    records = {"exact, slope 1": surrogates.identity, "soft, sharp clamps": surrogates.cubic}
+    chosen = spec(
+        "4:2:0", forward=name.split(",")[0].split()[0], surrogate=records.get(name, surrogates.gaussian())
+    )
+    image, entries = torch.rand(1, 3, 64, 64), TRITON.tables(50)
+    image.requires_grad_("no gradient" not in name)
+    for module in (kernels, calls, halves):
+        monkeypatch.setattr(module, "launch", lambda *args, **options: None)
+    monkeypatch.setattr(torch.Tensor, "new_empty", counted(torch.Tensor.new_empty))
+    monkeypatch.setattr(torch.Tensor, "new_zeros", counted(torch.Tensor.new_zeros))
+    monkeypatch.setattr(torch, "empty_like", counted(torch.empty_like))
+    out = triton.jpeg(image, entries, chosen)
+    kept, most, pixels = alive - out.nbytes, height - out.nbytes, 64 * 64
+    assert (kept / pixels, most / pixels) == pytest.approx(MEMORY[name], abs=0.11)
+    if image.requires_grad:
+        height = 0
+        torch.autograd.grad(out.sum(), image)
+        # The gradient, and nothing else beside what was kept.
+        assert (height - kept - out.nbytes) / pixels == pytest.approx(12, abs=0.01)
 
 
 def test_infinite_samples_beside_others_beyond_the_range() -> None:

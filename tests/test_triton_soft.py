@@ -9,7 +9,7 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import surrogates
-from jpegrad.spec import Spec
+from jpegrad.spec import Spec, resolve
 from kernel_cases import (
     COLORS,
     LAYOUTS,
@@ -151,6 +151,43 @@ def test_encode_and_decode(name: str) -> None:
         assert (a - b).abs().max() < SOFT_VALUES
     for a, b in zip(found[values:], expected[values:], strict=True):
         close(a, b, SOFT_GRADIENTS, least=1e-3)
+
+
+def loss_of_halves(image: Tensor, entries: Tensor) -> Tensor:
+    chosen = resolve(subsampling="4:4:4", forward="soft")
+    levels, ratios = TRITON.backend.encode(image, entries, chosen)
+    noise = jpegrad.backends.block_noise(image, chosen)
+    out = TRITON.backend.decode(levels, entries, (8, 16), torch.float32, chosen, noise)
+    return out.square().sum() + sum(x.sin().sum() for x in (*levels, *ratios))
+
+
+@pytest.mark.slow
+def test_halves_in_transforms() -> None:
+    images, entries = TRITON.picture(2, 1, 1, 8, 16), TRITON.tables(torch.tensor([20.0, 80.0]), 1)
+    mapped = torch.func.vmap(torch.func.grad(loss_of_halves, (0, 1)))(images, entries)
+    for i, (image, each) in enumerate(zip(images, entries, strict=True)):
+        given = image.clone().requires_grad_(), each.clone().requires_grad_()
+        for a, b in zip(mapped, torch.autograd.grad(loss_of_halves(*given), given), strict=True):
+            close(a[i], b)
+
+
+@pytest.mark.slow
+@pytest.mark.whole_graph
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_halves_compile_to_one_graph() -> None:
+    given = TRITON.picture(1, 1, 8, 16).requires_grad_(), TRITON.tables(50.0, 1).requires_grad_()
+    compiled = torch.compile(loss_of_halves, fullgraph=True, backend="aot_eager")
+    found, expected = (torch.autograd.grad(each(*given), given) for each in (compiled, loss_of_halves))
+    for a, b in zip(found, expected, strict=True):
+        close(a, b)
+
+
+@pytest.mark.slow
+def test_second_derivatives_of_halves() -> None:
+    image, entries = TRITON.picture(1, 1, 8, 16).requires_grad_(), TRITON.tables(50.0, 1)
+    (first,) = torch.autograd.grad(loss_of_halves(image, entries), image, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), image)
+    assert second.isfinite().all() and second.norm() > 0
 
 
 def test_several_images_with_tables_of_their_own() -> None:

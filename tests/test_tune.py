@@ -293,7 +293,7 @@ def test_fitted_weights_are_those_of_a_quadratic() -> None:
     assert float(ratio.log().abs().max()) < 0.1
 
 
-@pytest.mark.parametrize("name", ["mse", "ms-ssim", "mix"])
+@pytest.mark.parametrize("name", ["mse", "ms-ssim", "mix", "perceptual"])
 def test_shipped_tables_serve_their_metric(name: str) -> None:
     assert name in table_names()
     base = jpegrad.tables.load(name)

@@ -23,7 +23,7 @@ import jpegrad
 from jpegrad import tune
 from jpegrad.cli import app
 from jpegrad.cli import main as cli
-from jpegrad.commands.dataset import learn_folder
+from jpegrad.commands.learning import learn_folder
 from jpegrad.tune.dataset import _Learner
 
 torch.set_num_threads(1)
@@ -224,8 +224,8 @@ def test_outputs_are_checked_before_the_work(
     def work(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("jpegrad.commands.dataset.learn_dataset_tables", work)
-    monkeypatch.setattr("jpegrad.commands.tune.compress", work)
+    monkeypatch.setattr("jpegrad.commands.learning.learn_dataset_tables", work)
+    monkeypatch.setattr("jpegrad.commands.tuning.compress", work)
     for output in (tmp_path, tmp_path / "missing" / "x.json"):
         with pytest.raises(ValueError, match="output: expected the name of a file in an existing folder"):
             learn_folder(folder, output)

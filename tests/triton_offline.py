@@ -28,21 +28,6 @@ from jpegrad.backends.fused.settings import Settings, parse, settings_of
 from jpegrad.backends.triton import backward, forward, kernels, launch, scan, soft
 from jpegrad.spec import Spec
 
-# What `measured` allows a kernel's threads: of programs of four warps, 80 registers leave six on a multiprocessor, 96
-# five, 128 four, 168 three, 255 two. Left alone, the assembler takes more than it needs, or spills a few to save some.
-REGISTERS = {
-    "gradient": 96,
-    "gradient, tables": 128,
-    "encode, saving": 96,
-    "encode gradient": 128,
-    "gradient, odd": 200,
-    "soft, saving": 168,
-    "soft, tables": 168,
-    "soft gradient": 96,
-    "soft gradient, tables": 128,
-    "code": 224,
-}
-FEW, MANY = 80, 224
 # Types of the arguments that are not i32, in colour.
 TABLES = ("*i32", "*fp32", "i32", "i32", "i32")
 THREE = ("*fp32",) * 3
@@ -96,10 +81,9 @@ def compiled(
     function: Any,
     constants: dict[str, Any],
     types: dict[str, Any] = ARGUMENTS,
-    limit: int | None = None,
     architecture: int = 90,
 ) -> dict[str, Any]:
-    """Registers a thread, at most ``limit``; bytes of shared memory and of spills; what instructions there are."""
+    """Registers a thread; bytes of shared memory and of spills; what instructions there are."""
     unknown = {parameter.name for parameter in function.params if parameter.do_not_specialize}
     signature, constexprs, attributes = {}, {}, {}
     for i, name in enumerate(function.arg_names):
@@ -117,7 +101,7 @@ def compiled(
     file = function.__module__.rpartition(".")[2]
     # A thread has a row of eight of a block, or its share of the pixels of a tile.
     pixels = 8 * constants["H"] * constants["V"] if "N" in function.arg_names else launch.PIXELS / 128
-    options = {"num_warps": 4, "enable_fp_fusion": launch.fuses(file), "maxnreg": limit}
+    options = {"num_warps": 4, "enable_fp_fusion": launch.fuses(file)}
     kernel = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
         binary.write(kernel.asm["cubin"])
@@ -218,12 +202,12 @@ def instructions(code: str, rounds: Iterator[int], pixels: float) -> dict[str, A
 
 
 def measured(
-    subsampling: str = "4:2:0", record: str = "gaussian", registers: int | None = None, architecture: int = 90
+    subsampling: str = "4:2:0", record: str = "gaussian", architecture: int = 90, long: bool = False
 ) -> dict[str, Compile]:
     """The kernels of a call in colour: on whole MCUs, and ``odd``, with everything that other sizes and slopes need."""
     s = settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3)
     g = launch.Grid(1, 3, 512, 512, s.h, s.v, s.triangle)
-    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "LONG": False}
+    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "LONG": long}
     to_planes = {
         **shape,
         "COLOR": to_planes_of(s),
@@ -317,10 +301,7 @@ def measured(
         "code": (scan.code_kernel, shape, SCAN),
     }
     return {
-        name: functools.partial(
-            compiled, *call, limit=registers or REGISTERS.get(name, FEW), architecture=architecture
-        )
-        for name, call in calls.items()
+        name: functools.partial(compiled, *call, architecture=architecture) for name, call in calls.items()
     }
 
 
@@ -344,6 +325,7 @@ def gray(
         **ARGUMENTS, "image": image, "out": image, "coefficients": ("*i16",), "flags": ("*u8", "*u8"),
         "kept": ("*i16",), "parameters": (("fp32",),) * 2,
     }  # fmt: skip
+    floats = "*fp32" if image == "*u8" else image
     to_planes, to_image = {"RANGE": (name, low, 255 / span)}, {"RANGE": (name, low, span)}
     seen = {"seen": None} if image == "*u8" else {}
     calls: dict[str, tuple[Any, ...]] = {
@@ -353,7 +335,7 @@ def gray(
             types,
         ),
         f"image, {name}": (forward.image_kernel, {**shape, **to_image, **seen, "flags": None}, types),
-        f"gradient, {record}": (backward.gradient_kernel, real, {**types, "out": "*fp32"}),
+        f"gradient, {record}": (backward.gradient_kernel, real, {**types, "gradient": floats, "out": floats}),
     }
     return {
         name: functools.partial(compiled, *call, architecture=architecture) for name, call in calls.items()
@@ -361,17 +343,17 @@ def gray(
 
 
 def everything(architecture: int = 90) -> dict[str, Compile]:
-    """Every way of sampling, every record, every range."""
+    """Every way of sampling, every record, every range, 16-bit types, places of 64 bits."""
     found = {}
-    for subsampling, record in (
-        ("4:4:4", "identity"),
-        ("4:2:2", "sin"),
-        ("4:4:0", "cubic"),
-        ("4:1:1", "soft_round"),
+    for subsampling, record, long in (
+        ("4:4:4", "identity", False),
+        ("4:2:2", "sin", True),
+        ("4:4:0", "cubic", False),
+        ("4:1:1", "soft_round", True),
     ):
-        calls = measured(subsampling, record, MANY, architecture)
+        calls = measured(subsampling, record, architecture, long)
         found.update({f"{name}, {subsampling}": it for name, it in calls.items()})
-    ranges = itertools.cycle((((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp32"), ((-17.3, 1.9), "*fp32")))
+    ranges = itertools.cycle((((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp16"), ((-17.3, 1.9), "*bf16")))
     for record, (value_range, image) in zip(surrogates.ALL, ranges, strict=False):
         calls = gray(record, value_range, image, architecture)
         found.update({f"gray, {name}": it for name, it in calls.items()})
@@ -383,13 +365,8 @@ def main() -> None:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--only", nargs="*", default=[""])
     parser.add_argument("--architecture", type=int, default=90)
-    parser.add_argument("--registers", type=int, help="limit all kernels alike; 255 is what a launch does")
     asked = parser.parse_args()
-    calls = (
-        everything(asked.architecture)
-        if asked.all
-        else measured(registers=asked.registers, architecture=asked.architecture)
-    )
+    calls = everything(asked.architecture) if asked.all else measured(architecture=asked.architecture)
     found = {}
     for name, call in calls.items():
         if name.startswith(tuple(asked.only)):

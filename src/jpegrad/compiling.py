@@ -1,5 +1,6 @@
 """For torch.compile: what is a constant there."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -23,3 +24,10 @@ def constant_result(function: Call) -> Call:
     # What torch.compiler.assume_constant_result does, but that imports the compiler to do it.
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+@constant_result
+def exports_onnx() -> bool:
+    """Whether PyTorch's exporter to ONNX is at work, which is imported by it alone."""
+    onnx = sys.modules.get("torch.onnx")
+    return onnx is not None and bool(onnx.is_in_onnx_export())

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 HOMES = ("cpu", "cuda", "meta")
 """Types of devices on which the codec computes."""
@@ -23,6 +24,29 @@ R = TypeVar("R")
 def home(device: torch.device) -> torch.device:
     """Where tensors of a device are coded: there, or on the CPU."""
     return device if device.type in HOMES else torch.device("cpu")
+
+
+def constants(numbers: Any, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """Numbers, in tuples, as a tensor that nobody writes to.
+
+    A copy from the host waits for a CUDA device, and no graph can capture it: there they are kept once they have come.
+    """
+    if device is None or not _far(device) or torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
+        return torch.tensor(numbers, dtype=dtype, device=device)
+    if torch._C._are_functorch_transforms_active():
+        return torch.tensor(numbers, dtype=dtype, device=device)
+    return _kept(numbers, dtype, device)
+
+
+def _far(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
+@functools.lru_cache(1024)
+def _kept(numbers: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Tensors of the inference mode would be of no use to a later call with gradients.
+    with torch.inference_mode(False):
+        return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 def at_home(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,6 +1,7 @@
 """What a call asks for, checked once: every argument of the public functions is validated and resolved here."""
 
 import difflib
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from jpegrad import arguments, surrogates
 from jpegrad import tables as quantization
 from jpegrad.compiling import constant
 from jpegrad.decoder import DEFAULT, Decoder
+from jpegrad.home import constants
 from jpegrad.sampling import check_subsampling, ratios
 from jpegrad.surrogates import Component, Surrogate
 
@@ -341,7 +343,23 @@ def check_decoded(dtype: torch.dtype, decoder: Decoder, argument: str) -> None:
         )
 
 
-def resolve(
+def resolve(**options: Any) -> Spec:
+    """Check every argument that is not a tensor and put them into a :class:`Spec`.
+
+    The surrogate fills in what the caller left at None: its forward, its clip slope, what tables see.
+    """
+    if torch.compiler.is_compiling() or not all(map(_is_plain, options.values())):
+        return _resolve(**options)
+    return _resolve_once(**options)
+
+
+def _is_plain(option: Any) -> bool:
+    """Whether equal options are the same."""
+    kind = type(option)
+    return option is None or kind in (str, float) or (kind is tuple and all(type(x) is float for x in option))
+
+
+def _resolve(
     *,
     subsampling: str | None = None,
     forward: str | None = None,
@@ -354,10 +372,6 @@ def resolve(
     rounding: str = "nearest",
     decoder: Decoder | None = None,
 ) -> Spec:
-    """Check every argument that is not a tensor and put them into a :class:`Spec`.
-
-    The surrogate fills in what the caller left at None: its forward, its clip slope, what tables see.
-    """
     if subsampling is None:
         subsampling = "4:2:0"
     check_subsampling("subsampling", subsampling)
@@ -393,6 +407,9 @@ def resolve(
         rounding=rounding,
         decoder=resolve_decoder(decoder, forward),
     )
+
+
+_resolve_once = functools.lru_cache(256)(_resolve)
 
 
 class CommonOptions(TypedDict, total=False):
@@ -492,6 +509,6 @@ def _by_quality(image: Tensor, quality: float | Tensor, spec: Spec) -> Tensor:
         quality = quality.to(image.device)
     elif not soft:
         return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
-    base = torch.tensor(quantization.ANNEX_K, dtype=torch.float64, device=image.device)
+    base = constants(quantization.ANNEX_K, torch.float64, image.device)
     entries = quantization.scale(base, quality, forward=spec.forward, surrogate=spec.surrogate)
     return quantization.legal(entries, forward=spec.forward, surrogate=spec.surrogate) if soft else entries

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from jpegrad.data import table_names, table_path
 from jpegrad.files import write_atomically
-from jpegrad.home import at_home, home
+from jpegrad.home import at_home, constants, home
 from jpegrad.surrogates import Elementwise, Surrogate, finite, identity, leaky_clamp, straight_through
 
 LUMINANCE = (
@@ -283,6 +283,8 @@ def annex_k(
         # A buffer is read at once, a list by the number; but to the modes that watch the dispatcher it is no tensor.
         if is_in_torch_dispatch_mode():
             return torch.tensor(list(_entries(quality)), dtype=dtype, device=device).view(2, 8, 8)
+        if device is not None and device.type == "cuda":
+            return constants(tuple(_entries(quality)), dtype, device).view(2, 8, 8).clone()
         entries = torch.frombuffer(_entries(quality), dtype=torch.uint8).view(2, 8, 8)
         return entries.to(device=device, dtype=dtype, copy=True)
     if isinstance(quality, Tensor) and quality.numel() and is_whole(quality):
@@ -290,7 +292,7 @@ def annex_k(
         found = torch.frombuffer(bytearray(joined), dtype=torch.uint8).view(*quality.shape, 2, 8, 8)
         return found.to(device, non_blocking=True).to(dtype)
     place = None if device is None else home(torch.device(device))
-    base = torch.tensor(ANNEX_K, dtype=torch.float64, device=place)
+    base = constants(ANNEX_K, torch.float64, place)
     return scale(base, quality).to(dtype).to(device=device)
 
 

@@ -266,7 +266,11 @@ def _conversion(results: Results, figure: Figure) -> None:
     from jpegrad_studies.conversion import grouped
 
     panels = ("conversion", "filter")
-    axes = figure.subplots(1, len(panels))
+    axes, markers = (
+        figure.subplots(1, len(panels)),
+        {"slope 1": "x", "cubic": "+", "jpegrad": "s", "jpegrad soft": "o"},
+    )
+    looks = lines(markers)
     for axis, which in zip(axes, panels, strict=True):
         cells = [
             one["squared error to another encoder's file"]
@@ -274,13 +278,22 @@ def _conversion(results: Results, figure: Figure) -> None:
             for one in many
         ]
         scales = [np.sqrt(np.mean(np.square(cell["truth"]))) for cell in cells]
-        for name, marker in {"slope 1": "x", "cubic": "+", "jpegrad": "s", "jpegrad soft": "o"}.items():
+        for name, marker in markers.items():
             points = [
                 np.array([cell["truth"], cell[name]["predicted"]]) / scale
                 for cell, scale in zip(cells, scales, strict=True)
             ]
             true, predicted = np.concatenate(points, 1)
-            axis.plot(true, predicted, marker, label=name, markersize=4, alpha=0.6, fillstyle="none")
+            axis.plot(
+                true,
+                predicted,
+                marker,
+                label=name,
+                color=looks[name]["color"],
+                markersize=4,
+                alpha=0.7,
+                fillstyle="none",
+            )
         axis.axline((0, 0), slope=1, color=GREY, linewidth=1)
         axis.set(xlabel="of real files", ylabel="of the gradient", title=which)
         axis.grid(alpha=0.3)

@@ -25,17 +25,29 @@ SIZES = ((17, 33), (130, 263), (1, 1), (64, 1024))
 MODES = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1")
 # Bytes per pixel that a call cannot avoid: float32 pixels in and out, the planes between two kernels (8 bits, float32
 # in the soft forward), and for the backward pass gradients in and out and what is kept of each coefficient (a residual
-# of one byte, or a float32 slope).
-FLOOR = {"F": 27.0, "F+B": 54.8, "F, uint8": 9.0, "soft F": 36.0, "soft F+B": 72.0}
+# of one byte, or a float32 slope). Levels are float32, 6 bytes a pixel in 4:2:0.
+FLOOR = {
+    "F": 27.0,
+    "F+B": 54.8,
+    "F, uint8": 9.0,
+    "F, float16": 15.0,
+    "soft F": 36.0,
+    "soft F+B": 72.0,
+    "encode": 18.0,
+    "decode": 21.0,
+    "soft encode": 18.0,
+    "soft decode": 30.0,
+}
 WARM_UP = 5
 
 
 class Task(NamedTuple):
-    """One call to time; ``kind`` is a key of :data:`FLOOR`, and ``who`` the contestant."""
+    """One call to time; ``kind`` is a key of :data:`FLOOR`, ``who`` the contestant, ``graph`` one of CUDA's."""
 
     kind: str
     who: str
     call: Callable[[], Any]
+    graph: bool = False
 
 
 def seconds(call: Callable[[], Any], rounds: int, device: torch.device) -> float:
@@ -65,8 +77,12 @@ def _picture(size: tuple[int, int], pictures: Sequence[Tensor]) -> Tensor:
 def exactness(
     pictures: Sequence[Tensor], device: torch.device, sizes: Sequence[tuple[int, int]]
 ) -> dict[str, Any]:
-    """Samples that differ from the reference in each mode, and the largest relative error of each gradient."""
-    found: dict[str, Any] = {"samples": 0, "differ": 0, "gradient": 0.0, "soft": 0.0, "soft gradient": 0.0}
+    """Samples that differ from the reference in each mode, and the largest relative error of each gradient.
+
+    ``halves`` is the largest difference, in grey levels, between decoded levels and the picture of a single call.
+    """
+    names = ("gradient", "soft", "soft gradient", "halves", "soft halves")
+    found: dict[str, Any] = {"samples": 0, "differ": 0, **dict.fromkeys(names, 0.0)}
     for subsampling in MODES:
         for number, size in enumerate(sizes):
             image = _picture(size, pictures)
@@ -76,6 +92,9 @@ def exactness(
                     _outcome(backend, picture, chosen, 15 + 25 * number)
                     for backend, picture in ((triton, image.to(device)), (reference, image.double()))
                 )
+                halves = "halves" if forward == "exact" else "soft halves"
+                apart = _by_halves(image.to(device), chosen, 15 + 25 * number) - ours[0]
+                found[halves] = max(found[halves], float(apart.abs().max()) * 255)
                 errors = [float((a - b).norm() / b.norm()) for a, b in zip(ours[1:], theirs[1:], strict=True)]
                 if forward == "exact":
                     found["samples"] += ours[0].numel()
@@ -97,6 +116,16 @@ def _outcome(backend: Any, image: Tensor, chosen: Spec, quality: int) -> list[Te
     return [each.detach().double().cpu() for each in found]
 
 
+def _by_halves(image: Tensor, chosen: Spec, quality: int) -> Tensor:
+    """An image encoded and decoded, on the CPU."""
+    entries = resolve_tables(image, quality, None, chosen)
+    size = (image.shape[-2], image.shape[-1])
+    with torch.no_grad():
+        levels, _ = triton.encode(image, entries, chosen)
+        noise = reference.block_noise(image, chosen)
+        return triton.decode(levels, entries, size, image.dtype, chosen, noise).double().cpu()
+
+
 def tasks(batch: Batch, graphs: bool) -> Iterator[Task]:
     """What races on one shape."""
     image = batch.unit.clone().requires_grad_()
@@ -112,13 +141,33 @@ def tasks(batch: Batch, graphs: bool) -> Iterator[Task]:
     for task in (*entered("jpegrad", exact), *entered("jpegrad", soft, "soft ")):
         yield task
         if graphs:
-            yield task._replace(who="jpegrad, CUDA graph", call=_captured(task.call))
+            yield task._replace(who="jpegrad, CUDA graph", graph=True)
     yield Task("F+B", "jpegrad, identity", both(_coded(surrogate="identity")))
     yield Task("F, uint8", "jpegrad", lambda: exact(batch.bytes))
+    half = batch.unit.half()
+    yield Task("F, float16", "jpegrad", lambda: exact(half))
+    for prefix, forward in (("", "exact"), ("soft ", "soft")):
+        yield from _halves(batch.unit, prefix, resolve(forward=forward))
     yield from entered("jpegrad, quality per image", _coded(torch.full((len(batch.unit),), float(QUALITY))))
     for name, call in peers():
         # The paper's soft approach computes what kornia does.
         yield from entered(name, call, "soft " if name == "reich_soft" else "")
+
+
+def _halves(image: Tensor, prefix: str, chosen: Spec) -> Iterator[Task]:
+    entries, size = resolve_tables(image, QUALITY, None, chosen), (image.shape[-2], image.shape[-1])
+
+    @torch.no_grad()
+    def encode() -> Any:
+        return triton.encode(image, entries, chosen)
+
+    @torch.no_grad()
+    def decode() -> Tensor:
+        return triton.decode(levels, entries, size, image.dtype, chosen, noise)
+
+    (levels, _), noise = encode(), reference.block_noise(image, chosen)
+    yield Task(prefix + "encode", "jpegrad", encode)
+    yield Task(prefix + "decode", "jpegrad", decode)
 
 
 def _coded(quality: float | Tensor = QUALITY, **options: Any) -> Callable[[Tensor], Tensor]:
@@ -199,9 +248,10 @@ def _measured(
         row = f"{task.kind}: {task.who}"
         # A peer that runs out of memory or does not compile must not take the other figures with it.
         try:
-            found["seconds"][row] = seconds(task.call, rounds, chip)
+            call = _captured(task.call) if task.graph else task.call
+            found["seconds"][row] = seconds(call, rounds, chip)
             if chip.type == "cuda":
-                found["bytes per pixel"][row] = memory(task.call, pixels)
+                found["bytes per pixel"][row] = memory(call, pixels)
         except Exception as error:
             found["failed"][row] = f"{type(error).__name__}: {error}"[:200]
     return found

@@ -30,7 +30,7 @@ from torchmetrics.functional.image import visual_information_fidelity
 
 import jpegrad
 from jpegrad import tune
-from jpegrad.tune import metrics
+from jpegrad.tune.metrics import Qualities, luma
 from jpegrad_studies.common import (
     CHECKOUT,
     RESULTS,
@@ -145,10 +145,7 @@ class Judges:
         self.tools, self.image = tools, image
         self.source, self.shown = folder / "source.png", folder / "shown.png"
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(self.source)
-        self.original = image[None].float() / 255
-        self.luma = metrics.luma(self.original)
-        self.structure = metrics.Structure(self.luma, 1)
-        self.multiscale = metrics.ALL["ms-ssim"].against(self.original)
+        self.qualities = Qualities(image[None].float() / 255)
 
     @torch.no_grad()
     def scores(self, path: Path) -> dict[str, float]:
@@ -159,17 +156,15 @@ class Judges:
         (score,) = self._says("ssimulacra2")
         maximum, _, norm = self._says("butteraugli_main")
         pixels = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)[None].float() / 255
-        luma = metrics.luma(pixels)
-        similarity = float(self.structure.similarities(luma)[0])
+        found = self.qualities(pixels)
         return {
             "bytes": path.stat().st_size,
             "ssimulacra2": float(score),
             "norm": -float(np.log(float(norm))),
             "maximum": -float(np.log(float(maximum))),
-            "vif": float(visual_information_fidelity(255 * luma, 255 * self.luma)),
-            "ssim": float(-10 * np.log10(1 - similarity)),
-            "ms_ssim": float(-10 * np.log10(float(self.multiscale(pixels)))),
-            "psnr_y": metrics.psnr(luma, self.luma),
+            "vif": float(visual_information_fidelity(255 * luma(pixels), 255 * self.qualities.luma)),
+            **{name: float(-10 * np.log10(1 - found[name])) for name in ("ssim", "ms_ssim")},
+            "psnr_y": found["psnr_y"],
         }
 
     def _says(self, tool: str) -> list[str]:
@@ -397,7 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = tables(results)
     print(text)
     if CHECKOUT and options.out == RESULTS / "tune_judged.json":
-        publish("tune-judged", text, PAGE)
+        publish("tune-judged", f"{text}\n\n![Bytes at equal score](images/{FIGURE.name})", PAGE)
         figure(results, FIGURE)
 
 

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native" / "cpp"
 CODEC = (
     "not triton and (size or every_mode or every_quality or every_table or tie or no_numbers or picture_has"
-    " or slope_one or any_strides or one_odd_number or number_of_threads or up_to_the_border or every_record)"
+    " or slope_one or 16_bits or any_strides or one_odd_number or number_of_threads or up_to_the_border"
+    " or every_record)"
 )
 READER = (
     ["tests/test_jfif.py", "tests/test_lenient.py", "tests/test_fuzz.py"],
@@ -113,6 +114,13 @@ MUTANTS = {
     "soft: reach of the noise": ("noise.h", "REACH = 4.5f", "REACH = 2.5f"),
     "soft: both bounds in reach": ("noise.h", "REACH * deviation < 127.5f", "REACH * deviation < 1000.0f"),
     "soft: the nearer bound": ("noise.h", "x < 127.5f ? above : 255 - above", "above"),
+    "16 bits: ties": ("simd.h", "0xfff + (bits >> 13 & 1)", "0x1000"),
+    "16 bits: small numbers": ("simd.h", "bits < 0x38800000 ? small : normal", "normal"),
+    "16 bits: a gradient's rows": (
+        "strips.h",
+        "(uint16_t*)call.output.data + (b * layout.count + c)",
+        "(uint16_t*)call.output.data + c",
+    ),
     "adjoint: halves of a group": ("simd.h", "bits >> 16 ? 2 : 0", "bits >> 31 ? 2 : 0"),
     "adjoint: every sample twice": ("simd.h", "4, 4, 5, 5, 6, 6, 7, 7", "4, 4, 5, 5, 6, 6, 6, 7"),
     "soft: last harmonic": ("soft_functions.h", "n <= 9", "n <= 8"),

@@ -166,7 +166,8 @@ class App:
     def _look(self, picture: Named, settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
         view = look(picture.pixels, settings, asked.get("view", "coded"))
         return {
-            "image": page.picture(view.image),
+            # It travels no further than this machine.
+            "image": page.data_url(page.png(view.image, effort=1)),
             "facts": view.facts,
             "tables": settings.entries().tolist(),
             "gray": len(picture.pixels) == 1,
@@ -223,7 +224,9 @@ def serve(listening: socket.socket, browse: bool) -> None:
     if browse:
         # It asks only after this thread answers.
         threading.Timer(0.5, webbrowser.open, [address]).start()
-    uvicorn.Server(uvicorn.Config(application(), log_level="warning", access_log=False)).run([listening])
+    uvicorn.Server(
+        uvicorn.Config(application(), log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    ).run([listening])
 
 
 def _check_size(data: bytes) -> None:

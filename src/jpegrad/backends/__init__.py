@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends import reference
+from jpegrad.compiling import constant, exports_onnx
 from jpegrad.home import home
 from jpegrad.inputs import for_backends
 from jpegrad.notice import warn_once
@@ -95,6 +96,10 @@ def select(backend: str, operation: str, image: Tensor, spec: Spec) -> Backend:
     Raises:
         ValueError: ``backend`` is unknown, or was named explicitly and cannot run the call.
     """
+    if torch.compiler.is_compiling() and exports_onnx():
+        # Of symbols the exporter makes wrong samples; of sizes that have to be numbers it makes an error.
+        for side in image.shape[-2:]:
+            constant(side)
     name = _chosen(backend)
     if name != "auto":
         found = reasons(name, operation, image, spec)

@@ -6,11 +6,13 @@ be equal to this file. The soft forward, which has no integers to keep, computes
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jpegrad.formulas import pixel_variances
+from jpegrad.home import constants
 from jpegrad.inputs import marked, undefined
 from jpegrad.sampling import ceil_div, ratios
 from jpegrad.spec import Spec, components, conversion, table_index
@@ -94,9 +96,14 @@ def _clamp(x: Tensor, spec: Spec, variance: float | Tensor | None = None) -> Ten
 def _color(spec: Spec, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The colour conversion as tensors: encoder's matrix and offset, decoder's matrix and offset."""
     matrix, offset, inverse, decoder_offset = (
-        torch.as_tensor(part, dtype=like.dtype, device=like.device) for part in conversion(spec.color)
+        part.to(like.device, like.dtype) if isinstance(part, Tensor) else _numbers(part, like)
+        for part in conversion(spec.color)
     )
     return matrix, offset, inverse, decoder_offset
+
+
+def _numbers(part: Any, like: Tensor) -> Tensor:
+    return constants(tuple(tuple(x) if hasattr(x, "__iter__") else x for x in part), like.dtype, like.device)
 
 
 def _sigma(spec: Spec) -> float | None:

@@ -89,7 +89,11 @@ def _metrics(pair: Pair) -> str:
             if name in found
         ),
     ]
-    return page.table((), [(*cells, f'<span class="note">{note}</span>') for *cells, note in rows])
+    return page.table(
+        f"figures of {_text(found['first'])}",
+        (),
+        [(*cells, f'<span class="note">{note}</span>') for *cells, note in rows],
+    )
 
 
 def _table(pairs: list[Pair], linked: int) -> str:
@@ -115,7 +119,7 @@ def _table(pairs: list[Pair], linked: int) -> str:
     rows.append(
         (f"{len(pairs)} files: sums, means", count(before), count(after), change(before, after), *shown)
     )
-    return page.table(("file", "bytes before", "after", "change", *NAMES.values()), rows)
+    return page.table("all files", ("file", "bytes before", "after", "change", *NAMES.values()), rows)
 
 
 def _mean(values: list[float | None]) -> float | None:

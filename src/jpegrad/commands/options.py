@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,20 @@ from jpegrad.data import table_names
 
 MODES = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1")
 """As ``jpegrad.spec.SUBSAMPLING``, whose import takes seconds."""
+METRICS = ("mse", "ms-ssim", "mix", "ssimulacra2", "butteraugli", "perceptual")
+"""As ``jpegrad.tune.metrics.ALL``, likewise."""
+TUNE_STEPS = 16
+"""As ``jpegrad.tune.image.STEPS``, likewise."""
+LEARNING: dict[str, Any] = {
+    "steps": 300,
+    "batch": 8,
+    "qualities": (20, 35, 50, 65, 80, 90),
+    "crop": 384,
+    "learning_rate": 0.06,
+    "subsampling": "4:2:0",
+    "seed": 0,
+}
+"""As ``jpegrad.tune.DatasetSettings``, likewise."""
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 
 
@@ -82,6 +96,10 @@ Background = Annotated[
         metavar="COLOUR",
         help="Lay this colour, as white or #ffcc00, behind transparent pictures; else they are an error.",
     ),
+]
+Metric = Annotated[
+    str,
+    typer.Option(help=f"What to optimise: {', '.join(METRICS)}.", autocompletion=lambda: list(METRICS)),
 ]
 Optimize = Annotated[bool, typer.Option(help="Huffman tables made for the picture.")]
 Progressive = Annotated[

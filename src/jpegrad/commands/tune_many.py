@@ -1,6 +1,7 @@
 """What ``jpegrad tune`` does with a folder, or with several pictures."""
 
 import csv
+import functools
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -116,6 +117,7 @@ def tune(
     count: int | None,
     table: Path | None,
     html: Path | None,
+    background: tuple[int, int, int] | None,
     as_json: bool,
     force: bool,
 ) -> None:
@@ -127,6 +129,7 @@ def tune(
         count: of processes; None takes one for each core.
         table: the CSV file to write.
         html: the page to write.
+        background: what lies behind transparent pictures, on the page too.
         as_json: print an object for each file.
         force: make those that are there anew.
 
@@ -161,7 +164,7 @@ def tune(
             write_atomically(table, _csv(rows.values()))
     failed = sum(bool(row.error) for row in made)
     if html is not None:
-        _page(html, [job for job in jobs if not rows[str(job.source)].error], count)
+        _page(html, [job for job in jobs if not rows[str(job.source)].error], background, count)
     if not state.quiet and not as_json:
         _summary([rows[str(job.source)] for job in there], [row for row in made if not row.error], failed)
     if failed:
@@ -169,11 +172,16 @@ def tune(
         raise SystemExit(1)
 
 
-def _page(html: Path, jobs: list[Job], count: int | None) -> None:
+def _page(html: Path, jobs: list[Job], background: tuple[int, int, int] | None, count: int | None) -> None:
     """Before and after of every file that is there, measured by as many processes."""
     from jpegrad.commands import beside, comparing
 
-    measured = workers.share(jobs, _pair, min(count or workers.cores(), len(jobs)), _unmeasured)
+    measured = workers.share(
+        jobs,
+        functools.partial(_pair, background=background),
+        min(count or workers.cores(), len(jobs)),
+        _unmeasured,
+    )
     pairs: dict[Job, beside.Pair] = {}
     for job, pair, error in _progress("comparing", measured, len(jobs)):
         if pair is None:
@@ -185,17 +193,17 @@ def _page(html: Path, jobs: list[Job], count: int | None) -> None:
     def addresses() -> Iterator[tuple[str, str]]:
         for job in kept:
             with silenced():
-                yield comparing.see(job.source).address, comparing.see(job.output).address
+                yield comparing.see(job.source, background).address, comparing.see(job.output).address
 
     beside.write(html, f"{len(kept)} files, before and after", [pairs[job] for job in kept], addresses())
     done(f"{html}: the page")
 
 
-def _pair(job: Job) -> Measured:
+def _pair(job: Job, background: tuple[int, int, int] | None) -> Measured:
     from jpegrad.commands import comparing
 
     try:
-        return job, comparing.pair(job.source, job.output), ""
+        return job, comparing.pair(job.source, job.output, background), ""
     except (ValueError, OSError) as error:
         return job, None, str(error)
 

@@ -80,7 +80,7 @@ def learned_table_names() -> tuple[str, ...]:
     Example:
         >>> from jpegrad.data import learned_table_names
         >>> learned_table_names()
-        ('mix', 'ms-ssim', 'mse')
+        ('mix', 'ms-ssim', 'mse', 'perceptual')
     """
     return _names(_LEARNED, ".json")
 

@@ -80,7 +80,7 @@ def _fidelity(results: Results) -> str:
         )
         for row in results.fidelity
     ]
-    return page.table(heads, rows)
+    return page.table("coded photographs", heads, rows)
 
 
 def _gradients(results: Results) -> str:

@@ -83,6 +83,51 @@ def _along(planes: Tensor, taps: tuple[float, ...], dim: int, mirror: bool) -> T
     return filtered
 
 
+ROWS = 32
+"""Of a strip that stays in the processor's cache while a window passes over it."""
+
+
+def inner(planes: Tensor, window: tuple[float, ...]) -> Tensor:
+    """``[B, C, H, W]`` filtered by a symmetric window along both sides, where it lies within: H − n + 1 rows."""
+    if is_plain(planes):
+        filtered: Tensor = _Inner.apply(planes, window)  # type: ignore[no-untyped-call]
+        return filtered
+    channels, taps = planes.shape[1], planes.new_tensor(window)
+    for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
+        kernel = taps.view(shape)
+        kernel = kernel.expand(channels, *kernel.shape[1:])
+        planes = F.conv2d(planes, kernel, groups=channels)
+    return planes
+
+
+class _Inner(torch.autograd.Function):
+    """Additions of shifted strips: several times as fast as a convolution of each channel by itself."""
+
+    @staticmethod
+    def forward(planes: Tensor, window: tuple[float, ...]) -> Tensor:
+        height, width = (side - len(window) + 1 for side in planes.shape[-2:])
+        out = planes.new_empty(*planes.shape[:-2], height, width)
+        for top in range(0, height, ROWS):
+            strip = planes[..., top : top + ROWS + len(window) - 1, :]
+            for dim in (-2, -1):
+                size = strip.shape[dim] - len(window) + 1
+                total = window[0] * strip.narrow(dim, 0, size)
+                for place, tap in enumerate(window[1:], 1):
+                    total.add_(strip.narrow(dim, place, size), alpha=tap)
+                strip = total
+            out[..., top : top + ROWS, :] = strip
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.window = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        around = (len(ctx.window) - 1,) * 4
+        return inner(F.pad(gradient, around), ctx.window), None
+
+
 Line = tuple[float, tuple[tuple[int, int], ...]]
 """Weight, and places (row, column) on one side of the middle; the other side mirrors them."""
 

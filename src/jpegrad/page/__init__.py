@@ -23,7 +23,9 @@ def html(title: str, body: str, *, script: str = "") -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
 <style>{source("style.css")}</style></head><body>
+<main>
 {body}
+</main>
 {code}</body></html>
 """
 
@@ -33,8 +35,8 @@ def source(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def png(image: Tensor, profile: bytes | None = None) -> bytes:
-    """A uint8 picture ``[C, H, W]``, C = 3 or 1, as a file, with its ICC profile."""
+def png(image: Tensor, profile: bytes | None = None, *, effort: int = 6) -> bytes:
+    """A uint8 picture ``[C, H, W]``, C = 3 or 1, as a file, with its ICC profile; ``effort`` is zlib's, 0…9."""
     pixels = image.permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
@@ -81,8 +83,11 @@ def slider(first: str, second: str, names: tuple[str, str]) -> str:
 </figure>"""
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of HTML cells under words, the first of each row its head; a narrow page scrolls it, not itself."""
+def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of HTML cells under words, the first of each row its head; a narrow page scrolls it, not itself.
+
+    Its ``name`` is for those who hear it.
+    """
     names = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     top = f"<thead><tr>{names}</tr></thead>" if heads else ""
     body = "".join(
@@ -90,6 +95,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         for first, *rest in rows
     )
     return (
-        '<div class="wide" tabindex="0" role="region" aria-label="table"><table>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(name)}"><table>'
         f"{top}<tbody>{body}</tbody></table></div>"
     )

@@ -3,8 +3,9 @@
 16-bit fixed point. The chroma rows round with 32767 in place of 32768, so that 128 + 127.5 stays inside 8 bits.
 """
 
-import torch
 from torch import Tensor
+
+from jpegrad.home import constants
 
 ONE = 65536
 HALF = 32768
@@ -25,7 +26,7 @@ def to_ycbcr_real(rgb: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
 
 
 def to_ycbcr_exact(rgb: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
-    rounding = torch.tensor([HALF, HALF - 1, HALF - 1], dtype=rgb.dtype, device=rgb.device)
+    rounding = constants((HALF, HALF - 1, HALF - 1), rgb.dtype, rgb.device)
     bias = (offset * ONE).round() + rounding
     return ((_mix(rgb, (matrix * ONE).round()) + _column(bias)) / ONE).floor().clamp(0, 255)
 

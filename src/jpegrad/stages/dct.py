@@ -9,8 +9,9 @@ The inverse has the reduced sizes of ``jidctred.c`` too: a sample is the mean of
 
 import math
 
-import torch
 from torch import Tensor
+
+from jpegrad.home import constants
 
 ISLOW = (
     (8192, 8192, 8192, 8192, 8192, 8192, 8192, 8192),
@@ -56,7 +57,7 @@ ORTHONORMAL = tuple(
 
 
 def _matrix(rows: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
-    return torch.tensor(rows, dtype=like.dtype, device=like.device)
+    return constants(rows, like.dtype, like.device)
 
 
 def _rows(blocks: Tensor, matrix: Tensor) -> Tensor:

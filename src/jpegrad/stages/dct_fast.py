@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from jpegrad.home import constants
 from jpegrad.stages import dct
 
 _SCALES = [1.0] + [math.sqrt(2) * math.cos(k * math.pi / 16) for k in range(1, 8)]
@@ -24,7 +25,7 @@ def inverse_real(levels: Tensor, table: Tensor) -> Tensor:
 
 def inverse_exact(levels: Tensor, table: Tensor) -> Tensor:
     """The same in libjpeg's integers; levels that are none are rounded."""
-    scales = torch.tensor(TABLE_SCALES, dtype=table.dtype, device=table.device)
+    scales = constants(TABLE_SCALES, table.dtype, table.device)
     multipliers = ((table * scales + 2**11) / 2**12).floor().int().short()
     block = levels.round().short() * multipliers
     return (_pass(_pass(block, -2), -1) >> 5).to(levels.dtype) + 128

@@ -30,7 +30,10 @@ def _excess(x: Tensor, deviation: Tensor) -> Tensor:
 
 def clamped(x: Tensor, variance: float | Tensor, slope: float) -> Tensor:
     """E[clamp(x + noise)] to 0…255, of normal noise; where it acts, ``slope`` of x goes on. NaN counts as 0."""
-    deviation = torch.as_tensor(variance, dtype=x.dtype, device=x.device).detach().sqrt()
+    spread = (
+        variance if isinstance(variance, Tensor) else torch.full((), variance, dtype=x.dtype, device=x.device)
+    )
+    deviation = spread.to(x.dtype).detach().sqrt()
     # Farther outside nothing is left of the noise; large numbers would leave nothing of the difference either.
     reach = _FAR * deviation
     x = finite(x, 0.0, -math.inf, math.inf)

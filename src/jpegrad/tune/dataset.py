@@ -266,7 +266,8 @@ class _Learner:
     def _identity(self) -> str:
         """What a checkpoint belongs to."""
         if isinstance(self.images, Folder):
-            content = [str(path) for path in self.images.paths]
+            behind = [] if self.images.background is None else [str(self.images.background)]
+            content = [*behind, *map(str, self.images.paths)]
         else:
             content = [str(list(self.images[i].shape)) for i in range(len(self.images))]
         about = [asdict(self.settings), self.value_range, self.metric.name, self.metric.source, content]

@@ -23,6 +23,7 @@ class Folder(Sequence[Tensor]):
 
     Args:
         path: the folder. Files and folders in it whose names begin with a dot are left out.
+        background: R, G and B, 0 to 255, to lay behind what is transparent; None leaves such pictures out.
 
     Raises:
         ValueError: there is no picture in it.
@@ -33,8 +34,10 @@ class Folder(Sequence[Tensor]):
         torch.Size([3, 192, 288])
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | os.PathLike[str], *, background: tuple[int, int, int] | None = None
+    ) -> None:
+        self.path, self.background = Path(path), background
         self.paths = sorted(p for p in self.path.rglob("*") if self._is_picture(p))
         if not self.paths:
             raise ValueError(f"images: expected a folder with pictures ({', '.join(SUFFIXES)}), got {path}")
@@ -51,7 +54,7 @@ class Folder(Sequence[Tensor]):
 
         path = self.paths[operator.index(index)]
         try:
-            pixels = load(path).pixels
+            pixels = load(path, background=self.background).pixels
         except (ValueError, OSError) as error:
             reason = str(error) if str(path) in str(error) else f"{path}: {error}"
             raise Unusable(f"images: expected pictures of 8 bits, RGB or gray; {reason}") from None

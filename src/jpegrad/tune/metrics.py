@@ -12,6 +12,7 @@ from jpegrad.codec import jpeg
 from jpegrad.home import at_home
 from jpegrad.inputs import shown
 from jpegrad.metrics import SSIMULACRA2, Butteraugli, Perceptual
+from jpegrad.metrics.filters import inner
 from jpegrad.spec import Range, check_value_range
 from jpegrad.surrogates import leaky_clamp
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
@@ -82,9 +83,8 @@ class Structure:
     """
 
     def __init__(self, original: Tensor, scales: int) -> None:
-        x = torch.arange(11, dtype=original.dtype, device=original.device) - 5
-        window = torch.exp(-(x**2) / (2 * 1.5**2))
-        self.window = window / window.sum()
+        window = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
+        self.window = tuple((window / window.sum()).tolist())
         self.pyramid = []
         for scale in range(scales):
             original = F.avg_pool2d(original, 2) if scale else original
@@ -105,12 +105,7 @@ class Structure:
         return torch.stack(whole), torch.stack(part)
 
     def _filtered(self, *images: Tensor) -> list[Tensor]:
-        stacked = torch.cat(images, 1)
-        channels = stacked.shape[1]
-        column = self.window.view(1, 1, 11, 1).expand(channels, 1, 11, 1)
-        row = self.window.view(1, 1, 1, 11).expand(channels, 1, 1, 11)
-        filtered = F.conv2d(F.conv2d(stacked, column, groups=channels), row, groups=channels)
-        return list(filtered.split(channels // len(images), 1))
+        return list(inner(torch.cat(images, 1), self.window).split(images[0].shape[1], 1))
 
 
 def _multiscale(original: Tensor) -> Callable[[Tensor], Tensor]:
@@ -192,7 +187,7 @@ def get(metric: "str | Metric | Callable[[Tensor, Tensor], Tensor]") -> Metric:
 @at_home
 def psnr(image: Tensor, original: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of images in [0, 1]; infinite for equal ones."""
-    error = (image.double() - original.double()).square().mean().item()
+    error = (image - original).square().mean(dtype=torch.float64).item()
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
@@ -243,14 +238,33 @@ def report(image: Tensor, original: Tensor, *, value_range: Range = UNIT) -> dic
                 f"{name}: expected samples in the value_range {shown(value_range)}, got {least:g} to {most:g}"
             )
     image, original = (in_unit_range(x.reshape(1, *x.shape[-3:]), value_range) for x in (image, original))
-    y, reference = luma(image), luma(original)
-    found = {"psnr": psnr(image, original), "psnr_y": psnr(y, reference)}
-    side = min(original.shape[-2:])
-    if side >= SMALLEST:
-        found["ms_ssim"] = _multiscale(original)(image).item()
-    if side >= 11:
-        found["ssim"] = Structure(reference, 1).similarities(y)[0].item()
-    return found
+    return Qualities(original)(image)
+
+
+class Qualities:
+    """What :func:`report` measures, of any number of reconstructions of one original, whose moments are computed once.
+
+    Args:
+        original: ``[1, C, H, W]``, float32 in [0, 1].
+    """
+
+    def __init__(self, original: Tensor) -> None:
+        side = min(original.shape[-2:])
+        self.original, self.luma = original, luma(original)
+        with torch.no_grad():
+            self.multiscale = _multiscale(original) if side >= SMALLEST else None
+            self.structure = Structure(self.luma, 1) if side >= 11 else None
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> dict[str, float]:
+        """Of a reconstruction, in the same shape and range."""
+        y = luma(image)
+        found = {"psnr": psnr(image, self.original), "psnr_y": psnr(y, self.luma)}
+        if self.multiscale is not None:
+            found["ms_ssim"] = self.multiscale(image).item()
+        if self.structure is not None:
+            found["ssim"] = self.structure.similarities(y)[0].item()
+        return found
 
 
 JUDGES: dict[str, type[SSIMULACRA2] | type[Butteraugli]] = {

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jpegrad.backends import reference
 from jpegrad.backends.fused import adjoints
+from jpegrad.backends.fused.operators import operator
 from jpegrad.spec import Spec
 
 HALF = (torch.float16, torch.bfloat16)
@@ -152,10 +153,9 @@ class Backward(Mapped):
         return None, *found, *[None] * (ctx.count - len(tensors))
 
 
-def _operator(call: Call, suffix: str = "") -> Callable[..., Any]:
-    """``torch.ops.jpegrad.BACKEND_OPERATION``."""
-    found: Callable[..., Any] = getattr(torch.ops.jpegrad, f"{call.backend}_{call.operation}{suffix}")
-    return found
+def _operator(call: Call, suffix: str, *tensors: Tensor) -> Callable[..., Any]:
+    """``torch.ops.jpegrad.BACKEND_OPERATION``, for these tensors."""
+    return operator(f"{call.backend}_{call.operation}{suffix}", *tensors)
 
 
 def _read(call: Call, image: Tensor) -> Tensor:
@@ -164,20 +164,24 @@ def _read(call: Call, image: Tensor) -> Tensor:
 
 
 def _jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    out, kept = _operator(call)(_read(call, image), tables, call.settings, call.keep, call.to_tables)
+    out, kept = _operator(call, "", image, tables)(
+        _read(call, image), tables, call.settings, call.keep, call.to_tables
+    )
     return out, *kept
 
 
 def _jpeg_backward(
     call: Call, tables: Tensor, image: Tensor, gradient: Tensor, *kept: Tensor
 ) -> tuple[Tensor | None, ...]:
-    found, sums = _operator(call, "_backward")(gradient, tables, kept, call.settings, call.to_tables)
+    found, sums = _operator(call, "_backward", gradient, tables, *kept)(
+        gradient, tables, list(kept), call.settings, call.to_tables
+    )
     return sums if call.to_tables else None, found.to(image.dtype)
 
 
 def _encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
     saving = call.to_inputs or call.to_tables
-    levels, unrounded, kept = _operator(call)(
+    levels, unrounded, kept = _operator(call, "", image, tables)(
         _read(call, image), tables, call.settings, call.keep, saving, call.to_tables
     )
     return *levels, *unrounded, *kept
@@ -200,20 +204,22 @@ def _encode_backward(
         to_coefficients, sums = adjoints.encode_adjoint(gradients, unrounded, tables, call.spec, wanted)
     if not call.to_inputs:
         return sums, None
-    found = _operator(call, "_backward")(to_coefficients, kept, call.settings)
+    found = _operator(call, "_backward", *kept, *to_coefficients)(to_coefficients, list(kept), call.settings)
     return sums, found.to(image.dtype)
 
 
 def _decode(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     inputs = tuple(each.contiguous() for each in inputs)
-    levels, noise = inputs[: call.channels], inputs[call.channels :]
-    out, kept = _operator(call)(levels, noise, tables, *call.size, call.dtype, call.settings, call.keep)
+    levels, noise = list(inputs[: call.channels]), list(inputs[call.channels :])
+    out, kept = _operator(call, "", *inputs, tables)(
+        levels, noise, tables, *call.size, call.dtype, call.settings, call.keep
+    )
     return out, *kept
 
 
 def _decode_backward(call: Call, tables: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
     levels, gradient, kept = tensors[: call.channels], tensors[call.inputs], tensors[call.inputs + 1 :]
-    found = _operator(call, "_backward")(gradient, kept, call.settings)
+    found = _operator(call, "_backward", gradient, *kept)(gradient, list(kept), call.settings)
     sums, to_levels = adjoints.decode_adjoint(found, levels, tables, call.to_tables)
     return sums, *to_levels, *[None] * (call.inputs - call.channels)
 

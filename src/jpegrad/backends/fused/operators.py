@@ -17,6 +17,7 @@ from jpegrad.sampling import blocks
 from jpegrad.spec import Spec
 
 LIBRARY = torch.library.Library("jpegrad", "FRAGMENT")
+_RUNS: dict[str, Callable[..., Any]] = {}
 
 
 class SoftHalves(Protocol):
@@ -153,10 +154,32 @@ def _register(kernels: Kernels, operator: Operator) -> None:
             operator.fill(kernels, *arguments, found)
         return found
 
+    _RUNS[name] = run
     LIBRARY.define(name + operator.schema)
     for key in kernels.KEYS:
         LIBRARY.impl(name, run, key)
     torch.library.register_fake(f"jpegrad::{name}", room)
+
+
+def operator(name: str, *tensors: Tensor) -> Callable[..., Any]:
+    """``torch.ops.jpegrad.NAME``; what it runs, where nobody listens to PyTorch's dispatcher, which takes its time."""
+    if (
+        torch.compiler.is_compiling()
+        or any(map(_is_special, tensors))
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._autograd._profiler_enabled()
+    ):
+        found: Callable[..., Any] = getattr(torch.ops.jpegrad, name)
+        return found
+    return _RUNS[name]
+
+
+def _is_special(x: Tensor) -> bool:
+    # A transform's tensors may outlive it.
+    plain = type(x) is Tensor or type(x) is torch.nn.Parameter
+    return not plain or x.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def _first(room: Any) -> Tensor:

@@ -1,13 +1,12 @@
 """What no kernel can run."""
 
 import functools
-import sys
 
 import torch
 from torch import Tensor
 
 from jpegrad.backends.fused.settings import ONE, Families, known
-from jpegrad.compiling import constant_result
+from jpegrad.compiling import constant_result, exports_onnx
 from jpegrad.sampling import SUBSAMPLING
 from jpegrad.spec import Color, Spec, conversion
 
@@ -17,7 +16,7 @@ def common_reasons(image: Tensor, spec: Spec) -> list[str]:
     found = ["it has gradients in float32, the image is float64"] if image.dtype is torch.float64 else []
     if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
         found.append("compiled, it has no rules for the transforms of torch.func")
-    if torch.compiler.is_compiling() and _exports_onnx():
+    if torch.compiler.is_compiling() and exports_onnx():
         found.append("its operators are none of ONNX")
     if not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0:
         found.append("it has no rules for forward-mode differentiation")
@@ -53,13 +52,6 @@ def soft_reasons(operation: str, spec: Spec, families: Families, halves: bool) -
     elif soft[0] == "soft_round" and soft[1] < 0.01:
         found.append("float32 does not resolve a soft_round as gentle as this")
     return found
-
-
-@constant_result
-def _exports_onnx() -> bool:
-    """Whether PyTorch's exporter to ONNX is at work, which is imported by it alone."""
-    onnx = sys.modules.get("torch.onnx")
-    return onnx is not None and bool(onnx.is_in_onnx_export())
 
 
 @functools.cache

@@ -38,6 +38,7 @@ def _sample(pointer, offsets, mask, RANGE: tl.constexpr):
     if RANGE[0] == "bytes":
         return x.to(tl.int32), x.to(tl.int32) * 0, x.to(tl.int32) * 0
     elif RANGE[0] == "real":
+        x = x.to(tl.float32)
         p = (x.to(tl.float64) - RANGE[1]) * RANGE[2]
         outside = ((p >= 0.0) & (p <= 255.0)) == 0
         finite = tl.abs(x) < float("inf")
