@@ -8,13 +8,11 @@ function nameCodeBlocks() {
   });
 }
 
-// Parts of a page may have the same heading.
-function tellListsApart() {
-  const seen = new Map();
-  document.querySelectorAll("nav.md-nav[aria-label]").forEach((nav) => {
-    const label = nav.getAttribute("aria-label");
-    seen.set(label, (seen.get(label) ?? 0) + 1);
-    if (seen.get(label) > 1) nav.setAttribute("aria-label", `${label} ${seen.get(label)}`);
+// Parts of a page may have the same heading: within the table of contents they are lists, and no landmarks.
+function flattenContents() {
+  document.querySelectorAll(".md-nav--secondary .md-nav").forEach((part) => {
+    part.setAttribute("role", "presentation");
+    part.removeAttribute("aria-label");
   });
 }
 
@@ -58,7 +56,7 @@ function makeSortable(table) {
 
 document$.subscribe(() => {
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
-  tellListsApart();
+  flattenContents();
   document.querySelectorAll(".md-typeset table:not([class])").forEach((table) => {
     table.querySelectorAll("th").forEach((header) => {
       if (!header.textContent.trim()) header.replaceWith(document.createElement("td"));
