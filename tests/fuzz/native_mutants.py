@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src" / "jpegrad" / "backends" / "native" / "cpp"
 CODEC = (
     "not triton and (size or every_mode or every_quality or every_table or tie or no_numbers or picture_has"
-    " or slope_one or 16_bits or any_strides or one_odd_number or number_of_threads or up_to_the_border or every_record)"
+    " or slope_one or 16_bits or any_strides or one_odd_number or number_of_threads"
+    " or up_to_the_border or every_record)"
 )
 READER = (
     ["tests/test_jfif.py", "tests/test_lenient.py", "tests/test_fuzz.py"],
