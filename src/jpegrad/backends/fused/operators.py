@@ -169,7 +169,7 @@ def operator(name: str, *tensors: Tensor) -> Callable[..., Any]:
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
         or torch._C._get_tracing_state() is not None
-        or torch.autograd._profiler_enabled()
+        or torch._C._autograd._profiler_enabled()
     ):
         found: Callable[..., Any] = getattr(torch.ops.jpegrad, name)
         return found
