@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -36,6 +36,9 @@ from jpegrad_studies.common import (
 )
 from jpegrad_studies.contestants import QUALITY, jpeg_with
 from jpegrad_studies.speed import PAGE, machine, threads
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIDES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -115,36 +118,32 @@ def table(cells: dict[str, Any], kept: dict[str, float]) -> str:
 
 
 def figure(cells: dict[str, Any], path: Path) -> None:
-    """Nanoseconds per pixel over pixels and over images, for light and for dark pages."""
-    from matplotlib import style
-    from matplotlib.figure import Figure
+    """Nanoseconds per pixel over pixels and over images."""
+    from jpegrad_studies import figures
 
-    single = {key: cell for key, cell in cells.items() if key.startswith("1×")}
-    batches = {key: cell for key, cell in cells.items() if key not in single or cell["side"] == SIDE}
+    figures.drawn(path, lambda drawing: _lines(cells, drawing), (10, 3.6))
+
+
+def _lines(cells: dict[str, Any], drawing: Figure) -> None:
+    single = [cell for cell in cells.values() if cell["images"] == 1]
+    batches = [cell for cell in cells.values() if cell["side"] == SIDE]
     panels = (
         (single, "side", "side of one image, pixels"),
         (batches, "images", f"images of {SIDE} × {SIDE} in a batch"),
     )
-    for look, suffix in (("default", ""), ("dark_background", "-dark")):
-        with style.context(look):
-            canvas = Figure(figsize=(10, 3.6), layout="constrained")
-            for axis, (chosen, where, label) in zip(canvas.subplots(1, 2, sharey=True), panels, strict=True):
-                for name in CALLS:
-                    each = sorted(
-                        (cell[where], 1e9 * cell["seconds"][name] / cell["pixels"])
-                        for cell in chosen.values()
-                    )
-                    axis.plot(*zip(*each, strict=True), label=name, marker="o", markersize=4)
-                axis.set_xscale("log", base=2)
-                axis.set_yscale("log")
-                axis.set(xlabel=label)
-                axis.set_xticks([cell[where] for cell in chosen.values()])
-                axis.set_xticklabels([str(cell[where]) for cell in chosen.values()], fontsize="small")
-                axis.grid(alpha=0.3)
-            canvas.axes[0].set_ylabel("nanoseconds per pixel")
-            canvas.axes[0].legend()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            canvas.savefig(path.with_name(f"{path.stem}{suffix}.png"), dpi=90, transparent=True)
+    for axis, (chosen, where, label) in zip(drawing.subplots(1, 2, sharey=True), panels, strict=True):
+        chosen = sorted(chosen, key=lambda cell: cell[where])
+        places = [cell[where] for cell in chosen]
+        for name in CALLS:
+            times = [1e9 * cell["seconds"][name] / cell["pixels"] for cell in chosen]
+            axis.plot(places, times, label=name, marker="o", markersize=4)
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.set(xlabel=label)
+        axis.set_xticks(places, [str(place) for place in places], fontsize="small")
+        axis.grid(alpha=0.3)
+    drawing.axes[0].set_ylabel("nanoseconds per pixel")
+    drawing.axes[0].legend()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
