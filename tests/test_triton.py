@@ -83,7 +83,7 @@ def test_16_bit_types_without_a_copy(
     seen = []
     run = launch.launch
 
-    def watched(kernel: str, programs: object, like: torch.Tensor, *args: object, **options: object) -> None:
+    def watched(kernel: str, programs: Any, like: torch.Tensor, *args: Any, **options: Any) -> None:
         tensors = [x for x in args if isinstance(x, torch.Tensor) and x.shape == image.shape]
         seen.append((kernel, {x.dtype for x in tensors}))
         run(kernel, programs, like, *args, **options)

@@ -126,7 +126,7 @@ def halves(backend: Any, image: Tensor, entries: Tensor, chosen: Spec) -> list[T
     return [x.detach() for x in (*scaled, grey, *(g.double() for g in gradients))]
 
 
-HALVES = {
+HALVES: dict[str, tuple[str, dict[str, Any]]] = {
     "gray": ("gray", {}),
     "4:2:0": ("4:2:0", {"clip_slope": 0.1}),
     "wide": ("4:2:2", {"surrogate": surrogates.gaussian(30.0)}),
