@@ -29,7 +29,9 @@ class Cut(NamedTuple):
 
 ATTACKS = {
     "jpegrad soft narrowing from wide": "jpegrad, narrowing",
+    "jpegrad soft narrowing from wide, sharp clamps": "jpegrad, narrowing, sharp clamps",
     "jpegrad reach": "jpegrad, reach",
+    "jpegrad reach, sharp clamps": "jpegrad, reach, sharp clamps",
     "reich_soft": "Diff-JPEG, soft",
     "jpegrad default": "jpegrad, default",
 }
