@@ -12,7 +12,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from jpegrad_studies.common import (
     publish,
     track,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PAGE = ROOT / "docs" / "tune.md"
 FIGURE = ROOT / "docs" / "images" / "tune-effort.png"
@@ -94,21 +97,24 @@ def tables(results: Results) -> str:
 
 
 def figure(results: Results, path: Path) -> None:
-    from matplotlib.figure import Figure
+    from jpegrad_studies import figures
 
-    result = Figure(figsize=(6.4, 3.8), layout="constrained")
-    axis = result.subplots()
-    for metric, color in zip(METRICS, ("tab:blue", "tab:orange"), strict=True):
+    figures.drawn(path, lambda drawing: _curves(results, drawing), (6.4, 3.8))
+
+
+def _curves(results: Results, drawing: Figure) -> None:
+    from jpegrad_studies.figures import OURS
+
+    axis = drawing.subplots()
+    for metric, dashes in zip(METRICS, ("-", "--"), strict=True):
         found = [measured(results, metric, steps) for steps in STEPS]
         seconds, gains = [s for _, s in found], [g.mean() for g, _ in found]
-        axis.plot(seconds, gains, "o-", color=color, label=metric, markersize=4)
+        axis.plot(seconds, gains, "o", linestyle=dashes, color=OURS, label=metric, markersize=4)
         for steps, x, y in zip(STEPS, seconds, gains, strict=True):
             axis.annotate(str(steps), (x, y), textcoords="offset points", xytext=(4, -10), fontsize=8)
     axis.set(xscale="log", xlabel="seconds of one core for a megapixel", ylabel="gain, %")
     axis.grid(alpha=0.3)
     axis.legend(title="metric (numbers: steps)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    result.savefig(path, dpi=130)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
