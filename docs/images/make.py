@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import jpegrad
-from jpegrad.demo.figures import gradient
+from jpegrad.page import gradient
 from jpegrad.demo.study import photograph
 from jpegrad.surrogates import ALL as SURROGATES
 from jpegrad.surrogates import Component
