@@ -119,7 +119,7 @@ def one_round() -> None:
 
     if image.dtype is not torch.float32:
         return
-    levels, unrounded, _ = torch.ops.jpegrad.native_encode(image, tables, settings, True)
+    levels, unrounded, _ = torch.ops.jpegrad.native_encode(image, tables, settings, True, True, True)
     planes = [Guarded(tuple(x.shape), torch.float32) for x in (*levels, *unrounded)]
     pointers = [
         (c_void_p * 3)(*(each.tensor.data_ptr() for each in part))
