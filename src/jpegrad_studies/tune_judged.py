@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -43,6 +43,9 @@ from jpegrad_studies.common import (
     publish,
     track,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PAGE = ROOT / "docs" / "tune.md"
 FIGURE = ROOT / "docs" / "images" / "tune-judged.png"
@@ -312,17 +315,27 @@ def tables(results: Results) -> str:
 
 def figure(results: Results, path: Path) -> None:
     """For each judge: bytes at equal score relative to those of mozjpeg, over mozjpeg's bits per pixel."""
-    from matplotlib.figure import Figure
+    from jpegrad_studies import figures
+
+    figures.drawn(path, lambda drawing: _curves(results, drawing), (10, 6.4))
+
+
+def _curves(results: Results, drawing: Figure) -> None:
+    from jpegrad_studies.figures import GREY, OTHERS, OURS
 
     reference = next(iter(ANCHORS))
     rates = np.geomspace(0.5, 3.0, 13)
-    colors = {"jpegli": "tab:orange", "jpegli 4:2:0": "tab:brown", "perceptual": "tab:blue"}
-    colors["tables alone"] = "tab:cyan"
+    looks: dict[str, dict[str, str]] = {
+        "jpegli": {"color": OTHERS[0]},
+        "jpegli 4:2:0": {"color": OTHERS[1]},
+        "perceptual": {"color": OURS},
+        "tables alone": {"color": OURS, "linestyle": "--"},
+    }
     judges = ("ssimulacra2", "norm", "maximum", "vif")
-    result = Figure(figsize=(11, 6.5), layout="constrained")
-    for axis, score in zip(result.subplots(2, 2, sharex=True).flat, judges, strict=True):
-        axis.axhline(0, color="0.4", linewidth=1, label=reference)
-        for name, color in colors.items():
+    axes = drawing.subplots(2, 2, sharex=True)
+    for axis, score in zip(axes.flat, judges, strict=True):
+        axis.axhline(0, color=GREY, linewidth=1, label=reference)
+        for name, look in looks.items():
             found = [
                 _relative(results, reference, name, image, score, rates)
                 for image in finished(results, "perceptual")
@@ -332,16 +345,16 @@ def figure(results: Results, path: Path) -> None:
             enough = np.isfinite(ratios).sum(0) >= 0.8 * len(ratios)
             if enough.any():
                 mean = np.nanmean(ratios[:, enough], 0)
-                axis.plot(rates[enough], mean, "o-", color=color, label=name, markersize=3, linewidth=1.2)
+                label = name if name in ANCHORS else f"jpegrad, {name}"
+                axis.plot(rates[enough], mean, marker="o", label=label, markersize=3, linewidth=1.2, **look)
         axis.set(xscale="log", title=SCORES[score], ylabel="bytes at equal score, %")
         axis.set_xticks([0.5, 0.7, 1, 1.5, 2, 3], ["0.5", "0.7", "1", "1.5", "2", "3"], minor=False)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    for axis in result.axes[2:]:
+    for axis in axes[1]:
         axis.set_xlabel(f"bits per pixel of {reference}")
-    result.axes[0].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    result.savefig(path, dpi=130)
+    lines, labels = axes[0, 0].get_legend_handles_labels()
+    drawing.legend(lines, labels, fontsize="small", loc="outside lower center", ncols=5)
 
 
 def _relative(
@@ -394,7 +407,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = tables(results)
     print(text)
     if CHECKOUT and options.out == RESULTS / "tune_judged.json":
-        publish("tune-judged", f"{text}\n\n![Bytes at equal score](images/{FIGURE.name})", PAGE)
+        said = "Bytes at equal score beside mozjpeg, for four judges, over the size of its files"
+        light, dark = FIGURE.name, f"{FIGURE.stem}-dark.png"
+        pictures = f"![{said}](images/{light}#only-light)\n![{said}](images/{dark}#only-dark)"
+        publish("tune-judged", f"{text}\n\n{pictures}", PAGE)
         figure(results, FIGURE)
 
 
