@@ -109,7 +109,7 @@ MUTANTS = {
     "soft: clamped pixels in a row": (
         "soft.h",
         "lost[c][x / 8] += total(less)",
-        "lost[c][x / 8] = total(less)",
+        "lost[c][x / 8] += less[0]",
     ),
     "soft: reach of the noise": ("noise.h", "REACH = 4.5f", "REACH = 2.5f"),
     "soft: both bounds in reach": ("noise.h", "REACH * deviation < 127.5f", "REACH * deviation < 1000.0f"),
