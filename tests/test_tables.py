@@ -183,7 +183,8 @@ def test_json_that_python_cannot_hold(tmp_path: Path, text: str) -> None:
 
 def test_a_name_without_a_file_is_told_the_names_that_ship() -> None:
     with pytest.raises(
-        FileNotFoundError, match="mse2: expected a file of tables or one of mix, ms-ssim, mse, perceptual, ahumada, flat"
+        FileNotFoundError,
+        match="mse2: expected a file of tables or one of mix, ms-ssim, mse, perceptual, ahumada, flat",
     ):
         tables.load("mse2")
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import jpegrad
-from jpegrad.page import gradient
 from jpegrad.demo.study import photograph
+from jpegrad.page import gradient
 from jpegrad.surrogates import ALL as SURROGATES
 from jpegrad.surrogates import Component
 from jpegrad_studies.baselines import ALL
