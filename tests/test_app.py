@@ -21,6 +21,7 @@ from PIL import Image
 import jpegrad
 from command import Run
 from corpus import picture, pillow, tensor
+from jpegrad import page
 from jpegrad.app import files, views
 from jpegrad.app.files import Named
 from jpegrad.app.settings import Settings
@@ -223,6 +224,14 @@ def send(
             return answer.status, answer.read(), dict(answer.headers)
     except urllib.error.HTTPError as error:
         return error.code, error.read(), dict(error.headers)
+
+
+def test_pictures_are_sent_with_the_effort_that_is_asked_for() -> None:
+    image = torch.arange(3 * 64 * 64).reshape(3, 64, 64).byte()
+    fast, small = (page.png(image, effort=effort) for effort in (0, 9))
+    assert len(fast) > image.numel() > len(small)
+    for data in (fast, small):
+        assert np.array_equal(np.array(Image.open(io.BytesIO(data))), image.permute(1, 2, 0).numpy())
 
 
 def test_the_server_answers(address: str) -> None:

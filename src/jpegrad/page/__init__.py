@@ -40,7 +40,7 @@ def png(image: Tensor, profile: bytes | None = None, *, effort: int = 6) -> byte
     pixels = image.permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
-        buffer, "PNG", icc_profile=profile
+        buffer, "PNG", icc_profile=profile, compress_level=effort
     )
     return buffer.getvalue()
 
