@@ -128,6 +128,7 @@ def test_a_width_that_smooths_nothing_warns_at_the_users_line() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         jpegrad.jpeg(IMAGE, 50, sigma=2 / 255), here.append(line())
+        jpegrad.jpeg(IMAGE, 50, sigma=2 / 255), here.append(line())
         surrogates.gaussian(0.1), here.append(line())
         jpegrad.nn.JPEG(50, sigma=0.2), here.append(line())
         jpegrad.backends.explain(IMAGE, sigma=0.25), here.append(line())
