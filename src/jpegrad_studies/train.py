@@ -185,7 +185,9 @@ def train(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     parameters = [*before.parameters.values(), *behind.parameters.values()]
     optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=max(0.05, 2 / steps))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, steps, pct_start=min(max(0.05, 1.5 / steps), 0.9)
+    )
     began, codec_time = (time.process_time(), time.monotonic()), 0.0
     running = torch.full((len(seeds),), 50.0)
     left: list[int | None] = [None] * len(seeds)
