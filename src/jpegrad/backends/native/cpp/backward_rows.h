@@ -84,8 +84,9 @@ static __attribute__((noinline)) void decode_adjoint_row(const float* const g[3]
 
 // Gradients of n chroma samples, by the transposed encoder matrix and a weight, to what they add to those of the `h`
 // pixels that each of them averages: R, G and B. Beyond the image they go to the last pixel.
-static __attribute__((noinline)) void encode_chroma_row(const float* cb, const float* cr, int64_t n, int h, const float* numbers, float weight,
-                              int64_t width, float* const out[3]) {
+static __attribute__((noinline)) void encode_chroma_row(const float* cb, const float* cr, int64_t n, int h,
+                                                        const float* numbers, float weight, int64_t width,
+                                                        float* const out[3]) {
     const int64_t inside = ceil_div(width, h);
     for (int j = 0; j < 3; j++) {
         const float from_cb = numbers[3 + j] * weight, from_cr = numbers[6 + j] * weight;
@@ -107,8 +108,8 @@ static __attribute__((noinline)) void encode_chroma_row(const float* cb, const f
 
 // Gradients of luma, and what chroma adds, to gradients of RGB pixels where an input clamp acts.
 static __attribute__((noinline)) void encode_clamped(const float* luma, const float* const chroma[3],
-                                                     const uint8_t* flags, const float* numbers,
-                                                     const Outside& outside, int64_t n, float* const out[3]) {
+                                                     const uint8_t* flags, const float* numbers, const Outside& outside,
+                                                     int64_t n, float* const out[3]) {
     const int in = IN_R | IN_G | IN_B, undefined = UNDEFINED;
     const I32 flag = load_bytes(flags);
     const I32 infinite = (flag & undefined) != 0, none = (flag & (in | undefined)) == undefined;
@@ -120,8 +121,9 @@ static __attribute__((noinline)) void encode_clamped(const float* luma, const fl
 }
 
 // `luma` and `chroma` readable in whole vectors.
-static __attribute__((noinline)) void encode_adjoint_row(const float* luma, const float* const chroma[3], const uint8_t* flags, int64_t n,
-                               const float* numbers, const Outside& outside, float* const out[3]) {
+static __attribute__((noinline)) void encode_adjoint_row(const float* luma, const float* const chroma[3],
+                                                         const uint8_t* flags, int64_t n, const float* numbers,
+                                                         const Outside& outside, float* const out[3]) {
     const F32 red = splatf(numbers[0]), green = splatf(numbers[1]), blue = splatf(numbers[2]);
     const float *to_red = chroma[0], *to_green = chroma[1], *to_blue = chroma[2];
     float *r = out[0], *g = out[1], *b = out[2];
@@ -184,7 +186,8 @@ static void replication_adjoint(const float* const rows[ROWS], const float weigh
 // The adjoint of upsampling by 2 with a triangle filter: sample i gathers pixels 2i - 1 ... 2i + 2 with weights 1/4,
 // 3/4, 3/4, 1/4. Rows are readable for 4 * HALF pixels beyond `width`, and 0 there.
 template <int ROWS>
-static __attribute__((noinline)) void triangle_adjoint(const float* const rows[ROWS], const float weights[ROWS], int64_t n, float* out) {
+static __attribute__((noinline)) void triangle_adjoint(const float* const rows[ROWS], const float weights[ROWS],
+                                                       int64_t n, float* out) {
     F32 even, odd, next_even, next_odd, before;
     auto read = [&](int64_t i, F32& e, F32& o) {
         split_pairs(weigh<ROWS, F32>(rows, weights, 2 * i), weigh<ROWS, F32>(rows, weights, 2 * i + HALF), e, o);

@@ -226,7 +226,8 @@ INLINE F32 from_half(const uint16_t* p) {
 INLINE void to_half(F32 x, uint16_t* p) {
     const U32 sign = (U32)x >> 16 & 0x8000, bits = (U32)x & 0x7fffffff;
     // Numbers below 2^-14 have no exponent: as the last bits of their sum with 1/2.
-    const U32 small = (U32)((F32)bits + 0.5f) - 0x3f000000, normal = (bits + 0xfff + (bits >> 13 & 1) - 0x38000000) >> 13;
+    const U32 small = (U32)((F32)bits + 0.5f) - 0x3f000000,
+              normal = (bits + 0xfff + (bits >> 13 & 1) - 0x38000000) >> 13;
     U32 found = bits < 0x38800000 ? small : normal;
     found = bits < 0x47800000 ? found : U32{} + 0x7c00;
     store_bits(p, (x == x ? found : U32{} + 0x7e00) | sign);

@@ -151,7 +151,8 @@ class SoftCoder : Strips<float> {
             known.deviation[c] = arena.take<float>(count);
         }
         for (float*& each : spread) each = arena.take<float>(layout.component[0].blocks_x);
-        for (float*& each : lost) zero(each = arena.take<float>(layout.component[0].blocks_x), layout.component[0].blocks_x);
+        for (float*& each : lost)
+            zero(each = arena.take<float>(layout.component[0].blocks_x), layout.component[0].blocks_x);
         for (float*& each : levels) each = take_row(arena);
         return true;
     }

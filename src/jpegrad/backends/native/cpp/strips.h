@@ -60,7 +60,8 @@ template <class S> class Strip {
     void begin_row(int64_t b, int64_t y, float* rows[3]) const {
         const int64_t plane = layout.height * layout.width;
         for (int c = 0; c < layout.count; c++)
-            rows[c] = direct() ? (float*)call.output.data + (b * layout.count + c) * plane + y * layout.width : written[c];
+            rows[c] =
+                direct() ? (float*)call.output.data + (b * layout.count + c) * plane + y * layout.width : written[c];
     }
     void finish_row(int64_t b, int64_t y) const {
         const int64_t plane = layout.height * layout.width;
