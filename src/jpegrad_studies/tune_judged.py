@@ -32,6 +32,8 @@ import jpegrad
 from jpegrad import tune
 from jpegrad.entropy.script import spectral_selection
 from jpegrad.tune.metrics import Qualities, luma
+from jpegrad_studies.bdrate import Points, bd_rate
+from jpegrad_studies.bdrate import curve as curve_of
 from jpegrad_studies.common import (
     CHECKOUT,
     RESULTS,
@@ -202,17 +204,10 @@ def needed(results: Results, name: str, image: str, quality: int) -> bool:
 def difference(anchor: dict[str, Any], test: dict[str, Any], score: str, bits: tuple[float, float]) -> float:
     """Of bytes in percent, at the scores that the anchor has between two rates; NaN where there is none."""
     known, new = (scored(found["points"], score) for found in (anchor, test))
-    if min(map(len, (*known, *new))) < 2:
+    if not known or not new:
         return float("nan")
-    at = np.log(np.array(bits) * anchor["pixels"] / 8)
-    # The anchor's scores at these sizes.
-    order = np.argsort(known[1])
-    low, high = np.interp(at, known[1][order], known[0][order])
-    low, high = max(low, new[0][0], known[0][0]), min(high, new[0][-1], known[0][-1])
-    if not low < high:
-        return float("nan")
-    means = [PchipInterpolator(*curve).integrate(low, high) / (high - low) for curve in (known, new)]
-    return 100 * float(np.expm1(means[1] - means[0]))
+    low, high = (rate * anchor["pixels"] / 8 for rate in bits)
+    return bd_rate(known, new, (low, high))
 
 
 def finished(results: Results, method: str) -> list[str]:
@@ -228,11 +223,9 @@ def finished(results: Results, method: str) -> list[str]:
     ]
 
 
-def scored(points: Sequence[dict[str, float]], score: str) -> tuple[np.ndarray, np.ndarray]:
-    """Scores ascending, each once, and the logarithm of the bytes."""
-    points = [p for p in points if score in p]
-    values, index = np.unique([p[score] for p in points], return_index=True)
-    return values, np.log([points[i]["bytes"] for i in index])
+def scored(points: Sequence[dict[str, float]], score: str) -> Points:
+    """Bytes and scores of the files that have the score."""
+    return [(p["bytes"], p[score]) for p in points if score in p]
 
 
 def run(
@@ -362,7 +355,7 @@ def _relative(
 ) -> np.ndarray:
     """Bytes in % more than the anchor's, at the scores it has at these rates; NaN beyond what was measured."""
     known, new = (curve(results, each, image) for each in (anchor, name))
-    (scores, size), (reached, needs) = (scored(found["points"], score) for found in (known, new))
+    (scores, size), (reached, needs) = (curve_of(scored(found["points"], score)) for found in (known, new))
     if min(len(scores), len(reached)) < 2:
         return np.full(len(rates), np.nan)
     at = np.log(rates * known["pixels"] / 8)
