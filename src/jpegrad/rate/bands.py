@@ -18,7 +18,7 @@ from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.script import LUMA_SPLIT
 from jpegrad.entropy.symbols import MAX_AC, ZRL, huffman_slots, size_category, whole
 from jpegrad.rate.blocks import ac_bits, dc_bits
-from jpegrad.rate.marginal import symbol_costs
+from jpegrad.rate.marginal import level_costs, symbol_costs
 from jpegrad.tables import ZIGZAG
 
 
@@ -68,8 +68,7 @@ def band_costs(levels: Sequence[Tensor], band: Band) -> Tensor:
     parts = [_counted(moved(whole(each), band).flatten(0, 1).flatten(1), band) for each in levels]
     counts = torch.stack([part.symbols for part in parts]).sum(0)
     length = torch.log2(counts.sum().clamp(min=1.0) / counts.clamp(min=0.5))
-    run, size = torch.arange(64).unsqueeze(1), torch.arange(12).clamp(max=10)
-    prices = length[(run & 15) << 4 | size] + size + (run >> 4) * length[ZRL]
+    prices = level_costs(length)
 
     def spent(blocks: Tensor) -> Tensor:
         """f of so many blocks."""

@@ -63,14 +63,16 @@ def _costs(length: Tensor) -> Costs:
     run = torch.arange(64, device=length.device).unsqueeze(1)
     size = torch.arange(12, device=length.device)
     dc, ac = length.unbind(-2)
-    # Size 11 does not occur in a baseline AC; a step into it costs nothing more.
-    coded = (
-        ac[..., (run & 15) << 4 | size.clamp(max=10)]
-        + size.clamp(max=10)
-        + (run >> 4) * ac[..., ZRL, None, None]
-    )
     end = torch.where(run > 0, ac[..., EOB, None, None], 0.0)
-    return Costs(dc[..., :12] + size, torch.where(size > 0, coded, end))
+    return Costs(dc[..., :12] + size, torch.where(size > 0, level_costs(ac), end))
+
+
+def level_costs(length: Tensor) -> Tensor:
+    """Bits ``[..., 64, 12]`` by run and size, of levels that are not 0, under AC codes of lengths ``[..., 256]``."""
+    run = torch.arange(64, device=length.device).unsqueeze(1)
+    # Size 11 does not occur in a baseline AC; a step into it costs nothing more.
+    size = torch.arange(12, device=length.device).clamp(max=10)
+    return length[..., (run & 15) << 4 | size] + size + (run >> 4) * length[..., ZRL, None, None]
 
 
 def _lookup(table: Tensor, index: Tensor) -> Tensor:
