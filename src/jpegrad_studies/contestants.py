@@ -56,16 +56,21 @@ class Batch:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], pictures: list[Tensor]) -> Batch:
-        count, _, height, width = shape
-        found = []
-        for i in range(count):
-            picture = pictures[i % len(pictures)]
-            tiles = (1, -(-height // picture.shape[1]), -(-width // picture.shape[2]))
-            found.append(picture.tile(tiles)[:, :height, :width])
-        whole = torch.stack(found).contiguous()
+        whole = tiled(shape, pictures)
         rows = [np.ascontiguousarray(each.permute(1, 2, 0).numpy()) for each in whole]
         expected = torch.stack([torch.from_numpy(pillow(row)).permute(2, 0, 1) for row in rows])
         return cls(whole, whole / 255, rows, torch.randn(shape), expected)
+
+
+def tiled(shape: tuple[int, ...], pictures: list[Tensor]) -> Tensor:
+    """Photographs side by side, ``[B, 3, H, W]``."""
+    count, _, height, width = shape
+    found = pictures[0].new_empty(shape)
+    for i in range(count):
+        picture = pictures[i % len(pictures)]
+        tiles = (1, -(-height // picture.shape[1]), -(-width // picture.shape[2]))
+        found[i] = picture.tile(tiles)[:, :height, :width]
+    return found
 
 
 def pillow(row: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ from jpegrad_studies.common import (
     publish,
     track,
 )
-from jpegrad_studies.contestants import QUALITY, jpeg_with
+from jpegrad_studies.contestants import QUALITY, jpeg_with, tiled
 from jpegrad_studies.speed import PAGE, machine, threads
 
 if TYPE_CHECKING:
@@ -55,17 +55,6 @@ def shapes(largest: int) -> list[tuple[int, ...]]:
     return sizes + [
         (count, 3, SIDE, SIDE) for count in BATCHES if count > 1 and count * SIDE**2 <= largest**2
     ]
-
-
-def images(shape: tuple[int, ...], pictures: list[Tensor]) -> Tensor:
-    """Photographs side by side, of a shape."""
-    count, _, height, width = shape
-    found = torch.empty(shape)
-    for i in range(count):
-        picture = pictures[i % len(pictures)]
-        tiles = (1, -(-height // picture.shape[1]), -(-width // picture.shape[2]))
-        torch.div(picture.tile(tiles)[:, :height, :width], 255, out=found[i])
-    return found
 
 
 def calls(image: Tensor) -> dict[str, Callable[[], Any]]:
@@ -165,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for key in track(results.missing(wanted), "growth"):
         shape = wanted[key]
         with threads(1):
-            seconds = race(calls(images(shape, pictures)), options.rounds)
+            seconds = race(calls(tiled(shape, pictures) / 255), options.rounds)
         pixels = shape[0] * shape[2] * shape[3]
         results.add(key, {"images": shape[0], "side": shape[2], "pixels": pixels, "seconds": seconds})
     text = table(results.cells, kept_bytes(torch.zeros(1, 3, 512, 512)))
