@@ -58,6 +58,13 @@ def _to_pixels(
 
 
 @triton.jit
+def _of_image(gradient, strides, flags, clips, b, area):
+    """What ``_decoded`` is told of the b-th image."""
+    rgb, luma = part(clips, 3, 3 * b * area), part(clips, 1, b * area)
+    return gradient + b * strides[0], strides, flags + b * area, area, rgb, luma
+
+
+@triton.jit
 def _decoded(image, y, x, width, inside, CHANNELS: tl.constexpr, CLIP_SLOPE: tl.constexpr):
     """Gradient of the decoded channels before their clamp, and the flags.
 
@@ -206,10 +213,7 @@ def gradient_kernel(
     TABLES: tl.constexpr = sums is not None
     b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid, area = mcu[2], wide_product(b, height, width)
-    image = (
-        gradient + b * strides[0], strides, flags[0] + b * area, area,
-        part(clips, 3, 3 * b * area), part(clips, 1, b * area),
-    )  # fmt: skip
+    image = _of_image(gradient, strides, flags[0], clips, b, area)
     pixels = part(clips, 0, b * CHANNELS * area)
     out += b * CHANNELS * area
     if TABLES:
@@ -217,21 +221,8 @@ def gradient_kernel(
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
         gradients = _chroma(
-            b,
-            image,
-            flags[1],
-            part(clips, 2, 0),
-            y,
-            x,
-            valid,
-            height,
-            width,
-            H,
-            V,
-            FANCY,
-            INVERSE,
-            CLIP_SLOPE,
-        )
+            b, image, flags[1], part(clips, 2, 0), y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE,
+        )  # fmt: skip
         chroma = ()
         for c in tl.static_range(1, 3):
             tile, entries = adjoint(
@@ -317,28 +308,12 @@ def decode_gradient_kernel(
     b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid = mcu[2]
     area = wide_product(b, height, width)
-    image = (
-        gradient + b * strides[0], strides, flags[0] + b * area, area,
-        part(clips, 3, 3 * b * area), part(clips, 1, b * area),
-    )  # fmt: skip
+    image = _of_image(gradient, strides, flags[0], clips, b, area)
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
         tiles = _chroma(
-            b,
-            image,
-            flags[1],
-            part(clips, 2, 0),
-            y,
-            x,
-            valid,
-            height,
-            width,
-            H,
-            V,
-            FANCY,
-            INVERSE,
-            CLIP_SLOPE,
-        )
+            b, image, flags[1], part(clips, 2, 0), y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE,
+        )  # fmt: skip
         for c in tl.static_range(1, 3):
             store_rows(blocks_of(out, c, b, height, width, H, V), place, fdct(tiles[c - 1], 0, 0))
     for k in range(H * V):
@@ -367,29 +342,13 @@ def stencil_kernel(
     rows, columns = tl.cdiv(height, V), tl.cdiv(width, H)
     b, y, x, valid = pixel_places(rows, columns, ROWS, COLUMNS, LONG)
     area = wide_product(b, height, width)
-    image = (
-        gradient + b * strides[0], strides, flags[0] + b * area, area,
-        part(clips, 3, 3 * b * area), part(clips, 1, b * area),
-    )  # fmt: skip
+    image = _of_image(gradient, strides, flags[0], clips, b, area)
     pixels = part(clips, 0, b * CHANNELS * area)
     out += b * CHANNELS * area
     if CHANNELS == 3:
         cb, cr = _chroma(
-            b,
-            image,
-            flags[1],
-            part(clips, 2, 0),
-            y,
-            x,
-            valid,
-            height,
-            width,
-            H,
-            V,
-            FANCY,
-            INVERSE,
-            CLIP_SLOPE,
-        )
+            b, image, flags[1], part(clips, 2, 0), y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE,
+        )  # fmt: skip
         cb, cr = _widened(cb, H), _widened(cr, H)
     _b, y, x, _valid = pixel_places(rows, columns * H, ROWS, COLUMNS * H, LONG)
     for j in tl.static_range(V):
