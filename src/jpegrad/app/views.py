@@ -28,6 +28,7 @@ from jpegrad.io import to_bytes
 from jpegrad.page import gradient
 from jpegrad.rate import bits
 from jpegrad.sampling import ratios
+from jpegrad.tune.metrics import psnr
 
 GAIN = 16
 """How much brighter differences are shown."""
@@ -71,10 +72,10 @@ def coded(image: Tensor, settings: Settings) -> View:
     """What the codec returns, and the file's figures."""
     _, data = file_of(image, settings)
     shown = _coded(image, settings)
-    error = (shown.double() - image).square().mean().item()
-    psnr = f"{10 * math.log10(255**2 / error):.2f} dB" if error else "infinite"
+    decibels = psnr(shown.double() / 255, image.double() / 255)
+    said = "infinite" if math.isinf(decibels) else f"{decibels:.2f} dB"
     count = f"{len(data):,} bytes, {8 * len(data) / image[0].numel():.3f} bits per pixel"
-    return View(shown.round().byte(), (("file", count), ("PSNR", psnr)))
+    return View(shown.round().byte(), (("file", count), ("PSNR", said)))
 
 
 def difference(image: Tensor, settings: Settings) -> View:
