@@ -47,7 +47,8 @@ def find(arguments: list[Path], suffixes: Iterable[str], outside: Path | None = 
 
     Args:
         arguments: files, ``-``, folders and patterns.
-        suffixes: of files in folders; others there, and hidden ones, are left out.
+        suffixes: of files in folders; others there, and hidden ones, are left out. A warning counts the pictures
+            among them.
         outside: a folder whose files are none.
 
     Raises:
@@ -61,15 +62,21 @@ def find(arguments: list[Path], suffixes: Iterable[str], outside: Path | None = 
             apart = None if apart == argument.resolve() else apart
             below = sorted(path for path in argument.rglob("*") if path.is_file())
             places = ((path, path.relative_to(argument)) for path in below)
-            wanted = [
+            here = [
                 Source(path, place)
                 for path, place in places
-                if path.suffix.lower() in suffixes
+                if path.suffix.lower() in PICTURES
                 and not any(part.startswith(".") for part in place.parts)
                 and not (apart and apart in path.resolve().parents)
             ]
+            wanted = [source for source in here if source.path.suffix.lower() in suffixes]
             if not wanted:
                 raise WrongOption(f"expected a folder with files in {', '.join(suffixes)}, got {argument}")
+            if len(here) > len(wanted):
+                others = f"{len(here) - len(wanted)} of {len(here)} pictures"
+                complain(
+                    "warning", f"{argument}: {others} do not end in {', '.join(suffixes)} and are left out"
+                )
             found += wanted
         elif _is_pattern(argument):
             matches = sorted(map(Path, glob.glob(str(argument), recursive=True)))

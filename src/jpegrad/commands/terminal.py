@@ -96,8 +96,9 @@ def show(table: Table) -> None:
     """Print a table; numbers and words are whole however narrow the terminal."""
     out = stream()
     for column in table.columns:
-        whole = [str(cell) for cell in column.cells] if column.no_wrap else []
-        whole += str(column.header).split()
+        whole = str(column.header).split()
+        for cell in map(str, column.cells):
+            whole += [cell] if column.no_wrap else cell.split()
         column.min_width = max(map(cell_len, whole), default=0)
         column.no_wrap, column.overflow = False, "fold"
     out.print(table, crop=False)
