@@ -351,6 +351,29 @@ def test_an_anchor_of_the_callers() -> None:
         Perceptual(original, anchor=image[0])
 
 
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (24, 31), (33, 18)])
+def test_the_chroma_of_areas(height: int, width: int) -> None:
+    original, image = pair(height, width, torch.float64, batch=2)
+    found = SSIMULACRA2(original).chroma_error(image)
+    r, g, b = (image - original).numpy().swapaxes(0, 1)
+    y = 0.299 * r + 0.587 * g + 0.114 * b
+    for index in range(2):
+        squares = [
+            plane[index, top : top + 8, left : left + 8].mean() ** 2
+            for plane in ((b - y) / 1.772, (r - y) / 1.402)
+            for top in range(0, height - 7, 4)
+            for left in range(0, width - 7, 4)
+        ]
+        assert float(found[index]) == pytest.approx(np.mean(squares), rel=1e-4)
+
+
+def test_gray_has_no_chroma() -> None:
+    original = pair(24, 24)[0][0, :1]
+    anchor = jpegrad.jpeg(original, quality=80)
+    assert float(SSIMULACRA2(original).chroma_error(anchor)) < 1e-15
+    assert float(Perceptual(original).loss(anchor)) == pytest.approx(0.95, rel=1e-5)
+
+
 @pytest.mark.parametrize("border", ["zero", "mirror", "weighted"])
 def test_blurs_by_their_definition(border: str) -> None:
     plane = torch.rand(11, 14, dtype=torch.float64)

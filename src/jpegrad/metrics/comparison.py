@@ -13,11 +13,13 @@ from jpegrad.formulas import leaky_clamp
 from jpegrad.inputs import bare, bounds, watch_range
 from jpegrad.metrics.filters import is_plain
 from jpegrad.sampling import ceil_div
-from jpegrad.spec import Range, check_channels, check_value_range
+from jpegrad.spec import JFIF, Range, check_channels, check_value_range
 
 UNIT = (0.0, 1.0)
 SMALLEST = 8
 """Shortest side for which the metrics are defined."""
+CHROMA = torch.tensor(JFIF.matrix[1:], dtype=torch.float64)
+"""Cb and Cr of red, green and blue."""
 Result = TypeVar("Result")
 
 
@@ -73,6 +75,22 @@ class Comparison(ABC):
         image, original = _clamped(self._rgb(image)), _clamped(self._original)
         error = torch.nn.functional.mse_loss(image, original.to(image), reduction="none")
         return self._like_input(error.mean((-3, -2, -1)))
+
+    @without_autocast
+    def chroma_error(self, image: Tensor) -> Tensor:
+        """The mean squared error of Cb and Cr, in the units of sRGB in 0…1, each averaged over areas of 8 × 8 pixels.
+
+        The areas begin at every fourth row and column. What the eye sees of colours is coarse; colours of wrong
+        blocks are, too.
+        """
+        image = _clamped(self._rgb(image))
+        error = image - _clamped(self._original).to(image)
+        height, width = (side // 4 for side in error.shape[-2:])
+        small = error[..., : 4 * height, : 4 * width].unflatten(-1, (width, 4)).unflatten(-3, (height, 4))
+        small = mixed(CHROMA, small.mean((-3, -1)))
+        down = small[..., 1:, :] + small[..., :-1, :]
+        areas = (down[..., 1:] + down[..., :-1]) / 4
+        return self._like_input(areas.square().mean((-3, -2, -1)))
 
     def _rgb(self, image: Tensor) -> Tensor:
         check_picture("image", image)
@@ -165,8 +183,8 @@ def halvings(size: tuple[int, int], most: int) -> list[tuple[int, int]]:
 
 
 def mixed(matrix: Tensor, planes: Tensor) -> Tensor:
-    """Each pixel of ``[B, 3, H, W]`` times a matrix ``[3, 3]``."""
-    return (matrix.to(planes) @ planes.flatten(2)).view(planes.shape)
+    """Each pixel of ``[B, 3, H, W]`` times a matrix ``[N, 3]``."""
+    return (matrix.to(planes) @ planes.flatten(2)).unflatten(-1, planes.shape[-2:])
 
 
 def positive_part(x: Tensor) -> Tensor:

@@ -280,6 +280,6 @@ ALL = {
         mix(),
         Metric("ssimulacra2", SSIMULACRA2, "jpegrad.metrics.SSIMULACRA2"),
         Metric("butteraugli", Butteraugli, "jpegrad.metrics.Butteraugli"),
-        Metric("perceptual", Perceptual, "jpegrad.metrics.Perceptual with shares of 0.45, 0.45 and 0.1"),
+        Metric("perceptual", Perceptual, "jpegrad.metrics.Perceptual with shares of 0.36, 0.46, 0.13 and 0.05"),
     )
 }
