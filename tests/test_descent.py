@@ -165,20 +165,22 @@ def test_a_file_gets_better_at_its_own_size(crop: Tensor) -> None:
     given = jpegrad.read(jpegrad.to_bytes(jpegrad.encode(crop, 60), huffman="optimized"))
     size = len(jpegrad.to_bytes(given, huffman="optimized"))
     before = float((jpegrad.decode(given) - crop / 255).square().mean())
-    tuned = tune.compress(crop, start=given, target=tune.Bytes(size), steps=6)
+    tuned = tune.compress(crop, start=given, target=tune.Bytes(size), steps=6, metric="mse")
     assert size_of(tuned) <= size
     assert tuned.loss < 0.9 * before
 
 
 def test_a_file_gets_smaller_without_its_original(crop: Tensor) -> None:
     given = jpegrad.encode(crop, 92, subsampling="4:4:4")
-    tuned = tune.compress(None, start=given, target=tune.LikeQuality(75), steps=4)
+    tuned = tune.compress(None, start=given, target=tune.LikeQuality(75), steps=4, metric="mse")
     assert tuned.coefficients.subsampling == "4:4:4"
     assert size_of(tuned) < 0.6 * len(jpegrad.to_bytes(given, huffman="optimized"))
 
 
 def test_progressive_and_three_tables(crop: Tensor) -> None:
-    tuned = tune.compress(crop, target=tune.Bytes(3000), progressive=True, table_count=3, steps=4)
+    tuned = tune.compress(
+        crop, target=tune.Bytes(3000), progressive=True, table_count=3, steps=4, metric="mse"
+    )
     assert size_of(tuned) <= 3000
     assert tuned.tables.shape == (3, 8, 8)
     assert b"\xff\xc2" in tuned.to_bytes()
@@ -225,7 +227,10 @@ def test_every_viewer_shows_the_same(
 
 
 def test_the_subsampling_follows_the_rate(crop: Tensor) -> None:
-    chosen = [tune.compress(crop, target=tune.LikeQuality(q), subsampling="auto", steps=1) for q in (20, 100)]
+    chosen = [
+        tune.compress(crop, target=tune.LikeQuality(q), subsampling="auto", steps=1, metric="mse")
+        for q in (20, 100)
+    ]
     assert [tuned.coefficients.subsampling for tuned in chosen] == ["4:2:0", "4:4:4"]
 
 

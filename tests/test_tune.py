@@ -61,7 +61,9 @@ def test_learning_beats_the_default_tables(photo: Tensor, metric: str, choose: b
 @pytest.mark.parametrize("choose", [True, False])
 def test_tables_learned_from_annex_k_alone(photo: Tensor, choose: bool) -> None:
     base = torch.tensor(jpegrad.tables.ANNEX_K)
-    tuned = tune.compress(photo, target=tune.LikeQuality(75), choose_levels=choose, base=base, steps=8)
+    tuned = tune.compress(
+        photo, target=tune.LikeQuality(75), choose_levels=choose, base=base, steps=8, metric="mse"
+    )
     assert cost(photo, tuned, 75, "mse") < 0.9
     tables = tuned.tables
     assert tables.shape == (2, 8, 8)
@@ -71,14 +73,14 @@ def test_tables_learned_from_annex_k_alone(photo: Tensor, choose: bool) -> None:
 @pytest.mark.parametrize("choose", [True, False])
 @pytest.mark.parametrize("target", [2500, 9000, 40000])
 def test_bytes_are_met_and_nearly_used(photo: Tensor, target: int, choose: bool) -> None:
-    tuned = tune.compress(photo, target=tune.Bytes(target), choose_levels=choose, steps=4)
+    tuned = tune.compress(photo, target=tune.Bytes(target), choose_levels=choose, steps=4, metric="mse")
     data = tuned.to_bytes()
     assert len(data) == tuned.size
     assert 0.985 * target < len(data) <= target
 
 
 def test_a_larger_target_than_any_file_gives_the_finest(photo: Tensor) -> None:
-    tuned = tune.compress(photo, target=tune.Bytes(10**7))
+    tuned = tune.compress(photo, target=tune.Bytes(10**7), metric="mse")
     assert int(tuned.tables.max()) == 1
 
 
@@ -86,18 +88,22 @@ def test_a_larger_target_than_any_file_gives_the_finest(photo: Tensor) -> None:
 def test_the_ends_of_the_scale(photo: Tensor, quality: int) -> None:
     image = photo[:, 64:128, 64:128]
     for choose in (True, False):
-        tuned = tune.compress(image, target=tune.LikeQuality(quality), choose_levels=choose, steps=3)
+        tuned = tune.compress(
+            image, target=tune.LikeQuality(quality), choose_levels=choose, steps=3, metric="mse"
+        )
         assert cost(image, tuned, quality, "mse") <= 1.0 + 1e-6
 
 
+@pytest.mark.parametrize("metric", ["mse", "perceptual"])
 @pytest.mark.parametrize("target", [tune.LikeQuality(75), tune.Bytes(900), tune.Loss(0.1)])
-def test_a_picture_without_detail(target: tune.LikeQuality | tune.Bytes | tune.Loss) -> None:
+def test_a_picture_without_detail(target: tune.LikeQuality | tune.Bytes | tune.Loss, metric: str) -> None:
     for choose in (True, False):
         tuned = tune.compress(
             torch.full((3, 40, 40), 77, dtype=torch.uint8),
             target=target,
             choose_levels=choose,
             steps=2,
+            metric=metric,
         )
         assert tuned.size < 900
         assert tuned.loss <= (target.value if isinstance(target, tune.Loss) else 1e-4)
@@ -106,7 +112,7 @@ def test_a_picture_without_detail(target: tune.LikeQuality | tune.Bytes | tune.L
 def test_a_flat_colour_that_coarser_tables_keep() -> None:
     flat = torch.tensor([153, 200, 77], dtype=torch.uint8).view(3, 1, 1).expand(3, 16, 16)
     for choose in (True, False):
-        tuned = tune.compress(flat, choose_levels=choose, subsampling="4:4:4", steps=2)
+        tuned = tune.compress(flat, choose_levels=choose, subsampling="4:4:4", steps=2, metric="mse")
         assert tuned.multiplier == 0
         assert tuned.loss < 2e-5
 
@@ -118,7 +124,9 @@ def crop() -> Tensor:
 
 
 def test_more_bytes_are_of_use(crop: Tensor) -> None:
-    few, more, most = (tune.compress(crop, target=tune.Bytes(n)).loss for n in (3500, 7000, 30000))
+    few, more, most = (
+        tune.compress(crop, target=tune.Bytes(n), metric="mse").loss for n in (3500, 7000, 30000)
+    )
     assert more < 0.9 * few
     assert most <= 1.01 * more
 
@@ -129,7 +137,7 @@ def test_more_bytes_are_of_use(crop: Tensor) -> None:
 )
 def test_a_loss_that_tables_alone_reach(crop: Tensor, channels: int, subsampling: str, loss: float) -> None:
     image = crop[:channels]
-    options = {"target": tune.Loss(loss), "subsampling": subsampling}
+    options = {"metric": "mse", "target": tune.Loss(loss), "subsampling": subsampling}
     alone, both = (tune.compress(image, choose_levels=choose, **options) for choose in (False, True))  # type: ignore[arg-type]
     assert both.loss <= loss
     assert both.size < 0.95 * alone.size
@@ -138,7 +146,7 @@ def test_a_loss_that_tables_alone_reach(crop: Tensor, channels: int, subsampling
 @pytest.mark.parametrize("count", [115, 300])
 def test_bytes_out_of_reach(crop: Tensor, count: int) -> None:
     with pytest.raises(ValueError, match=rf"got {count} bytes; the nearest has 3[2-9]\d bytes"):
-        tune.compress(crop, target=tune.Bytes(count))
+        tune.compress(crop, target=tune.Bytes(count), metric="mse")
 
 
 def test_the_nearest_trial_is_named() -> None:
@@ -152,7 +160,7 @@ def test_the_nearest_trial_is_named() -> None:
 def test_without_gradients_outside(photo: Tensor) -> None:
     image = photo[:, :32, :32]
     with torch.no_grad():
-        assert tune.compress(image, steps=1).size > 0
+        assert tune.compress(image, steps=1, metric="mse").size > 0
         assert tune.learn_image_tables(image, steps=1).shape == (2, 8, 8)
         base = tune.learn_dataset_tables([image], settings=tune.DatasetSettings(steps=1, batch=1))
     assert base.shape == (2, 8, 8)
@@ -161,16 +169,19 @@ def test_without_gradients_outside(photo: Tensor) -> None:
 def test_images_outside_the_range_are_clipped(photo: Tensor) -> None:
     image = photo[:, :64, :64] / 128 - 0.3
     image[:, 5, 5] = torch.nan
-    tuned = tune.compress(image, steps=1)
-    assert tuned.to_bytes() == tune.compress(image.nan_to_num(nan=0.0).clamp(0, 1), steps=1).to_bytes()
+    tuned = tune.compress(image, steps=1, metric="mse")
+    assert (
+        tuned.to_bytes()
+        == tune.compress(image.nan_to_num(nan=0.0).clamp(0, 1), steps=1, metric="mse").to_bytes()
+    )
 
 
 def test_bits_per_pixel_and_loss(photo: Tensor) -> None:
     height, width = photo.shape[1:]
-    tuned = tune.compress(photo, target=tune.BitsPerPixel(0.8), steps=4)
+    tuned = tune.compress(photo, target=tune.BitsPerPixel(0.8), steps=4, metric="mse")
     assert 0.788 < 8 * len(tuned.to_bytes()) / (height * width) <= 0.8
     for choose in (True, False):
-        tuned = tune.compress(photo, target=tune.Loss(5e-4), choose_levels=choose, steps=4)
+        tuned = tune.compress(photo, target=tune.Loss(5e-4), choose_levels=choose, steps=4, metric="mse")
         decoded = jpegrad.decode(tuned.coefficients, dtype=torch.uint8).double() / 255
         loss = float((decoded - photo.double() / 255).square().mean())
         assert loss == pytest.approx(tuned.loss, rel=1e-4)
@@ -178,7 +189,7 @@ def test_bits_per_pixel_and_loss(photo: Tensor) -> None:
 
 
 def test_every_decoder_opens_the_file(photo: Tensor) -> None:
-    tuned = tune.compress(photo, target=tune.Bytes(9000), steps=2)
+    tuned = tune.compress(photo, target=tune.Bytes(9000), steps=2, metric="mse")
     data = tuned.to_bytes()
     expected = jpegrad.decode(tuned.coefficients, dtype=torch.uint8).permute(1, 2, 0).numpy()
     assert np.array_equal(np.array(Image.open(io.BytesIO(data))), expected)
@@ -192,14 +203,14 @@ def test_every_decoder_opens_the_file(photo: Tensor) -> None:
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:4:0", "4:1:1"])
 def test_other_subsamplings(photo: Tensor, subsampling: str) -> None:
     image = photo[:, 100:171, 60:133]
-    tuned = tune.compress(image, subsampling=subsampling, steps=3)
+    tuned = tune.compress(image, subsampling=subsampling, steps=3, metric="mse")
     assert tuned.coefficients.subsampling == subsampling
     assert tuned.to_bytes()
 
 
 def test_gray(photo: Tensor) -> None:
     gray = photo[:1]
-    tuned = tune.compress(gray, target=tune.LikeQuality(60), steps=4)
+    tuned = tune.compress(gray, target=tune.LikeQuality(60), steps=4, metric="mse")
     assert cost(gray, tuned, 60, "mse") < 0.9
     with Image.open(io.BytesIO(tuned.to_bytes())) as opened:
         assert opened.mode == "L"
@@ -220,7 +231,7 @@ def test_a_function_as_metric(photo: Tensor) -> None:
         return (reconstruction - original)[:, 1].square().mean()
 
     tuned = tune.compress(photo, metric=green, target=tune.Bytes(9000), steps=4)
-    plain = tune.compress(photo, target=tune.Bytes(9000), steps=4)
+    plain = tune.compress(photo, target=tune.Bytes(9000), steps=4, metric="mse")
     decoded = jpegrad.decode(plain.coefficients)
     assert tuned.loss < 0.95 * float(green(decoded[None], photo[None] / 255))
     assert set(seen) == {(1, *photo.shape)}
@@ -244,7 +255,9 @@ def test_a_list_shares_one_set(photo: Tensor) -> None:
 
 
 def test_the_same_call_gives_the_same_file(photo: Tensor) -> None:
-    first, second = (tune.compress(photo, target=tune.Bytes(6000), steps=3).to_bytes() for _ in range(2))
+    first, second = (
+        tune.compress(photo, target=tune.Bytes(6000), steps=3, metric="mse").to_bytes() for _ in range(2)
+    )
     assert first == second
 
 
@@ -316,6 +329,8 @@ def test_shipped_tables_serve_their_metric(name: str) -> None:
         ),
         ({"metric": 3}, "metric: expected a name or a function, got int"),
         ({"metric": "ms-ssim"}, "images: expected sides of at least 176"),
+        # Multipliers are at their bound before this is given up.
+        ({"target": tune.Loss(1e-9)}, "target: expected one that some file meets"),
         ({"metric": lambda a, b: (a - b).square()}, "metric: expected a tensor of one number"),
         ({"metric": lambda a, b: (a - b).sum() * float("nan")}, "finite"),
         ({"target": 75}, "target: expected LikeQuality, Bytes, BitsPerPixel, Loss or Score, got int"),
@@ -339,9 +354,9 @@ def test_wrong_arguments(photo: Tensor, options: dict[str, object], message: str
 
 def test_wrong_images_and_targets(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"image: expected shape \[\.\.\., 1 or 3, H, W\]"):
-        tune.compress(torch.zeros(2, 8, 8))
+        tune.compress(torch.zeros(2, 8, 8), metric="mse")
     with pytest.raises(TypeError, match="image: expected a floating-point or uint8 tensor"):
-        tune.compress(torch.zeros(3, 8, 8, dtype=torch.int64))
+        tune.compress(torch.zeros(3, 8, 8, dtype=torch.int64), metric="mse")
     with pytest.raises(ValueError, match="images: expected at least one"):
         tune.learn_image_tables([])
     with pytest.raises(ValueError, match=r"images: expected \[\.\.\., C, H, W\] without a side of 0"):
@@ -369,7 +384,18 @@ def test_command_line(tmp_path: Path, photo: Tensor, folder: Path) -> None:
     Image.fromarray(photo.permute(1, 2, 0).numpy()).save(source)
     runner = CliRunner()
     saved = tmp_path / "tables.json"
-    command = ["tune", str(source), "-o", str(output), "--target-bytes", "9000", "--steps", "3"]
+    command = [
+        "tune",
+        str(source),
+        "-o",
+        str(output),
+        "--metric",
+        "mse",
+        "--target-bytes",
+        "9000",
+        "--steps",
+        "3",
+    ]
     done = runner.invoke(app, [*command, "--save-tables", str(saved)])
     assert done.exit_code == 0, done.output
     assert f"{output.stat().st_size:,}" in done.output
@@ -409,7 +435,7 @@ def in_range(photo: Tensor, low: float, high: float) -> Tensor:
 @pytest.mark.parametrize("choose", [True, False])
 def test_the_range_of_the_image_changes_nothing(photo: Tensor, choose: bool) -> None:
     image = photo[:, 64:128, 64:144]
-    options = {"target": tune.Bytes(2500), "steps": 2, "choose_levels": choose}
+    options = {"metric": "mse", "target": tune.Bytes(2500), "steps": 2, "choose_levels": choose}
     expected = tune.compress(image, **options)  # type: ignore[arg-type]
     for low, high in ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0)):
         given = in_range(image, low, high)
@@ -452,7 +478,7 @@ def test_the_codec_sees_the_image_as_it_was_given(photo: Tensor, monkeypatch: py
         return jpegrad.encode(given, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("jpegrad.tune.objective.encode", encode)
-    tune.compress(image, steps=1, value_range=(0, 256))
+    tune.compress(image, steps=1, value_range=(0, 256), metric="mse")
     assert all(torch.equal(given, image) and bounds == (0.0, 256.0) for given, bounds in seen)
     assert seen
 
@@ -493,7 +519,9 @@ def test_numbers_that_are_no_targets(make: Callable[[], object], message: str) -
 
 
 def test_numbers_of_numpy_are_numbers(photo: Tensor) -> None:
-    tuned = [tune.compress(photo[:, :32, :32], steps=steps).to_bytes() for steps in (2, np.int64(2))]  # type: ignore[arg-type]
+    tuned = [
+        tune.compress(photo[:, :32, :32], steps=steps, metric="mse").to_bytes() for steps in (2, np.int64(2))
+    ]  # type: ignore[arg-type]
     assert tuned[0] == tuned[1]
     assert tune.DatasetSettings(steps=np.int64(3)) == tune.DatasetSettings(steps=3)  # type: ignore[arg-type]
     assert tune.Bytes(np.int64(3000)) == tune.Bytes(3000)  # type: ignore[arg-type]
@@ -508,7 +536,10 @@ def test_numbers_of_numpy_are_numbers(photo: Tensor) -> None:
             {"target": tune.BitsPerPixel(800)},
             r"target: expected bits per pixel, no more than the samples .* \(24\) .*, got 800",
         ),
-        ({"target": tune.Loss(30.0)}, "target: expected a loss of at most 1, .* mse has, got 30"),
+        (
+            {"metric": "mse", "target": tune.Loss(30.0)},
+            "target: expected a loss of at most 1, .* mse has, got 30",
+        ),
         ({"rate": "laplace"}, "rate: expected with choose_levels=False only"),
         (
             {"table_surrogate": "cubic", "rate": "log"},
@@ -532,6 +563,13 @@ def test_numbers_of_numpy_are_numbers(photo: Tensor) -> None:
 def test_arguments_that_go_nowhere(photo: Tensor, options: dict[str, object], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         tune.compress(photo[:, :40, :40], **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("metric", ["ssimulacra2", "butteraugli", "perceptual"])
+def test_pictures_too_small_for_the_eye(metric: str) -> None:
+    with pytest.raises(metrics.Unusable, match=r"images: expected sides of at least 8 for .*, got \[7, 9\]"):
+        tune.compress(torch.rand(3, 7, 9), metric=metric, steps=1)
+    assert tune.compress(torch.rand(3, 8, 9), metric=metric, steps=1).size > 0
 
 
 def test_what_cannot_be_measured(photo: Tensor) -> None:
@@ -569,9 +607,9 @@ def test_a_batch_is_no_image(photo: Tensor) -> None:
     with pytest.raises(
         ValueError, match=r"image: expected one image, .* got \[2, 3, 40, 40\] \(learn_image_tables"
     ):
-        tune.compress(batch)
+        tune.compress(batch, metric="mse")
     with pytest.raises(ValueError, match=r"image: expected one image, .* got \[40, 40\]$"):
-        tune.compress(batch[0, 0])
+        tune.compress(batch[0, 0], metric="mse")
     with pytest.raises(ValueError, match=r"images\[1\]: expected one image, .* got \[2, 3, 40, 40\]"):
         tune.learn_image_tables([batch[0], batch])
     with pytest.raises(ValueError, match=r"images\[0\]: expected one image, .* got \[2, 3, 40, 40\]"):

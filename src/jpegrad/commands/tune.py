@@ -23,7 +23,7 @@ def tune(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The .jpg to write; another folder for several.")
     ],
-    metric: Metric = "mse",
+    metric: Metric = "perceptual",
     target_bytes: Annotated[
         int | None,
         typer.Option(

@@ -12,8 +12,8 @@ from jpegrad.spec import Range
 LEAST = (1e-6, 1e-6, 1e-9, 1e-9)
 """A picture without any detail has no error at quality 80; then there is nothing to be relative to."""
 SHARES = (0.36, 0.46, 0.13, 0.05)
-"""Of SSIMULACRA2, Butteraugli, squared error, and that of the chroma of small areas. The last two keep PSNR, MS-SSIM and
-colours from falling behind, of which both judges say little: docs/tune.md."""
+"""Of SSIMULACRA2, Butteraugli, squared error, and that of the chroma of small areas. The last two keep PSNR, MS-SSIM
+and colours from falling behind, of which both judges say little: docs/tune.md."""
 
 
 class Perceptual:

@@ -24,7 +24,7 @@ from jpegrad.surrogates import Surrogate
 from jpegrad.tune import metrics
 from jpegrad.tune.descent import Bound, Judged, TablesAlone, Unreachable, excess, is_better, just_meeting
 from jpegrad.tune.folder import count_left_out, none_left, usable
-from jpegrad.tune.joint import Descent
+from jpegrad.tune.joint import Descent, legal_multiplier
 from jpegrad.tune.metrics import Metric
 from jpegrad.tune.objective import ImageObjective, OperatingPoint, SharedObjective
 from jpegrad.tune.samples import UNIT, check_one_image
@@ -43,8 +43,6 @@ FLATTEST, STEEPEST = 1.0, 4.0
 PILOT, ASTRAY, CORRECTION = 3, 0.05, 0.1
 """The first of so many parts of the steps shows how far from the target the multiplier leads. If that is more than this
 shift of the tables' scale, the descent begins anew; later the multiplier follows, by at most such a shift at once."""
-LARGEST = 1e30
-"""Multipliers lie between the reciprocal of this and this, well within float32."""
 HEADERS = 1000
 """Bytes that a file's marker segments and Huffman tables may take."""
 
@@ -89,7 +87,7 @@ class Tuned:
 def compress(
     image: Tensor | None,
     *,
-    metric: AnyMetric = "mse",
+    metric: AnyMetric = "perceptual",
     target: Target | None = None,
     choose_levels: bool = True,
     subsampling: Subsampling | Literal["auto"] | None = None,
@@ -113,7 +111,7 @@ def compress(
         image: ``[C, H, W]``, C = 3 or 1, uint8, or floating point in ``value_range``. Values outside are clipped, as
             saving the image would, and NaN is ``low``. None takes what ``start`` shows for the original.
         metric: ``"mse"``, ``"ms-ssim"``, ``"mix"``, ``"ssimulacra2"``, ``"butteraugli"``, ``"perceptual"`` (the last
-            two together), a record of :class:`~jpegrad.tune.Metric`, or a function (reconstruction, original), both
+            two together with squared errors; sides of at least 8), a record of :class:`~jpegrad.tune.Metric`, or a function (reconstruction, original), both
             ``[1, C, H, W]`` in [0, 1], → loss of one number with a gradient.
         target: :class:`LikeQuality` (default 75), :class:`Bytes`, :class:`BitsPerPixel`, :class:`Loss` or
             :class:`Score`.
@@ -481,7 +479,7 @@ class _Search:
                 descent.wait = self.steps if finest else 0
             elif done + 1 > self.steps // PILOT and done + 1 < self.steps:
                 multiplier *= math.exp(begin.exponent * min(max(shift, -CORRECTION), CORRECTION))
-            multiplier = min(max(multiplier, 1 / LARGEST), LARGEST)
+            multiplier = legal_multiplier(multiplier)
         return descent.meet(target, multiplier)
 
     def _advance(self) -> None:
@@ -533,7 +531,7 @@ class _Search:
         half = self.steps // 2
         tables = method.descend(begin.tables.log(), multiplier, half, self.progress).logarithm.exp()
         shift, _ = just_meeting(lambda x: objective(_scaled(tables, x)), target)
-        multiplier = min(max(multiplier * math.exp(begin.exponent * shift), 1 / LARGEST), LARGEST)
+        multiplier = legal_multiplier(multiplier * math.exp(begin.exponent * shift))
         logarithm = (tables.log() + shift).clamp(0.0, math.log(255.0))
         tables = method.descend(logarithm, multiplier, self.steps - half, self.progress).logarithm.exp()
         return just_meeting(lambda x: objective(_scaled(tables, x)), target)[1], multiplier

@@ -59,7 +59,8 @@ BLOCKS, FREQUENCIES = 1000.0, 1000.0
 NEXT, ROUNDS, TRIALS = 0.25, 8, 12
 """Doublings of the multiplier for the first step to a target, each of which goes twice as far; how many steps and how
 many mixtures at the end there may be."""
-
+LARGEST = 1e30
+"""Multipliers lie between the reciprocal of this and this: prices, too, are within float32."""
 LAST = 1e300
 """The price of blocks that go the other way: behind all others."""
 
@@ -132,7 +133,7 @@ class Descent:
             if -CLOSE * _unit(target) <= gap <= 0:
                 break
             direction = -towards if gap <= 0 else towards
-            multiplier *= 2.0 ** (direction * stride)
+            multiplier = legal_multiplier(multiplier * 2.0 ** (direction * stride))
             stride *= 2
             # What loses at this multiplier is tried too, if only it leads there.
             ways = [
@@ -341,6 +342,11 @@ class Descent:
         if not all(g.isfinite().all() for g in slopes):
             raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
         return loss.item(), tuple(g / q for g, q in zip(slopes, spread(coefficients), strict=True))
+
+
+def legal_multiplier(multiplier: float) -> float:
+    """The nearest that prices can be made with."""
+    return min(max(multiplier, 1 / LARGEST), LARGEST)
 
 
 def _unit(target: Bound) -> float:

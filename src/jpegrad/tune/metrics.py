@@ -11,8 +11,9 @@ from torch import Tensor
 from jpegrad.codec import jpeg
 from jpegrad.home import at_home
 from jpegrad.inputs import shown
-from jpegrad.metrics import SSIMULACRA2, Butteraugli, Perceptual
+from jpegrad.metrics import SSIMULACRA2, Butteraugli, Perceptual, comparison
 from jpegrad.metrics.filters import inner
+from jpegrad.metrics.perceptual import SHARES
 from jpegrad.spec import Range, check_value_range
 from jpegrad.surrogates import leaky_clamp
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
@@ -127,6 +128,17 @@ def _multiscale(original: Tensor) -> Callable[[Tensor], Tensor]:
 def _dissimilarity(original: Tensor) -> Distortion:
     similarity = _multiscale(original)
     return lambda reconstruction: 1 - similarity(reconstruction)
+
+
+def _by_eye(judge: Callable[[Tensor], Distortion], name: str) -> Callable[[Tensor], Distortion]:
+    def against(original: Tensor) -> Distortion:
+        if min(original.shape[-2:]) < comparison.SMALLEST:
+            raise Unusable(
+                f"images: expected sides of at least {comparison.SMALLEST} for {name}, got {list(original.shape[-2:])}"
+            )
+        return judge(original)
+
+    return against
 
 
 def mix(weight: float = 0.35) -> Metric:
@@ -278,8 +290,12 @@ ALL = {
         Metric("mse", _squared_error, "mean squared error of all channels", 1.0),
         Metric("ms-ssim", _dissimilarity, "1 − MS-SSIM of all channels: Wang, Simoncelli, Bovik, 2003", 1.0),
         mix(),
-        Metric("ssimulacra2", SSIMULACRA2, "jpegrad.metrics.SSIMULACRA2"),
-        Metric("butteraugli", Butteraugli, "jpegrad.metrics.Butteraugli"),
-        Metric("perceptual", Perceptual, "jpegrad.metrics.Perceptual with shares of 0.36, 0.46, 0.13 and 0.05"),
+        Metric("ssimulacra2", _by_eye(SSIMULACRA2, "SSIMULACRA2"), "jpegrad.metrics.SSIMULACRA2"),
+        Metric("butteraugli", _by_eye(Butteraugli, "Butteraugli"), "jpegrad.metrics.Butteraugli"),
+        Metric(
+            "perceptual",
+            _by_eye(Perceptual, "SSIMULACRA2 and Butteraugli"),
+            "jpegrad.metrics.Perceptual with shares of " + ", ".join(map(str, SHARES)),
+        ),
     )
 }
