@@ -111,8 +111,8 @@ def compress(
         image: ``[C, H, W]``, C = 3 or 1, uint8, or floating point in ``value_range``. Values outside are clipped, as
             saving the image would, and NaN is ``low``. None takes what ``start`` shows for the original.
         metric: ``"mse"``, ``"ms-ssim"``, ``"mix"``, ``"ssimulacra2"``, ``"butteraugli"``, ``"perceptual"`` (the last
-            two together with squared errors; sides of at least 8), a record of :class:`~jpegrad.tune.Metric`, or a function (reconstruction, original), both
-            ``[1, C, H, W]`` in [0, 1], → loss of one number with a gradient.
+            two together with squared errors; sides of at least 8), a record of :class:`~jpegrad.tune.Metric`, or a
+            function (reconstruction, original), both ``[1, C, H, W]`` in [0, 1], → loss of one number with a gradient.
         target: :class:`LikeQuality` (default 75), :class:`Bytes`, :class:`BitsPerPixel`, :class:`Loss` or
             :class:`Score`.
         choose_levels: choose levels by rate and distortion too; else they are the rounded coefficients.
