@@ -31,7 +31,6 @@ FUNCTIONS = (
     "compare_structure",
     "prepare_distance",
     "compare_distance",
-    "differentiate_distance",
 )
 TYPES = {torch.uint8: 0, torch.float32: 1, torch.float16: 4, torch.bfloat16: 5}
 """Of images, as the kernel's enum Type numbers them."""
@@ -198,13 +197,16 @@ class Comparison(ctypes.Structure):
         ("height", c_int64),
         ("width", c_int64),
         ("image", c_void_p),
+        ("original", c_void_p),
+        ("bytes", c_int32),
+        ("original_bytes", c_int32),
         ("prepared", c_void_p),
         ("weights", c_void_p),
         ("taps", c_float * 5),
         ("values", c_void_p),
         ("map", c_void_p),
-        ("saved", c_void_p),
         ("gradient", c_void_p),
+        ("scale", c_void_p),
         ("out_gradient", c_void_p),
         ("threads", c_int32),
     ]

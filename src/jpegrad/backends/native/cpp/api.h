@@ -140,15 +140,17 @@ struct CodedScan {
 // Pictures and their originals, for a metric. Pointers that a call does not need are null.
 struct Comparison {
     int64_t batch, height, width;
-    const float* image;  // [batch, 3, height, width], sRGB in 0 to 1
-    float* prepared;  // planes of the originals, their rows padded to eight samples
+    const void* image;  // [batch, 3, height, width], sRGB: float in 0 to 1, or bytes
+    const void* original;  // likewise, each in its own form
+    int32_t bytes, original_bytes;  // whether they are bytes
+    float* prepared;  // planes of the originals, their rows padded to eight samples; null if there is no room for them
     const double* weights;  // of SSIMULACRA2: [3, scales, 2, 3]
     float taps[5];  // of its filter: the middle and four neighbours
-    float* values;  // [batch]: its weighted sums
-    float* map;  // [batch, height, width]: Butteraugli's
-    float* saved;  // by the map for its gradient, planes as those of the originals; null if none is wanted
+    float* values;  // [batch]: the losses; null if none are wanted
+    float* map;  // [batch, height, width]: Butteraugli's; its gradient at the end, if that of the image is wanted
     const float* gradient;  // of the map: then that of the image is wanted, and no map
-    float* out_gradient;  // as the image; of the values, or from that of the map
+    const float* scale;  // [batch]: of the gradient
+    float* out_gradient;  // as the image, float; the gradient is added to it; null if none is wanted
     int32_t threads;
 };
 

@@ -61,6 +61,3 @@ EXPORT int jpegrad_prepare_distance(const void*, const Comparison* call) {
 EXPORT int jpegrad_compare_distance(const void*, const Comparison* call) {
     return run(kernel().compare_distance, call);
 }
-EXPORT int jpegrad_differentiate_distance(const void*, const Comparison* call) {
-    return run(kernel().differentiate_distance, call);
-}
