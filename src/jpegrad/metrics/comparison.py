@@ -109,6 +109,17 @@ class Comparison(ABC):
         error = torch.nn.functional.mse_loss(image, original.to(image), reduction="none")
         return self._like_input(error.mean((-3, -2, -1)))
 
+    def add_squared_error_slope(self, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
+        """As :meth:`add_slope` of :meth:`squared_error`."""
+        sums = torch.zeros(len(picture), dtype=torch.float64, device=picture.device)
+        samples = picture[0].numel()
+        parts = (x.split(ROWS, 2) for x in (picture, self._kept, gradient))
+        for image, original, out in zip(*parts, strict=True):
+            error = rgb(image, UNIT) - rgb(original, UNIT).clamp(0.0, 1.0)
+            sums += error.square().sum((1, 2, 3), dtype=torch.float64)
+            out.add_(error * (2 / samples * scale)[:, None, None, None])
+        return (sums / samples).to(scale)
+
     def _original(self) -> Tensor:
         """sRGB in 0…1, ``[B, 3, H, W]``."""
         return rgb(self._kept, UNIT)

@@ -1,8 +1,7 @@
 // The distance map of Butteraugli and its gradient: metrics/butteraugli.py has the formulas.
 //
 // Each stage goes on as far as the rows of the stage before have come. So no plane is whole: of each are kept the last
-// rows, as many as the last stage lies behind the first. The gradient takes a second way through the picture then.
-// Small pictures are kept whole, and so are the bands of their originals.
+// rows, as many as the last stage lies behind the first. The gradient is a second way through the picture.
 #pragma once
 #include "lines.h"
 
@@ -71,15 +70,8 @@ class Distance {
             return differentiate<false>(image, slope) && (!two || differentiate<true>(image, slope));
         };
         if (call.gradient) return differentiate_all(call.gradient);
-        auto judge = [&] {
-            if (call.values) call.values[image] = (float)loss(image);
-            return true;
-        };
-        if (call.out_gradient && call.prepared)
-            return kept<false>(image, call.map,
-                               [&] { return two ? kept<true>(image, call.map, judge) : judge(); });
         if (!write_map<false>(image) || (two && !write_map<true>(image))) return false;
-        judge();
+        if (call.values) call.values[image] = (float)loss(image);
         return !call.out_gradient || differentiate_all(call.map);
     }
 
@@ -561,12 +553,12 @@ class Distance {
               below_low(d_.below_low, rows.size, 3, room, true),
               adaptation(d_.adaptation, rows.size, 3, room, true) {}
 
-        // As far as rows [first, last) of the map lead, which follow those of the call before.
-        bool advance(int64_t first, int64_t last) {
+        // As far as the rows of the map lead.
+        bool advance() {
             const Original& o = map.o;
             const Bands& b = map.b;
-            for (int64_t y = first; y < last; y++) read(y);
-            rows.each(first, last, o.rows, [&](int64_t i, int64_t j) {
+            for (int64_t y = map.begun; y < map.done; y++) read(y);
+            rows.each(map.begun, map.done, o.rows, [&](int64_t i, int64_t j) {
                 F32 total = at(map.squared + i);
                 F32 to = total > 0 ? 0.5f * at(slope + i) / square_root(total) : splatf(0);
                 F32 to_low = to * at(o.low_weight + j), rest = to * at(o.weight + j), values[3];
@@ -588,7 +580,7 @@ class Distance {
                 store(to_activity + i, -2.0f * MASK * rest * (at(o.activity + j) - at(b.activity + i)));
             });
 
-            int64_t end = rows.behind(last, 6);
+            int64_t end = rows.behind(map.done, 6);
             masking.filter(to_activity, to_activity, rows, changed, end);
             const bool added = all_planes([&](auto plane, int64_t index) {
                 typedef decltype(plane) P;
@@ -826,22 +818,7 @@ class Distance {
         if (!room) return false;
         Way<HALF> way(*this, image, rows, room);
         Gradient<HALF> gradient(*this, way.map, way.picture, image, slope, room);
-        return way.go([&] { return gradient.advance(way.map.begun, way.map.done); });
-    }
-
-    // The map of a resolution of which all rows stay, what use() makes of it, and then the gradient.
-    template <bool HALF, class Use> bool kept(int64_t image, const float* slope, const Use& use) const {
-        const Rows rows = {size<HALF>(), size<HALF>().height};
-        Room room(Way<HALF>::samples(*this, rows));
-        if (!room) return false;
-        Way<HALF> way(*this, image, rows, room);
-        if (!way.write_map() || !use()) return false;
-        Room more(Gradient<HALF>::samples(rows, whole));
-        if (!more) return false;
-        Gradient<HALF> gradient(*this, way.map, way.picture, image, slope, more);
-        for (int64_t y = 0; y < rows.size.height; y += ROWS)
-            if (!gradient.advance(y, smaller(y + ROWS, rows.size.height))) return false;
-        return true;
+        return way.go([&] { return gradient.advance(); });
     }
 
     // The mean of the squared 3-, 6- and 12-norms of the map; its gradient in place of the map, if that is wanted.

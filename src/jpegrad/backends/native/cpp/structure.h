@@ -105,16 +105,6 @@ class Structure {
         for (int scale = scales - 1; scale >= 0; scale--) {
             const Size s = size(scale);
             Slopes slopes;
-            if (call.prepared && call.out_gradient) {
-                const Rows rows = {s, s.height};
-                Room room(Way::samples(*this, rows));
-                if (!room) return false;
-                Way way(*this, image, scale, light, others, rows, room);
-                way.go([] {});
-                slopes = slopes_of(way.sums, scale, &total);
-                for (int64_t y = 0; y < s.height; y += ROWS) way.back(y, smaller(y + ROWS, s.height), slopes);
-                continue;
-            }
             {
                 const Rows rows = {s, smaller(s.height, ROWS + REACH)};
                 Room room(Way::samples(*this, rows));
@@ -128,7 +118,7 @@ class Structure {
             Room room(Way::samples(*this, rows));
             if (!room) return false;
             Way way(*this, image, scale, light, others, rows, room);
-            way.go([&] { way.back(way.begun, way.done, slopes); });
+            way.go([&] { way.back(slopes); });
         }
         call.values[image] = (float)total;
         return true;
@@ -307,8 +297,8 @@ class Structure {
             in_turn([&](int64_t end) { reference.advance(end); });
         }
 
-        // The gradient, as far as rows [first, last) of the errors lead, which follow those of the call before.
-        void back(int64_t first, int64_t last, const Slopes& slopes) {
+        // The gradient, as far as the rows of the errors lead.
+        void back(const Slopes& slopes) {
             const Original& o = original;
             const int64_t m = o.rows.plane();
             for (int c = 0; c < 3; c++) {
@@ -317,7 +307,7 @@ class Structure {
                     constant[kind] = splatf(slopes.constant[c][kind]);
                     cubic[kind] = splatf(slopes.cubic[c][kind]);
                 }
-                rows.each(first, last, o.rows, [&](int64_t i, int64_t j) {
+                rows.each(begun, done, o.rows, [&](int64_t i, int64_t j) {
                     const Errors e = errors_at(c, i, j);
                     F32 d = e.structure, slope = d > 0 ? constant[0] + cubic[0] * d * d * d : splatf(0);
                     // Of the ratio to its numerator, through its denominator too.
@@ -334,7 +324,7 @@ class Structure {
                     store(direct + c * n + i, to_edges);
                 });
             }
-            const int64_t end = rows.behind(last, REACH);
+            const int64_t end = rows.behind(done, REACH);
             adjoint.filter(work, work, rows, written, end);
             for (; written < end; written++) write(written);
         }
