@@ -87,7 +87,7 @@ class Comparison(ABC):
         return slope(self.shape, image, self.add_slope)
 
     def add_slope(self, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
-        """The losses ``[B]`` of ``[B, 3, H, W]`` in bytes; ``scale`` ``[B]`` times their gradients go into ``gradient``."""
+        """The losses ``[B]`` of bytes ``[B, 3, H, W]``; ``scale`` ``[B]`` times their gradients are added to ``gradient``."""
         if self._native is not None:
             found: Tensor = self._native.losses(picture, gradient, scale)
             return found

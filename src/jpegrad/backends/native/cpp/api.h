@@ -138,6 +138,20 @@ struct CodedScan {
 };
 
 // Pictures and their originals, for a metric. Pointers that a call does not need are null.
+// How a block's band ends: it has no levels, zeros after the last, or none.
+enum Ending : uint8_t { EMPTY, ENDS, COMPLETE };
+
+struct BandCall {
+    int64_t blocks;
+    const float* levels;  // [blocks, 64], natural order
+    int32_t first, last;  // of the band, in zigzag order
+    int64_t* counts;  // [256], of the symbols of levels and of runs of sixteen zeros: to be added to
+    uint8_t* ends;  // [blocks]
+    const double* prices;  // [64, 12] by run and size; of size 0 by the zeros up to the block's end
+    double* bits;  // [blocks]
+    int32_t threads;
+};
+
 struct Comparison {
     int64_t batch, height, width;
     const void* image;  // [batch, 3, height, width], sRGB: float in 0 to 1, or bytes
