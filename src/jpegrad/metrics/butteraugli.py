@@ -178,12 +178,17 @@ class Butteraugli(Comparison):
         super().__init__(original, value_range=value_range)
         height, width = original.shape[-2:]
         self._sizes = [size for size in halvings((height, width), 2) if min(size) >= SMALLEST]
-        self._native = self._kernel("distance", self._sizes, _mask_weights)
+        self._native = self._kernel("distance", self._sizes)
 
-    @without_autocast
     def loss(self, image: Tensor) -> Tensor:
         """The mean of the squared 3-, 6- and 12-norms of the map: of degree 2 in the error."""
-        return self._like_input(_norms(self._map(image)).square().mean(0))
+        return super().loss(image)
+
+    def _losses(self, picture: Tensor) -> Tensor:
+        if self._native is not None and suits_kernels(picture):
+            found: Tensor = self._native(picture)
+            return found
+        return _norms(self._maps(picture)).square().mean(0)
 
     @without_autocast
     def score(self, image: Tensor) -> Tensor:
@@ -211,9 +216,12 @@ class Butteraugli(Comparison):
         }
 
     def _map(self, image: Tensor) -> Tensor:
-        picture = self._rgb(image)
+        return self._maps(self._rgb(image))
+
+    def _maps(self, picture: Tensor) -> Tensor:
         if self._native is not None and suits_kernels(picture):
-            return self._native(picture)
+            found: Tensor = self._native.map(picture)
+            return found
         maps = [
             _distances(linear, scale)
             for linear, scale in zip(self._resolutions(picture), self._prepared(picture), strict=True)
@@ -226,7 +234,7 @@ class Butteraugli(Comparison):
         return (1 - 0.3 * SUBSCALE) * fine + SUBSCALE * repeated
 
     def _prepare(self) -> list[_Scale]:
-        return [_prepared(linear) for linear in self._resolutions(self._original)]
+        return [_prepared(linear) for linear in self._resolutions(self._original())]
 
     def _resolutions(self, picture: Tensor) -> list[Tensor]:
         """Linear light, and at half the resolution where that is not too small."""

@@ -54,16 +54,51 @@ class Comparison(ABC):
         check_channels(self.value_range, original.shape[-3])
         self.shape = original.shape
         self._originals: list[Any] = []
+        self._native: Any = None
         # No graph may hold a tensor made in inference mode, hence the clone.
-        self._original = rgb(original.detach().clone(), self.value_range)
+        self._kept = in_bytes(rgb(original.detach().clone(), self.value_range, keep_bytes=True))
 
     def __call__(self, image: Tensor) -> Tensor:
         """As :meth:`loss`."""
         return self.loss(image)
 
-    @abstractmethod
+    @without_autocast
     def loss(self, image: Tensor) -> Tensor:
         """What to minimise: a number for ``[C, H, W]``, ``[B]`` for a batch; 0 for the original itself."""
+        return self._like_input(self._losses(self._rgb(image)))
+
+    @abstractmethod
+    def _losses(self, picture: Tensor) -> Tensor:
+        """The losses ``[B]`` of sRGB in 0…1, ``[B, 3, H, W]``."""
+
+    @without_autocast
+    @torch.no_grad()
+    def slope(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a picture of bytes, and its gradient, in less memory than a graph takes.
+
+        Args:
+            image: as of :meth:`loss`, uint8.
+
+        Returns:
+            The loss as :meth:`loss` gives it, and the gradient to the samples as numbers in 0…1, float32, shaped like
+            the image.
+
+        Raises:
+            TypeError, ValueError: ``image`` is not as described.
+        """
+        return slope(self.shape, image, self.add_slope)
+
+    def add_slope(self, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
+        """The losses ``[B]`` of bytes ``[B, 3, H, W]``; ``scale`` ``[B]`` times their gradients are added to ``gradient``."""
+        if self._native is not None:
+            found: Tensor = self._native.losses(picture, gradient, scale)
+            return found
+        with torch.enable_grad():
+            leaf = (picture.float() / 255).requires_grad_()
+            losses = self._losses(leaf)
+            (slopes,) = torch.autograd.grad(losses.sum(), leaf)
+        gradient.add_(slopes * scale[:, None, None, None])
+        return losses.detach()
 
     @abstractmethod
     def report(self, image: Tensor) -> dict[str, Tensor]:
@@ -72,7 +107,7 @@ class Comparison(ABC):
     @without_autocast
     def squared_error(self, image: Tensor) -> Tensor:
         """The mean squared error of sRGB in 0…1."""
-        image, original = _clamped(self._rgb(image)), _clamped(self._original)
+        image, original = _clamped(self._rgb(image)), _clamped(self._original())
         error = torch.nn.functional.mse_loss(image, original.to(image), reduction="none")
         return self._like_input(error.mean((-3, -2, -1)))
 
@@ -83,25 +118,49 @@ class Comparison(ABC):
         The areas begin at every fourth row and column. What the eye sees of colours is coarse; colours of wrong
         blocks are, too.
         """
-        image = _clamped(self._rgb(image))
-        error = image - _clamped(self._original).to(image)
-        height, width = (side // 4 for side in error.shape[-2:])
-        small = error[..., : 4 * height, : 4 * width].unflatten(-1, (width, 4)).unflatten(-3, (height, 4))
-        small = mixed(CHROMA, small.mean((-3, -1)))
-        down = small[..., 1:, :] + small[..., :-1, :]
-        areas = (down[..., 1:] + down[..., :-1]) / 4
-        return self._like_input(areas.square().mean((-3, -2, -1)))
+        image, original = _clamped(self._rgb(image)), _clamped(self._original())
+        return self._like_input(_squares_of_areas(_quarters(image - original.to(image))))
+
+    def add_squared_error_slope(self, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
+        """As :meth:`add_slope` of :meth:`squared_error`."""
+        sums = torch.zeros(len(picture), dtype=torch.float64, device=picture.device)
+        samples = picture[0].numel()
+        parts = (x.split(ROWS, 2) for x in (picture, self._kept, gradient))
+        for image, original, out in zip(*parts, strict=True):
+            error = rgb(image, UNIT) - rgb(original, UNIT).clamp(0.0, 1.0)
+            sums += error.square().sum((1, 2, 3), dtype=torch.float64)
+            out.add_(error * (2 / samples * scale)[:, None, None, None])
+        return (sums / samples).to(scale)
+
+    def add_chroma_error_slope(self, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
+        """As :meth:`add_slope` of :meth:`chroma_error`."""
+        parts = (x.split(ROWS, 2) for x in (picture, self._kept))
+        strips = (
+            rgb(image, UNIT) - rgb(original, UNIT).clamp(0.0, 1.0)
+            for image, original in zip(*parts, strict=True)
+        )
+        leaf = torch.cat([_quarters(strip) for strip in strips], 2).requires_grad_()
+        with torch.enable_grad():
+            losses = _squares_of_areas(leaf)
+            (slopes,) = torch.autograd.grad(losses.sum(), leaf)
+        slopes *= (scale / 16)[:, None, None, None]
+        height, width = (4 * side for side in slopes.shape[-2:])
+        inside = gradient[..., :height, :width].unflatten(-1, (-1, 4)).unflatten(-3, (-1, 4))
+        inside += slopes[..., :, None, :, None]
+        return losses.detach()
+
+    def _original(self) -> Tensor:
+        """sRGB in 0…1, ``[B, 3, H, W]``."""
+        return rgb(self._kept, UNIT)
 
     def _rgb(self, image: Tensor) -> Tensor:
-        check_picture("image", image)
-        if image.shape != self.shape:
-            raise ValueError(f"image: expected {list(self.shape)}, as the original, got {list(image.shape)}")
+        check_alike(image, self.shape)
         return rgb(image, self.value_range)
 
-    def _kernel(self, name: str, *arguments: Any) -> Callable[[Tensor], Tensor] | None:
-        """A backend's function of pictures, prepared for the original, if there is one."""
-        found = kernel(name, self._original) if suits_kernels(self._original) else None
-        return None if found is None else found(self._original, *arguments)
+    def _kernel(self, name: str, *arguments: Any) -> Any:
+        """A backend's kernel for the original, if there is one."""
+        found = kernel(name, self._kept) if suits_kernels(self._kept) else None
+        return None if found is None else found(self._kept, *arguments)
 
     def _prepared(self, picture: Tensor) -> list[Any]:
         """The original as plain PyTorch needs it, made when it is first needed."""
@@ -131,6 +190,21 @@ def _clamped(picture: Tensor) -> Tensor:
     return leaky_clamp(picture, 0.0, 1.0)
 
 
+def _quarters(error: Tensor) -> Tensor:
+    """The means of 4 × 4 pixels, ``[B, 3, H // 4, W // 4]``."""
+    height, width = (side // 4 for side in error.shape[-2:])
+    whole = error[..., : 4 * height, : 4 * width]
+    return whole.unflatten(-1, (width, 4)).unflatten(-3, (height, 4)).mean((-3, -1))
+
+
+def _squares_of_areas(quarters: Tensor) -> Tensor:
+    """The mean square of the chroma of 2 × 2 neighbours, ``[B]``."""
+    chroma = mixed(CHROMA, quarters)
+    pairs = chroma[..., 1:, :] + chroma[..., :-1, :]
+    areas = (pairs[..., 1:] + pairs[..., :-1]) / 4
+    return areas.square().mean((-3, -2, -1))
+
+
 def check_picture(argument: str, picture: Tensor) -> None:
     """Raise unless it is a picture as :class:`Comparison` takes them."""
     if not isinstance(picture, Tensor):
@@ -145,11 +219,18 @@ def check_picture(argument: str, picture: Tensor) -> None:
         raise TypeError(f"{argument}: expected uint8 or floating point, got {picture.dtype}")
 
 
-def rgb(picture: Tensor, value_range: Range) -> Tensor:
-    """sRGB in 0…1, ``[B, 3, H, W]``; float64 stays, all else becomes float32."""
+def check_alike(image: Tensor, shape: torch.Size) -> None:
+    """Raise unless it is a picture of the original's shape."""
+    check_picture("image", image)
+    if image.shape != shape:
+        raise ValueError(f"image: expected {list(shape)}, as the original, got {list(image.shape)}")
+
+
+def rgb(picture: Tensor, value_range: Range, *, keep_bytes: bool = False) -> Tensor:
+    """sRGB in 0…1, ``[B, 3, H, W]``; float64 stays, and bytes if they may, all else becomes float32."""
     picture = bare(picture)
     if picture.dtype is torch.uint8:
-        picture = picture.float() / 255
+        picture = picture if keep_bytes else picture.float() / 255
     else:
         watch_range(picture, value_range)
         picture = picture if picture.dtype is torch.float64 else picture.float()
@@ -159,9 +240,44 @@ def rgb(picture: Tensor, value_range: Range) -> Tensor:
     return picture.reshape(-1, *picture.shape[-3:]).expand(-1, 3, -1, -1)
 
 
+ROWS = 64
+"""Of a strip that is looked at at once."""
+
+
+def in_bytes(picture: Tensor) -> Tensor:
+    """A picture ``[B, 3, H, W]`` in bytes, if all of its samples are 255ths; else as it is."""
+    if picture.dtype is not torch.float32 or not is_plain(picture):
+        return picture
+    found = torch.empty(picture.shape, dtype=torch.uint8, device=picture.device)
+    for strip, out in zip(picture.split(ROWS, 2), found.split(ROWS, 2), strict=True):
+        out.copy_((strip * 255).round_().nan_to_num_().clamp_(0, 255))
+        if not torch.equal(out.float() / 255, strip):
+            return picture
+    return found
+
+
+def slope(
+    shape: torch.Size, image: Tensor, add_slope: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Loss and gradient of a picture of bytes, shaped like the original, by a function that adds to a gradient."""
+    check_alike(image, shape)
+    if image.dtype is not torch.uint8:
+        raise TypeError(f"image: expected uint8, got {image.dtype}")
+    picture = rgb(image, UNIT, keep_bytes=True)
+    gradient = torch.zeros(picture.shape, device=image.device)
+    losses = add_slope(picture, gradient, torch.ones(len(picture), device=image.device))
+    if shape[-3] == 1:
+        gradient = gradient.sum(1, keepdim=True)
+    return losses.reshape(shape[:-3]), gradient.view(shape)
+
+
 def suits_kernels(picture: Tensor) -> bool:
-    """Whether kernels may compute it: float32, finite, and neither traced nor transformed."""
-    return picture.dtype is torch.float32 and is_plain(picture) and bool(picture.detach().sum().isfinite())
+    """Whether kernels may compute it: bytes, or float32 and finite; and neither traced nor transformed."""
+    if not is_plain(picture):
+        return False
+    if picture.dtype is torch.uint8:
+        return True
+    return picture.dtype is torch.float32 and bool(picture.detach().sum().isfinite())
 
 
 def linear_light(picture: Tensor) -> Tensor:

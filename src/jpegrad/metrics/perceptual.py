@@ -5,7 +5,7 @@ from torch import Tensor
 
 from jpegrad.codec import jpeg
 from jpegrad.metrics.butteraugli import Butteraugli
-from jpegrad.metrics.comparison import UNIT
+from jpegrad.metrics.comparison import UNIT, slope
 from jpegrad.metrics.ssimulacra2 import SSIMULACRA2
 from jpegrad.spec import Range
 
@@ -58,6 +58,20 @@ class Perceptual:
         parts = zip(self._factors, self._losses(image), strict=True)
         first, second, third, fourth = (factor * loss for factor, loss in parts)
         return first + second + third + fourth
+
+    @torch.no_grad()
+    def slope(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a picture of bytes, and its gradient: see :meth:`SSIMULACRA2.slope`."""
+        return slope(self.ssimulacra2.shape, image, self._add_slope)
+
+    def _add_slope(self, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
+        first, second = self.ssimulacra2, self.butteraugli
+        errors = (first.add_squared_error_slope, first.add_chroma_error_slope)
+        total = torch.zeros_like(scale)
+        for factor, add in zip(self._factors, (first.add_slope, second.add_slope, *errors), strict=True):
+            factor = factor.reshape(-1).to(scale)
+            total += factor * add(picture, gradient, scale * factor)
+        return total
 
     def _losses(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         judges = (self.ssimulacra2.loss(image), self.butteraugli.loss(image))

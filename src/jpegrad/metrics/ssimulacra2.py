@@ -16,7 +16,6 @@ from jpegrad.metrics.comparison import (
     positive_part,
     root,
     suits_kernels,
-    without_autocast,
 )
 from jpegrad.metrics.filters import Blur, halved
 from jpegrad.spec import Range
@@ -123,20 +122,22 @@ class SSIMULACRA2(Comparison):
         self._weights = weights.view(3, len(sizes), 2, 3)
         self._native = self._kernel("structure", sizes, self._weights, BLUR.taps)
 
-    @without_autocast
     def loss(self, image: Tensor) -> Tensor:
         """The weighted sum S of errors; 0 for the original itself, about 2.5 at a score of 70."""
-        picture = self._rgb(image)
+        return super().loss(image)
+
+    def _losses(self, picture: Tensor) -> Tensor:
         if self._native is not None and suits_kernels(picture):
-            return self._like_input(self._native(picture))
+            found: Tensor = self._native(picture)
+            return found
         originals, sums = self._prepared(picture), []
         for scale, linear in enumerate(self._pyramid(picture)):
             mean, norm = _errors(linear, originals[scale])
             sums.append((torch.stack((mean, norm), -2) * self._weights[:, scale].to(mean)).sum((-3, -2, -1)))
-        return self._like_input(torch.stack(sums).sum(0))
+        return torch.stack(sums).sum(0)
 
     def _prepare(self) -> list[_Scale]:
-        return [_prepared(linear) for linear in self._pyramid(self._original)]
+        return [_prepared(linear) for linear in self._pyramid(self._original())]
 
     def _pyramid(self, picture: Tensor) -> list[Tensor]:
         """Linear light at each scale."""

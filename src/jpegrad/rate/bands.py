@@ -14,26 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jpegrad import backends
 from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.script import LUMA_SPLIT
-from jpegrad.entropy.symbols import MAX_AC, ZRL, huffman_slots, size_category, whole
-from jpegrad.rate.blocks import ac_bits, dc_bits
+from jpegrad.entropy.symbols import ZRL, huffman_slots, size_category, whole
+from jpegrad.rate.blocks import WHOLE, Band, band_bits, dc_bits, magnitudes
 from jpegrad.rate.marginal import level_costs, symbol_costs
 from jpegrad.tables import ZIGZAG
-
-
-class Band(NamedTuple):
-    """Places in zigzag order, both included."""
-
-    first: int
-    last: int
-
-    @property
-    def width(self) -> int:
-        return self.last - self.first + 1
-
-
-WHOLE = Band(1, 63)
 
 
 def bands(component: int) -> tuple[Band, ...]:
@@ -65,7 +52,7 @@ def band_costs(levels: Sequence[Tensor], band: Band) -> Tensor:
         levels: of the components, ``[blocks_y, blocks_x, 8, 8]`` each, which share one code.
         band: whose symbols.
     """
-    parts = [_counted(moved(whole(each), band).flatten(0, 1).flatten(1), band) for each in levels]
+    parts = [_counted(each, band) for each in levels]
     counts = torch.stack([part.symbols for part in parts]).sum(0)
     length = torch.log2(counts.sum().clamp(min=1.0) / counts.clamp(min=0.5))
     prices = level_costs(length)
@@ -112,24 +99,40 @@ def _category(blocks: Tensor) -> Tensor:
     return torch.log2(blocks.clamp(min=1).double()).floor().long().clamp(max=14)
 
 
-def _counted(blocks: Tensor, band: Band) -> _Counted:
-    """Of moved blocks ``[blocks, 64]`` in natural order."""
-    magnitude = blocks.abs().clamp(max=MAX_AC).to(torch.int16)[:, list(ZIGZAG)].cpu()
-    magnitude[:, 0] = 0
-    block, place = magnitude.nonzero(as_tuple=True)
-    first = torch.ones_like(block, dtype=torch.bool)
-    first[1:] = block[1:] != block[:-1]
-    before = torch.where(first, 0, place.roll(1))
-    run = place - before - 1
-    size = size_category(magnitude[block, place].int()).long()
-    symbols = torch.bincount((run & 15) << 4 | size, minlength=256).double()
-    symbols[ZRL] += float((run >> 4).sum())
-    at = block[first]
-    ends = magnitude[at, band.width] == 0
+def _counted(levels: Tensor, band: Band) -> _Counted:
+    """Of a band of ``[blocks_y, blocks_x, 8, 8]``."""
+    count = backends.kernel("count_band", levels)
+    blocks = levels.detach().float().flatten(0, 1).flatten(1)
+    symbols, ends = (count or _count_band)(blocks, band.first, band.last)
+    symbols = symbols.double()
+    at = ends.cpu().nonzero().squeeze(1)
+    ending = ends.cpu()[at] == ENDS
     runs = torch.diff(at, prepend=at.new_full((1,), -1), append=at.new_full((1,), len(blocks))) - 1
-    runs[1:] += ends.long()
+    runs[1:] += ending.long()
     symbols += torch.bincount(_category(runs[runs > 0]) << 4, minlength=256).double()
-    return _Counted(symbols, runs[:-1][ends], runs[1:][ends], runs, len(blocks) - len(at), int((~ends).sum()))
+    complete = len(at) - int(ending.sum())
+    return _Counted(symbols, runs[:-1][ending], runs[1:][ending], runs, len(blocks) - len(at), complete)
+
+
+EMPTY, ENDS, COMPLETE = range(3)
+"""How a block's band ends: it has no levels, zeros after the last, or none."""
+
+
+def _count_band(blocks: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """What the kernel of that name computes, in PyTorch."""
+    magnitude = magnitudes(blocks, first, last).cpu()
+    block, place = (magnitude[:, 1:]).nonzero(as_tuple=True)
+    place = place + 1
+    fresh = torch.ones_like(block, dtype=torch.bool)
+    fresh[1:] = block[1:] != block[:-1]
+    run = place - torch.where(fresh, 0, place.roll(1)) - 1
+    size = size_category(magnitude[block, place].int()).long()
+    symbols = torch.bincount((run & 15) << 4 | size, minlength=256)
+    symbols[ZRL] += (run >> 4).sum()
+    ends = torch.full((len(blocks),), EMPTY, dtype=torch.uint8)
+    at = block[fresh]
+    ends[at] = torch.where(magnitude[at, last - first + 1] == 0, ENDS, COMPLETE).to(torch.uint8)
+    return symbols, ends
 
 
 def banded_bits(coefficients: Coefficients, *, like: Coefficients | None = None) -> list[Tensor]:
@@ -142,7 +145,5 @@ def banded_bits(coefficients: Coefficients, *, like: Coefficients | None = None)
     found = dc_bits(coefficients, costs)
     for i, (level, known) in enumerate(zip(coefficients.levels, coded.levels, strict=True)):
         for band in bands(i):
-            price = band_costs([known], band).to(level.device)
-            flat = moved(whole(level), band).flatten(0, 1).flatten(1)
-            found[i] += ac_bits(flat, price).view(found[i].shape)
+            found[i] += band_bits(level, band, band_costs([known], band))
     return found

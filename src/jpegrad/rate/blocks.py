@@ -1,10 +1,12 @@
 """``block_bits``: what each block costs under one Huffman code."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from jpegrad import backends
 from jpegrad.coefficients import Coefficients
 from jpegrad.entropy.symbols import (
     MAX_AC,
@@ -17,6 +19,20 @@ from jpegrad.entropy.symbols import (
 )
 from jpegrad.rate.marginal import Costs, symbol_costs
 from jpegrad.tables import ZIGZAG
+
+
+class Band(NamedTuple):
+    """Places in zigzag order, both included."""
+
+    first: int
+    last: int
+
+    @property
+    def width(self) -> int:
+        return self.last - self.first + 1
+
+
+WHOLE = Band(1, 63)
 
 
 def block_bits(coefficients: Coefficients, *, like: Coefficients | None = None) -> list[Tensor]:
@@ -39,8 +55,7 @@ def block_bits(coefficients: Coefficients, *, like: Coefficients | None = None) 
     )
     found = dc_bits(coefficients, costs)
     for i, (level, cost) in enumerate(zip(coefficients.levels, costs, strict=True)):
-        spent = ac_bits(whole(level).flatten(0, 1).flatten(1), cost.ac.reshape(64, 12))
-        found[i] += spent.view(found[i].shape)
+        found[i] += band_bits(level, WHOLE, cost.ac.reshape(64, 12))
     return found
 
 
@@ -66,9 +81,23 @@ def _dc_bits(dc: Tensor, index: Tensor, cost: Costs) -> Tensor:
     return cost.dc.flatten().double()[size_category(difference.int()).long()]
 
 
-def ac_bits(levels: Tensor, prices: Tensor) -> Tensor:
-    """Of blocks ``[blocks, 64]``, natural order, by prices ``[64, 12]`` of run and size."""
-    magnitude = levels.abs().clamp(max=MAX_AC).to(torch.int16)[:, list(ZIGZAG)]
+def magnitudes(blocks: Tensor, first: int, last: int) -> Tensor:
+    """``[blocks, 64]`` of a band: a place for the DC, its own places in zigzag order, and zeros; int16."""
+    magnitude = whole(blocks).abs().clamp(max=MAX_AC).to(torch.int16)
+    return torch.nn.functional.pad(magnitude[:, list(ZIGZAG[first : last + 1])], (1, 63 - (last - first + 1)))
+
+
+def band_bits(levels: Tensor, band: Band, prices: Tensor) -> Tensor:
+    """Of a band of ``[blocks_y, blocks_x, 8, 8]``, by prices ``[64, 12]`` of run and size; float64."""
+    kernel = backends.kernel("band_bits", levels)
+    blocks = levels.detach().float().flatten(0, 1).flatten(1)
+    bits = (kernel or _band_bits)(blocks, band.first, band.last, prices.to(levels.device))
+    return bits.view(levels.shape[:2])
+
+
+def _band_bits(blocks: Tensor, first: int, last: int, prices: Tensor) -> Tensor:
+    """What the kernel of that name computes, in PyTorch."""
+    magnitude = magnitudes(blocks, first, last)
     # The DC stands for the start of its block, and a place behind the last one for its end.
     coded = torch.nn.functional.pad(magnitude > 0, (0, 1), value=True)
     coded[:, 0] = True
@@ -78,4 +107,4 @@ def ac_bits(levels: Tensor, prices: Tensor) -> Tensor:
     size = torch.nn.functional.pad(size_category(magnitude.int()), (0, 1)).flatten()[at][1:].long()
     price = prices.double()[run.clamp(max=63), size]
     price = torch.where(place[1:] > 0, price, 0.0)
-    return price.new_zeros(len(levels)).index_add_(0, block[1:], price)
+    return price.new_zeros(len(blocks)).index_add_(0, block[1:], price)

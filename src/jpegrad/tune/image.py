@@ -394,7 +394,8 @@ class _Search:
             multiplier = objective.multiplier(quantization.annex_k(quality, device=objective.device))
             if start is None:
                 tables = quantization.legal(quantization.scale(tables, quality))
-            return _Begin(target, tables, objective(tables).detach(), multiplier, 1.0, 0.0)
+            with torch.no_grad():
+                return _Begin(target, tables, objective(tables), multiplier, 1.0, 0.0)
         bounded = self._bounded(objective, target)
         try:
             shift, plain = just_meeting(lambda x: objective(_scaled(tables, x)), bounded)

@@ -61,10 +61,29 @@ NEXT, ROUNDS, TRIALS = 0.25, 8, 12
 many mixtures at the end there may be."""
 LARGEST = 1e30
 """Multipliers lie between the reciprocal of this and this: prices, too, are within float32."""
+ROWS = 16
+"""Of blocks, that are looked at at once."""
 LAST = 1e300
 """The price of blocks that go the other way: behind all others."""
 
 Parts = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of squared errors: those of frequencies ``[8, 8]`` times those of blocks ``[blocks_y, blocks_x]``."""
+
+    frequency: Tensor
+    block: Tensor
+
+    @property
+    def each(self) -> Tensor:
+        """Of every coefficient."""
+        return self.frequency * self.block[..., None, None]
+
+    def mean(self, other: "Weights") -> "Weights":
+        """The geometric one."""
+        return Weights((self.frequency * other.frequency).sqrt(), (self.block * other.block).sqrt())
 
 
 @dataclass(frozen=True)
@@ -97,7 +116,7 @@ class Descent:
         self.objective = objective
         self.file = self._measured(start)
         self.image = objective.coefficients().levels
-        self.weights: Parts = ()
+        self.weights: tuple[Weights, ...] = ()
         self.reach = REACH
         self.caution = tuple(torch.ones(n.shape[:2]) for n in start.levels)
         self.logarithm = start.tables.log()
@@ -199,31 +218,31 @@ class Descent:
             best = min((start, end), key=lambda f: excess(f.point, target)).point
         return best
 
-    def _model(self) -> Parts:
+    def _model(self) -> tuple[Weights, ...]:
         """Curvature and targets around the present file; returns the curvature that keeps blocks within reach."""
         file, entries = self.file, spread(self.file.coefficients)
-        moved, errors = [], []
-        for n, q in zip(file.coefficients.levels, entries, strict=True):
-            size = 0.5 + torch.rand(n.shape, generator=self.random) / 2
-            sign = torch.randint(0, 2, n.shape, generator=self.random) * 2 - 1
-            step = (sign * size).to(n)
-            moved.append(n + step)
-            errors.append(step * q)
-        _, slope = self._slope(replace(file.coefficients, levels=tuple(moved)))
-        changes = [g - g0 for g, g0 in zip(slope, file.slope, strict=True)]
-        new = tuple(fit_weights(e, d) for e, d in zip(errors, changes, strict=True))
-        parts = list(zip(errors, entries, new, changes, strict=True))
-        whole = sum(float((d * q).square().sum()) for _, q, _, d in parts)
-        left = sum(float(((d - 2 * w * e) * q).square().sum()) for e, q, w, d in parts)
+        moved = tuple(self._shaken(n) for n in file.coefficients.levels)
+        _, changes = self._slope(replace(file.coefficients, levels=moved))
+        for step, n, q, d, g in zip(
+            moved, file.coefficients.levels, entries, changes, file.slope, strict=True
+        ):
+            step.sub_(n).mul_(q)
+            d.sub_(g)
+        new = tuple(fit_weights(e, d) for e, d in zip(moved, changes, strict=True))
+        whole = left = 0.0
+        for e, q, w, d in zip(moved, entries, new, changes, strict=True):
+            whole += float((d * q).square_().sum())
+            left += float(e.mul_(w.each).mul_(-2).add_(d).mul_(q).square_().sum())
         self.reach = REACH / min(max(left / whole if whole else 1.0, UNEXPLAINED), 1.0)
+        del moved, changes
         if self.weights:
-            new = tuple((a * b).sqrt() for a, b in zip(self.weights, new, strict=True))
+            new = tuple(a.mean(b) for a, b in zip(self.weights, new, strict=True))
         self.weights = new
         found = []
         for g, w, q in zip(file.slope, new, entries, strict=True):
-            steepness = (g * q).square().mean((-2, -1), keepdim=True).sqrt()
-            wanted = steepness / (2 * (w * q * q).mean((-2, -1), keepdim=True))
-            found.append(w * (wanted / self.reach).clamp(min=1.0))
+            steepness = (g * q).square_().mean((-2, -1)).sqrt()
+            wanted = steepness / (2 * (w.frequency * q * q).mean() * w.block)
+            found.append(replace(w, block=w.block * (wanted / self.reach).clamp(min=1.0)))
         if self.targets:
             self.targets = self._followed(tuple(found))
         else:
@@ -231,6 +250,12 @@ class Descent:
                 self.image = self._prepared()
             self.targets = self.image
         return tuple(found)
+
+    def _shaken(self, levels: Tensor) -> Tensor:
+        """Moved by half a step to a step, with random signs."""
+        size = torch.rand(levels.shape, generator=self.random).div_(2).add_(0.5)
+        sign = torch.randint(0, 2, levels.shape, generator=self.random).mul_(2).sub_(1)
+        return size.mul_(sign).to(levels).add_(levels)
 
     def _prepared(self) -> Parts:
         """Coefficients, not quantized, that decode to the original better than its own do.
@@ -247,18 +272,19 @@ class Descent:
             if not loss < lowest:
                 break
             best, lowest = moved, loss
-            moved = tuple(x - g / (4 * w) for x, g, w in zip(moved, slope, self.weights, strict=True))
+            moved = tuple(x - g / (4 * w.each) for x, g, w in zip(moved, slope, self.weights, strict=True))
         return best
 
-    def _followed(self, weights: Parts) -> Parts:
+    def _followed(self, weights: tuple[Weights, ...]) -> Parts:
         """The targets, a part of the way to the minimum of the loss; no further than a step from the image's own."""
         c = self.file.coefficients
         parts = zip(c.levels, spread(c), self.file.slope, weights, self.image, self.targets, strict=True)
         return tuple(
-            own + (t + FOLLOW * (n * q - g / (2 * w) - t) - own).clamp(-q, q) for n, q, g, w, own, t in parts
+            own + (t + FOLLOW * (n * q - g / (2 * w.each) - t) - own).clamp(-q, q)
+            for n, q, g, w, own, t in parts
         )
 
-    def _trial(self, weights: Parts, multiplier: float, tables: Tensor) -> Coefficients:
+    def _trial(self, weights: tuple[Weights, ...], multiplier: float, tables: Tensor) -> Coefficients:
         """The levels that are cheapest by the model, under some tables."""
         c = self.file.coefficients
         targets, prices = [], []
@@ -266,13 +292,13 @@ class Descent:
         for i, (n, q, w, caution, t) in enumerate(parts):
             k = caution[..., None, None]
             targets.append((t + (k - 1) * n * q) / k / tables[table_index(i, len(tables))])
-            prices.append(k * w / multiplier)
+            prices.append(replace(w, block=caution * w.block / multiplier).each)
         unrounded = replace(c, levels=tuple(targets), tables=tables)
         if self.objective.progressive:
             return banded_trellis(unrounded, prices, c)
         return trellis(unrounded, 1.0, weights=prices, passes=1, like=c)
 
-    def _change_levels(self, weights: Parts, multiplier: float) -> list[File]:
+    def _change_levels(self, weights: tuple[Weights, ...], multiplier: float) -> list[File]:
         """A step of the levels; returns what was tried."""
         before = self.file
         trial = self._measured(self._trial(weights, multiplier, before.coefficients.tables))
@@ -292,14 +318,14 @@ class Descent:
         )
         return tried
 
-    def _change_tables(self, weights: Parts, multiplier: float) -> None:
+    def _change_tables(self, weights: tuple[Weights, ...], multiplier: float) -> None:
         before = self.file
         c = before.coefficients
         first, second = torch.zeros_like(c.tables), torch.zeros_like(c.tables)
         for i, (n, q, g, w) in enumerate(zip(c.levels, spread(c), before.slope, weights, strict=True)):
             at = table_index(i, len(c.tables))
             first[at] += (g * n * q).sum((0, 1))
-            second[at] += (2 * w * (n * q).square()).sum((0, 1))
+            second[at] += ((n * q).square_() * (2 * w.each)).sum((0, 1))
         newton = torch.where(second > 0, first / second, 0.0)
         moved = self.logarithm - (self.stride * newton).clamp(-FARTHEST, FARTHEST)
         moved = moved.clamp(0.0, math.log(255.0))
@@ -336,12 +362,8 @@ class Descent:
 
     def _slope(self, coefficients: Coefficients) -> tuple[float, Parts]:
         """The loss, and its slope to the decoded coefficients."""
-        leaves = tuple(x.detach().clone().requires_grad_() for x in coefficients.levels)
-        loss = self.objective.loss(replace(coefficients, levels=leaves))
-        slopes = torch.autograd.grad(loss, leaves)
-        if not all(g.isfinite().all() for g in slopes):
-            raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
-        return loss.item(), tuple(g / q for g, q in zip(slopes, spread(coefficients), strict=True))
+        loss, slopes = self.objective.slope(coefficients)
+        return loss, tuple(g.div_(q) for g, q in zip(slopes, spread(coefficients), strict=True))
 
 
 def legal_multiplier(multiplier: float) -> float:
@@ -369,23 +391,33 @@ def mixed(before: Coefficients, after: Coefficients, kept: list[Tensor]) -> Coef
     return replace(before, levels=tuple(levels))
 
 
-def fit_weights(error: Tensor, slope: Tensor) -> Tensor:
-    """w of a loss Σ w e² from errors and slopes: weights of frequencies times weights of blocks, all positive.
+def fit_weights(error: Tensor, slope: Tensor) -> Weights:
+    """w of a loss Σ w e² from errors and slopes, all positive.
 
     Args:
         error: of the coefficients, ``[blocks_y, blocks_x, 8, 8]``.
         slope: of the loss to the coefficients, same shape.
 
     Returns:
-        same shape. Where there is little error, and so little to learn from, the weight is drawn to the mean.
+        float32. Where there is little error, and so little to learn from, the weight is drawn to the mean.
     """
-    product, square = (error * slope).double(), error.double().square()
-    overall = product.sum().clamp(min=product.abs().sum() / 100) / (2 * square.sum()).clamp(min=1e-30)
+    # Sums of products and of squares over the blocks of a row, and of products in each block.
+    sums = torch.zeros(2, 8, 8, dtype=torch.float64, device=error.device)
+    size = torch.zeros((), dtype=torch.float64, device=error.device)
+    blocks = torch.empty(error.shape[:2], dtype=torch.float64, device=error.device)
+    for e, g, block in zip(error.split(ROWS), slope.split(ROWS), blocks.split(ROWS), strict=True):
+        product = (e * g).double()
+        sums[0] += product.sum((0, 1))
+        sums[1] += e.double().square_().sum((0, 1))
+        size += product.abs().sum()
+        torch.sum(product, (-2, -1), out=block)
+    products, squares = sums
+    overall = products.sum().clamp(min=size / 100) / (2 * squares.sum()).clamp(min=1e-30)
     overall = overall.clamp(min=1e-30)
-    little = 4 * square.mean()
-    frequency = (product.sum((0, 1)) / 2 + overall * little) / (square.sum((0, 1)) + little).clamp(min=1e-30)
+    little = 4 * squares.sum() / error.numel()
+    frequency = (products / 2 + overall * little) / (squares + little).clamp(min=1e-30)
     frequency = frequency.clamp(overall / FREQUENCIES, overall * FREQUENCIES)
-    expected = 2 * (frequency * square).sum((-2, -1))
+    expected = torch.cat([2 * (frequency * e.double().square_()).sum((-2, -1)) for e in error.split(ROWS)])
     some = expected.mean() / 4
-    block = ((product.sum((-2, -1)) + some) / (expected + some).clamp(min=1e-30)).clamp(1 / BLOCKS, BLOCKS)
-    return (frequency * block[..., None, None]).to(error.dtype)
+    block = ((blocks + some) / (expected + some).clamp(min=1e-30)).clamp(1 / BLOCKS, BLOCKS)
+    return Weights(frequency.to(error.dtype), block.to(error.dtype))

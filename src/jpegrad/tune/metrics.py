@@ -12,6 +12,7 @@ from jpegrad.codec import jpeg
 from jpegrad.home import at_home
 from jpegrad.inputs import shown
 from jpegrad.metrics import SSIMULACRA2, Butteraugli, Perceptual, comparison
+from jpegrad.metrics.comparison import ROWS, in_bytes
 from jpegrad.metrics.filters import inner
 from jpegrad.metrics.perceptual import SHARES
 from jpegrad.spec import Range, check_value_range
@@ -68,8 +69,30 @@ class Metric:
             raise TypeError(f"highest: expected a number, got {self.highest!r}")
 
 
-def _squared_error(original: Tensor) -> Distortion:
-    return lambda reconstruction: (reconstruction - original).square().mean()
+class _SquaredError:
+    """The mean squared error to one original ``[1, C, H, W]``."""
+
+    def __init__(self, original: Tensor) -> None:
+        self.original = in_bytes(original)
+
+    def __call__(self, reconstruction: Tensor) -> Tensor:
+        return (reconstruction - _unit(self.original)).square().mean()
+
+    def slope(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`jpegrad.metrics.SSIMULACRA2.slope`."""
+        gradient = torch.empty(image.shape, device=image.device)
+        total = torch.zeros((), dtype=torch.float64, device=image.device)
+        for strip, original, out in zip(
+            *(x.split(ROWS, 2) for x in (image, self.original, gradient)), strict=True
+        ):
+            error = _unit(strip) - _unit(original)
+            total += error.square().sum(dtype=torch.float64)
+            torch.mul(error, 2 / image.numel(), out=out)
+        return (total / image.numel()).float(), gradient
+
+
+def _unit(picture: Tensor) -> Tensor:
+    return picture.float() / 255 if picture.dtype is torch.uint8 else picture
 
 
 class Structure:
@@ -165,7 +188,7 @@ def mix(weight: float = 0.35) -> Metric:
     def against(original: Tensor) -> Distortion:
         parts = [
             (share, part(original))
-            for share, part in ((weight, _squared_error), (1 - weight, _dissimilarity))
+            for share, part in ((weight, _SquaredError), (1 - weight, _dissimilarity))
             if share
         ]
         with torch.no_grad():
@@ -287,7 +310,7 @@ JUDGES: dict[str, type[SSIMULACRA2] | type[Butteraugli]] = {
 ALL = {
     metric.name: metric
     for metric in (
-        Metric("mse", _squared_error, "mean squared error of all channels", 1.0),
+        Metric("mse", _SquaredError, "mean squared error of all channels", 1.0),
         Metric("ms-ssim", _dissimilarity, "1 − MS-SSIM of all channels: Wang, Simoncelli, Bovik, 2003", 1.0),
         mix(),
         Metric("ssimulacra2", _by_eye(SSIMULACRA2, "SSIMULACRA2"), "jpegrad.metrics.SSIMULACRA2"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from jpegrad import tables as quantization
 from jpegrad.codec import Coefficients, decode, encode
 from jpegrad.entropy.script import spectral_selection
 from jpegrad.inputs import bounds
+from jpegrad.metrics.comparison import ROWS
 from jpegrad.rate import RateModel, bits
 from jpegrad.spec import Range, Subsampling, SurrogateName, check_channels, check_value_range
 from jpegrad.surrogates import Surrogate
@@ -131,6 +133,28 @@ class ImageObjective:
             raise ValueError("metric: expected a loss with a gradient to the reconstruction, got one without")
         return loss.reshape(())
 
+    def slope(self, coefficients: Coefficients) -> tuple[float, tuple[Tensor, ...]]:
+        """The loss, and its slope to the levels.
+
+        Raises:
+            ValueError: the slope is not finite.
+        """
+        leaves = tuple(x.detach().requires_grad_() for x in coefficients.levels)
+        coefficients = replace(coefficients, levels=leaves)
+        by_bytes = getattr(self.distortion, "slope", None)
+        if by_bytes is None:
+            loss = self.loss(coefficients)
+            slopes = torch.autograd.grad(loss, leaves)
+        else:
+            seen, image = _seen(decode(coefficients, dtype=torch.float32, value_range=UNIT))
+            loss, gradient = by_bytes(image[None])
+            seen.gradient = gradient[0]
+            del gradient, image
+            slopes = torch.autograd.grad(seen.end, leaves)
+        if not all(g.isfinite().all() for g in slopes):
+            raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
+        return loss.item(), slopes
+
     def coefficients(self) -> Coefficients:
         """The image's coefficients before quantization, as levels under tables of ones."""
         ones = torch.ones(2, 8, 8, device=self.image.device, requires_grad=True)
@@ -146,6 +170,39 @@ class ImageObjective:
             table_surrogate=self.table_surrogate,
             value_range=self.value_range,
         )
+
+
+class _Seen:
+    """The end of the graph of a picture that is no more; what its gradient is will be known later.
+
+    Args:
+        picture: ``[C, H, W]``, with a graph; 255ths.
+    """
+
+    def __init__(self, picture: Tensor) -> None:
+        self.gradient: Tensor | None = None
+        self.end: Tensor = _End.apply(picture, self)  # type: ignore[no-untyped-call]
+
+
+def _seen(picture: Tensor) -> tuple[_Seen, Tensor]:
+    """The end of a picture's graph, and the picture in bytes."""
+    image = torch.empty(picture.shape, dtype=torch.uint8, device=picture.device)
+    for strip, out in zip(picture.detach().split(ROWS, 1), image.split(ROWS, 1), strict=True):
+        out.copy_((strip * 255).round_())
+    return _Seen(picture), image
+
+
+class _End(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, picture: Tensor, seen: _Seen) -> Tensor:
+        ctx.seen = seen
+        return picture.new_zeros(())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, None]:
+        gradient, ctx.seen.gradient = ctx.seen.gradient, None
+        return gradient, None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ FUNCTIONS = (
     "scan_counts",
     "trellis",
     "step_costs",
+    "count_band",
+    "band_bits",
     "decode_scan",
     "decode_arithmetic_scan",
     "encode_scan",
@@ -31,7 +33,6 @@ FUNCTIONS = (
     "compare_structure",
     "prepare_distance",
     "compare_distance",
-    "differentiate_distance",
 )
 TYPES = {torch.uint8: 0, torch.float32: 1, torch.float16: 4, torch.bfloat16: 5}
 """Of images, as the kernel's enum Type numbers them."""
@@ -192,19 +193,36 @@ class CodedScan(ctypes.Structure):
     ]
 
 
+class BandCall(ctypes.Structure):
+    _fields_ = [
+        ("blocks", c_int64),
+        ("levels", c_void_p),
+        ("first", c_int32),
+        ("last", c_int32),
+        ("counts", c_void_p),
+        ("ends", c_void_p),
+        ("prices", c_void_p),
+        ("bits", c_void_p),
+        ("threads", c_int32),
+    ]
+
+
 class Comparison(ctypes.Structure):
     _fields_ = [
         ("batch", c_int64),
         ("height", c_int64),
         ("width", c_int64),
         ("image", c_void_p),
+        ("original", c_void_p),
+        ("bytes", c_int32),
+        ("original_bytes", c_int32),
         ("prepared", c_void_p),
         ("weights", c_void_p),
         ("taps", c_float * 5),
         ("values", c_void_p),
         ("map", c_void_p),
-        ("saved", c_void_p),
         ("gradient", c_void_p),
+        ("scale", c_void_p),
         ("out_gradient", c_void_p),
         ("threads", c_int32),
     ]
@@ -235,7 +253,7 @@ def load() -> ctypes.CDLL | str:
             function.restype = c_int
     except (OSError, AttributeError) as error:
         return f"the native kernel does not load: {error}"
-    structures = (Codec, Call, Trellis, StepCosts, Scan, CodedScan, Comparison)
+    structures = (Codec, Call, Trellis, StepCosts, Scan, CodedScan, Comparison, BandCall)
     if any(library.jpegrad_sizeof(i) != ctypes.sizeof(each) for i, each in enumerate(structures)):
         return "the native kernel is of another version of this package: reinstall it"
     return library
@@ -286,6 +304,13 @@ def step_costs(**fields: Any) -> None:
     call = StepCosts(**fields)
     call.threads = _threads(64 * call.blocks)
     library().jpegrad_step_costs(None, byref(call))
+
+
+def band(name: str, **fields: Any) -> None:
+    """Count, or price, what a band of blocks sends."""
+    call = fill(BandCall, **fields)
+    call.threads = _threads(64 * call.blocks)
+    getattr(library(), f"jpegrad_{name}")(None, byref(call))
 
 
 def compare(name: str, image: Tensor, **fields: Any) -> None:

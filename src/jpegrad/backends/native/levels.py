@@ -126,6 +126,28 @@ def step_costs(levels: Tensor, lower: Tensor, where: Tensor, ac: Tensor) -> Tens
     return out
 
 
+def count_band(levels: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Counts ``[256]`` of what the levels of a band send, and how each of the blocks ``[blocks, 64]`` ends.
+
+    0 is a block without levels, 1 one with zeros after the last, 2 one without.
+    """
+    levels = levels.contiguous()
+    counts = torch.zeros(256, dtype=torch.int64)
+    ends = torch.empty(len(levels), dtype=torch.uint8)
+    pointers = {"levels": levels.data_ptr(), "counts": counts.data_ptr(), "ends": ends.data_ptr()}
+    abi.band("count_band", blocks=len(levels), first=first, last=last, **pointers)
+    return counts, ends
+
+
+def band_bits(levels: Tensor, first: int, last: int, prices: Tensor) -> Tensor:
+    """Bits ``[blocks]`` of a band of blocks ``[blocks, 64]``, by prices ``[64, 12]``; float64."""
+    levels, prices = levels.contiguous(), prices.double().contiguous()
+    bits = torch.empty(len(levels), dtype=torch.float64)
+    pointers = {"levels": levels.data_ptr(), "prices": prices.data_ptr(), "bits": bits.data_ptr()}
+    abi.band("band_bits", blocks=len(levels), first=first, last=last, **pointers)
+    return bits
+
+
 LEVELS: dict[str, Callable[..., Any]] = {
     "scan_counts": scan_counts,
     "scan_bytes": scan_bytes,
@@ -133,6 +155,8 @@ LEVELS: dict[str, Callable[..., Any]] = {
     "step_costs": step_costs,
     "decode_scan": decode_scan,
     "encode_scan": encode_scan,
+    "count_band": count_band,
+    "band_bits": band_bits,
     "structure": Structure,
     "distance": Distance,
 }

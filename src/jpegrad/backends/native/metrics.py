@@ -1,6 +1,5 @@
-"""The native kernel of the metrics: what an original is prepared to, pictures compared with it, and the gradients."""
+"""The native kernel of the metrics: pictures compared with an original, and the gradients."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +10,8 @@ from jpegrad.sampling import ceil_div
 
 ROW = 8
 """Rows of prepared planes are padded to a multiple of this."""
+KEPT = 1 << 19
+"""Of pictures of at most so many pixels, what the kernels make of the original stays; else they make it each time."""
 
 
 def _padded(size: tuple[int, int]) -> int:
@@ -18,53 +19,60 @@ def _padded(size: tuple[int, int]) -> int:
     return height * ceil_div(width, ROW) * ROW
 
 
-class Structure:
-    """SSIMULACRA2's weighted sums ``[B]`` of pictures ``[B, 3, H, W]``, float32 and finite, sRGB in 0…1.
+class _Kernel:
+    """A metric of pictures ``[B, 3, H, W]``, contiguous: float32 and finite, sRGB in 0…1, or uint8.
 
     Args:
+        name: what the library calls it.
         original: such pictures.
         sizes: of its scales, (height, width) each.
-        weights: ``[3, scales, 2, 3]``, float64.
-        taps: of the filter, the middle and four neighbours.
+        planes: that an original is prepared to, at each.
+        fields: of the call.
     """
 
     def __init__(
-        self, original: Tensor, sizes: list[tuple[int, int]], weights: Tensor, taps: tuple[float, ...]
+        self, name: str, original: Tensor, sizes: list[tuple[int, int]], planes: int, **fields: Any
     ) -> None:
-        self.prepared = original.new_empty(original.shape[0], 9 * sum(map(_padded, sizes)))
-        self.weights = weights.contiguous()
-        self.taps = taps
-        self._run("prepare_structure", original.contiguous())
+        self.name = name
+        self.original = original.contiguous()
+        self.fields = fields | {
+            "original": self.original.data_ptr(),
+            "original_bytes": original.dtype is torch.uint8,
+        }
+        batch, _, height, width = original.shape
+        if height * width <= KEPT:
+            samples = planes * sum(map(_padded, sizes))
+            self.prepared = torch.empty(batch, samples, device=original.device)
+            self.fields["prepared"] = self.prepared.data_ptr()
+            abi.compare(f"prepare_{name}", self.original, **self.fields)
 
     def __call__(self, image: Tensor) -> Tensor:
-        found: Tensor = _Sums.apply(image, self)  # type: ignore[no-untyped-call]
+        """The losses ``[B]``, with a graph."""
+        found: Tensor = _Loss.apply(image, self)  # type: ignore[no-untyped-call]
         return found
 
-    def compare(self, image: Tensor, gradient: Tensor | None) -> Tensor:
-        """The sums; their gradients into ``gradient``, if that is given."""
-        values = image.new_empty(image.shape[0])
-        pointer = None if gradient is None else gradient.data_ptr()
-        self._run("compare_structure", image, values=values.data_ptr(), out_gradient=pointer)
-        return values
-
-    def _run(self, name: str, image: Tensor, **fields: Any) -> None:
-        fields |= {
-            "prepared": self.prepared.data_ptr(),
-            "weights": self.weights.data_ptr(),
-            "taps": self.taps,
-        }
-        abi.compare(name, image, **fields)
-
-
-class _Sums(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, structure: Structure) -> Tensor:
-        image = image.contiguous()
-        gradient = torch.empty_like(image) if ctx.needs_input_grad[0] else None
-        values = structure.compare(image, gradient)
+    def losses(self, image: Tensor, gradient: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+        """The losses; ``scale`` ``[B]`` times their gradients are added to ``gradient``."""
+        values = torch.empty(len(image), device=image.device)
+        fields = {"values": values.data_ptr()}
         if gradient is not None:
-            ctx.save_for_backward(gradient)
+            scale = torch.ones_like(values) if scale is None else scale.to(values).contiguous()
+            fields |= {"out_gradient": gradient.data_ptr(), "scale": scale.data_ptr()}
+        self.run(image.contiguous(), **fields)
         return values
+
+    def run(self, image: Tensor, **fields: Any) -> None:
+        abi.compare(f"compare_{self.name}", image, bytes=image.dtype is torch.uint8, **self.fields, **fields)
+
+
+class _Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, kernel: _Kernel) -> Tensor:
+        gradient = None
+        if ctx.needs_input_grad[0]:
+            gradient = torch.zeros(image.shape, device=image.device)
+            ctx.save_for_backward(gradient)
+        return kernel.losses(image, gradient)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -73,56 +81,63 @@ class _Sums(torch.autograd.Function):
         return slopes * gradient[:, None, None, None], None
 
 
-class Distance:
-    """Butteraugli's maps ``[B, H, W]`` of pictures ``[B, 3, H, W]``, float32 and finite, sRGB in 0…1.
+class Structure(_Kernel):
+    """SSIMULACRA2's weighted sums.
 
     Args:
-        original: such pictures.
-        sizes: of its resolutions, (height, width) each.
-        weigh: the activity ``[B, H, W]`` at one of them → weights of the low band and of the others.
+        original: as :class:`_Kernel` takes them.
+        sizes: of its scales, (height, width) each.
+        weights: ``[3, scales, 2, 3]``, float64.
+        taps: of the filter, the middle and four neighbours.
     """
 
     def __init__(
-        self,
-        original: Tensor,
-        sizes: list[tuple[int, int]],
-        weigh: Callable[[Tensor], tuple[Tensor, Tensor]],
+        self, original: Tensor, sizes: list[tuple[int, int]], weights: Tensor, taps: tuple[float, ...]
     ) -> None:
-        self.samples = sum(map(_padded, sizes))
-        self.prepared = original.new_zeros(original.shape[0], 13 * self.samples)
-        abi.compare("prepare_distance", original.contiguous(), prepared=self.prepared.data_ptr())
-        parts = self.prepared.split([13 * _padded(size) for size in sizes], 1)
-        for part, (height, width) in zip(parts, sizes, strict=True):
-            planes = part.unflatten(1, (13, height, -1))[..., :width]
-            planes[:, 11], planes[:, 12] = weigh(planes[:, 10])
+        self.weights = weights.contiguous()
+        super().__init__("structure", original, sizes, 9, weights=self.weights.data_ptr(), taps=taps)
 
-    def __call__(self, image: Tensor) -> Tensor:
+
+class Distance(_Kernel):
+    """Butteraugli's losses, and its maps.
+
+    Args:
+        original: as :class:`_Kernel` takes them.
+        sizes: of its resolutions, (height, width) each.
+    """
+
+    def __init__(self, original: Tensor, sizes: list[tuple[int, int]]) -> None:
+        super().__init__("distance", original, sizes, 13)
+
+    def map(self, image: Tensor) -> Tensor:
+        """``[B, H, W]``, with a graph."""
         found: Tensor = _Map.apply(image, self)  # type: ignore[no-untyped-call]
         return found
 
-    def run(self, name: str, image: Tensor, **tensors: Tensor) -> None:
-        fields = {field: each.data_ptr() for field, each in tensors.items()}
-        abi.compare(name, image, prepared=self.prepared.data_ptr(), **fields)
+    def run(self, image: Tensor, **fields: Any) -> None:
+        if "map" not in fields and "gradient" not in fields:
+            space = torch.empty(len(image), *image.shape[2:], device=image.device)
+            fields["map"] = space.data_ptr()
+        super().run(image, **fields)
 
 
 class _Map(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, distance: Distance) -> Tensor:
         image = image.contiguous()
-        found = image.new_empty(image.shape[0], *image.shape[2:])
-        saved = {}
+        found = torch.empty(len(image), *image.shape[2:], device=image.device)
         if ctx.needs_input_grad[0]:
-            saved["saved"] = image.new_empty(image.shape[0], 16 * distance.samples)
-            ctx.save_for_backward(image, saved["saved"])
+            ctx.save_for_backward(image)
             ctx.distance = distance
-        distance.run("compare_distance", image, map=found, **saved)
+        distance.run(image, map=found.data_ptr())
         return found
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        image, saved = ctx.saved_tensors
-        out, gradient = torch.empty_like(image), gradient.contiguous()
-        tensors = {"saved": saved, "gradient": gradient, "out_gradient": out}
-        ctx.distance.run("differentiate_distance", image, **tensors)
+        (image,) = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        out, scale = torch.zeros_like(image), torch.ones(len(image), device=image.device)
+        pointers = {"gradient": gradient, "scale": scale, "out_gradient": out}
+        ctx.distance.run(image, **{name: each.data_ptr() for name, each in pointers.items()})
         return out, None

@@ -138,17 +138,33 @@ struct CodedScan {
 };
 
 // Pictures and their originals, for a metric. Pointers that a call does not need are null.
+// How a block's band ends: it has no levels, zeros after the last, or none.
+enum Ending : uint8_t { EMPTY, ENDS, COMPLETE };
+
+struct BandCall {
+    int64_t blocks;
+    const float* levels;  // [blocks, 64], natural order
+    int32_t first, last;  // of the band, in zigzag order
+    int64_t* counts;  // [256], of the symbols of levels and of runs of sixteen zeros: to be added to
+    uint8_t* ends;  // [blocks]
+    const double* prices;  // [64, 12] by run and size; of size 0 by the zeros up to the block's end
+    double* bits;  // [blocks]
+    int32_t threads;
+};
+
 struct Comparison {
     int64_t batch, height, width;
-    const float* image;  // [batch, 3, height, width], sRGB in 0 to 1
-    float* prepared;  // planes of the originals, their rows padded to eight samples
+    const void* image;  // [batch, 3, height, width], sRGB: float in 0 to 1, or bytes
+    const void* original;  // likewise, each in its own form
+    int32_t bytes, original_bytes;  // whether they are bytes
+    float* prepared;  // planes of the originals, their rows padded to eight samples; null if there is no room for them
     const double* weights;  // of SSIMULACRA2: [3, scales, 2, 3]
     float taps[5];  // of its filter: the middle and four neighbours
-    float* values;  // [batch]: its weighted sums
-    float* map;  // [batch, height, width]: Butteraugli's
-    float* saved;  // by the map for its gradient, planes as those of the originals; null if none is wanted
+    float* values;  // [batch]: the losses; null if none are wanted
+    float* map;  // [batch, height, width]: Butteraugli's; its gradient at the end, if that of the image is wanted
     const float* gradient;  // of the map: then that of the image is wanted, and no map
-    float* out_gradient;  // as the image; of the values, or from that of the map
+    const float* scale;  // [batch]: of the gradient
+    float* out_gradient;  // as the image, float; the gradient is added to it; null if none is wanted
     int32_t threads;
 };
 

@@ -33,7 +33,7 @@ EXPORT const char* jpegrad_kernel() { return kernel().name; }
 EXPORT int jpegrad_lanes() { return kernel().lanes; }
 EXPORT int64_t jpegrad_sizeof(int what) {
     const int64_t sizes[] = {sizeof(Codec), sizeof(Call),      sizeof(Trellis),   sizeof(StepCosts),
-                             sizeof(Scan),  sizeof(CodedScan), sizeof(Comparison)};
+                             sizeof(Scan),  sizeof(CodedScan), sizeof(Comparison), sizeof(BandCall)};
     return sizes[what];
 }
 EXPORT int jpegrad_jpeg(const Codec* codec, const Call* call) { return run(kernel().jpeg, codec, call); }
@@ -60,7 +60,4 @@ EXPORT int jpegrad_prepare_distance(const void*, const Comparison* call) {
 }
 EXPORT int jpegrad_compare_distance(const void*, const Comparison* call) {
     return run(kernel().compare_distance, call);
-}
-EXPORT int jpegrad_differentiate_distance(const void*, const Comparison* call) {
-    return run(kernel().differentiate_distance, call);
 }

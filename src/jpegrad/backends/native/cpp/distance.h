@@ -1,24 +1,53 @@
 // The distance map of Butteraugli and its gradient: metrics/butteraugli.py has the formulas.
+//
+// Each stage goes on as far as the rows of the stage before have come. So no plane is whole: of each are kept the last
+// rows, as many as the last stage lies behind the first. The gradient is a second way through the picture.
 #pragma once
 #include "lines.h"
 
 namespace NAMESPACE {
 
 class Distance {
-    static constexpr int PLANES = 13, SMALLEST = 8;
+    static constexpr int SMALLEST = 8;
     static constexpr float INTENSITY = 80, FINE_SHARE = 0.85f, COARSE_SHARE = 0.5f;
+    // Rows at once; by how many the map lies behind the picture, its last filter reaches back, and the gradient lies
+    // behind the map.
+    static constexpr int64_t ROWS = 32, FORTH = 37, REACH = 4, BACK = 34;
     const Comparison& call;
-    Blur<2, MIRROR> adaptation{1.2};
-    Blur<16, WEIGHTED> below_low{7.15593339443};
-    Blur<7, WEIGHTED> below_medium{3.22489901262};
-    Blur<3, WEIGHTED> below_high{1.56416327805};
-    Blur<6, WEIGHTED> masking{2.7};
+    const Size whole;
+    const bool two;
+    const Blur<2, MIRROR> adaptation{1.2};
+    const Blur<16, WEIGHTED> below_low{7.15593339443};
+    const Blur<7, WEIGHTED> below_medium{3.22489901262};
+    const Blur<3, WEIGHTED> below_high{1.56416327805};
+    const Blur<6, WEIGHTED> masking{2.7};
 
-    // The original at one resolution, as prepare() leaves it; Python adds the weights.
+    // A picture's bands before what is small or large in them is changed.
+    struct Bands {
+        static constexpr int COUNT = 18;
+        float *light, *adapted, *low, *medium, *high, *blurred, *activity;
+        Bands(float* p, int64_t n)
+            : light(p),
+              adapted(p + 3 * n),
+              low(p + 6 * n),
+              medium(p + 9 * n),
+              high(p + 12 * n),
+              blurred(p + 15 * n),
+              activity(p + 17 * n) {}
+    };
+    // The original's as they are compared, and the weights that its mask gives to differences.
     struct Original {
+        static constexpr int COUNT = 13;
+        const Rows rows;
+        const int64_t n;
         float *low, *medium, *high, *finest, *activity, *low_weight, *weight;
-        Original(float* p, int64_t n)
-            : low(p),
+        Original(float* p, const Rows& r) : Original(p, r, r.plane()) {}
+
+      private:
+        Original(float* p, const Rows& r, int64_t n_)
+            : rows(r),
+              n(n_),
+              low(p),
               medium(p + 3 * n),
               high(p + 6 * n),
               finest(p + 8 * n),
@@ -27,140 +56,27 @@ class Distance {
               weight(p + 12 * n) {}
     };
 
-    // Planes that a map leaves for its gradient: the bands and the squared map.
-    static constexpr int SAVED = 16;
-
-    // A picture on its way into its bands, before what is small or large in them is changed.
-    struct Bands {
-        static constexpr int COUNT = 15;
-        const float* light;
-        float *adapted, *low, *medium, *high, *blurred, *activity;
-        Bands(const float* light_, float* p, int64_t n)
-            : light(light_),
-              adapted(p),
-              low(p + 3 * n),
-              medium(p + 6 * n),
-              high(p + 9 * n),
-              blurred(p + 12 * n),
-              activity(p + 14 * n) {}
-    };
-
   public:
-    explicit Distance(const Comparison& c) : call(c) {}
+    explicit Distance(const Comparison& c) : call(c), whole(c.height, c.width), two(has_half(whole)) {}
 
+    // The bands of the original, whole.
     bool prepare(int64_t image) const {
-        return each_resolution(image, [&](const float* light, const Size& s, float* planes, int64_t, bool) {
-            const int64_t n = s.count();
-            Room room(Bands::COUNT * n);
-            if (!room) return false;
-            const Original original(planes, n);
-            const Bands bands(light, room.take(Bands::COUNT * n), n);
-            if (!separate(bands, s)) return false;
-            each_vector(n, [&](int64_t i) {
-                F32 low[3];
-                low_values(bands, n, i, low);
-                for (int c = 0; c < 3; c++) {
-                    store(original.low + c * n + i, low[c]);
-                    store(original.medium + c * n + i, medium(bands, c, n, i));
-                }
-                for (int c = 0; c < 2; c++) {
-                    store(original.high + c * n + i, high(bands, c, n, i));
-                    store(original.finest + c * n + i, finest(bands, c, n, i));
-                }
-                store(original.activity + i, at(bands.activity + i));
-            });
-            return true;
-        });
+        return prepare_resolution<false>(image) && (!two || prepare_resolution<true>(image));
     }
 
-    // The map.
+    // The map, its loss, and the gradient of that; or the gradient of the image from that of the map.
     bool compare(int64_t image) const {
-        const Size whole(call.height, call.width);
-        float* out = call.map + image * whole.height * whole.width;
-        return each_resolution(image, [&](const float* light, const Size& s, float* planes, int64_t before, bool half) {
-            const int64_t n = s.count();
-            Room room((2 + (call.saved ? 0 : SAVED)) * n);
-            if (!room) return false;
-            float* kept = call.saved ? call.saved + SAVED * before : room.take(SAVED * n);
-            const Original original(planes, n);
-            const Bands bands(light, kept, n);
-            float *squared = kept + Bands::COUNT * n, *work = room.take(2 * n);
-            if (!separate(bands, s) || !energies(original, bands, s, work, squared)) return false;
-            each_vector(n, [&](int64_t i) { store(work + i, square_root(at(squared + i))); });
-            add_map(work, s, half, out);
-            return true;
-        });
-    }
-
-    // The gradient of the image, from that of the map.
-    bool differentiate(int64_t image) const {
-        const Size whole(call.height, call.width), small = whole.half();
-        const int64_t samples = whole.height * whole.width;
-        Room room(3 * (whole.count() + small.count()));
-        if (!room) return false;
-        float *fine = room.take(3 * whole.count()), *coarse = room.take(3 * small.count());
-        const bool done =
-            each_resolution(image, [&](const float* light, const Size& s, float* planes, int64_t before, bool half) {
-                const int64_t n = s.count();
-                Room rest(15 * n);
-                if (!rest) return false;
-                float *kept = call.saved + SAVED * before, *slope = rest.take(n);
-                spread(call.gradient + image * samples, s, half, slope);
-                return backward(Original(planes, n), Bands(light, kept, n), s, kept + Bands::COUNT * n, slope, rest,
-                                half ? coarse : fine);
-            });
-        if (!done) return false;
-        if (has_half(whole))
-            for (int c = 0; c < 3; c++) add_doubled(coarse + c * small.count(), whole, fine + c * whole.count());
-        write_gradient(call.image + 3 * samples * image, whole, fine, call.out_gradient + 3 * samples * image);
-        return true;
+        auto differentiate_all = [&](const float* slope) {
+            return differentiate<false>(image, slope) && (!two || differentiate<true>(image, slope));
+        };
+        if (call.gradient) return differentiate_all(call.gradient);
+        if (!write_map<false>(image) || (two && !write_map<true>(image))) return false;
+        if (call.values) call.values[image] = (float)loss(image);
+        return !call.out_gradient || differentiate_all(call.map);
     }
 
   private:
     static bool has_half(const Size& s) { return s.half().height >= SMALLEST && s.half().width >= SMALLEST; }
-
-    // fn(light, size, the original's planes, samples of all planes of one kind before, whether it is half the
-    // resolution).
-    template <class Fn> bool each_resolution(int64_t image, const Fn& fn) const {
-        const Size whole(call.height, call.width), half = whole.half();
-        const bool two = has_half(whole);
-        Room room(3 * (whole.count() + half.count()));
-        if (!room) return false;
-        float *light = room.take(3 * whole.count()), *small = room.take(3 * half.count());
-        const int64_t before = image * (whole.count() + (two ? half.count() : 0));
-        float* planes = call.prepared + PLANES * before;
-        read_light(call.image + 3 * whole.height * whole.width * image, whole, light);
-        each_vector(3 * whole.count(), [&](int64_t i) { store(light + i, INTENSITY * at(light + i)); });
-        if (!fn(light, whole, planes, before, false)) return false;
-        if (!two) return true;
-        for (int c = 0; c < 3; c++) halve(light + c * whole.count(), whole, small + c * half.count());
-        return fn(small, half, planes + PLANES * whole.count(), before + whole.count(), true);
-    }
-
-    void add_map(const float* map, const Size& s, bool half, float* out) const {
-        const float share = has_half(Size(call.height, call.width)) ? FINE_SHARE : 1;
-        for (int64_t y = 0; y < call.height; y++)
-            for (int64_t x = 0; x < call.width; x++) {
-                float& to = out[y * call.width + x];
-                if (half)
-                    to += COARSE_SHARE * map[y / 2 * s.stride + x / 2];
-                else
-                    to = share * map[y * s.stride + x];
-            }
-    }
-    // The gradient of the map of one resolution.
-    void spread(const float* gradient, const Size& s, bool half, float* out) const {
-        const float share = has_half(Size(call.height, call.width)) ? FINE_SHARE : 1;
-        for (int64_t i = 0; i < s.count(); i++) out[i] = 0;
-        for (int64_t y = 0; y < call.height; y++)
-            for (int64_t x = 0; x < call.width; x++) {
-                const float from = gradient[y * call.width + x];
-                if (half)
-                    out[y / 2 * s.stride + x / 2] += COARSE_SHARE * from;
-                else
-                    out[y * s.stride + x] = share * from;
-            }
-    }
 
     // Cone responses before adaptation.
     INLINE void absorb(const float* light, int64_t n, int64_t i, F32 out[3]) {
@@ -225,38 +141,112 @@ class Distance {
         return square_root(x * x + y * y);
     }
 
-    // From light to bands.
-    bool separate(const Bands& b, const Size& s) const {
-        const int64_t n = s.count();
-        if (!adaptation(b.light, b.adapted, s, 3)) return false;
-        each_vector(n, [&](int64_t i) {
-            F32 adapted[3], response[3];
-            absorb(b.adapted, n, i, adapted);
-            absorb(b.light, n, i, response);
-            for (int c = 0; c < 3; c++) {
-                const float least = c < 2 ? BIAS : BIAS_B;
-                response[c] = response[c] * sensitivity(adapted[c]);
-                response[c] = response[c] < least ? splatf(least) : response[c];
-            }
-            store(b.high + i, response[0] - response[1]);
-            store(b.high + n + i, response[0] + response[1]);
-            store(b.high + 2 * n + i, response[2]);
-        });
-        if (!below_low(b.high, b.low, s, 3)) return false;
-        each_vector(3 * n, [&](int64_t i) { store(b.high + i, at(b.high + i) - at(b.low + i)); });
-        if (!below_medium(b.high, b.medium, s, 3)) return false;
-        each_vector(n, [&](int64_t i) {
-            F32 y = at(b.high + n + i) - at(b.medium + n + i);
-            store(b.high + i, (at(b.high + i) - at(b.medium + i)) * suppression(y));
-            store(b.high + n + i, y);
-        });
-        if (!below_high(b.high, b.blurred, s, 2)) return false;
-        const float offset = ACTIVITY_SCALE * ACTIVITY_OFFSET, root = std::sqrt(offset);
-        each_vector(n, [&](int64_t i) {
-            store(b.activity + i, square_root(ACTIVITY_SCALE * raw_activity(b, n, i) + offset) - root);
-        });
-        return masking(b.activity, b.activity, s, 1);
-    }
+    // One picture on its way into its bands, from the top down.
+    template <bool HALF> class Separation {
+        const Size whole;
+        const Picture picture;
+        float *top, *bottom;
+        Blur<2, MIRROR>::Pass adaptation;
+        Blur<16, WEIGHTED>::Pass below_low;
+        Blur<7, WEIGHTED>::Pass below_medium;
+        Blur<3, WEIGHTED>::Pass below_high;
+        Blur<6, WEIGHTED>::Pass masking;
+        int64_t lit = 0, adapted = 0, lowered = 0, mediated = 0;
+
+        void read(int64_t end) {
+            for (; lit < end; lit++)
+                for (int c = 0; c < 3; c++) {
+                    float* to = bands.light + c * rows.plane() + rows.at(lit);
+                    if (HALF) {
+                        light(c, 2 * lit, top);
+                        light(c, smaller(2 * lit + 1, whole.height - 1), bottom);
+                        halve_row(top, bottom, whole, to);
+                    } else {
+                        light(c, lit, to);
+                    }
+                }
+        }
+        void light(int c, int64_t y, float* to) const {
+            picture.read(c, y, to);
+            each_vector(whole.stride, [&](int64_t x) { store(to + x, INTENSITY * at(to + x)); });
+        }
+
+      public:
+        const Rows rows;
+        const Bands bands;
+        // How many rows of the bands are there, and of the activity.
+        int64_t separated = 0, active = 0;
+
+        static int64_t samples(const Rows& r, const Size& whole) {
+            return Bands::COUNT * r.plane() + 2 * whole.stride + decltype(adaptation)::samples(r.size, 3) +
+                   decltype(below_low)::samples(r.size, 3) + decltype(below_medium)::samples(r.size, 3) +
+                   decltype(below_high)::samples(r.size, 2) + decltype(masking)::samples(r.size, 1);
+        }
+        Separation(const Distance& d_, const Picture& picture_, const Rows& r, Room& room)
+            : whole(d_.whole),
+              picture(picture_),
+              top(room.take(d_.whole.stride)),
+              bottom(room.take(d_.whole.stride)),
+              adaptation(d_.adaptation, r.size, 3, room),
+              below_low(d_.below_low, r.size, 3, room),
+              below_medium(d_.below_medium, r.size, 3, room),
+              below_high(d_.below_high, r.size, 2, room),
+              masking(d_.masking, r.size, 1, room),
+              rows(r),
+              bands(room.take(Bands::COUNT * r.plane()), r.plane()) {}
+
+        // As far as the rows before `end` lead.
+        void advance(int64_t end) {
+            const Bands& b = bands;
+            const int64_t n = rows.plane();
+            read(end);
+            end = rows.behind(end, 2);
+            adaptation.filter(b.light, b.adapted, rows, adapted, end);
+            rows.each(adapted, end, [&](int64_t i) {
+                F32 local[3], response[3];
+                absorb(b.adapted, n, i, local);
+                absorb(b.light, n, i, response);
+                for (int c = 0; c < 3; c++) {
+                    const float least = c < 2 ? BIAS : BIAS_B;
+                    response[c] = response[c] * sensitivity(local[c]);
+                    response[c] = response[c] < least ? splatf(least) : response[c];
+                }
+                store(b.high + i, response[0] - response[1]);
+                store(b.high + n + i, response[0] + response[1]);
+                store(b.high + 2 * n + i, response[2]);
+            });
+            adapted = end;
+
+            end = rows.behind(end, 16);
+            below_low.filter(b.high, b.low, rows, lowered, end);
+            for (int c = 0; c < 3; c++)
+                rows.each(lowered, end, [&](int64_t i) {
+                    store(b.high + c * n + i, at(b.high + c * n + i) - at(b.low + c * n + i));
+                });
+            lowered = end;
+
+            end = rows.behind(end, 7);
+            below_medium.filter(b.high, b.medium, rows, mediated, end);
+            rows.each(mediated, end, [&](int64_t i) {
+                F32 y = at(b.high + n + i) - at(b.medium + n + i);
+                store(b.high + i, (at(b.high + i) - at(b.medium + i)) * suppression(y));
+                store(b.high + n + i, y);
+            });
+            mediated = end;
+
+            end = rows.behind(end, 3);
+            below_high.filter(b.high, b.blurred, rows, separated, end);
+            const float offset = ACTIVITY_SCALE * ACTIVITY_OFFSET, root = std::sqrt(offset);
+            rows.each(separated, end, [&](int64_t i) {
+                store(b.activity + i, square_root(ACTIVITY_SCALE * raw_activity(b, n, i) + offset) - root);
+            });
+            separated = end;
+
+            end = rows.behind(end, 6);
+            masking.filter(b.activity, b.activity, rows, active, end);
+            active = end;
+        }
+    };
 
     // How differences of one plane count along lines.
     struct Edges {
@@ -307,17 +297,17 @@ class Distance {
     }
 
     // Squared differences of the low band, and of the others apart from lines.
-    INLINE void squares(const Original& o, const Bands& b, int64_t n, int64_t i, F32* low_sum, F32* rest) {
-        F32 low[3], d = at(o.activity + i) - at(b.activity + i);
+    INLINE void squares(const Original& o, const Bands& b, int64_t n, int64_t i, int64_t j, F32* low_sum, F32* rest) {
+        F32 low[3], d = at(o.activity + j) - at(b.activity + i);
         low_values(b, n, i, low);
         *low_sum = splatf(0);
         *rest = MASK * d * d;
         for (int c = 0; c < 3; c++) {
-            d = at(o.low + c * n + i) - low[c];
+            d = at(o.low + c * o.n + j) - low[c];
             *low_sum = *low_sum + LOW[c] * d * d;
-            d = at(o.medium + c * n + i) - medium(b, c, n, i);
+            d = at(o.medium + c * o.n + j) - medium(b, c, n, i);
             *rest = *rest + MEDIUM[c] * d * d;
-            if (c < 2) *rest = *rest + HIGH[c] * asymmetric(at(o.high + c * n + i), high(b, c, n, i));
+            if (c < 2) *rest = *rest + HIGH[c] * asymmetric(at(o.high + c * o.n + j), high(b, c, n, i));
         }
     }
 
@@ -331,166 +321,539 @@ class Distance {
                    : BAND == HIGH_BAND ? high(b, CHANNEL, n, i)
                                        : medium(b, CHANNEL, n, i);
         }
-        INLINE const float* of(const Original& o, int64_t n) {
-            return (BAND == FINEST ? o.finest : BAND == HIGH_BAND ? o.high : o.medium) + CHANNEL * n;
+        INLINE const float* of(const Original& o) {
+            return (BAND == FINEST ? o.finest : BAND == HIGH_BAND ? o.high : o.medium) + CHANNEL * o.n;
         }
         INLINE const Edges& edges(const Distance& d) {
             return (BAND == FINEST ? d.finest_edges : BAND == HIGH_BAND ? d.high_edges : d.medium_edges)[CHANNEL];
         }
-        // What counts along lines.
-        static void weighted(const Distance& d, const Original& o, const Bands& b, int64_t n, float* out) {
-            const float* original = of(o, n);
-            const Edges& with = edges(d);
-            each_vector(n, [&](int64_t i) { store(out + i, with(at(original + i), of(b, n, i))); });
+    };
+    // fn(plane, index) is true for all six planes with edges.
+    template <class Fn> static bool all_planes(const Fn& fn) {
+        return fn(Plane<FINEST, 0>(), 0) && fn(Plane<FINEST, 1>(), 1) && fn(Plane<HIGH_BAND, 0>(), 2) &&
+               fn(Plane<HIGH_BAND, 1>(), 3) && fn(Plane<MEDIUM_BAND, 0>(), 4) && fn(Plane<MEDIUM_BAND, 1>(), 5);
+    }
+
+    // A mean of the three smallest of the nine activities that lie three apart, which stand in `rows`.
+    INLINE F32 eroded(const float* const rows[3], int64_t x) {
+        // The middle stands for two others at twice its size.
+        F32 middle = at(rows[1] + x), least[3] = {middle, 2.0f * middle, 2.0f * middle};
+        auto insert = [&](F32 more) {
+            for (F32& each : least) {
+                F32 larger = more < each ? each : more;
+                each = more < each ? more : each;
+                more = larger;
+            }
+        };
+        for (int row = 0; row < 3; row++) {
+            insert(at(rows[row] + x - 3));
+            if (row != 1) insert(at(rows[row] + x));
+            insert(at(rows[row] + x + 3));
+        }
+        return 0.45f * least[0] + 0.3f * least[1] + 0.25f * least[2];
+    }
+    INLINE F32 mask_weight(F32 mask, float multiplier, float slope, float offset) {
+        F32 weight = (float)(1 / (17.83 * 0.79079917404)) * (1.0f + multiplier / (slope * mask + offset));
+        return weight * weight;
+    }
+
+    // The original and its weights, beside the picture that is compared with it.
+    template <bool HALF> class Reference {
+        static constexpr int MARGIN = 8;
+        float* lines[3];
+        int64_t converted = 0;
+        Separation<HALF> separation;
+
+        static int64_t line(const Size& s) { return s.stride + 2 * MARGIN; }
+
+      public:
+        const Original& planes;
+        int64_t weighed = 0;   // rows that are there
+
+        static Rows own(const Size& s) { return {s, smaller(s.height, ROWS + FORTH + REACH)}; }
+        static int64_t samples(const Size& s, const Size& whole) {
+            return 3 * line(s) + Separation<HALF>::samples(own(s), whole);
+        }
+        Reference(const Distance& d, const Picture& picture, const Original& planes_, Room& room)
+            : separation(d, picture, own(planes_.rows.size), room), planes(planes_) {
+            const Size& s = planes.rows.size;
+            for (float*& each : lines) {
+                each = room.take(line(s)) + MARGIN;
+                for (int64_t x = -MARGIN; x < s.stride + MARGIN; x++) each[x] = INFINITY;
+            }
+        }
+
+        void advance(int64_t end) {
+            const Original& o = planes;
+            const Rows& rows = planes.rows;
+            const int64_t n = o.n, m = separation.rows.plane();
+            const Bands& b = separation.bands;
+            separation.advance(end);
+            for (; converted < separation.separated; converted++) {
+                const int64_t to = rows.at(converted), from = separation.rows.at(converted);
+                each_vector(rows.size.stride, [&](int64_t x) {
+                    F32 low[3];
+                    low_values(b, m, from + x, low);
+                    for (int c = 0; c < 3; c++) {
+                        store(o.low + c * n + to + x, low[c]);
+                        store(o.medium + c * n + to + x, medium(b, c, m, from + x));
+                    }
+                    for (int c = 0; c < 2; c++) {
+                        store(o.high + c * n + to + x, high(b, c, m, from + x));
+                        store(o.finest + c * n + to + x, finest(b, c, m, from + x));
+                    }
+                });
+            }
+            for (const int64_t last = rows.behind(separation.active, 3); weighed < last; weighed++) weigh();
+        }
+
+      private:
+        void weigh() {
+            const Rows& rows = planes.rows;
+            const float* around[3];
+            for (int i = 0; i < 3; i++) {
+                const int64_t y = weighed + 3 * (i - 1);
+                const bool inside = y >= 0 && y < rows.size.height;
+                for (int64_t x = 0; x < rows.size.width; x++)
+                    lines[i][x] = inside ? separation.bands.activity[separation.rows.at(y) + x] : INFINITY;
+                around[i] = lines[i];
+            }
+            const int64_t to = rows.at(weighed);
+            each_vector(rows.size.stride, [&](int64_t x) {
+                F32 mask = eroded(around, x);
+                store(planes.activity + to + x, at(around[1] + x));
+                store(planes.low_weight + to + x, mask_weight(mask, 0.505054525019f, 3.87449418804f, 0.20025578522f));
+                store(planes.weight + to + x, mask_weight(mask, 2.5485944793f, 0.451936922203f, 0.829591754942f));
+            });
+            for (int64_t x = rows.size.width; x < rows.size.stride; x++)
+                planes.activity[to + x] = planes.low_weight[to + x] = planes.weight[to + x] = 0;
         }
     };
-    // fn(plane) is true for all six planes with edges.
-    template <class Fn> static bool all_planes(const Fn& fn) {
-        return fn(Plane<FINEST, 0>()) && fn(Plane<FINEST, 1>()) && fn(Plane<HIGH_BAND, 0>()) &&
-               fn(Plane<HIGH_BAND, 1>()) && fn(Plane<MEDIUM_BAND, 0>()) && fn(Plane<MEDIUM_BAND, 1>());
-    }
 
-    // The squared map into `map`, its two parts summed.
-    bool energies(const Original& o, const Bands& b, const Size& s, float* work, float* map) const {
-        const int64_t n = s.count();
-        float* low = work + n;
-        each_vector(n, [&](int64_t i) {
-            F32 low_sum, rest;
-            squares(o, b, n, i, &low_sum, &rest);
-            store(low + i, low_sum);
-            store(map + i, rest);
-        });
-        const bool done = all_planes([&](auto plane) {
-            plane.weighted(*this, o, b, n, work);
-            return decltype(plane)::Lines::add(work, s, map);
-        });
-        each_vector(n, [&](int64_t i) {
-            F32 total = at(low + i) * at(o.low_weight + i) + at(map + i) * at(o.weight + i);
-            store(map + i, total);
-        });
-        return done;
-    }
+    // The squared map.
+    template <bool HALF> class Map {
+        const Distance& d;
+        float* low;
+        int64_t weighted = 0;
 
-    // The gradient of linear light, from that of the map in `slope`.
-    bool backward(const Original& o, const Bands& b, const Size& s, const float* squared, float* slope, Room& room,
-                  float* out) const {
-        const int64_t n = s.count();
-        float *work = room.take(2 * n), *to_rest = room.take(n), *low = room.take(3 * n);
-        float *medium_slope = room.take(3 * n), *high_slope = room.take(3 * n), *finest_slope = room.take(2 * n);
-        float* to_activity = high_slope + 2 * n;
-        each_vector(n, [&](int64_t i) {
-            F32 total = at(squared + i);
-            store(slope + i, total > 0 ? 0.5f * at(slope + i) / square_root(total) : splatf(0));
-        });
-        each_vector(n, [&](int64_t i) {
-            F32 to_low = at(slope + i) * at(o.low_weight + i), rest = at(slope + i) * at(o.weight + i), values[3];
-            store(to_rest + i, rest);
-            low_values(b, n, i, values);
-            for (int c = 0; c < 3; c++) values[c] = -2.0f * LOW[c] * to_low * (at(o.low + c * n + i) - values[c]);
-            store(low + i, 33.832837186260f * values[0]);
-            store(low + n + i, 14.458268100570f * values[1] - 0.362267051518f * 49.87984651440f * values[2]);
-            store(low + 2 * n + i, 49.87984651440f * values[2]);
-            for (int c = 0; c < 3; c++) {
-                F32 d = at(o.medium + c * n + i) - medium(b, c, n, i);
-                store(medium_slope + c * n + i, -2.0f * MEDIUM[c] * rest * d);
-            }
-            for (int c = 0; c < 2; c++) {
-                store(high_slope + c * n + i,
-                      HIGH[c] * rest * asymmetric_slope(at(o.high + c * n + i), high(b, c, n, i)));
-                store(finest_slope + c * n + i, splatf(0));
-            }
-            store(to_activity + i, -2.0f * MASK * rest * (at(o.activity + i) - at(b.activity + i)));
-        });
-        if (!masking(to_activity, to_activity, s, 1, true)) return false;
-        const bool done = all_planes([&](auto plane) {
-            typedef decltype(plane) P;
-            float* back = work + n;
-            P::weighted(*this, o, b, n, work);
-            if (!P::Lines::gradient(work, to_rest, s, back)) return false;
-            const float* original = P::of(o, n);
-            float* to = (P::band == FINEST ? finest_slope : P::band == HIGH_BAND ? high_slope : medium_slope);
-            to += P::channel * n;
-            const Edges& edges = P::edges(*this);
-            each_vector(n, [&](int64_t i) {
-                F32 more = at(back + i) * edges.slope(at(original + i), P::of(b, n, i));
-                store(to + i, at(to + i) + more);
+      public:
+        static constexpr int EDGES = 6;
+        const Original& o;
+        const Bands& b;
+        const Rows rows;
+        float *edges, *squared;
+        int64_t begun = 0, done = 0;   // rows before and after the last call
+
+        static int64_t samples(const Rows& r) { return (EDGES + 2) * r.plane(); }
+        Map(const Distance& d_, const Original& o_, const Bands& b_, const Rows& r, Room& room)
+            : d(d_),
+              low(room.take(r.plane())),
+              o(o_),
+              b(b_),
+              rows(r),
+              edges(room.take(EDGES * r.plane())),
+              squared(room.take(r.plane())) {}
+
+        // Up to rows `separated` of the bands, and `end` of the map.
+        bool advance(int64_t separated, int64_t end) {
+            const int64_t n = rows.plane();
+            all_planes([&](auto plane, int64_t index) {
+                typedef decltype(plane) P;
+                const float* original = P::of(o);
+                const Edges& with = P::edges(d);
+                float* to = edges + index * n;
+                rows.each(weighted, separated, o.rows, [&](int64_t i, int64_t j) {
+                    store(to + i, with(at(original + j), P::of(b, n, i)));
+                });
+                return true;
             });
+            weighted = separated;
+            begun = done;
+            done = end;
+            rows.each(begun, done, o.rows, [&](int64_t i, int64_t j) {
+                F32 low_sum, rest;
+                squares(o, b, n, i, j, &low_sum, &rest);
+                store(low + i, low_sum);
+                store(squared + i, rest);
+            });
+            const bool added = all_planes([&](auto plane, int64_t index) {
+                return decltype(plane)::Lines::add(edges + index * n, rows, squared, begun, done);
+            });
+            rows.each(begun, done, o.rows, [&](int64_t i, int64_t j) {
+                F32 total = at(low + i) * at(o.low_weight + j) + at(squared + i) * at(o.weight + j);
+                store(squared + i, total);
+            });
+            return added;
+        }
+
+        // The last rows; those of half the resolution are added to those of the whole.
+        void write(int64_t image) const {
+            const Size& whole = d.whole;
+            float* out = d.call.map + image * whole.height * whole.width;
+            for (int64_t y = begun; y < done; y++) {
+                const float* from = squared + rows.at(y);
+                float* map = low + rows.at(y);
+                each_vector(rows.size.stride, [&](int64_t x) { store(map + x, square_root(at(from + x))); });
+                if (HALF) {
+                    for (int64_t to = 2 * y; to < 2 * y + 2 && to < whole.height; to++)
+                        for (int64_t x = 0; x < whole.width; x++) out[to * whole.width + x] += COARSE_SHARE * map[x / 2];
+                } else {
+                    for (int64_t x = 0; x < whole.width; x++) out[y * whole.width + x] = d.fine_share() * map[x];
+                }
+            }
+        }
+    };
+    float fine_share() const { return two ? FINE_SHARE : 1; }
+
+    // The gradient of the image, from that of the map.
+    template <bool HALF> class Gradient {
+        const Distance& d;
+        const Map<HALF>& map;
+        const Picture& picture;
+        const int64_t image;
+        const float* const gradient;
+        const Rows rows;
+        const int64_t n;
+        float *slope, *back, *below, *low, *medium_slope, *high_slope, *finest_slope, *to_activity, *spread;
+        Blur<6, WEIGHTED>::Pass masking;
+        Blur<3, WEIGHTED>::Pass below_high;
+        Blur<7, WEIGHTED>::Pass below_medium;
+        Blur<16, WEIGHTED>::Pass below_low;
+        Blur<2, MIRROR>::Pass adaptation;
+        int64_t changed = 0, sharpened = 0, mediated = 0, lowered = 0, written = 0;
+
+      public:
+        static constexpr int COUNT = 16;
+        static int64_t samples(const Rows& r, const Size& whole) {
+            return COUNT * r.plane() + whole.stride + r.size.stride + decltype(masking)::samples(r.size, 1) +
+                   decltype(below_high)::samples(r.size, 2) + decltype(below_medium)::samples(r.size, 3) +
+                   decltype(below_low)::samples(r.size, 3) + decltype(adaptation)::samples(r.size, 3);
+        }
+        Gradient(const Distance& d_, const Map<HALF>& map_, const Picture& picture_, int64_t image_,
+                 const float* gradient_, Room& room)
+            : d(d_),
+              map(map_),
+              picture(picture_),
+              image(image_),
+              gradient(gradient_),
+              rows(map_.rows),
+              n(rows.plane()),
+              slope(room.take(n)),
+              back(room.take(n)),
+              below(room.take(2 * n)),
+              low(room.take(3 * n)),
+              medium_slope(room.take(3 * n)),
+              high_slope(room.take(3 * n)),
+              finest_slope(room.take(2 * n)),
+              to_activity(room.take(n)),
+              spread(room.take(d_.whole.stride + rows.size.stride)),
+              masking(d_.masking, rows.size, 1, room, true),
+              below_high(d_.below_high, rows.size, 2, room, true),
+              below_medium(d_.below_medium, rows.size, 3, room, true),
+              below_low(d_.below_low, rows.size, 3, room, true),
+              adaptation(d_.adaptation, rows.size, 3, room, true) {}
+
+        // As far as the rows of the map lead.
+        bool advance() {
+            const Original& o = map.o;
+            const Bands& b = map.b;
+            for (int64_t y = map.begun; y < map.done; y++) read(y);
+            rows.each(map.begun, map.done, o.rows, [&](int64_t i, int64_t j) {
+                F32 total = at(map.squared + i);
+                F32 to = total > 0 ? 0.5f * at(slope + i) / square_root(total) : splatf(0);
+                F32 to_low = to * at(o.low_weight + j), rest = to * at(o.weight + j), values[3];
+                store(slope + i, rest);
+                low_values(b, n, i, values);
+                for (int c = 0; c < 3; c++) values[c] = -2.0f * LOW[c] * to_low * (at(o.low + c * o.n + j) - values[c]);
+                store(low + i, 33.832837186260f * values[0]);
+                store(low + n + i, 14.458268100570f * values[1] - 0.362267051518f * 49.87984651440f * values[2]);
+                store(low + 2 * n + i, 49.87984651440f * values[2]);
+                for (int c = 0; c < 3; c++) {
+                    F32 difference = at(o.medium + c * o.n + j) - medium(b, c, n, i);
+                    store(medium_slope + c * n + i, -2.0f * MEDIUM[c] * rest * difference);
+                }
+                for (int c = 0; c < 2; c++) {
+                    store(high_slope + c * n + i,
+                          HIGH[c] * rest * asymmetric_slope(at(o.high + c * o.n + j), high(b, c, n, i)));
+                    store(finest_slope + c * n + i, splatf(0));
+                }
+                store(to_activity + i, -2.0f * MASK * rest * (at(o.activity + j) - at(b.activity + i)));
+            });
+
+            int64_t end = rows.behind(map.done, 6);
+            masking.filter(to_activity, to_activity, rows, changed, end);
+            const bool added = all_planes([&](auto plane, int64_t index) {
+                typedef decltype(plane) P;
+                if (!P::Lines::gradient(map.edges + index * n, slope, rows, back, changed, end)) return false;
+                const float* original = P::of(o);
+                float* to = (P::band == FINEST ? finest_slope : P::band == HIGH_BAND ? high_slope : medium_slope);
+                to += P::channel * n;
+                const Edges& edges = P::edges(d);
+                rows.each(changed, end, o.rows, [&](int64_t i, int64_t j) {
+                    F32 more = at(back + i) * edges.slope(at(original + j), P::of(b, n, i));
+                    store(to + i, at(to + i) + more);
+                });
+                return true;
+            });
+            if (!added) return false;
+            change(changed, end);
+            changed = end;
+
+            end = rows.behind(end, 3);
+            below_high.filter(below, below, rows, sharpened, end);
+            rows.each(sharpened, end, [&](int64_t i) {
+                F32 y = at(b.high + n + i), factor = suppression(y), suppressed = at(b.high + i);
+                F32 to_x = at(high_slope + i) + at(below + i), to_y = at(high_slope + n + i) + at(below + n + i);
+                F32 inverse = 1.0f / (y * y + SUPPRESS);
+                to_y = to_y - 2.0f * (1 - SHARE) * SUPPRESS * y * inverse * inverse * to_x * suppressed / factor;
+                to_x = to_x * factor;
+                store(high_slope + i, to_x);
+                store(high_slope + n + i, to_y);
+                store(high_slope + 2 * n + i, splatf(0));
+                F32 x = at(medium_slope + i) * without_small_slope(at(b.medium + i), MEDIUM_X);
+                store(medium_slope + i, x - to_x);
+                y = at(medium_slope + n + i) * with_large_small_slope(at(b.medium + n + i), MEDIUM_Y);
+                store(medium_slope + n + i, y - to_y);
+            });
+            sharpened = end;
+
+            end = rows.behind(end, 7);
+            below_medium.filter(medium_slope, medium_slope, rows, mediated, end);
+            for (int c = 0; c < 3; c++)
+                rows.each(mediated, end, [&](int64_t i) {
+                    F32 rest = at(high_slope + c * n + i) + at(medium_slope + c * n + i);
+                    store(high_slope + c * n + i, rest);
+                    store(low + c * n + i, at(low + c * n + i) - rest);
+                });
+            mediated = end;
+
+            end = rows.behind(end, 16);
+            below_low.filter(low, low, rows, lowered, end);
+            respond(lowered, end);
+            lowered = end;
+
+            end = rows.behind(end, 2);
+            adaptation.filter(low, low, rows, written, end);
+            for (; written < end; written++) write(written);
             return true;
-        });
-        if (!done) return false;
+        }
+
+      private:
+        // The map's gradient in a row.
+        void read(int64_t y) const {
+            const Size& whole = d.whole;
+            const float* from = gradient + image * whole.height * whole.width;
+            float* to = slope + rows.at(y);
+            for (int64_t x = 0; x < rows.size.stride; x++) to[x] = 0;
+            if (HALF) {
+                for (int64_t row = 2 * y; row < 2 * y + 2 && row < whole.height; row++)
+                    for (int64_t x = 0; x < whole.width; x++) to[x / 2] += COARSE_SHARE * from[row * whole.width + x];
+            } else {
+                for (int64_t x = 0; x < whole.width; x++) to[x] = d.fine_share() * from[y * whole.width + x];
+            }
+        }
 
         // From the bands as they are compared to those before.
-        const float offset = ACTIVITY_SCALE * ACTIVITY_OFFSET;
-        float* below = work;
-        each_vector(n, [&](int64_t i) {
-            F32 raw = raw_activity(b, n, i);
-            F32 common = at(to_activity + i) * (0.5f * ACTIVITY_SCALE) / square_root(ACTIVITY_SCALE * raw + offset);
-            common = raw > 0 ? common / raw : splatf(0);
-            F32 x = common * 6.25f * (finest(b, 0, n, i) + high(b, 0, n, i));
-            F32 y = common * 0.16f * (finest(b, 1, n, i) + high(b, 1, n, i));
-            F32 to_finest_x = at(finest_slope + i) + x, to_high_x = at(high_slope + i) + x;
-            F32 to_finest_y = at(finest_slope + n + i) + y, to_high_y = at(high_slope + n + i) + y;
+        void change(int64_t first, int64_t last) const {
+            const Bands& b = map.b;
+            const float offset = ACTIVITY_SCALE * ACTIVITY_OFFSET;
+            rows.each(first, last, [&](int64_t i) {
+                    F32 raw = raw_activity(b, n, i);
+                    F32 common = at(to_activity + i) * (0.5f * ACTIVITY_SCALE) / square_root(ACTIVITY_SCALE * raw + offset);
+                    common = raw > 0 ? common / raw : splatf(0);
+                    F32 x = common * 6.25f * (finest(b, 0, n, i) + high(b, 0, n, i));
+                    F32 y = common * 0.16f * (finest(b, 1, n, i) + high(b, 1, n, i));
+                    F32 to_finest_x = at(finest_slope + i) + x, to_high_x = at(high_slope + i) + x;
+                    F32 to_finest_y = at(finest_slope + n + i) + y, to_high_y = at(high_slope + n + i) + y;
 
-            F32 blurred = at(b.blurred + i), sharp = at(b.high + i);
-            F32 fine = to_finest_x * without_small_slope(sharp - blurred, FINEST_X);
-            store(high_slope + i, fine);
-            store(below + i, to_high_x * without_small_slope(blurred, HIGH_X) - fine);
+                    F32 blurred = at(b.blurred + i), sharp = at(b.high + i);
+                    F32 fine = to_finest_x * without_small_slope(sharp - blurred, FINEST_X);
+                    store(high_slope + i, fine);
+                    store(below + i, to_high_x * without_small_slope(blurred, HIGH_X) - fine);
 
-            blurred = at(b.blurred + n + i);
-            sharp = at(b.high + n + i);
-            F32 limited = compressed(blurred, HIGH_LIMIT);
-            fine = to_finest_y * FINEST_SCALE * compressed_slope(sharp - limited, FINEST_LIMIT);
-            store(high_slope + n + i, fine);
-            F32 to_limited = to_high_y * HIGH_SCALE * with_large_small_slope(HIGH_SCALE * limited, HIGH_Y) - fine;
-            store(below + n + i, to_limited * compressed_slope(blurred, HIGH_LIMIT));
-        });
-        if (!below_high(below, below, s, 2, true)) return false;
-        each_vector(n, [&](int64_t i) {
-            F32 y = at(b.high + n + i), factor = suppression(y), suppressed = at(b.high + i);
-            F32 to_x = at(high_slope + i) + at(below + i), to_y = at(high_slope + n + i) + at(below + n + i);
-            F32 inverse = 1.0f / (y * y + SUPPRESS);
-            to_y = to_y - 2.0f * (1 - SHARE) * SUPPRESS * y * inverse * inverse * to_x * suppressed / factor;
-            to_x = to_x * factor;
-            store(high_slope + i, to_x);
-            store(high_slope + n + i, to_y);
-            store(high_slope + 2 * n + i, splatf(0));
-            F32 x = at(medium_slope + i) * without_small_slope(at(b.medium + i), MEDIUM_X);
-            store(medium_slope + i, x - to_x);
-            y = at(medium_slope + n + i) * with_large_small_slope(at(b.medium + n + i), MEDIUM_Y);
-            store(medium_slope + n + i, y - to_y);
-        });
-        if (!below_medium(medium_slope, medium_slope, s, 3, true)) return false;
-        each_vector(3 * n, [&](int64_t i) {
-            F32 rest = at(high_slope + i) + at(medium_slope + i);
-            store(high_slope + i, rest);
-            store(low + i, at(low + i) - rest);
-        });
-        if (!below_low(low, low, s, 3, true)) return false;
+                    blurred = at(b.blurred + n + i);
+                    sharp = at(b.high + n + i);
+                    F32 limited = compressed(blurred, HIGH_LIMIT);
+                    fine = to_finest_y * FINEST_SCALE * compressed_slope(sharp - limited, FINEST_LIMIT);
+                    store(high_slope + n + i, fine);
+                    F32 to_limited = to_high_y * HIGH_SCALE * with_large_small_slope(HIGH_SCALE * limited, HIGH_Y) - fine;
+                    store(below + n + i, to_limited * compressed_slope(blurred, HIGH_LIMIT));
+            });
+        }
 
         // Through the responses of the cones to light.
-        each_vector(n, [&](int64_t i) {
-            F32 x = at(high_slope + i) + at(low + i), y = at(high_slope + n + i) + at(low + n + i);
-            F32 to_response[3] = {x + y, y - x, at(high_slope + 2 * n + i) + at(low + 2 * n + i)};
-            F32 adapted[3], absorbed[3], to_light[3], to_adapted[3];
-            absorb(b.adapted, n, i, adapted);
-            absorb(b.light, n, i, absorbed);
+        void respond(int64_t first, int64_t last) const {
+            const Bands& b = map.b;
+            rows.each(first, last, [&](int64_t i) {
+                    F32 x = at(high_slope + i) + at(low + i), y = at(high_slope + n + i) + at(low + n + i);
+                    F32 to_response[3] = {x + y, y - x, at(high_slope + 2 * n + i) + at(low + 2 * n + i)};
+                    F32 adapted[3], absorbed[3], to_light[3], to_adapted[3];
+                    absorb(b.adapted, n, i, adapted);
+                    absorb(b.light, n, i, absorbed);
+                    for (int c = 0; c < 3; c++) {
+                        F32 sensitive = sensitivity(adapted[c]);
+                        to_response[c] = absorbed[c] * sensitive < (c < 2 ? BIAS : BIAS_B) ? splatf(0) : to_response[c];
+                        F32 steep = (GAIN / (adapted[c] + SHIFT) - sensitive) / adapted[c];
+                        to_adapted[c] = to_response[c] * absorbed[c] * steep;
+                        to_response[c] = to_response[c] * sensitive;
+                    }
+                    absorb_adjoint(to_response, to_light);
+                    absorb_adjoint(to_adapted, adapted);
+                    for (int c = 0; c < 3; c++) {
+                        store(high_slope + c * n + i, to_light[c]);
+                        store(low + c * n + i, adapted[c]);
+                    }
+            });
+        }
+
+        void write(int64_t y) const {
+            const Size& whole = d.whole;
             for (int c = 0; c < 3; c++) {
-                F32 sensitive = sensitivity(adapted[c]);
-                to_response[c] = absorbed[c] * sensitive < (c < 2 ? BIAS : BIAS_B) ? splatf(0) : to_response[c];
-                F32 steep = (GAIN / (adapted[c] + SHIFT) - sensitive) / adapted[c];
-                to_adapted[c] = to_response[c] * absorbed[c] * steep;
-                to_response[c] = to_response[c] * sensitive;
+                const float *direct = high_slope + c * n + rows.at(y), *adapted = low + c * n + rows.at(y);
+                float* light = spread + whole.stride;
+                each_vector(rows.size.stride,
+                            [&](int64_t x) { store(light + x, INTENSITY * (at(direct + x) + at(adapted + x))); });
+                float* out = d.call.out_gradient + 3 * image * whole.height * whole.width;
+                if (!HALF) picture.add_gradient(c, y, light, d.call.scale[image], out);
+                for (int64_t row = 2 * y; HALF && row < 2 * y + 2 && row < whole.height; row++) {
+                    for (int64_t x = 0; x < whole.width; x++) spread[x] = 0;
+                    add_double_row(light, row, whole, spread);
+                    picture.add_gradient(c, row, spread, d.call.scale[image], out);
+                }
             }
-            absorb_adjoint(to_response, to_light);
-            absorb_adjoint(to_adapted, adapted);
-            for (int c = 0; c < 3; c++) {
-                store(high_slope + c * n + i, to_light[c]);
-                store(low + c * n + i, adapted[c]);
-            }
-        });
-        if (!adaptation(low, low, s, 3)) return false;
-        each_vector(3 * n, [&](int64_t i) { store(out + i, INTENSITY * (at(high_slope + i) + at(low + i))); });
+        }
+    };
+
+    // One resolution of a picture beside its original, from the top down.
+    template <bool HALF> class Way {
+        const Distance& d;
+        const int64_t image;
+        const Picture pattern;
+        const Original original;
+        Room& room;
+
+        static int64_t own(const Distance& d, const Rows& r) {
+            return d.call.prepared ? 0 : Original::COUNT * r.plane() + Reference<HALF>::samples(r.size, d.whole);
+        }
+
+      public:
+        const Picture picture;
+        Separation<HALF> separation;
+        Map<HALF> map;
+
+        static int64_t samples(const Distance& d, const Rows& r) {
+            return own(d, r) + Separation<HALF>::samples(r, d.whole) + Map<HALF>::samples(r);
+        }
+        Way(const Distance& d_, int64_t image_, const Rows& r, Room& room_)
+            : d(d_),
+              image(image_),
+              pattern(d_.call.original, d_.call.original_bytes, d_.whole, image_),
+              original(d_.call.prepared ? d_.prepared<HALF>(image_)
+                                        : Original(room_.take(Original::COUNT * r.plane()), r)),
+              room(room_),
+              picture(d_.call.image, d_.call.bytes, d_.whole, image_),
+              separation(d_, picture, r, room_),
+              map(d_, original, separation.bands, r, room_) {}
+
+        // step() after each part of the map.
+        template <class Step> bool go(const Step& step) {
+            const Rows& rows = map.rows;
+            const int64_t height = rows.size.height;
+            auto in_turn = [&](auto reference) {
+                for (int64_t end = 0; end < height;) {
+                    end = smaller(end + ROWS, height);
+                    const int64_t weighed = reference(end);
+                    separation.advance(end);
+                    if (!map.advance(separation.separated, smaller(separation.active, weighed)) || !step())
+                        return false;
+                }
+                return true;
+            };
+            if (d.call.prepared) return in_turn([&](int64_t) { return height; });
+            Reference<HALF> reference(d, pattern, original, room);
+            return in_turn([&](int64_t end) {
+                reference.advance(end);
+                return reference.weighed;
+            });
+        }
+        bool write_map() {
+            return go([&] {
+                map.write(image);
+                return true;
+            });
+        }
+    };
+
+    template <bool HALF> Size size() const { return HALF ? whole.half() : whole; }
+    template <bool HALF> Rows last(int64_t back) const {
+        return {size<HALF>(), smaller(size<HALF>().height, ROWS + FORTH + REACH + back)};
+    }
+    template <bool HALF> Original prepared(int64_t image) const {
+        const int64_t fine = whole.count(), coarse = two ? whole.half().count() : 0;
+        float* planes = call.prepared + Original::COUNT * (image * (fine + coarse) + (HALF ? fine : 0));
+        return Original(planes, {size<HALF>(), size<HALF>().height});
+    }
+
+    template <bool HALF> bool prepare_resolution(int64_t image) const {
+        const Size s = size<HALF>();
+        Room room(Reference<HALF>::samples(s, whole));
+        if (!room) return false;
+        const Picture pattern(call.original, call.original_bytes, whole, image);
+        const Original planes = prepared<HALF>(image);
+        Reference<HALF> reference(*this, pattern, planes, room);
+        for (int64_t end = 0; end < s.height;) {
+            end = smaller(end + ROWS, s.height);
+            reference.advance(end);
+        }
         return true;
+    }
+    template <bool HALF> bool write_map(int64_t image) const {
+        const Rows rows = last<HALF>(0);
+        Room room(Way<HALF>::samples(*this, rows));
+        return room && Way<HALF>(*this, image, rows, room).write_map();
+    }
+    template <bool HALF> bool differentiate(int64_t image, const float* slope) const {
+        const Rows rows = last<HALF>(BACK);
+        Room room(Way<HALF>::samples(*this, rows) + Gradient<HALF>::samples(rows, whole));
+        if (!room) return false;
+        Way<HALF> way(*this, image, rows, room);
+        Gradient<HALF> gradient(*this, way.map, way.picture, image, slope, room);
+        return way.go([&] { return gradient.advance(); });
+    }
+
+    // The mean of the squared 3-, 6- and 12-norms of the map; its gradient in place of the map, if that is wanted.
+    double loss(int64_t image) const {
+        const int64_t count = whole.height * whole.width;
+        float* map = call.map + image * count;
+        float unit = 0;
+        for (int64_t i = 0; i < count; i++) unit = map[i] > unit ? map[i] : unit;
+        // A float has no room for twelfth powers of any number.
+        const float inverse = unit > 0 ? 1 / unit : 0;
+        double sums[3] = {};
+        for (int64_t y = 0; y < whole.height; y++) {
+            float powers[3] = {};
+            for (int64_t x = 0; x < whole.width; x++) {
+                const float m = map[y * whole.width + x] * inverse, cube = m * m * m, sixth = cube * cube;
+                powers[0] += cube;
+                powers[1] += sixth;
+                powers[2] += sixth * sixth;
+            }
+            for (int k = 0; k < 3; k++) sums[k] += (double)powers[k];
+        }
+        double total = 0;
+        float factors[3] = {};
+        for (int k = 0; k < 3; k++) {
+            const double exponent = 3 << k, mean = sums[k] / (double)count;
+            const double norm = mean > 0 ? std::pow(mean, 1 / exponent) : 0;
+            total += (double)unit * unit * norm * norm / 3;
+            if (mean > 0) factors[k] = (float)(2.0 / 3 * unit * norm * norm / mean / (double)count);
+        }
+        if (!call.out_gradient) return total;
+        for (int64_t i = 0; i < count; i++) {
+            const float m = map[i] * inverse, square = m * m, cube = square * m;
+            map[i] = square * (factors[0] + cube * (factors[1] + factors[2] * cube * cube));
+        }
+        return total;
     }
 };
 
@@ -498,12 +861,6 @@ static bool prepare_distance(const Comparison& call, int64_t begin, int64_t end)
     const Distance distance(call);
     for (int64_t image = begin; image < end; image++)
         if (!distance.prepare(image)) return false;
-    return true;
-}
-static bool differentiate_distance(const Comparison& call, int64_t begin, int64_t end) {
-    const Distance distance(call);
-    for (int64_t image = begin; image < end; image++)
-        if (!distance.differentiate(image)) return false;
     return true;
 }
 static bool compare_distance(const Comparison& call, int64_t begin, int64_t end) {

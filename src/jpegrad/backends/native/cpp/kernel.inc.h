@@ -62,6 +62,5 @@ constexpr Kernel KERNEL = {
     compare_structure,
     prepare_distance,
     compare_distance,
-    differentiate_distance,
 };
 }  // namespace NAMESPACE

@@ -43,19 +43,20 @@ template <class... LINES> class Energy {
     }
 
   public:
-    // Adds the energy.
-    static bool add(const float* in, const Size& size, float* out) {
+    // Adds the energy of rows [first, last).
+    static bool add(const float* in, const Rows& rows, float* out, int64_t first, int64_t last) {
+        const Size& size = rows.size;
         Room room((WINDOW + 1) * ROW);
         if (!room) return false;
         float *ring = room.take(WINDOW * ROW), *zeros = room.take(ROW);
         for (int64_t i = 0; i < ROW; i++) zeros[i] = 0;
         for (int64_t left = 0; left < size.stride; left += TILE) {
             const int64_t wide = size.stride - left < TILE ? size.stride - left : TILE;
-            for (int64_t y = 0, read = 0; y < size.height; y++) {
+            for (int64_t y = first, read = before(first, REACH); y < last; y++) {
                 for (; read < size.height && read <= y + REACH; read++)
-                    copy(in + read * size.stride, left, size, ring + read % WINDOW * ROW);
+                    copy(in + rows.at(read), left, size, ring + read % WINDOW * ROW);
                 const Window window(ring + 2 * MARGIN, y, zeros + 2 * MARGIN, size.height);
-                float* to = out + y * size.stride + left;
+                float* to = out + rows.at(y) + left;
                 each_vector(wide, [&](int64_t x) {
                     F32 total = at(to + x);
                     ((total = squared<LINES>(window.middle(), x, total)), ...);
@@ -66,20 +67,22 @@ template <class... LINES> class Energy {
         return true;
     }
 
-    // The gradient of the samples, from that of the energy.
-    static bool gradient(const float* in, const float* gradient, const Size& size, float* out) {
+    // The gradient of the samples in rows [first, last), from that of the energy.
+    static bool gradient(const float* in, const float* gradient, const Rows& rows, float* out, int64_t first,
+                         int64_t last) {
+        const Size& size = rows.size;
         Room room((WINDOW * (1 + COUNT) + 1) * ROW);
         if (!room) return false;
         float *ring = room.take(WINDOW * ROW), *sums = room.take(WINDOW * COUNT * ROW), *zeros = room.take(ROW);
         for (int64_t i = 0; i < ROW; i++) zeros[i] = 0;
         for (int64_t left = 0; left < size.stride; left += TILE) {
             const int64_t wide = size.stride - left < TILE ? size.stride - left : TILE;
-            for (int64_t y = 0, read = 0, summed = 0; y < size.height; y++) {
+            for (int64_t y = first, read = before(first, 2 * REACH), summed = before(first, REACH); y < last; y++) {
                 for (; summed < size.height && summed <= y + REACH; summed++) {
                     for (; read < size.height && read <= summed + REACH; read++)
-                        copy(in + read * size.stride, left, size, ring + read % WINDOW * ROW);
+                        copy(in + rows.at(read), left, size, ring + read % WINDOW * ROW);
                     const Window window(ring + 2 * MARGIN, summed, zeros + 2 * MARGIN, size.height);
-                    const float* slope = gradient + summed * size.stride + left;
+                    const float* slope = gradient + rows.at(summed) + left;
                     float* to = sums + summed % WINDOW * ROW + 2 * MARGIN;
                     for (int64_t x = -MARGIN; x < wide + MARGIN; x += HALF) {
                         F32 factor = splatf(0);
@@ -92,7 +95,7 @@ template <class... LINES> class Energy {
                          ...);
                     }
                 }
-                float* to = out + y * size.stride + left;
+                float* to = out + rows.at(y) + left;
                 const Window windows[COUNT] = {
                     Window(sums + line_of<LINES>() * WINDOW * ROW + 2 * MARGIN, y, zeros + 2 * MARGIN, size.height)...};
                 each_vector(wide, [&](int64_t x) {
@@ -107,6 +110,7 @@ template <class... LINES> class Energy {
     }
 
   private:
+    static int64_t before(int64_t row, int64_t reach) { return row < reach ? 0 : row - reach; }
     template <class LINE> INLINE F32 squared(const float* const* rows, int64_t x, F32 total) {
         F32 along = LINE::sum(rows, x);
         return mul_add(along * LINE::WEIGHT, along, total);
