@@ -299,7 +299,7 @@ def test_fitted_weights_are_those_of_a_quadratic() -> None:
     frequency = torch.rand(8, 8, generator=random) + 0.5
     block = torch.rand(40, 30, 1, 1, generator=random) + 0.5
     weights = frequency * block
-    fitted = fit_weights(error, 2 * weights * error)
+    fitted = fit_weights(error, 2 * weights * error).each
     assert float((fitted / weights).log().abs().mean()) < 0.2
     # Weights of frequencies come out to the noise of 1200 blocks.
     ratio = fitted.mean((0, 1)) / weights.mean((0, 1))

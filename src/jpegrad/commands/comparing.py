@@ -13,7 +13,7 @@ from jpegrad.commands import beside, coding, pictures, sources
 from jpegrad.commands.beside import NAMES, Pair
 from jpegrad.commands.terminal import timed
 from jpegrad.files import SUFFIXES
-from jpegrad.metrics import Perceptual
+from jpegrad.metrics import SSIMULACRA2, Butteraugli
 from jpegrad.metrics.comparison import SMALLEST
 from jpegrad.pictures import Color, Picture, icc_of
 from jpegrad.tune.metrics import report
@@ -76,7 +76,8 @@ def measure(first: Seen, second: Seen) -> dict[str, Any]:
     with timed("measured"):
         found = report(b, a)
         if min(a.shape[1:]) >= SMALLEST:
-            found |= {name: value.item() for name, value in Perceptual(a).report(b).items()}
+            for judge in (SSIMULACRA2, Butteraugli):
+                found |= {name: value.item() for name, value in judge(a).report(b).items()}
     # JSON has no number for the PSNR of equal pictures.
     return facts | {name: None if math.isinf(found[name]) else found[name] for name in NAMES if name in found}
 

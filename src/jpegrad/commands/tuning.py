@@ -236,7 +236,7 @@ def _compared(source: Picture, tuned: Tuned, target: Target, metric: str) -> lis
                 return psnr(shown, original)
             return float(qualities.multiscale(shown))
 
-        equal = _equal(one, found[name])
+        equal = _equal(one, found[name], near=rows[0]["quality"] or 50)
         if equal is not None:
             rows.append(default(f"default, {COLUMNS[name]} no less", equal))
     return rows
@@ -257,10 +257,16 @@ def _print(rows: list[dict[str, Any]]) -> None:
     show(table)
 
 
-def _equal(value: Callable[[int], float], least: float) -> int | None:
-    """The lowest quality of the default tables that reaches ``least``."""
-    low, high = 0, 101
+def _equal(value: Callable[[float], float], least: float, near: float) -> int | None:
+    """The lowest quality of the default tables that reaches ``least``, sought from one near it."""
+    low, high, step = 0, 101, 4
+    middle = round(near)
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if value(middle) >= least else (middle, high)
+        if value(middle) >= least:
+            high = middle
+            middle = max(high - step, (low + high) // 2)
+        else:
+            low = middle
+            middle = min(low + step, (low + high + 1) // 2)
+        step *= 2
     return high if high <= 100 else None

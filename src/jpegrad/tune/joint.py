@@ -267,8 +267,8 @@ class Descent:
         moved = best
         for _ in range(PREPARATION + 1):
             c = self.file.coefficients
-            levels = tuple(x / q for x, q in zip(moved, spread(c), strict=True))
-            loss, slope = self._slope(replace(c, levels=levels))
+            # In steps of 1 no copy is needed.
+            loss, slope = self._slope(replace(c, levels=moved, tables=torch.ones_like(c.tables)))
             if not loss < lowest:
                 break
             best, lowest = moved, loss

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jpegrad import backends
 from jpegrad.codec import jpeg
 from jpegrad.home import at_home
 from jpegrad.inputs import shown
 from jpegrad.metrics import SSIMULACRA2, Butteraugli, Perceptual, comparison
 from jpegrad.metrics.comparison import ROWS, in_bytes
-from jpegrad.metrics.filters import inner
+from jpegrad.metrics.filters import inner, is_plain
 from jpegrad.metrics.perceptual import SHARES
 from jpegrad.spec import Range, check_value_range
 from jpegrad.surrogates import leaky_clamp
@@ -109,17 +110,29 @@ class Structure:
     def __init__(self, original: Tensor, scales: int) -> None:
         window = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
         self.window = tuple((window / window.sum()).tolist())
-        self.pyramid = []
-        for scale in range(scales):
-            original = F.avg_pool2d(original, 2) if scale else original
-            mean, square = self._filtered(original, original.square())
-            self.pyramid.append((original, mean, square - mean.square()))
+        self.pyramid = [original]
+        while len(self.pyramid) < scales:
+            self.pyramid.append(F.avg_pool2d(self.pyramid[-1], 2))
+        self.moments: dict[int, tuple[Tensor, Tensor]] = {}
 
     def similarities(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """SSIM, and its contrast · structure part alone, at each scale: two tensors ``[scales, B]``."""
         whole, part = [], []
-        for scale, (original, mean_y, var_y) in enumerate(self.pyramid):
+        kernel = None
+        if (
+            image.dtype is torch.float32
+            and is_plain(image)
+            and not (torch.is_grad_enabled() and image.requires_grad)
+        ):
+            kernel = backends.kernel("similarity", image)
+        for scale, original in enumerate(self.pyramid):
             image = F.avg_pool2d(image, 2) if scale else image
+            if kernel is not None:
+                both = kernel(image, original).mean(1)
+                whole.append(both[:, 0])
+                part.append(both[:, 1])
+                continue
+            mean_y, var_y = self._moments(scale)
             mean_x, square, product = self._filtered(image, image.square(), image * original)
             var_x, covariance = square - mean_x.square(), product - mean_x * mean_y
             structure = (2 * covariance + C2) / (var_x + var_y + C2)
@@ -127,6 +140,14 @@ class Structure:
             whole.append((luminance * structure).mean((1, 2, 3)))
             part.append(structure.mean((1, 2, 3)))
         return torch.stack(whole), torch.stack(part)
+
+    def _moments(self, scale: int) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the original, computed when they are first needed."""
+        if scale not in self.moments:
+            with torch.no_grad():
+                mean, square = self._filtered(self.pyramid[scale], self.pyramid[scale].square())
+                self.moments[scale] = (mean, square - mean.square())
+        return self.moments[scale]
 
     def _filtered(self, *images: Tensor) -> list[Tensor]:
         return list(inner(torch.cat(images, 1), self.window).split(images[0].shape[1], 1))
@@ -222,7 +243,8 @@ def get(metric: "str | Metric | Callable[[Tensor, Tensor], Tensor]") -> Metric:
 @at_home
 def psnr(image: Tensor, original: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of images in [0, 1]; infinite for equal ones."""
-    error = (image - original).square().mean(dtype=torch.float64).item()
+    strips = zip(image.split(ROWS, -2), original.split(ROWS, -2), strict=True)
+    error = sum((a - b).square_().sum(dtype=torch.float64).item() for a, b in strips) / image.numel()
     return math.inf if error == 0 else -10 * math.log10(error)
 
 

@@ -146,11 +146,11 @@ class ImageObjective:
             loss = self.loss(coefficients)
             slopes = torch.autograd.grad(loss, leaves)
         else:
-            seen, image = _seen(decode(coefficients, dtype=torch.float32, value_range=UNIT))
+            end, later, image = _seen(decode(coefficients, dtype=torch.float32, value_range=UNIT))
             loss, gradient = by_bytes(image[None])
-            seen.gradient = gradient[0]
+            later.append(gradient[0])
             del gradient, image
-            slopes = torch.autograd.grad(seen.end, leaves)
+            slopes = torch.autograd.grad(end, leaves)
         if not all(g.isfinite().all() for g in slopes):
             raise ValueError("metric: expected a finite gradient of the loss, got one that is not")
         return loss.item(), slopes
@@ -172,37 +172,29 @@ class ImageObjective:
         )
 
 
-class _Seen:
-    """The end of the graph of a picture that is no more; what its gradient is will be known later.
+def _seen(picture: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+    """The end of a picture's graph, a list for its gradient, which is found later, and the picture in bytes.
 
     Args:
-        picture: ``[C, H, W]``, with a graph; 255ths.
+        picture: ``[C, H, W]`` of 255ths, with a graph. It does not live as long as that.
     """
-
-    def __init__(self, picture: Tensor) -> None:
-        self.gradient: Tensor | None = None
-        self.end: Tensor = _End.apply(picture, self)  # type: ignore[no-untyped-call]
-
-
-def _seen(picture: Tensor) -> tuple[_Seen, Tensor]:
-    """The end of a picture's graph, and the picture in bytes."""
     image = torch.empty(picture.shape, dtype=torch.uint8, device=picture.device)
     for strip, out in zip(picture.detach().split(ROWS, 1), image.split(ROWS, 1), strict=True):
         out.copy_((strip * 255).round_())
-    return _Seen(picture), image
+    later: list[Tensor] = []
+    return _End.apply(picture, later), later, image  # type: ignore[no-untyped-call]
 
 
 class _End(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, picture: Tensor, seen: _Seen) -> Tensor:
-        ctx.seen = seen
+    def forward(ctx: Any, picture: Tensor, later: list[Tensor]) -> Tensor:
+        ctx.later = later
         return picture.new_zeros(())
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, None]:
-        gradient, ctx.seen.gradient = ctx.seen.gradient, None
-        return gradient, None
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        return ctx.later.pop(), None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ FUNCTIONS = (
     "compare_structure",
     "prepare_distance",
     "compare_distance",
+    "compare_similarity",
 )
 TYPES = {torch.uint8: 0, torch.float32: 1, torch.float16: 4, torch.bfloat16: 5}
 """Of images, as the kernel's enum Type numbers them."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jpegrad.backends.native import abi
 from jpegrad.backends.native.kernels import table_fields
-from jpegrad.backends.native.metrics import Distance, Structure
+from jpegrad.backends.native.metrics import Distance, Structure, similarity
 from jpegrad.backends.native.scans import decode_scan, encode_scan
 
 
@@ -159,6 +159,7 @@ LEVELS: dict[str, Callable[..., Any]] = {
     "band_bits": band_bits,
     "structure": Structure,
     "distance": Distance,
+    "similarity": similarity,
 }
 
 

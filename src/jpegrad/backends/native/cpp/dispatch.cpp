@@ -61,3 +61,6 @@ EXPORT int jpegrad_prepare_distance(const void*, const Comparison* call) {
 EXPORT int jpegrad_compare_distance(const void*, const Comparison* call) {
     return run(kernel().compare_distance, call);
 }
+EXPORT int jpegrad_compare_similarity(const void*, const Comparison* call) {
+    return run(kernel().compare_similarity, call);
+}

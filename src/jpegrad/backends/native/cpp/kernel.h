@@ -11,7 +11,7 @@ struct Kernel {
     int lanes;
     int64_t (*units)(const Codec&);  // per image
     Run jpeg, soft, encode, decode, jpeg_backward, encode_backward, decode_backward;
-    Compare prepare_structure, compare_structure, prepare_distance, compare_distance;
+    Compare prepare_structure, compare_structure, prepare_distance, compare_distance, compare_similarity;
 };
 
 extern const Kernel baseline_kernel;

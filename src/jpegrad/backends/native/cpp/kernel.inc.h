@@ -3,6 +3,7 @@
 #include "exact.h"
 #include "distance.h"
 #include "kernel.h"
+#include "similarity.h"
 #include "soft.h"
 #include "structure.h"
 
@@ -62,5 +63,6 @@ constexpr Kernel KERNEL = {
     compare_structure,
     prepare_distance,
     compare_distance,
+    compare_similarity,
 };
 }  // namespace NAMESPACE
