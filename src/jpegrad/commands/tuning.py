@@ -22,6 +22,7 @@ from jpegrad.commands.sources import Job
 from jpegrad.commands.terminal import done, errors, is_terminal, numbers, options, say, show, tell
 from jpegrad.commands.tune_many import Outcome, Row
 from jpegrad.io import to_bytes
+from jpegrad.metrics.comparison import SMALLEST
 from jpegrad.pictures import Color, Picture
 from jpegrad.rate import bits
 from jpegrad.sampling import SUBSAMPLING
@@ -30,11 +31,25 @@ from jpegrad.tables import load as load_tables
 from jpegrad.tables import save as save_tables
 from jpegrad.tune import BitsPerPixel, Bytes, LikeQuality, Loss, Score, Tuned, compress
 from jpegrad.tune.descent import Unreachable
-from jpegrad.tune.metrics import ALL, Qualities, psnr
-from jpegrad.tune.targets import Target
+from jpegrad.tune.metrics import ALL, JUDGES, Qualities, psnr
+from jpegrad.tune.targets import SCORES, Target
 
-COLUMNS = {"psnr": "PSNR", "psnr_y": "PSNR Y", "ms_ssim": "MS-SSIM", "ssim": "SSIM Y"}
-EQUAL = {"mse": "psnr", "ms-ssim": "ms_ssim"}
+COLUMNS = {
+    "psnr": ("PSNR", 2),
+    "psnr_y": ("PSNR Y", 2),
+    "ms_ssim": ("MS-SSIM", 4),
+    "ssim": ("SSIM Y", 4),
+    "ssimulacra2": ("SSIMULACRA2", 2),
+    "butteraugli": ("Butteraugli", 3),
+}
+"""Of each printed quality: its name in words, and how many decimals are shown."""
+EQUAL = {
+    "mse": "psnr",
+    "ms-ssim": "ms_ssim",
+    "ssimulacra2": "ssimulacra2",
+    "butteraugli": "butteraugli",
+    "perceptual": "ssimulacra2",
+}
 """Which printed quality a metric optimises."""
 
 
@@ -208,9 +223,18 @@ def _compared(source: Picture, tuned: Tuned, target: Target, metric: str) -> lis
     image, subsampling = source.pixels, cast(Subsampling, tuned.coefficients.subsampling)
     original = _unit(image if image.dtype == torch.uint8 else (image * 255).round())
     qualities = Qualities(original)
+    large = min(original.shape[-2:]) >= SMALLEST
+    # Butteraugli takes a second for a megapixel: too much beside a file that is made in ten.
+    asked = [
+        name
+        for name in JUDGES
+        if large and (name == "ssimulacra2" or metric in ("butteraugli", "perceptual"))
+    ]
+    judges = {name: JUDGES[name](original) for name in asked}
 
     def measured(coefficients: Coefficients) -> dict[str, float]:
-        return qualities(_unit(decode(coefficients, dtype=torch.uint8)))
+        shown = _unit(decode(coefficients, dtype=torch.uint8))
+        return qualities(shown) | {name: judge.score(shown).item() for name, judge in judges.items()}
 
     def default(name: str, quality: float) -> dict[str, Any]:
         coefficients = encode(image, quality, subsampling=subsampling)
@@ -230,15 +254,18 @@ def _compared(source: Picture, tuned: Tuned, target: Target, metric: str) -> lis
     if name in found:
 
         def one(quality: float) -> float:
-            """PSNR or MS-SSIM alone, so that a search for an equal one does not measure all."""
+            """That one alone, the more the better, so that a search for an equal one does not measure all."""
             shown = _unit(decode(encode(image, quality, subsampling=subsampling), dtype=torch.uint8))
+            if name in judges:
+                return -SCORES[name] * judges[name].score(shown).item()
             if name == "psnr" or qualities.multiscale is None:
                 return psnr(shown, original)
             return float(qualities.multiscale(shown))
 
-        equal = _equal(one, found[name], near=rows[0]["quality"] or 50)
+        better = -SCORES.get(name, -1)
+        equal = _equal(one, better * found[name], near=rows[0]["quality"] or 50)
         if equal is not None:
-            rows.append(default(f"default, {COLUMNS[name]} no less", equal))
+            rows.append(default(f"default, {COLUMNS[name][0]} no {'less' if better > 0 else 'more'}", equal))
     return rows
 
 
@@ -249,10 +276,10 @@ def _unit(pixels: Tensor) -> Tensor:
 def _print(rows: list[dict[str, Any]]) -> None:
     if rows[0]["quality"] is None:
         say("no quality of the default tables gives a file as small")
-    shown = [column for column in COLUMNS if column in rows[0]]
-    table = numbers("bytes", *(COLUMNS[column] for column in shown), first="")
+    shown = {column: about for column, about in COLUMNS.items() if column in rows[0]}
+    table = numbers("bytes", *(words for words, _ in shown.values()), first="")
     for row in rows:
-        values = (f"{row[column]:.{2 if 'psnr' in column else 4}f}" for column in shown)
+        values = (f"{row[column]:.{decimals}f}" for column, (_, decimals) in shown.items())
         table.add_row(row["name"], f"{row['bytes']:,}", *values)
     show(table)
 
