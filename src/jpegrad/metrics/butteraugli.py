@@ -162,6 +162,7 @@ class Butteraugli(Comparison):
         original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in
             ``value_range`` or uint8. Gray stands for three equal channels. Its gradient is not taken.
         value_range: (low, high) of floating-point pictures. What lies outside counts as the bound, with slope 0.
+        copy: False takes the original itself, which nothing may change then.
 
     Raises:
         TypeError, ValueError: they are not as described.
@@ -174,8 +175,8 @@ class Butteraugli(Comparison):
         0.0
     """
 
-    def __init__(self, original: Tensor, *, value_range: Range = UNIT) -> None:
-        super().__init__(original, value_range=value_range)
+    def __init__(self, original: Tensor, *, value_range: Range = UNIT, copy: bool = True) -> None:
+        super().__init__(original, value_range=value_range, copy=copy)
         height, width = original.shape[-2:]
         self._sizes = [size for size in halvings((height, width), 2) if min(size) >= SMALLEST]
         self._native = self._kernel("distance", self._sizes)

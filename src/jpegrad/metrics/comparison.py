@@ -3,7 +3,7 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,13 +42,14 @@ class Comparison(ABC):
         original: ``[C, H, W]`` or ``[B, C, H, W]``, C = 3 or 1, sides of at least 8; sRGB, floating point in
             ``value_range`` or uint8. Gray stands for three equal channels. Its gradient is not taken.
         value_range: (low, high) of floating-point pictures. What lies outside counts as the bound, with slope 0.
+        copy: False takes the original itself, which nothing may change then.
 
     Raises:
         TypeError, ValueError: they are not as described.
     """
 
     @without_autocast
-    def __init__(self, original: Tensor, *, value_range: Range = UNIT) -> None:
+    def __init__(self, original: Tensor, *, value_range: Range = UNIT, copy: bool = True) -> None:
         check_picture("original", original)
         self.value_range = check_value_range(value_range)
         check_channels(self.value_range, original.shape[-3])
@@ -56,7 +57,13 @@ class Comparison(ABC):
         self._originals: list[Any] = []
         self._native: Any = None
         # No graph may hold a tensor made in inference mode, hence the clone.
-        self._kept = in_bytes(rgb(original.detach().clone(), self.value_range, keep_bytes=True))
+        own = original.detach().clone() if copy else original.detach()
+        self._kept = in_bytes(rgb(own, self.value_range, keep_bytes=True))
+
+    @classmethod
+    def of_bytes(cls, original: Tensor) -> Self:
+        """To an original in bytes, which stays where it is."""
+        return cls(original, copy=False)
 
     def __call__(self, image: Tensor) -> Tensor:
         """As :meth:`loss`."""

@@ -26,6 +26,7 @@ class Perceptual:
         anchor: what the losses are relative to, a picture of the same shape; by default the original coded with
             quality 80 and 4:2:0.
         value_range: (low, high) of floating-point pictures. What lies outside counts as the bound, with slope 0.
+        copy: False takes the original itself, which nothing may change then.
 
     Raises:
         TypeError, ValueError: ``original`` or ``anchor`` is not as described.
@@ -38,9 +39,16 @@ class Perceptual:
         1.0
     """
 
-    def __init__(self, original: Tensor, anchor: Tensor | None = None, *, value_range: Range = UNIT) -> None:
-        self.ssimulacra2 = SSIMULACRA2(original, value_range=value_range)
-        self.butteraugli = Butteraugli(original, value_range=value_range)
+    def __init__(
+        self,
+        original: Tensor,
+        anchor: Tensor | None = None,
+        *,
+        value_range: Range = UNIT,
+        copy: bool = True,
+    ) -> None:
+        self.ssimulacra2 = SSIMULACRA2(original, value_range=value_range, copy=copy)
+        self.butteraugli = Butteraugli(original, value_range=value_range, copy=copy)
         with torch.no_grad():
             if anchor is None:
                 anchor = jpeg(original.detach(), quality=80, value_range=value_range)
@@ -48,6 +56,11 @@ class Perceptual:
                 share / loss.clamp(min=least)
                 for share, loss, least in zip(SHARES, self._losses(anchor), LEAST, strict=True)
             ]
+
+    @classmethod
+    def of_bytes(cls, original: Tensor) -> "Perceptual":
+        """To an original in bytes, which stays where it is."""
+        return cls(original, copy=False)
 
     def __call__(self, image: Tensor) -> Tensor:
         """As :meth:`loss`."""

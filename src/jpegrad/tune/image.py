@@ -171,7 +171,8 @@ def compress(
     point, multiplier = (
         search.one(objectives, start) if choose_levels else search(SharedObjective(objectives))
     )
-    coefficients = replace(point.coefficients[0], dtype=torch.float32)
+    found = point.coefficients[0]
+    coefficients = replace(found, levels=tuple(x.float() for x in found.levels), dtype=torch.float32)
     return Tuned(coefficients, point.loss.item(), point.bytes, multiplier, objectives[0].progressive)
 
 

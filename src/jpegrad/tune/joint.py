@@ -255,7 +255,7 @@ class Descent:
         """Moved by half a step to a step, with random signs."""
         size = torch.rand(levels.shape, generator=self.random).div_(2).add_(0.5)
         sign = torch.randint(0, 2, levels.shape, generator=self.random).mul_(2).sub_(1)
-        return size.mul_(sign).to(levels).add_(levels)
+        return size.mul_(sign).to(levels.device).add_(levels)
 
     def _prepared(self) -> Parts:
         """Coefficients, not quantized, that decode to the original better than its own do.
@@ -358,7 +358,9 @@ class Descent:
 
     def _measured(self, coefficients: Coefficients) -> File:
         loss, slope = self._slope(coefficients)
-        return File(coefficients, loss, float(self.objective.bits(coefficients)), slope)
+        size = float(self.objective.bits(coefficients))
+        levels = tuple(in_16_bits(n) for n in coefficients.levels)
+        return File(replace(coefficients, levels=levels), loss, size, slope)
 
     def _slope(self, coefficients: Coefficients) -> tuple[float, Parts]:
         """The loss, and its slope to the decoded coefficients."""
@@ -380,6 +382,12 @@ def spread(coefficients: Coefficients) -> list[Tensor]:
     """The table of each component, ``[8, 8]``."""
     tables = coefficients.tables
     return [tables[table_index(i, len(tables))] for i in range(coefficients.channels)]
+
+
+def in_16_bits(levels: Tensor) -> Tensor:
+    """Those of files, which are integers; others as they are."""
+    found = levels.to(torch.int16)
+    return found if torch.equal(found.to(levels.dtype), levels) else levels
 
 
 def mixed(before: Coefficients, after: Coefficients, kept: list[Tensor]) -> Coefficients:

@@ -129,6 +129,7 @@ def banded_trellis(coefficients: Coefficients, weights: Sequence[Tensor], like: 
     ac = torch.stack([price.mT for price in prices]).unsqueeze(0)
     parts = [moved(exact[0], lower), *exact[1:]]
     levels = _cheapest(parts, entries, weighing, ac, dc, c.size, c.subsampling)
+    del parts
     height, width = (8 * extent for extent in exact[0].shape[1:3])
     for band in upper:
         part, error, table = moved(exact[0], band), moved(weighing[0], band), moved(entries[:1], band, 1.0)

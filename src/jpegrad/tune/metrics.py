@@ -76,6 +76,10 @@ class _SquaredError:
     def __init__(self, original: Tensor) -> None:
         self.original = in_bytes(original)
 
+    @classmethod
+    def of_bytes(cls, original: Tensor) -> "_SquaredError":
+        return cls(original)
+
     def __call__(self, reconstruction: Tensor) -> Tensor:
         return (reconstruction - _unit(self.original)).square().mean()
 

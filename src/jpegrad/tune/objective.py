@@ -15,7 +15,7 @@ from jpegrad.metrics.comparison import ROWS
 from jpegrad.rate import RateModel, bits
 from jpegrad.spec import Range, Subsampling, SurrogateName, check_channels, check_value_range
 from jpegrad.surrogates import Surrogate
-from jpegrad.tune.metrics import Metric
+from jpegrad.tune.metrics import Distortion, Metric
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
 
 NOISE = 0.05
@@ -91,7 +91,11 @@ class ImageObjective:
             low, _ = bounds(value_range, self.image, torch.float32)
             self.image = torch.where(self.image.isnan(), low, self.image.float())
         self.value_range = value_range
-        self.distortion = metric.against(self.original)
+        of_bytes = getattr(metric.against, "of_bytes", None)
+        if of_bytes is not None and self.image.dtype is torch.uint8:
+            self.distortion: Distortion = of_bytes(self.image[None])
+        else:
+            self.distortion = metric.against(self.original)
         self.subsampling = subsampling
         self.rate = rate
         self.table_surrogate = table_surrogate
@@ -139,7 +143,7 @@ class ImageObjective:
         Raises:
             ValueError: the slope is not finite.
         """
-        leaves = tuple(x.detach().requires_grad_() for x in coefficients.levels)
+        leaves = tuple(x.detach().float().requires_grad_() for x in coefficients.levels)
         coefficients = replace(coefficients, levels=leaves)
         by_bytes = getattr(self.distortion, "slope", None)
         if by_bytes is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from jpegrad.inputs import is_eager
 from jpegrad.spec import Spec, components, table_index
 from jpegrad.surrogates import Component, Surrogate, evaluate, leaky_clamp
 
@@ -17,6 +18,11 @@ def batch(image: Tensor) -> Tensor:
 
 def bounded(levels: Tensor) -> Tensor:
     """Levels of 16 bits, NaN as 0, as the kernels take them; with the gradient of the clamp, which they have not."""
+    if is_eager(levels) and levels.numel():
+        low, high = levels.detach().aminmax()
+        # Then there is nothing to clamp, and no copy to keep.
+        if low >= -32768 and high <= 32767:
+            return levels
     return leaky_clamp(levels, -32768, 32767, nan=0.0)
 
 
@@ -128,4 +134,6 @@ def decode_adjoint(
     if with_tables:
         pairs = zip(gradients, levels, strict=True)
         sums = torch.stack([(g * x).sum((1, 2), dtype=torch.float64) for g, x in pairs], 1)
+    if is_eager(tables) and not torch.is_grad_enabled():
+        return sums, [g.mul_(table_of(tables, i)) for i, g in enumerate(gradients)]
     return sums, [g * table_of(tables, i) for i, g in enumerate(gradients)]
