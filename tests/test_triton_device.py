@@ -14,7 +14,7 @@ from torch import Tensor
 import jpegrad
 from jpegrad import surrogates
 from jpegrad.backends import triton
-from jpegrad.spec import Spec, resolve
+from jpegrad.spec import JFIF, Color, Spec, resolve
 from kernel_cases import (
     DEVICE,
     MODES,
@@ -91,11 +91,17 @@ def through_everything(image: Tensor, entries: Tensor, chosen: Spec) -> tuple[Te
     return out, again, *torch.autograd.grad((out * again).square().sum(), (image, entries))
 
 
+def learned(**options: Any) -> Spec:
+    """A call whose colour conversion is learned."""
+    color = Color(torch.tensor(JFIF.matrix, device=DEVICE).requires_grad_())
+    return spec("4:2:0", color=color, **options)
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["gaussian", "identity", "own"])
+@pytest.mark.parametrize("name", ["gaussian", "identity", "own", "colours"])
 def test_graph_capture(name: str) -> None:
     image, entries = picture(2, 3, 64, 96).requires_grad_(), tables(50).requires_grad_()
-    chosen = spec("4:2:0", surrogate=RECORDS[name])
+    chosen = learned() if name == "colours" else spec("4:2:0", surrogate=RECORDS[name])
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -149,6 +155,8 @@ def test_no_call_waits_for_the_device() -> None:
     def everything() -> None:
         for record in (surrogates.gaussian(), OWN):
             through_everything(image, entries, spec("4:2:0", surrogate=record))
+        for forward in ("exact", "soft"):
+            through_everything(image, entries, learned(forward=forward))
         jpegrad.jpeg(image, tables=entries, backend="triton").sum().backward()
         for forward in ("exact", "soft"):
             for quality in qualities:
