@@ -146,7 +146,9 @@ def parsed(code: str) -> list[Line]:
             places[label[1]] = len(found)
         line = re.search(r"/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)", text)
         if line and line[2] != "NOP":
-            target = re.search(r"\.L_x_\d+", line[3]) if line[2].startswith("BRA") else None
+            # The assembler for sm_80 leaves its loops by calls that do not come back.
+            jumps = line[2].startswith(("BRA", "CALL.REL.NOINC"))
+            target = re.search(r"\.L_x_\d+", line[3]) if jumps else None
             found.append((line[2], bool(line[1]), target and target[0]))
     return [Line(name, conditional, places.get(to or "")) for name, conditional, to in found]
 
@@ -162,7 +164,8 @@ def executed(lines: list[Line], rounds: Iterator[int]) -> tuple[int, int]:
     least, most = [0] * (len(lines) + 1), [0] * (len(lines) + 1)
     for i in reversed(range(len(lines))):
         name, conditional, target = lines[i]
-        ways = [i + 1] if conditional or not name.startswith(("EXIT", "BRA", "RET")) else []
+        back = target is not None and target < i
+        ways = [i + 1] if conditional or back or not name.startswith(("EXIT", "BRA", "RET")) else []
         if name.startswith("EXIT"):
             ways.append(len(lines))
         elif target is not None and target > i:
