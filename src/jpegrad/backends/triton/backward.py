@@ -319,7 +319,10 @@ def decode_gradient_kernel(
     valid = mcu[2]
     area = wide_product(b, height, width)
     image = of_image(gradient, strides, flags[0], clips, b, area)
-    inverse = factors_of(color_of(colors, b), INVERSE)
+    if colors is None:
+        inverse: tl.constexpr = INVERSE
+    else:
+        inverse = factors_of(color_of(colors, b), INVERSE[0])
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
         tiles = _chroma(

@@ -282,15 +282,12 @@ def color_of(colors, b):
 
 
 @triton.jit
-def factors_of(color, NUMBERS: tl.constexpr):
-    """The nine factors of a conversion: the numbers themselves, or those of tensors times the number that is left."""
-    if color is None:
-        return NUMBERS
-    else:
-        found = ()
-        for i in tl.static_range(9):
-            found += ((color[i] * NUMBERS[0]).to(tl.float32),)
-        return found
+def factors_of(color, SCALE: tl.constexpr):
+    """The nine factors of a conversion that tensors give, times a number."""
+    found = ()
+    for i in tl.static_range(9):
+        found += ((color[i] * SCALE).to(tl.float32),)
+    return found
 
 
 @triton.jit

@@ -53,7 +53,7 @@ def encoder_kernel(
             _store_total(sums + 3 * i + j, gradients[i] * samples[j].to(tl.float32))
         _store_total(sums + 9 + i, gradients[i])
     flag = tl.load(flags + b * area + at, mask=mask, other=0).to(tl.int32)
-    factors = factors_of(color_of(colors, b), FORWARD)
+    factors = factors_of(color_of(colors, b), FORWARD[0])
     to_pixels(
         out + 3 * b * area, at, gradients, flag, moved(clips, 3 * b * area), area, mask, 3, factors, CLIP_SLOPE
     )  # fmt: skip
@@ -88,7 +88,7 @@ def decoder_kernel(
     samples = (sample, cb, cr)
     # Samples of the soft forward are around 0.
     middle: tl.constexpr = 128.0 if SOFT else 0.0
-    factors = factors_of(color, INVERSE)
+    factors = factors_of(color, INVERSE[0])
     sums = _part_of_program(sums)
     for j in tl.static_range(3):
         shifted = (samples[j].to(tl.float32) + (middle - color[9 + j]).to(tl.float32)) * INVERSE[0]

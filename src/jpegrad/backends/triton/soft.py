@@ -156,19 +156,16 @@ def _mixed(rgb, ROWS, ROW: tl.constexpr):
 
 
 @triton.jit
-def _rows(COLOR: tl.constexpr, color, BACK: tl.constexpr):
-    """Rows of a conversion of samples to those around 0, or of these ``BACK``: the numbers, or those of tensors."""
-    if color is None:
-        return COLOR
-    else:
-        found = ()
-        for i in tl.static_range(3):
-            a, b, c = color[3 * i], color[3 * i + 1], color[3 * i + 2]
-            bias = color[9 + i] - 128.0
-            if BACK:
-                bias = a * (128.0 - color[9]) + b * (128.0 - color[10]) + c * (128.0 - color[11])
-            found += (a.to(tl.float32), b.to(tl.float32), c.to(tl.float32), bias.to(tl.float32))
-        return found
+def _rows(color, BACK: tl.constexpr):
+    """Rows of a conversion that tensors give, of samples to those around 0 or of these ``BACK``."""
+    found = ()
+    for i in tl.static_range(3):
+        a, b, c = color[3 * i], color[3 * i + 1], color[3 * i + 2]
+        bias = color[9 + i] - 128.0
+        if BACK:
+            bias = a * (128.0 - color[9]) + b * (128.0 - color[10]) + c * (128.0 - color[11])
+        found += (a.to(tl.float32), b.to(tl.float32), c.to(tl.float32), bias.to(tl.float32))
+    return found
 
 
 @triton.jit
@@ -309,7 +306,11 @@ def soft_kernel(
     """
     b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid, color = mcu[2], color_of(colors, b)
-    mix, noise = _rows(COLOR, color, False), _noise_of(noise, color, H, V)
+    if colors is None:
+        mix: tl.constexpr = COLOR
+    else:
+        mix = _rows(color, False)
+    noise = _noise_of(noise, color, H, V)
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
     area = wide_product(b, height, width)
     image += b * strides[0]
@@ -459,7 +460,10 @@ def soft_image_kernel(
     """
     b, y, x, mask = pixel_places(height, width, ROWS, COLUMNS, LONG)
     area, color = wide_product(b, height, width), color_of(colors, b)
-    mix = _rows(INVERSE, color, True)
+    if colors is None:
+        mix: tl.constexpr = INVERSE
+    else:
+        mix = _rows(color, True)
     at = y * width + x
     out += b * CHANNELS * area
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
