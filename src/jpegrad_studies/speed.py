@@ -287,7 +287,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--fresh-memory", action="store_true", help="malloc as it comes: fresh pages for large tensors"
     )
-    parser.add_argument("--gpu", action="store_true", help="the CUDA device instead")
+    parser.add_argument(
+        "--gpu",
+        action="store_true",
+        help="the CUDA device instead; with --quick and TRITON_INTERPRET=1 the interpreter, which times nothing",
+    )
     parser.add_argument(
         "--clock",
         choices=tuple(CLOCKS),
@@ -297,9 +301,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     pictures = list(load_images(options.images).values())
     if options.gpu:
-        from jpegrad_studies.gpu import report
+        from jpegrad_studies.gpu import SMALL, report
 
-        print(report(pictures, options.out.with_name("speed-gpu.json"), options.rounds))
+        small = {**SMALL, "device": "cuda" if torch.cuda.is_available() else "cpu"} if options.quick else {}
+        out = options.out.with_name("speed-gpu.json")
+        print(report(pictures, out, **{"rounds": options.rounds, **small}))
         return
     fresh, clock = options.fresh_memory, CLOCKS[options.clock]
     if not fresh:
