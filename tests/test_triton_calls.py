@@ -14,7 +14,7 @@ import jpegrad
 from jpegrad import backends, surrogates
 from jpegrad.backends import reference, triton
 from jpegrad.backends.triton import calls, colored, halves, kernels, levels
-from kernel_cases import SOFT_RECORDS, TRITON, picture
+from kernel_cases import DEVICE, SOFT_RECORDS, TRITON, picture
 
 pytestmark = TRITON.marks
 Launch = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -178,3 +178,36 @@ def test_sizes_are_counted_on_the_device(launches: list[Launch]) -> None:
     assert backends.kernel("scan_counts", coefficients.levels[0]) is levels.scan_counts
     levels.scan_counts(list(coefficients.levels), 16, 16, [2, 2])
     assert [name for name, _, _ in launches] == ["scan.count_kernel"] * 3
+
+
+def test_tables_of_a_tensor_of_qualities() -> None:
+    """In one kernel, to the last number, for every quality that matters and for what is none."""
+    steps = torch.arange(-100, 10_300, 61, dtype=torch.float64) / 100
+    others = torch.tensor([50.0, 49.999999, 75.0, 1.0, 3.0, 98.0, 99.99, torch.nan, torch.inf, -torch.inf])
+    whole = torch.arange(1, 101)
+    given = torch.cat([steps, others, whole]).to(DEVICE)
+    found, expected = [], []
+    for function, results in ((levels.scaled, found), (exact_tables, expected)):
+        leaf = given.clone().requires_grad_()
+        out = function(leaf)
+        weight = torch.linspace(-1, 2, out.numel(), dtype=torch.float64, device=DEVICE).reshape(out.shape)
+        results += [out.detach(), *torch.autograd.grad((out * weight).sum(), leaf)]
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-12, atol=1e-12)
+
+
+def exact_tables(quality: Tensor) -> Tensor:
+    return jpegrad.tables.scale(
+        torch.tensor(jpegrad.tables.ANNEX_K, dtype=torch.float64).to(quality.device), quality
+    )
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,)])
+def test_tables_of_any_shape_and_type(shape: tuple[int, ...]) -> None:
+    given = (60 + 10 * torch.rand(shape)).half().to(DEVICE).requires_grad_()
+    out = levels.scaled(given)
+    assert out.shape == (*shape, 2, 8, 8) and torch.equal(out, exact_tables(given).detach())
+    (gradient,) = torch.autograd.grad(out.sum(), given)
+    assert gradient.dtype is torch.float16 and gradient.shape == shape
+    mapped = torch.func.vmap(levels.scaled)(given) if shape else out
+    assert torch.equal(mapped.detach(), out.detach())

@@ -148,6 +148,17 @@ def test_graph_capture_of_a_quality(forward: str) -> None:
 
 
 @pytest.mark.gpu
+def test_a_quality_for_every_image() -> None:
+    image, found = picture(3, 3, 33, 40), []
+    for backend in ("triton", "reference"):
+        quality = torch.tensor([12.5, 50.0, 97.0], device=DEVICE, requires_grad=True)
+        out = jpegrad.jpeg(image, quality, backend=backend)
+        found.append((out.detach(), *torch.autograd.grad(out.square().sum(), quality)))
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=0)
+
+
+@pytest.mark.gpu
 def test_no_call_waits_for_the_device() -> None:
     image, entries = picture(2, 3, 64, 96).requires_grad_(), tables(50).requires_grad_()
     qualities = (75, 75.5, torch.tensor([20.0, 90.0], device=DEVICE).requires_grad_())

@@ -25,7 +25,7 @@ from triton.compiler import ASTSource
 
 from jpegrad import surrogates
 from jpegrad.backends.fused.settings import Settings, parse, settings_of
-from jpegrad.backends.triton import backward, conversion, forward, kernels, launch, scan, soft
+from jpegrad.backends.triton import backward, conversion, forward, kernels, launch, scaling, scan, soft
 from jpegrad.spec import Spec
 
 # Types of the arguments that are not i32, in colour.
@@ -303,6 +303,11 @@ def measured(
         "soft gradient": (gradient, {**smooth_gradient, **without("factors", "sums")}, SOFT),
         "soft gradient, tables": (gradient, smooth_gradient, SOFT),
         **colored(levels, to_image, smooth, smooth_image, without_clips, pixels),
+        "scale": (
+            scaling.scale_kernel,
+            shape,
+            dict.fromkeys(("base", "quality", "entries", "slopes"), "*fp64"),
+        ),
         "count": (scan.count_kernel, shape, SCAN),
         "length": (scan.code_kernel, {**shape, "words": None}, SCAN),
         "code": (scan.code_kernel, shape, SCAN),

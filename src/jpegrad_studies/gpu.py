@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends import reference, triton
+from jpegrad.backends.triton.qualities import scaled
 from jpegrad.spec import JFIF, Color, Spec, resolve, resolve_tables
 from jpegrad_studies.common import Results, markdown
 from jpegrad_studies.contestants import QUALITY, Batch, peers
@@ -245,7 +246,7 @@ def _halves(image: Tensor, prefix: str, chosen: Spec) -> Iterator[Task]:
 def _coded(quality: float | Tensor = QUALITY, **options: Any) -> Callable[[Tensor], Tensor]:
     def call(image: Tensor) -> Tensor:
         chosen = resolve(**options)
-        return triton.jpeg(image, resolve_tables(image, quality, None, chosen), chosen)
+        return triton.jpeg(image, resolve_tables(image, quality, None, chosen, scaled), chosen)
 
     return call
 
