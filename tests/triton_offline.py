@@ -428,7 +428,9 @@ def everything(architecture: int = 90) -> dict[str, Compile]:
     ):
         calls = measured(subsampling, record, architecture, long)
         found.update({f"{name}, {subsampling}": it for name, it in calls.items()})
-    ranges = itertools.cycle((((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp16"), ((-17.3, 1.9), "*bf16")))
+    ranges = itertools.cycle(
+        (((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp16"), ((-17.3, 1.9), "*bf16"), ((-1.0, 1.0), "*fp32"))
+    )
     for record, (value_range, image) in zip(surrogates.ALL, ranges, strict=False):
         calls = gray(record, value_range, image, architecture)
         found.update({f"gray, {name}": it for name, it in calls.items()})

@@ -49,11 +49,21 @@ def _sample(pointer, offsets, mask, RANGE: tl.constexpr):
         return nearest(p).to(tl.int32), tl.where(outside, tl.where(finite, 1, 129), 0), (x != x).to(tl.int32)
     else:
         x = x.to(tl.float32)
-        top: tl.constexpr = 1.0 if RANGE[0] == "unit" else 255.0
-        clamped = tl.minimum(tl.where(x >= 0.0, x, 0.0), top)
+        low: tl.constexpr = -1.0 if RANGE[0] == "signed" else 0.0
+        top: tl.constexpr = 255.0 if RANGE[0] == "grey" else 1.0
+        clamped = tl.minimum(tl.where(x >= low, x, low), top)
         flag = tl.where(clamped == x, 0, tl.where(tl.abs(x) < float("inf"), 1, 129))
         # From 1.5·2^23 on a float's lowest bits are the nearest integer, half to even; 255·x is rounded only there.
-        shifted = clamped + 12582912.0 if RANGE[0] == "grey" else tl.fma(clamped, 255.0, 12582912.0)
+        if RANGE[0] == "grey":
+            shifted = clamped + 12582912.0
+        elif RANGE[0] == "unit":
+            shifted = tl.fma(clamped, 255.0, 12582912.0)
+        else:
+            # Levels 127.5·(x + 1) change where 127.5·x is an integer: what the nearest one leaves decides. At 0 the
+            # tie goes to 128, with all that 1 + x in float64 does not tell from 0.
+            shifted = tl.fma(clamped, 127.5, 12582912.0)
+            left = tl.fma(clamped, 127.5, 12582912.0 - shifted)
+            shifted += tl.where(left >= -7.077671781985373e-15, 128.0, 127.0)
         return shifted.to(tl.int32, bitcast=True) & 255, flag, (x != x).to(tl.int32)
 
 
@@ -294,15 +304,15 @@ def upsampled(plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.co
 
 
 @triton.jit
-def _store_pixel(out, x, mask, RANGE: tl.constexpr):
+def store_pixel(out, x, mask, RANGE: tl.constexpr):
     """A grey level in the image's range, rounded once."""
     if RANGE[0] == "bytes":
         tl.store(out, x.to(tl.uint8), mask=mask)
     elif RANGE[0] == "grey":
         tl.store(out, x.to(tl.float32), mask=mask)
-    elif RANGE[0] == "unit":
+    elif RANGE[0] == "unit" or RANGE[0] == "signed":
         # 1/255 in two parts, of which the first has few bits: the sum is rounded as the quotient for all 256 levels.
-        grey = x.to(tl.float32)
+        grey = (x if RANGE[0] == "unit" else 2 * x - 255).to(tl.float32)
         tl.store(out, tl.fma(grey, 0.0039215087890625, grey * 5.983839201917363e-8), mask=mask)
     else:
         tl.store(out, (RANGE[1] + x.to(tl.float64) / 255.0 * RANGE[2]).to(tl.float32), mask=mask)
@@ -326,7 +336,7 @@ def image_kernel(
     luma = planes[0] + b * wide_product(b, rows * V, columns * H)
     sample = tl.load(luma + (y * (columns * H) + x), mask=mask, other=0).to(tl.int32)
     if CHANNELS == 1:
-        _store_pixel(out + at, sample, mask, RANGE)
+        store_pixel(out + at, sample, mask, RANGE)
     else:
         plane = wide_product(b, rows, columns)
         chroma = planes[1] + 2 * b * plane
@@ -338,7 +348,7 @@ def image_kernel(
             value = _unmixed((sample, cb, cr), INVERSE, color, i)
             if flags is not None:
                 flag += (16 << i) * _beyond(value)
-            _store_pixel(out + i * area + at, _clamped(value), mask, RANGE)
+            store_pixel(out + i * area + at, _clamped(value), mask, RANGE)
         if flags is not None:
             tl.store(flags + b * area + at, flag.to(flags.dtype.element_ty), mask=mask)
         if color is not None and RANGE[0] != "bytes":

@@ -139,7 +139,7 @@ def value_range(dtype: torch.dtype, low: float, high: float) -> str:
     """How grey levels come from and go to a type: the kernels' RANGE."""
     if dtype is torch.uint8:
         return "bytes"
-    return {(0.0, 1.0): "unit", (0.0, 255.0): "grey"}.get((low, high), "real")
+    return {(0.0, 1.0): "unit", (-1.0, 1.0): "signed", (0.0, 255.0): "grey"}.get((low, high), "real")
 
 
 def compiler_options(kernel: str) -> dict[str, Any]:
