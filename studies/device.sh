@@ -4,6 +4,7 @@
 # Figures go to $OUT (or ./device): speed-gpu.json, and what was printed beside it.
 #
 #     studies/device.sh
+#     studies/device.sh --tune    # other sizes of programs instead, into tuned-gpu.json; longer
 #     studies/device.sh --small   # everything once under Triton's interpreter, in minutes, on a machine without a GPU
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -11,6 +12,9 @@ out=${OUT:-$PWD/device}
 mkdir -p "$out"
 export PYTHONPATH=$PWD/src:$PWD/tests TORCHINDUCTOR_FX_GRAPH_CACHE=0
 python=${PYTHON:-python3}
+if [[ ${1:-} == --tune ]]; then
+    exec "$python" -m jpegrad_studies.speed --gpu --tune --out "$out/speed.json"
+fi
 study=(-m jpegrad_studies.speed --gpu --out "$out/speed.json")
 tests=(-q -p no:cacheprovider tests/test_triton_device.py tests/test_triton.py tests/test_triton_soft.py)
 if [[ ${1:-} == --small ]]; then

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from jpegrad.backends import reference, triton
+from jpegrad.backends.triton import launch
 from jpegrad.backends.triton.qualities import scaled
 from jpegrad.spec import JFIF, Color, Spec, resolve, resolve_tables
 from jpegrad_studies.common import Results, markdown
@@ -33,6 +34,12 @@ SIZES: tuple[Size, ...] = ((17, 33), (130, 263), (64, 1024))
 MODES = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1")
 SMALL: dict[str, Any] = {"shapes": ((1, 3, 16, 32),), "sizes": ((9, 20),), "modes": ("4:2:0",), "rounds": 1}
 """What the interpreter computes in minutes."""
+TUNED: dict[str, tuple[int, ...]] = {
+    "MOST_MCUS": (4, 8, 16, 32),
+    "PIXELS": (512, 1024, 2048),
+    "WIDEST": (256, 512),
+}
+"""Constants of the launches, and what else they might be."""
 SURROGATES = {"exact": ("gaussian", "identity"), "soft": ("gaussian",)}
 # Bytes per pixel that a call cannot avoid: float32 pixels in and out, the planes between two kernels (8 bits, float32
 # in the soft forward), and for the backward pass gradients in and out and what is kept of each coefficient (a residual
@@ -307,6 +314,36 @@ def report(
             results.add(key, _measured(shape, pictures, rounds, chip))
         tables.append(_table(f"{name}, {key}", results.cells[key]))
     return "\n\n".join(tables)
+
+
+def tuned(
+    pictures: list[Tensor],
+    out: Path,
+    rounds: int,
+    device: str = "cuda",
+    shapes: Sequence[Shape] = SHAPES,
+    **_: Any,
+) -> str:
+    """Each constant of the launches by itself, on the first shape: the times of all calls, and which is best."""
+    chip, shape = torch.device(device), shapes[0]
+    batch = _batch(shape, pictures, chip)
+    results = Results(out, {"device": device, "rounds": rounds, "shape": list(shape)})
+    for name, choices in TUNED.items():
+        kept = getattr(launch, name)
+        for choice in results.missing(f"{name} {each}" for each in choices):
+            try:
+                setattr(launch, name, int(choice.split()[1]))
+                calls = [task for task in tasks(batch, graphs=False) if task.who == "jpegrad"]
+                results.add(choice, {task.kind: seconds(task.call, rounds, chip) for task in calls})
+            finally:
+                setattr(launch, name, kept)
+    kinds = list(next(iter(results.cells.values())))
+    best = {kind: min(results.cells, key=lambda choice: results.cells[choice][kind]) for kind in kinds}
+    rows = [
+        [choice, *(f"{times[kind] * 1e6:.0f}{' best' * (best[kind] == choice)}" for kind in kinds)]
+        for choice, times in results.cells.items()
+    ]
+    return markdown(["µs", *kinds], rows)
 
 
 def _batch(shape: Shape, pictures: list[Tensor], chip: torch.device) -> Batch:

@@ -292,6 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="store_true",
         help="the CUDA device instead; with --quick and TRITON_INTERPRET=1 the interpreter, which times nothing",
     )
+    parser.add_argument("--tune", action="store_true", help="with --gpu, other sizes of programs instead")
     parser.add_argument(
         "--clock",
         choices=tuple(CLOCKS),
@@ -301,11 +302,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     pictures = list(load_images(options.images).values())
     if options.gpu:
-        from jpegrad_studies.gpu import SMALL, report
+        from jpegrad_studies.gpu import SMALL, report, tuned
 
         small = {**SMALL, "device": "cuda" if torch.cuda.is_available() else "cpu"} if options.quick else {}
-        out = options.out.with_name("speed-gpu.json")
-        print(report(pictures, out, **{"rounds": options.rounds, **small}))
+        given = {"rounds": options.rounds, **small}
+        if options.tune:
+            print(tuned(pictures, options.out.with_name("tuned-gpu.json"), **given))
+        else:
+            print(report(pictures, options.out.with_name("speed-gpu.json"), **given))
         return
     fresh, clock = options.fresh_memory, CLOCKS[options.clock]
     if not fresh:
