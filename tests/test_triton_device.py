@@ -215,10 +215,11 @@ def compiled_offline(*arguments: str) -> dict[str, dict[str, int]]:
     return found
 
 
-# The compiler takes a minute.
+# The compiler takes minutes.
 @pytest.mark.slow
-def test_compiles_for_a_gpu_without_spills() -> None:
-    for name, kernel in compiled_offline().items():
+@pytest.mark.parametrize("architecture", ["90", "80"])
+def test_compiles_for_a_gpu_without_spills(architecture: str) -> None:
+    for name, kernel in compiled_offline("--architecture", architecture).items():
         assert kernel["spilled"] == 0, (name, kernel)
 
 

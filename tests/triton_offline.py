@@ -101,7 +101,8 @@ def compiled(
     file = function.__module__.rpartition(".")[2]
     # A thread has a row of eight of a block, or its share of the pixels of a tile.
     pixels = 8 * constants["H"] * constants["V"] if "N" in function.arg_names else launch.PIXELS / 128
-    options = {"num_warps": 4, **launch.compiler_options(f"{file}.{function.__name__}")}
+    colored = "colors" in function.arg_names and "colors" not in constants
+    options = {"num_warps": 4, **launch.compiler_options(f"{file}.{function.__name__}", colored)}
     kernel = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
         binary.write(kernel.asm["cubin"])

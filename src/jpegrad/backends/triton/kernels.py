@@ -179,6 +179,7 @@ def encoded(
         COLOR=fixed_rows(s.forward_matrix, s.forward_bias),
         RANGE=encoder_range(image, s),
         ALIGNED=g.width % (8 * s.h) == 0, N=mcus, LONG=g.is_long(image), num_warps=warps(mcus),
+        colored=colors is not None,
     )  # fmt: skip
 
 
