@@ -200,11 +200,6 @@ def test_operators_are_as_pytorch_wants_them(kernel: Kernel, operator: str) -> N
 # What no kernel runs: the image, options of the call, and the reason.
 REFUSED = {
     "float64": (torch.float64, {}, "it has gradients in float32, the image is float64"),
-    "conversion of tensors": (
-        torch.float32,
-        {"color": Color(torch.eye(3))},
-        "it takes colour conversions of numbers, not of tensors",
-    ),
     "conversion that overflows": (
         torch.float32,
         {"color": Color(((500.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))},
@@ -233,6 +228,14 @@ def test_what_no_kernel_runs(kernel: Kernel, case: str) -> None:
     # No other choice than the reference is left, and it is taken in silence.
     found, expected = (jpegrad.jpeg(image, 50, backend=name, **options) for name in ("auto", "reference"))
     same(found, expected)
+
+
+@law()
+def test_conversions_of_tensors(kernel: Kernel) -> None:
+    image, chosen = kernel.picture(1, 3, 8, 8), resolve(color=Color(torch.eye(3)))
+    reasons = {"triton": []}.get(kernel.name, ["it takes colour conversions of numbers, not of tensors"])
+    for operation in ("jpeg", "encode", "decode"):
+        assert kernel.unsupported(image, chosen, operation) == reasons
 
 
 # PyTorch itself compiles its formulas for forward mode in a way that it deprecates.

@@ -30,6 +30,35 @@ def test_the_quantizer_divides_exactly() -> None:
         assert torch.equal(row, c.sign() * ((c.abs() + 4 * step) // (8 * step))), step
 
 
+@pytest.mark.parametrize("bounds", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (-17.3, 1.9)])
+def test_grey_levels_of_a_range(bounds: tuple[float, float]) -> None:
+    """Rounded as in float64 at every tie, beside it, near 0 and everywhere between; and all 256 back."""
+    from triton_probe import range_kernel
+
+    low, high = bounds
+    ties = (low + (torch.arange(256, dtype=torch.float64) - 0.5) / 255 * (high - low)).float()
+    steps = torch.arange(-3, 4, dtype=torch.int32)
+    beside = (ties.view(torch.int32)[:, None] + steps).view(torch.float32).reshape(-1)
+    # Below 0 bit for bit there is no number.
+    beside = beside[~beside.isnan()]
+    tiny = 2.0 ** -torch.arange(20, 140, dtype=torch.float64)
+    tiny = torch.cat([tiny, 1.5 * tiny, tiny * (1 + 2.0**-23), tiny * (1 - 2.0**-24)]).float()
+    random = low + (high - low) * (1.2 * torch.rand(16384 - beside.numel() - 2 * tiny.numel()) - 0.1)
+    numbers = torch.cat([beside, tiny, -tiny, random]).to(DEVICE)
+    grey = torch.empty(numbers.shape, dtype=torch.int32, device=DEVICE)
+    back = torch.empty(256, device=DEVICE)
+    name = launch.value_range(torch.float32, low, high)
+    if TRITON.interpreted:
+        launch._round_once()
+    range_kernel[(16,)](
+        numbers, grey, back, LOW=low, HIGH=high, NAME=name, COUNT=1024, enable_fp_fusion=False
+    )  # fmt: skip
+    exact = (numbers.double() - low) * (255 / (high - low))
+    assert torch.equal(grey, exact.clamp(0, 255).round().int())
+    levels = torch.arange(256, dtype=torch.float64, device=DEVICE)
+    assert torch.equal(back, (low + levels / 255 * (high - low)).float())
+
+
 def test_several_programs_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "MOST_MCUS", 4)
     monkeypatch.setattr(launch, "MOST_INTERPRETED", 4)

@@ -14,7 +14,7 @@ from torch import Tensor
 import jpegrad
 from jpegrad import surrogates
 from jpegrad.backends import triton
-from jpegrad.spec import Spec, resolve
+from jpegrad.spec import JFIF, Color, Spec, resolve
 from kernel_cases import (
     DEVICE,
     MODES,
@@ -91,11 +91,17 @@ def through_everything(image: Tensor, entries: Tensor, chosen: Spec) -> tuple[Te
     return out, again, *torch.autograd.grad((out * again).square().sum(), (image, entries))
 
 
+def learned(**options: Any) -> Spec:
+    """A call whose colour conversion is learned."""
+    color = Color(torch.tensor(JFIF.matrix, device=DEVICE).requires_grad_())
+    return spec("4:2:0", color=color, **options)
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["gaussian", "identity", "own"])
+@pytest.mark.parametrize("name", ["gaussian", "identity", "own", "colours"])
 def test_graph_capture(name: str) -> None:
     image, entries = picture(2, 3, 64, 96).requires_grad_(), tables(50).requires_grad_()
-    chosen = spec("4:2:0", surrogate=RECORDS[name])
+    chosen = learned() if name == "colours" else spec("4:2:0", surrogate=RECORDS[name])
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -142,6 +148,17 @@ def test_graph_capture_of_a_quality(forward: str) -> None:
 
 
 @pytest.mark.gpu
+def test_a_quality_for_every_image() -> None:
+    image, found = picture(3, 3, 33, 40), []
+    for backend in ("triton", "reference"):
+        quality = torch.tensor([12.5, 50.0, 97.0], device=DEVICE, requires_grad=True)
+        out = jpegrad.jpeg(image, quality, backend=backend)
+        found.append((out.detach(), *torch.autograd.grad(out.square().sum(), quality)))
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=0)
+
+
+@pytest.mark.gpu
 def test_no_call_waits_for_the_device() -> None:
     image, entries = picture(2, 3, 64, 96).requires_grad_(), tables(50).requires_grad_()
     qualities = (75, 75.5, torch.tensor([20.0, 90.0], device=DEVICE).requires_grad_())
@@ -149,6 +166,8 @@ def test_no_call_waits_for_the_device() -> None:
     def everything() -> None:
         for record in (surrogates.gaussian(), OWN):
             through_everything(image, entries, spec("4:2:0", surrogate=record))
+        for forward in ("exact", "soft"):
+            through_everything(image, entries, learned(forward=forward))
         jpegrad.jpeg(image, tables=entries, backend="triton").sum().backward()
         for forward in ("exact", "soft"):
             for quality in qualities:
@@ -196,10 +215,11 @@ def compiled_offline(*arguments: str) -> dict[str, dict[str, int]]:
     return found
 
 
-# The compiler takes a minute.
+# The compiler takes minutes.
 @pytest.mark.slow
-def test_compiles_for_a_gpu_without_spills() -> None:
-    for name, kernel in compiled_offline().items():
+@pytest.mark.parametrize("architecture", ["90", "80"])
+def test_compiles_for_a_gpu_without_spills(architecture: str) -> None:
+    for name, kernel in compiled_offline("--architecture", architecture).items():
         assert kernel["spilled"] == 0, (name, kernel)
 
 

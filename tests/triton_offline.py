@@ -25,7 +25,7 @@ from triton.compiler import ASTSource
 
 from jpegrad import surrogates
 from jpegrad.backends.fused.settings import Settings, parse, settings_of
-from jpegrad.backends.triton import backward, forward, kernels, launch, scan, soft
+from jpegrad.backends.triton import backward, conversion, forward, kernels, launch, scaling, scan, soft
 from jpegrad.spec import Spec
 
 # Types of the arguments that are not i32, in colour.
@@ -35,7 +35,7 @@ ARGUMENTS = {
     "image": "*fp32", "gradient": "*fp32", "tables": TABLES, "planes": ("*u8", "*u8"), "seen": "*i32",
     "flags": ("*u8", "*u8"), "coefficients": ("*i16",) * 3, "levels": THREE, "ratios": THREE, "gradients": THREE,
     "out": "*fp32", "sums": "*fp32", "strides": ("i32",) * 4, "kept": ("*i16",) * 3, "slopes": THREE, "factors": THREE,
-    "parameters": (("fp32",) * 3,) * 2,
+    "parameters": (("fp32",) * 3,) * 2, "colors": "*fp64",
 }  # fmt: skip
 SOFT = {
     **ARGUMENTS, "tables": ("*fp32", "*fp32", "i32", "i32", "i32"), "planes": ("*fp32", "*fp32"), "kept": THREE,
@@ -101,7 +101,8 @@ def compiled(
     file = function.__module__.rpartition(".")[2]
     # A thread has a row of eight of a block, or its share of the pixels of a tile.
     pixels = 8 * constants["H"] * constants["V"] if "N" in function.arg_names else launch.PIXELS / 128
-    options = {"num_warps": 4, "enable_fp_fusion": launch.fuses(file)}
+    colored = "colors" in function.arg_names and "colors" not in constants
+    options = {"num_warps": 4, **launch.compiler_options(f"{file}.{function.__name__}", colored)}
     kernel = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
         binary.write(kernel.asm["cubin"])
@@ -146,7 +147,9 @@ def parsed(code: str) -> list[Line]:
             places[label[1]] = len(found)
         line = re.search(r"/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)", text)
         if line and line[2] != "NOP":
-            target = re.search(r"\.L_x_\d+", line[3]) if line[2].startswith("BRA") else None
+            # The assembler for sm_80 leaves its loops by calls that do not come back.
+            jumps = line[2].startswith(("BRA", "CALL.REL.NOINC"))
+            target = re.search(r"\.L_x_\d+", line[3]) if jumps else None
             found.append((line[2], bool(line[1]), target and target[0]))
     return [Line(name, conditional, places.get(to or "")) for name, conditional, to in found]
 
@@ -162,7 +165,8 @@ def executed(lines: list[Line], rounds: Iterator[int]) -> tuple[int, int]:
     least, most = [0] * (len(lines) + 1), [0] * (len(lines) + 1)
     for i in reversed(range(len(lines))):
         name, conditional, target = lines[i]
-        ways = [i + 1] if conditional or not name.startswith(("EXIT", "BRA", "RET")) else []
+        back = target is not None and target < i
+        ways = [i + 1] if conditional or back or not name.startswith(("EXIT", "BRA", "RET")) else []
         if name.startswith("EXIT"):
             ways.append(len(lines))
         elif target is not None and target > i:
@@ -207,7 +211,10 @@ def measured(
     """The kernels of a call in colour: on whole MCUs, and ``odd``, with everything that other sizes and slopes need."""
     s = settings(Spec(subsampling=subsampling, surrogate=surrogates.get(record)), 3)
     g = launch.Grid(1, 3, 512, 512, s.h, s.v, s.triangle)
-    shape = {"CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "LONG": long}
+    shape = {
+        "CHANNELS": 3, "H": s.h, "V": s.v, "FANCY": g.fancy, "N": 16, "ALIGNED": True, "LONG": long,
+        "colors": None,
+    }  # fmt: skip
     to_planes = {
         **shape,
         "COLOR": to_planes_of(s),
@@ -296,12 +303,81 @@ def measured(
         ),
         "soft gradient": (gradient, {**smooth_gradient, **without("factors", "sums")}, SOFT),
         "soft gradient, tables": (gradient, smooth_gradient, SOFT),
+        **colored(levels, to_image, smooth, smooth_image, without_clips, pixels),
+        "scale": (
+            scaling.scale_kernel,
+            shape,
+            dict.fromkeys(("base", "quality", "entries", "slopes"), "*fp64"),
+        ),
         "count": (scan.count_kernel, shape, SCAN),
         "length": (scan.code_kernel, {**shape, "words": None}, SCAN),
         "code": (scan.code_kernel, shape, SCAN),
     }
     return {
         name: functools.partial(compiled, *call, architecture=architecture) for name, call in calls.items()
+    }
+
+
+def colored(
+    levels: dict[str, Any],
+    image: dict[str, Any],
+    smooth: dict[str, Any],
+    smooth_image: dict[str, Any],
+    gradient: dict[str, Any],
+    pixels: dict[str, Any],
+) -> dict[str, tuple[Any, ...]]:
+    """The kernels whose colour conversion tensors give, saving for the gradient, and the two of its own gradient."""
+
+    def given(constants: dict[str, Any], *without_: str) -> dict[str, Any]:
+        found = {**constants, **without(*without_)}
+        del found["colors"]
+        return found
+
+    sums = {
+        **ARGUMENTS, "planes": "*fp32", "flags": "*u8", "clips": "*fp32", "noise": ("fp32",) * 5,
+    }  # fmt: skip
+    exact = {"SOFT": False, "CLIP_SLOPE": 0.0, **without("clips")}
+    real = {"SOFT": True, "CLIP_SLOPE": 0.0}
+    to_encoder = {**pixels, "LONG": gradient["LONG"], "FORWARD": (255.0,)}
+    to_decoder = {**gradient, **pixels, "INVERSE": (1 / 255,)}
+    return {
+        "colored encode": (forward.encode_kernel, given(levels), {**ARGUMENTS, "flags": ("*u8",)}),
+        "colored image": (forward.image_kernel, given(image, "image", "seen"), PIXEL_FLAGS),
+        "colored soft encode": (
+            soft.soft_kernel,
+            given(smooth, "planes", "spreads", "seen"),
+            {**SOFT, "flags": ("*u8",), "clips": ("*fp32",)},
+        ),
+        "colored soft image": (
+            soft.soft_image_kernel,
+            given(smooth_image, "image", "seen"),
+            {**SOFT, "flags": "*u8", "clips": "*fp32"},
+        ),
+        "colored decode gradient": (
+            backward.decode_gradient_kernel,
+            {**given(to_decoder), "clips": None},
+            {**ARGUMENTS, "out": THREE},
+        ),
+        "gradient of the encoder's colours": (
+            conversion.encoder_kernel,
+            {**to_encoder, **exact, "RANGE": levels["RANGE"], "noise": None},
+            sums,
+        ),
+        "gradient of the decoder's colours": (
+            conversion.decoder_kernel,
+            {**given(to_decoder), **exact},
+            PIXEL_FLAGS,
+        ),
+        "soft gradient of the encoder's colours": (
+            conversion.encoder_kernel,
+            {**to_encoder, **real, "RANGE": smooth["RANGE"]},
+            sums,
+        ),
+        "soft gradient of the decoder's colours": (
+            conversion.decoder_kernel,
+            {**given(to_decoder), **real},
+            {**SOFT, "gradient": "*fp32", "flags": "*u8"},
+        ),
     }
 
 
@@ -315,7 +391,7 @@ def gray(
     low, span = value_range[0], value_range[1] - value_range[0]
     shape = {
         "CHANNELS": 1, "H": 1, "V": 1, "FANCY": True, "N": 16, "ALIGNED": False, "LONG": False, "ROWS": 2,
-        "COLUMNS": 512, "COLOR": to_planes_of(s), "INVERSE": to_image_of(s),
+        "COLUMNS": 512, "colors": None, "COLOR": to_planes_of(s), "INVERSE": to_image_of(s),
     }  # fmt: skip
     real = {
         **shape, "INVERSE": s.inverse_real, "FORWARD": s.forward_real, "CLIP_SLOPE": 0.1,
@@ -353,7 +429,9 @@ def everything(architecture: int = 90) -> dict[str, Compile]:
     ):
         calls = measured(subsampling, record, architecture, long)
         found.update({f"{name}, {subsampling}": it for name, it in calls.items()})
-    ranges = itertools.cycle((((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp16"), ((-17.3, 1.9), "*bf16")))
+    ranges = itertools.cycle(
+        (((0.0, 1.0), "*u8"), ((0.0, 255.0), "*fp16"), ((-17.3, 1.9), "*bf16"), ((-1.0, 1.0), "*fp32"))
+    )
     for record, (value_range, image) in zip(surrogates.ALL, ranges, strict=False):
         calls = gray(record, value_range, image, architecture)
         found.update({f"gray, {name}": it for name, it in calls.items()})

@@ -294,12 +294,15 @@ def _prepare(
     check_channels(spec.value_range, image.shape[-3])
     quality = arguments.quality_for(quality, image.shape[:-3])
     tables = None if tables is None else arguments.tables_for(tables)
+    # On a CUDA device each operation of a chain costs a launch.
+    chained = isinstance(quality, Tensor) and image.device.type == "cuda"
+    scaled = backends.kernel("annex_k", image) if chained else None
     if not planes:
-        return quality, tables, resolve_tables(image, quality, tables, spec), spec
+        return quality, tables, resolve_tables(image, quality, tables, spec, scaled), spec
     # Each plane is an image, coded as all planes of its picture.
     each = quality[..., None] if isinstance(quality, Tensor) and quality.ndim else quality
     sets = tables[..., None, :, :, :] if tables is not None and tables.ndim > 3 else tables
-    return quality, tables, resolve_tables(image.unsqueeze(-3), each, sets, spec), spec
+    return quality, tables, resolve_tables(image.unsqueeze(-3), each, sets, spec, scaled), spec
 
 
 def _shown(image: Tensor, spec: Spec) -> tuple[Tensor, Spec]:

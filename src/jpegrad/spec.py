@@ -3,7 +3,7 @@
 import difflib
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
@@ -464,9 +464,15 @@ def check_options(caller: str, options: Mapping[str, object]) -> Spec:
 
 
 def resolve_tables(
-    image: Tensor, quality: float | Tensor | None, tables: Tensor | None, spec: Spec
+    image: Tensor,
+    quality: float | Tensor | None,
+    tables: Tensor | None,
+    spec: Spec,
+    scaled: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """The tables of a call: legal, float64, on the image's device, ``[..., n, 8, 8]``, with their graph.
+
+    ``scaled`` is a faster :func:`jpegrad.tables.annex_k` for qualities that have to be computed.
 
     Raises:
         ValueError: neither or both of ``quality`` and ``tables`` given, or of the wrong shape.
@@ -486,7 +492,7 @@ def resolve_tables(
     if quality is None:
         raise ValueError("quality: expected a number or a tensor (or tables instead), got None")
     quantization.check_quality(quality)
-    entries = _by_quality(image, quality, spec)
+    entries = _by_quality(image, quality, spec, scaled)
     used = table_slots(image.shape[-3], spec.color)
     return entries if used is None else entries[..., used, :, :]
 
@@ -501,7 +507,9 @@ def table_slots(channels: int, color: Color | None) -> list[int] | None:
     return [0] if keeps_rgb(color) else None
 
 
-def _by_quality(image: Tensor, quality: float | Tensor, spec: Spec) -> Tensor:
+def _by_quality(
+    image: Tensor, quality: float | Tensor, spec: Spec, scaled: Callable[[Tensor], Tensor] | None
+) -> Tensor:
     lead = image.shape[:-3]
     # The paper's soft forward alone codes with tables that no file has.
     soft = spec.forward == "soft" and spec.surrogate.floor is not None
@@ -510,6 +518,8 @@ def _by_quality(image: Tensor, quality: float | Tensor, spec: Spec) -> Tensor:
         if not soft and quantization.is_whole(quality):
             return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
         quality = quality.to(image.device)
+        if scaled is not None and spec.surrogate.floor is None:
+            return scaled(quality)
     elif not soft:
         return quantization.annex_k(quality, dtype=torch.float64, device=image.device)
     base = constants(quantization.ANNEX_K, torch.float64, image.device)

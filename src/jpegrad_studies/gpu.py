@@ -1,28 +1,46 @@
 """The speed study on a CUDA device: is it exact, how fast, and what share of the floor that a copy's bandwidth sets.
 
-Everything needs torch, triton, numpy and Pillow alone; peers race where they are installed. Without a device the same
-code runs under Triton's interpreter, on small shapes, for its test.
+Everything needs torch, triton, numpy and Pillow alone; peers race where they are installed. Kernels are compiled first,
+by as many processes as there are cores, which compare them with the reference meanwhile. Without a device the same code
+runs under Triton's interpreter, on small shapes, to see that it runs.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from jpegrad.backends import reference, triton
-from jpegrad.spec import Spec, resolve, resolve_tables
+from jpegrad.backends.triton import launch
+from jpegrad.backends.triton.qualities import scaled
+from jpegrad.spec import JFIF, Color, Spec, resolve, resolve_tables
 from jpegrad_studies.common import Results, markdown
 from jpegrad_studies.contestants import QUALITY, Batch, peers
 
-SHAPES = ((64, 3, 512, 512), (16, 3, 224, 224), (1, 3, 2048, 2048))
-SIZES = ((17, 33), (130, 263), (1, 1), (64, 1024))
+Shape = tuple[int, int, int, int]
+Size = tuple[int, int]
+SHAPES: tuple[Shape, ...] = ((64, 3, 512, 512), (16, 3, 224, 224), (1, 3, 2048, 2048))
+SIZES: tuple[Size, ...] = ((17, 33), (130, 263), (64, 1024))
 MODES = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1")
+SMALL: dict[str, Any] = {"shapes": ((1, 3, 16, 32),), "sizes": ((9, 20),), "modes": ("4:2:0",), "rounds": 1}
+"""What the interpreter computes in minutes."""
+TUNED: dict[str, tuple[int, ...]] = {
+    "MOST_MCUS": (4, 8, 16, 32),
+    "PIXELS": (512, 1024, 2048),
+    "WIDEST": (256, 512),
+}
+"""Constants of the launches, and what else they might be."""
+SURROGATES = {"exact": ("gaussian", "identity"), "soft": ("gaussian",)}
 # Bytes per pixel that a call cannot avoid: float32 pixels in and out, the planes between two kernels (8 bits, float32
 # in the soft forward), and for the backward pass gradients in and out and what is kept of each coefficient (a residual
 # of one byte, or a float32 slope). Levels are float32, 6 bytes a pixel in 4:2:0.
@@ -70,39 +88,94 @@ def seconds(call: Callable[[], Any], rounds: int, device: torch.device) -> float
     return statistics.median(times)
 
 
-def _picture(size: tuple[int, int], pictures: Sequence[Tensor]) -> Tensor:
-    return Batch.of((1, 3, *size), list(pictures)).unit
+class Job(NamedTuple):
+    """A part of what is compiled first: a mode, forward and size to compare with the reference, or a shape's calls."""
+
+    pictures: list[np.ndarray]
+    device: str
+    forward: str
+    mode: str = ""
+    size: Size = (1, 1)
+    shape: Shape | None = None
+
+    def __call__(self) -> dict[str, Any]:
+        """What :func:`compared` found; nothing for a shape."""
+        pictures = [torch.from_numpy(picture) for picture in self.pictures]
+        if self.shape is None:
+            return compared(pictures, torch.device(self.device), self.mode, self.forward, self.size)
+        batch = _batch(self.shape, pictures, torch.device(self.device))
+        for task in tasks(batch, graphs=False):
+            if task.who.startswith("jpegrad") and task.kind.startswith("soft") == (self.forward == "soft"):
+                task.call()
+        return {}
+
+
+NAMES = ("gradient", "soft", "soft gradient", "halves", "soft halves")
 
 
 def exactness(
-    pictures: Sequence[Tensor], device: torch.device, sizes: Sequence[tuple[int, int]]
+    pictures: Sequence[Tensor],
+    device: torch.device,
+    sizes: Sequence[Size],
+    modes: Sequence[str],
+    shapes: Sequence[Shape] = (),
 ) -> dict[str, Any]:
     """Samples that differ from the reference in each mode, and the largest relative error of each gradient.
 
-    ``halves`` is the largest difference, in grey levels, between decoded levels and the picture of a single call.
+    ``halves`` is the largest difference, in grey levels, between decoded levels and the picture of a single call. On a
+    device the kernels for ``shapes`` are compiled by the way.
     """
-    names = ("gradient", "soft", "soft gradient", "halves", "soft halves")
-    found: dict[str, Any] = {"samples": 0, "differ": 0, **dict.fromkeys(names, 0.0)}
-    for subsampling in MODES:
-        for number, size in enumerate(sizes):
-            image = _picture(size, pictures)
-            for forward, surrogate in (("exact", "gaussian"), ("exact", "identity"), ("soft", "gaussian")):
-                chosen = resolve(subsampling=subsampling, forward=forward, surrogate=surrogate)
-                ours, theirs = (
-                    _outcome(backend, picture, chosen, 15 + 25 * number)
-                    for backend, picture in ((triton, image.to(device)), (reference, image.double()))
-                )
-                halves = "halves" if forward == "exact" else "soft halves"
-                apart = _by_halves(image.to(device), chosen, 15 + 25 * number) - ours[0]
-                found[halves] = max(found[halves], float(apart.abs().max()) * 255)
-                errors = [float((a - b).norm() / b.norm()) for a, b in zip(ours[1:], theirs[1:], strict=True)]
-                if forward == "exact":
-                    found["samples"] += ours[0].numel()
-                    found["differ"] += int(((ours[0] - theirs[0]).abs() * 255 > 0.01).sum())
-                    found["gradient"] = max(found["gradient"], *errors)
-                else:
-                    found["soft"] = max(found["soft"], float((ours[0] - theirs[0]).abs().max()) * 255)
-                    found["soft gradient"] = max(found["soft gradient"], *errors)
+    rows = [picture.numpy() for picture in pictures]
+    jobs = [
+        Job(rows, device.type, forward, mode, size)
+        for forward in ("soft", "exact")
+        for mode in modes
+        for size in sizes
+    ]
+    if device.type == "cuda":
+        jobs = [Job(rows, "cuda", f, shape=shape) for f in ("soft", "exact") for shape in shapes] + jobs
+        # A process that has begun to use a device cannot fork.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), context) as pool:
+            parts = list(pool.map(_done, jobs))
+    else:
+        parts = [_done(job) for job in jobs]
+    found: dict[str, Any] = {"samples": 0, "differ": 0, **dict.fromkeys(NAMES, 0.0)}
+    for part in parts:
+        for name, value in part.items():
+            found[name] = max(found[name], value) if name in NAMES else found[name] + value
+    return found
+
+
+def _done(job: Job) -> dict[str, Any]:
+    return job()
+
+
+def compared(
+    pictures: Sequence[Tensor], device: torch.device, mode: str, forward: str, size: Size
+) -> dict[str, Any]:
+    """What :func:`exactness` says of one mode, forward and size."""
+    image, quality = Batch.of((1, 3, *size), list(pictures)).unit, 15 + size[0] % 80
+    found: dict[str, Any] = {}
+    soft = forward == "soft"
+    for surrogate in SURROGATES[forward]:
+        chosen = resolve(subsampling=mode, forward=forward, surrogate=surrogate)
+        ours, theirs = (
+            _outcome(backend, picture, chosen, quality)
+            for backend, picture in ((triton, image.to(device)), (reference, image.double()))
+        )
+        errors = [float((a - b).norm() / b.norm()) for a, b in zip(ours[1:], theirs[1:], strict=True)]
+        apart = (_by_halves(image.to(device), chosen, quality) - ours[0]).abs()
+        off = (ours[0] - theirs[0]).abs() * 255
+        said: dict[str, Any] = {"halves": float(apart.max()) * 255, "gradient": max(errors)}
+        said = {f"soft {name}": value for name, value in said.items()} if soft else said
+        for name, value in said.items():
+            found[name] = max(found.get(name, 0.0), value)
+        if soft:
+            found["soft"] = float(off.max())
+        else:
+            found["samples"] = found.get("samples", 0) + ours[0].numel()
+            found["differ"] = found.get("differ", 0) + int((off > 0.01).sum())
     return found
 
 
@@ -148,8 +221,15 @@ def tasks(batch: Batch, graphs: bool) -> Iterator[Task]:
     yield Task("F, float16", "jpegrad", lambda: exact(half))
     for prefix, forward in (("", "exact"), ("soft ", "soft")):
         yield from _halves(batch.unit, prefix, resolve(forward=forward))
-    yield from entered("jpegrad, quality per image", _coded(torch.full((len(batch.unit),), float(QUALITY))))
+    each = torch.full((len(batch.unit),), float(QUALITY), device=image.device)
+    yield from entered("jpegrad, quality per image", _coded(each))
+    learned = Color(torch.tensor(JFIF.matrix, device=image.device).requires_grad_())
+    for prefix, options in (("", {}), ("soft ", {"forward": "soft"})):
+        yield Task(prefix + "F+B", "jpegrad, learned colours", both(_coded(color=learned, **options)))
     for name, call in peers():
+        # Its compiler takes half a minute a shape.
+        if "compiled" in name and batch.unit.shape != SHAPES[0]:
+            continue
         # The paper's soft approach computes what kornia does.
         yield from entered(name, call, "soft " if name == "reich_soft" else "")
 
@@ -173,7 +253,7 @@ def _halves(image: Tensor, prefix: str, chosen: Spec) -> Iterator[Task]:
 def _coded(quality: float | Tensor = QUALITY, **options: Any) -> Callable[[Tensor], Tensor]:
     def call(image: Tensor) -> Tensor:
         chosen = resolve(**options)
-        return triton.jpeg(image, resolve_tables(image, quality, None, chosen), chosen)
+        return triton.jpeg(image, resolve_tables(image, quality, None, chosen, scaled), chosen)
 
     return call
 
@@ -205,22 +285,28 @@ def report(
     out: Path,
     rounds: int,
     device: str = "cuda",
-    shapes: Sequence[tuple[int, int, int, int]] = SHAPES,
-    sizes: Sequence[tuple[int, int]] = SIZES,
+    shapes: Sequence[Shape] = SHAPES,
+    sizes: Sequence[Size] = SIZES,
+    modes: Sequence[str] = MODES,
 ) -> str:
     """The tables; their figures, and those that are no time, in ``out``.
 
     Raises:
-        ValueError: There is no CUDA device.
+        ValueError: There is no CUDA device, nor Triton's interpreter in its place.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--gpu: expected a CUDA device, found none")
     chip = torch.device(device)
     on_cuda = chip.type == "cuda"
+    if on_cuda and not torch.cuda.is_available():
+        raise ValueError("--gpu: expected a CUDA device, found none")
+    if not on_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError("--gpu: expected a CUDA device, or TRITON_INTERPRET=1 with --quick; found neither")
     name = torch.cuda.get_device_name() if on_cuda else "Triton's interpreter"
     results = Results(out, {"device": name, "quality": QUALITY, "rounds": rounds, "subsampling": "4:2:0"})
     if results.missing(["exactness"]):
-        results.add("exactness", exactness(pictures, chip, sizes))
+        began = time.perf_counter()
+        # Shapes of more than one image have the kernels of the others.
+        found = exactness(pictures, chip, sizes, modes, shapes[:2])
+        results.add("exactness", {**found, "seconds": round(time.perf_counter() - began, 1)})
     tables = [markdown(["against the reference", ""], list(results.cells["exactness"].items()))]
     for shape in shapes:
         key = "×".join(map(str, shape))
@@ -230,11 +316,44 @@ def report(
     return "\n\n".join(tables)
 
 
-def _measured(
-    shape: tuple[int, int, int, int], pictures: list[Tensor], rounds: int, chip: torch.device
-) -> dict[str, Any]:
+def tuned(
+    pictures: list[Tensor],
+    out: Path,
+    rounds: int,
+    device: str = "cuda",
+    shapes: Sequence[Shape] = SHAPES,
+    **_: Any,
+) -> str:
+    """Each constant of the launches by itself, on the first shape: the times of all calls, and which is best."""
+    chip, shape = torch.device(device), shapes[0]
+    batch = _batch(shape, pictures, chip)
+    results = Results(out, {"device": device, "rounds": rounds, "shape": list(shape)})
+    for name, choices in TUNED.items():
+        kept = getattr(launch, name)
+        for choice in results.missing(f"{name} {each}" for each in choices):
+            try:
+                setattr(launch, name, int(choice.split()[1]))
+                calls = [task for task in tasks(batch, graphs=False) if task.who == "jpegrad"]
+                results.add(choice, {task.kind: seconds(task.call, rounds, chip) for task in calls})
+            finally:
+                setattr(launch, name, kept)
+    kinds = list(next(iter(results.cells.values())))
+    best = {kind: min(results.cells, key=lambda choice: results.cells[choice][kind]) for kind in kinds}
+    rows = [
+        [choice, *(f"{times[kind] * 1e6:.0f}{' best' * (best[kind] == choice)}" for kind in kinds)]
+        for choice, times in results.cells.items()
+    ]
+    return markdown(["µs", *kinds], rows)
+
+
+def _batch(shape: Shape, pictures: list[Tensor], chip: torch.device) -> Batch:
+    """Photographs on the device; what Pillow makes of them stays on the CPU."""
     batch = Batch.of(shape, pictures)
-    batch = Batch(batch.bytes.to(chip), batch.unit.to(chip), [], batch.weight.to(chip), batch.expected)
+    return Batch(batch.bytes.to(chip), batch.unit.to(chip), [], batch.weight.to(chip), batch.expected)
+
+
+def _measured(shape: Shape, pictures: list[Tensor], rounds: int, chip: torch.device) -> dict[str, Any]:
+    began, batch = time.perf_counter(), _batch(shape, pictures, chip)
     pixels, target = shape[0] * shape[2] * shape[3], torch.empty_like(batch.unit)
     found: dict[str, Any] = {
         "pixels": pixels,
@@ -254,7 +373,7 @@ def _measured(
                 found["bytes per pixel"][row] = memory(call, pixels)
         except Exception as error:
             found["failed"][row] = f"{type(error).__name__}: {error}"[:200]
-    return found
+    return {**found, "took": round(time.perf_counter() - began, 1)}
 
 
 def _table(title: str, cell: dict[str, Any]) -> str:

@@ -287,7 +287,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--fresh-memory", action="store_true", help="malloc as it comes: fresh pages for large tensors"
     )
-    parser.add_argument("--gpu", action="store_true", help="the CUDA device instead")
+    parser.add_argument(
+        "--gpu",
+        action="store_true",
+        help="the CUDA device instead; with --quick and TRITON_INTERPRET=1 the interpreter, which times nothing",
+    )
+    parser.add_argument("--tune", action="store_true", help="with --gpu, other sizes of programs instead")
     parser.add_argument(
         "--clock",
         choices=tuple(CLOCKS),
@@ -297,9 +302,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     pictures = list(load_images(options.images).values())
     if options.gpu:
-        from jpegrad_studies.gpu import report
+        from jpegrad_studies.gpu import SMALL, report, tuned
 
-        print(report(pictures, options.out.with_name("speed-gpu.json"), options.rounds))
+        small = {**SMALL, "device": "cuda" if torch.cuda.is_available() else "cpu"} if options.quick else {}
+        given = {"rounds": options.rounds, **small}
+        if options.tune:
+            print(tuned(pictures, options.out.with_name("tuned-gpu.json"), **given))
+        else:
+            print(report(pictures, options.out.with_name("speed-gpu.json"), **given))
         return
     fresh, clock = options.fresh_memory, CLOCKS[options.clock]
     if not fresh:

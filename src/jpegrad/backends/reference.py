@@ -44,10 +44,15 @@ def jpeg(image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
     return marked(out, image, spec.decoder.scale)
 
 
-def encode(image: Tensor, tables: Tensor, spec: Spec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
-    """Levels per component, and coefficient / table entry before rounding if gradients are on."""
+def encode(
+    image: Tensor, tables: Tensor, spec: Spec, noise: Blocks = None
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """Levels per component, and coefficient / table entry before rounding if gradients are on.
+
+    ``noise`` is what :func:`block_noise` gives, for callers who have it.
+    """
     dtype = torch.float64 if image.dtype is torch.float64 else torch.float32
-    levels, ratios_ = _encode(image, tables, spec, block_noise(image, spec))
+    levels, ratios_ = _encode(image, tables, spec, block_noise(image, spec) if noise is None else noise)
     unrounded = tuple(u.to(dtype) for u in ratios_) if torch.is_grad_enabled() else None
     return tuple(level.to(dtype) for level in levels), unrounded
 

@@ -68,13 +68,15 @@ def encode_adjoint(
     tables: Tensor,
     spec: Spec,
     wanted: Sequence[bool],
+    planes: Sequence[Component] | None = None,
 ) -> tuple[list[Tensor], Tensor | None]:
     """Gradients of all levels, then of all coefficients in steps, to those of coefficients and, per image, of tables.
 
-    ``wanted`` says whether the image and the tables need theirs; a gradient that is None is zero.
+    ``wanted`` says whether the image and the tables need theirs; a gradient that is None is zero. ``planes`` are the
+    components as the surrogates see them, where ``spec`` does not say.
     """
     to_coefficients, sums = [], []
-    planes = components(len(unrounded), spec.subsampling, spec.color)
+    planes = planes or components(len(unrounded), spec.subsampling, spec.color)
     for i, (u, plane) in enumerate(zip(unrounded, planes, strict=True)):
         table, level, ratio = table_of(tables, i), gradients[i], gradients[len(unrounded) + i]
         if wanted[0]:

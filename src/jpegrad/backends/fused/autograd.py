@@ -54,6 +54,11 @@ class Call:
             return 1
         return 2 * self.channels if self.keep else self.channels
 
+    @property
+    def kept(self) -> int:
+        """Where in what the operator gives begins what it keeps: coefficients in steps are among the results."""
+        return self.channels if self.operation == "encode" else self.results
+
 
 def run(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     """What an operator gives, and its derivatives.
@@ -117,9 +122,7 @@ class Forward(Mapped):
         ctx.call = call
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[call.results :])
-        # Coefficients in steps are among the results.
-        kept = output[call.channels :] if call.operation == "encode" else output[call.results :]
-        ctx.save_for_backward(*tensors, *kept)
+        ctx.save_for_backward(*tensors, *output[call.kept :])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
@@ -153,19 +156,19 @@ class Backward(Mapped):
         return None, *found, *[None] * (ctx.count - len(tensors))
 
 
-def _operator(call: Call, suffix: str, *tensors: Tensor) -> Callable[..., Any]:
+def operator_of(call: Call, suffix: str, *tensors: Tensor) -> Callable[..., Any]:
     """``torch.ops.jpegrad.BACKEND_OPERATION``, for these tensors."""
     return operator(f"{call.backend}_{call.operation}{suffix}", *tensors)
 
 
-def _read(call: Call, image: Tensor) -> Tensor:
+def read(call: Call, image: Tensor) -> Tensor:
     """An image as the operators take it; what is kept of it is the image itself."""
     return image if image.dtype is torch.uint8 or (call.half and image.dtype in HALF) else image.float()
 
 
 def _jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    out, kept = _operator(call, "", image, tables)(
-        _read(call, image), tables, call.settings, call.keep, call.to_tables
+    out, kept = operator_of(call, "", image, tables)(
+        read(call, image), tables, call.settings, call.keep, call.to_tables
     )
     return out, *kept
 
@@ -173,7 +176,7 @@ def _jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
 def _jpeg_backward(
     call: Call, tables: Tensor, image: Tensor, gradient: Tensor, *kept: Tensor
 ) -> tuple[Tensor | None, ...]:
-    found, sums = _operator(call, "_backward", gradient, tables, *kept)(
+    found, sums = operator_of(call, "_backward", gradient, tables, *kept)(
         gradient, tables, list(kept), call.settings, call.to_tables
     )
     return sums if call.to_tables else None, found.to(image.dtype)
@@ -181,8 +184,8 @@ def _jpeg_backward(
 
 def _encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
     saving = call.to_inputs or call.to_tables
-    levels, unrounded, kept = _operator(call, "", image, tables)(
-        _read(call, image), tables, call.settings, call.keep, saving, call.to_tables
+    levels, unrounded, kept = operator_of(call, "", image, tables)(
+        read(call, image), tables, call.settings, call.keep, saving, call.to_tables
     )
     return *levels, *unrounded, *kept
 
@@ -204,14 +207,16 @@ def _encode_backward(
         to_coefficients, sums = adjoints.encode_adjoint(gradients, unrounded, tables, call.spec, wanted)
     if not call.to_inputs:
         return sums, None
-    found = _operator(call, "_backward", *kept, *to_coefficients)(to_coefficients, list(kept), call.settings)
+    found = operator_of(call, "_backward", *kept, *to_coefficients)(
+        to_coefficients, list(kept), call.settings
+    )
     return sums, found.to(image.dtype)
 
 
 def _decode(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     inputs = tuple(each.contiguous() for each in inputs)
     levels, noise = list(inputs[: call.channels]), list(inputs[call.channels :])
-    out, kept = _operator(call, "", *inputs, tables)(
+    out, kept = operator_of(call, "", *inputs, tables)(
         levels, noise, tables, *call.size, call.dtype, call.settings, call.keep
     )
     return out, *kept
@@ -219,13 +224,13 @@ def _decode(call: Call, tables: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
 
 def _decode_backward(call: Call, tables: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
     levels, gradient, kept = tensors[: call.channels], tensors[call.inputs], tensors[call.inputs + 1 :]
-    found = _operator(call, "_backward", gradient, *kept)(gradient, list(kept), call.settings)
+    found = operator_of(call, "_backward", gradient, *kept)(gradient, list(kept), call.settings)
     sums, to_levels = adjoints.decode_adjoint(found, levels, tables, call.to_tables)
     return sums, *to_levels, *[None] * (call.inputs - call.channels)
 
 
 def _plain_jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    return (reference.jpeg(image.float(), tables, call.spec).to(_read(call, image[:0]).dtype),)
+    return (reference.jpeg(image.float(), tables, call.spec).to(read(call, image[:0]).dtype),)
 
 
 def _plain_encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:

@@ -136,9 +136,9 @@ class Operator(NamedTuple):
     fill: Callable[..., None]
 
 
-def register(kernels: Kernels) -> None:
-    """Define the six operators of a backend, ``jpegrad::NAME_jpeg`` and so on."""
-    for each in OPERATORS:
+def register(kernels: Kernels, operators: "Sequence[Operator] | None" = None) -> None:
+    """Define operators of a backend, unless given the six ``jpegrad::NAME_jpeg`` and so on."""
+    for each in OPERATORS if operators is None else operators:
         _register(kernels, each)
 
 
@@ -190,7 +190,7 @@ def _image(like: Tensor) -> Tensor:
     return torch.empty_like(like, memory_format=torch.contiguous_format)
 
 
-def _planes(shape: Sequence[int], s: Settings, like: Tensor) -> list[Tensor]:
+def planes(shape: Sequence[int], s: Settings, like: Tensor) -> list[Tensor]:
     """Room for a number per coefficient of every component of images of a shape."""
     batch, channels, height, width = shape
     counts = [blocks((height, width), ratio) for ratio in ((1, 1), (s.h, s.v), (s.h, s.v))[:channels]]
@@ -250,7 +250,7 @@ def _encode_room(
         kept = _halves(k).encode_saved(image, s, with_tables)
     elif unrounded and not s.soft:
         kept = [k.flags(image.shape, s, image)[0]]
-    return _planes(image.shape, s, image), _planes(image.shape, s, image) if unrounded else [], kept
+    return planes(image.shape, s, image), planes(image.shape, s, image) if unrounded else [], kept
 
 
 def _encode(
@@ -326,7 +326,7 @@ def _decode(
 
 
 def _decode_backward_room(k: Kernels, gradient: Tensor, kept: list[Tensor], settings: str) -> Any:
-    return _planes(gradient.shape, parse(settings), gradient)
+    return planes(gradient.shape, parse(settings), gradient)
 
 
 def _decode_backward(

@@ -14,6 +14,8 @@ from jpegrad.backends.triton.blocks import (
     blocks_of,
     channel,
     chroma_block,
+    color_of,
+    factors_of,
     fdct,
     idct,
     luma_block,
@@ -41,31 +43,38 @@ def _unclipped(g, clipped, slopes, CLIP_SLOPE: tl.constexpr):
 
 
 @triton.jit
-def _to_pixels(
-    out, at, ycc, flag, clips, area, mask, CHANNELS: tl.constexpr, FORWARD: tl.constexpr, CLIP_SLOPE: tl.constexpr
+def to_pixels(
+    out, at, ycc, flag, clips, area, mask, CHANNELS: tl.constexpr, FORWARD, CLIP_SLOPE: tl.constexpr
 ):  # fmt: skip
-    """Gradients of Y, Cb, Cr at pixels to those of the pixels; none of infinite numbers, NaN of pixels with NaN."""
+    """Gradients of Y, Cb, Cr at pixels to those of the pixels; none of infinite numbers, NaN of pixels with NaN.
+
+    Without a conversion ``FORWARD`` they are stored as they are.
+    """
     undefined: tl.constexpr = 128 if CLIP_SLOPE == 0 else 1024
-    for i in tl.static_range(CHANNELS):
-        value = FORWARD[i] * ycc[0]
-        if CHANNELS == 3:
-            value += FORWARD[3 + i] * ycc[1] + FORWARD[6 + i] * ycc[2]
-        value = _unclipped(value, flag & (1 << i), moved(moved(clips, i * area), at), CLIP_SLOPE)
-        if CLIP_SLOPE != 0:
-            value = tl.where((flag & (128 << i)) != 0, 0.0, value)
-        value = tl.where((flag & undefined) != 0, float("nan"), value)
-        tl.store(out + i * area + at, value, mask=mask)
+    if FORWARD is None:
+        for i in tl.static_range(CHANNELS):
+            tl.store(out + i * area + at, ycc[i], mask=mask)
+    else:
+        for i in tl.static_range(CHANNELS):
+            value = FORWARD[i] * ycc[0]
+            if CHANNELS == 3:
+                value += FORWARD[3 + i] * ycc[1] + FORWARD[6 + i] * ycc[2]
+            value = _unclipped(value, flag & (1 << i), moved(moved(clips, i * area), at), CLIP_SLOPE)
+            if CLIP_SLOPE != 0:
+                value = tl.where((flag & (128 << i)) != 0, 0.0, value)
+            value = tl.where((flag & undefined) != 0, float("nan"), value)
+            tl.store(out + i * area + at, value, mask=mask)
 
 
 @triton.jit
-def _of_image(gradient, strides, flags, clips, b, area):
-    """What ``_decoded`` is told of the b-th image."""
+def of_image(gradient, strides, flags, clips, b, area):
+    """What ``decoded`` is told of the b-th image."""
     rgb, luma = part(clips, 3, 3 * b * area), part(clips, 1, b * area)
     return gradient + b * strides[0], strides, flags + b * area, area, rgb, luma
 
 
 @triton.jit
-def _decoded(image, y, x, width, inside, CHANNELS: tl.constexpr, CLIP_SLOPE: tl.constexpr):
+def decoded(image, y, x, width, inside, CHANNELS: tl.constexpr, CLIP_SLOPE: tl.constexpr):
     """Gradient of the decoded channels before their clamp, and the flags.
 
     ``image`` is gradient, strides, flags, area of a channel, slopes of the clamps of RGB and of Y if they are smooth.
@@ -85,11 +94,9 @@ def _decoded(image, y, x, width, inside, CHANNELS: tl.constexpr, CLIP_SLOPE: tl.
 
 
 @triton.jit
-def _luma(
-    image, y, x, width, inside, CHANNELS: tl.constexpr, INVERSE: tl.constexpr, CLIP_SLOPE: tl.constexpr
-):
+def _luma(image, y, x, width, inside, CHANNELS: tl.constexpr, INVERSE, CLIP_SLOPE: tl.constexpr):
     """Gradient of decoded samples of Y at pixels, and the flags there."""
-    channels, flag = _decoded(image, y, x, width, inside, CHANNELS, CLIP_SLOPE)
+    channels, flag = decoded(image, y, x, width, inside, CHANNELS, CLIP_SLOPE)
     g = INVERSE[0] * channels[0]
     for i in tl.static_range(1, CHANNELS):
         g += INVERSE[3 * i] * channels[i]
@@ -119,7 +126,7 @@ def _tap(sample, count, t, RATIO: tl.constexpr, FANCY: tl.constexpr):
 @triton.jit
 def _chroma(
     b, image, flags, slopes, y, x, valid, height, width,
-    H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr, INVERSE: tl.constexpr, CLIP_SLOPE: tl.constexpr,
+    H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr, INVERSE, CLIP_SLOPE: tl.constexpr,
 ):  # fmt: skip
     """Gradients of decoded samples of Cb and Cr: the adjoint of upsampling, of colour, and of both clamps."""
     rows, columns = tl.cdiv(height, V), tl.cdiv(width, H)
@@ -132,7 +139,7 @@ def _chroma(
         px, weight_x = _tap(x, columns, k % across, H, FANCY)
         weight = weight_y * weight_x
         inside = covered & (py < height) & (px < width)
-        rgb, _flag = _decoded(image, py, px, width, inside, 3, CLIP_SLOPE)
+        rgb, _flag = decoded(image, py, px, width, inside, 3, CLIP_SLOPE)
         red += weight * rgb[0]
         green += weight * rgb[1]
         blue += weight * rgb[2]
@@ -213,7 +220,7 @@ def gradient_kernel(
     TABLES: tl.constexpr = sums is not None
     b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid, area = mcu[2], wide_product(b, height, width)
-    image = _of_image(gradient, strides, flags[0], clips, b, area)
+    image = of_image(gradient, strides, flags[0], clips, b, area)
     pixels = part(clips, 0, b * CHANNELS * area)
     out += b * CHANNELS * area
     if TABLES:
@@ -251,7 +258,7 @@ def gradient_kernel(
             _with_chroma(tile, chroma, y, x, k, height, width, H, V, ALIGNED) if CHANNELS == 3 else (tile,)
         )
         at = y * width + x
-        _to_pixels(out, at, tiles, flag, pixels, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
+        to_pixels(out, at, tiles, flag, pixels, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
     if TABLES:
         store_sums(sums, totals)
 
@@ -295,31 +302,38 @@ def encode_gradient_kernel(
         )
         pixel = y * width + x
         flag = tl.load(flags + pixel, mask=inside, other=0).to(tl.int32)
-        _to_pixels(out, pixel, tiles, flag, clips, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
+        to_pixels(out, pixel, tiles, flag, clips, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
 
 
 @triton.jit(do_not_specialize=["height"])
 def decode_gradient_kernel(
-    gradient, strides, flags, clips, out, height, width,
+    gradient, strides, colors, flags, clips, out, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr,
     INVERSE: tl.constexpr, CLIP_SLOPE: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the decoded image to that of the dequantised coefficients; ``clips`` as in ``gradient_kernel``."""
+    """Gradient of the decoded image to that of the dequantised coefficients; ``clips`` as in ``gradient_kernel``.
+
+    ``colors`` times the one number of INVERSE stand for it.
+    """
     b, mcu = mcu_places(height, width, H, V, N, LONG)
     valid = mcu[2]
     area = wide_product(b, height, width)
-    image = _of_image(gradient, strides, flags[0], clips, b, area)
+    image = of_image(gradient, strides, flags[0], clips, b, area)
+    if colors is None:
+        inverse: tl.constexpr = INVERSE
+    else:
+        inverse = factors_of(color_of(colors, b), INVERSE[0])
     if CHANNELS == 3:
         y, x, place = chroma_block(mcu, width, H)
         tiles = _chroma(
-            b, image, flags[1], part(clips, 2, 0), y, x, valid, height, width, H, V, FANCY, INVERSE, CLIP_SLOPE,
+            b, image, flags[1], part(clips, 2, 0), y, x, valid, height, width, H, V, FANCY, inverse, CLIP_SLOPE,
         )  # fmt: skip
         for c in tl.static_range(1, 3):
             store_rows(blocks_of(out, c, b, height, width, H, V), place, fdct(tiles[c - 1], 0, 0))
     for k in range(H * V):
         y, x, place = luma_block(mcu, k, height, width, H, V)
         inside = valid & (y < height) & (x < width)
-        tile, _flag = _luma(image, y, x, width, inside, CHANNELS, INVERSE, CLIP_SLOPE)
+        tile, _flag = _luma(image, y, x, width, inside, CHANNELS, inverse, CLIP_SLOPE)
         store_rows(blocks_of(out, 0, b, height, width, H, V), place, fdct(tile, 0, 0))
 
 
@@ -342,7 +356,7 @@ def stencil_kernel(
     rows, columns = tl.cdiv(height, V), tl.cdiv(width, H)
     b, y, x, valid = pixel_places(rows, columns, ROWS, COLUMNS, LONG)
     area = wide_product(b, height, width)
-    image = _of_image(gradient, strides, flags[0], clips, b, area)
+    image = of_image(gradient, strides, flags[0], clips, b, area)
     pixels = part(clips, 0, b * CHANNELS * area)
     out += b * CHANNELS * area
     if CHANNELS == 3:
@@ -360,4 +374,4 @@ def stencil_kernel(
             times = _times(py, y, height - 1, V) * _times(x, x // H, width - 1, H)
             gradients += (times * cb, times * cr)
         at = py * width + x
-        _to_pixels(out, at, gradients, flag, pixels, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)
+        to_pixels(out, at, gradients, flag, pixels, area, inside, CHANNELS, FORWARD, CLIP_SLOPE)

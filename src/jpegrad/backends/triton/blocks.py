@@ -270,6 +270,33 @@ def near(x, count, RATIO: tl.constexpr, FANCY: tl.constexpr):
 
 
 @triton.jit
+def color_of(colors, b):
+    """An image's colour conversion where tensors give it: nine factors and three offsets in float64."""
+    if colors is None:
+        return None
+    else:
+        found = ()
+        for i in tl.static_range(12):
+            found += (tl.load(colors + 12 * b + i),)
+        return found
+
+
+@triton.jit
+def factors_of(color, SCALE: tl.constexpr):
+    """The nine factors of a conversion that tensors give, times a number."""
+    found = ()
+    for i in tl.static_range(9):
+        found += ((color[i] * SCALE).to(tl.float32),)
+    return found
+
+
+@triton.jit
+def nearest(x):
+    """The nearest integer of a float64, half to even: adding 1.5·2^52 leaves it."""
+    return (x + 6755399441055744.0) - 6755399441055744.0
+
+
+@triton.jit
 def channel(image, strides, i: tl.constexpr):
     """The i-th channel of an image."""
     return image + tl.cast(i, tl.int64) * strides[1]
@@ -288,6 +315,18 @@ def store_undefined(image, strides, seen, out, at, b, y, x, area, mask, CHANNELS
             undefined |= number != number
         for i in tl.static_range(CHANNELS):
             tl.store(out + i * area + at, float("nan"), mask=undefined)
+
+
+@triton.jit
+def store_unconverted(out, at, area, color, mask):
+    """NaN at all pixels of an image whose colour conversion has a NaN or is infinite."""
+    total = color[0]
+    for i in tl.static_range(1, 12):
+        total += color[i]
+    # It is 0 or NaN.
+    lost = tl.zeros(at.shape, tl.float32) + (total * 0.0).to(tl.float32)
+    for i in tl.static_range(3):
+        tl.store(out + i * area + at, lost, mask=mask & (lost != lost))
 
 
 @triton.jit

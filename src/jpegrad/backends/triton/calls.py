@@ -26,14 +26,16 @@ class Room(NamedTuple):
     unrounded: Tensors | None = None
 
 
-def soft_encoded(image: Tensor, tables: Tensor, s: Settings, room: Room) -> None:
-    """An image to its levels, or on to decoded planes."""
+def soft_encoded(
+    image: Tensor, tables: Tensor, s: Settings, room: Room, colors: Tensor | None = None
+) -> None:
+    """An image to its levels, or on to decoded planes; ``colors`` stand for the encoder's conversion."""
     g = grid(image.shape, s)
     mcus, scale = g.per_program(image.device), 255 / (s.high - s.low)
     launch(
         "soft.soft_kernel", g.batch * g.programs(image.device), image,
-        image, image.stride(), soft_tables(tables, g.channels), s.slope_parameter, _noise(s, g.channels), *room,
-        g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v,
+        image, image.stride(), soft_tables(tables, g.channels), colors, s.slope_parameter,
+        noise_of(s, g.channels), *room, g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v,
         COLOR=real_rows(s.forward_real, 1 / scale, tuple(x - 128 for x in s.forward_offset)),
         RANGE=(s.low, scale), LEAK=s.clip_slope, RECORD=s.slope,
         ALIGNED=g.width % (8 * s.h) == 0, N=mcus, LONG=g.is_long(image), num_warps=warps(mcus),
@@ -55,8 +57,9 @@ def soft_imaged(
     clips: Tensors | None,
     image: Tensor | None = None,
     seen: Tensor | None = None,
+    colors: Tensor | None = None,
 ) -> None:
-    """Decoded planes to an image."""
+    """Decoded planes to an image; ``colors`` stand for the decoder's conversion."""
     g, scale = grid(out.shape, s), 255 / (s.high - s.low)
     programs, rows, columns = g.tile()
     middle = [
@@ -65,7 +68,7 @@ def soft_imaged(
     ]
     launch(
         "soft.soft_image_kernel", programs, out,
-        planes, spreads, out, flags and flags[0], clips and clips[3],
+        planes, spreads, colors, out, flags and flags[0], clips and clips[3],
         image, (out if image is None else image).stride(), seen, g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=real_rows(s.inverse_real, scale, middle),
         RANGE=(s.low, 1 / scale), LEAK=s.clip_slope, ROWS=rows, COLUMNS=columns,
@@ -73,7 +76,7 @@ def soft_imaged(
     )  # fmt: skip
 
 
-def _noise(s: Settings, channels: int) -> tuple[float, ...] | None:
+def noise_of(s: Settings, channels: int) -> tuple[float, ...] | None:
     """A pixel's deviation as its clamp sees it, its variance, and that of each component's coefficients."""
     if not s.noise:
         return None
@@ -91,28 +94,45 @@ def _noise(s: Settings, channels: int) -> tuple[float, ...] | None:
 
 
 def encode_gradient(
-    gradients: list[Tensor], flags: Tensor, clips: Tensor | None, s: Settings, out: Tensor
+    gradients: list[Tensor],
+    flags: Tensor,
+    clips: Tensor | None,
+    s: Settings,
+    out: Tensor,
+    converted: bool = True,
 ) -> None:
-    """Gradients of coefficients to those of the image; ``clips`` are slopes of smooth clamps of pixels."""
+    """Gradients of coefficients to those of the image; ``clips`` are slopes of smooth clamps of pixels.
+
+    Unless ``converted`` they are those of Y, Cb and Cr at every pixel.
+    """
     g = grid(out.shape, s)
     mcus = g.per_program(out.device)
     launch(
         "backward.encode_gradient_kernel", g.batch * g.programs(out.device), out,
         tuple(gradient.contiguous() for gradient in gradients), flags, clips, out, g.height, g.width,
-        CHANNELS=g.channels, H=s.h, V=s.v, FORWARD=s.forward_real, CLIP_SLOPE=s.clip_slope,
+        CHANNELS=g.channels, H=s.h, V=s.v, FORWARD=s.forward_real if converted else None, CLIP_SLOPE=s.clip_slope,
         ALIGNED=g.aligned, N=mcus, LONG=g.is_long(), num_warps=warps(mcus),
     )  # fmt: skip
 
 
 def decode_gradient(
-    gradient: Tensor, flags: Tensors, clips: Tensors | None, s: Settings, out: list[Tensor]
+    gradient: Tensor,
+    flags: Tensors,
+    clips: Tensors | None,
+    s: Settings,
+    out: list[Tensor],
+    colors: Tensor | None = None,
 ) -> None:
-    """Gradient of an image to those of dequantized coefficients; ``clips`` as in the soft kernels."""
+    """Gradient of an image to those of dequantized coefficients; ``clips`` as in the soft kernels.
+
+    ``colors`` stand for the decoder's conversion.
+    """
     g = grid(gradient.shape, s)
     mcus = g.per_program(gradient.device)
     launch(
         "backward.decode_gradient_kernel", g.batch * g.programs(gradient.device), gradient,
-        gradient, gradient.stride(), flags, clips, tuple(out), g.height, g.width,
-        CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=s.inverse_real, CLIP_SLOPE=s.clip_slope,
+        gradient, gradient.stride(), colors, flags, clips, tuple(out), g.height, g.width,
+        CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy,
+        INVERSE=s.inverse_real if colors is None else ((s.high - s.low) / 255,), CLIP_SLOPE=s.clip_slope,
         N=mcus, LONG=g.is_long(gradient), num_warps=warps(mcus),
     )  # fmt: skip

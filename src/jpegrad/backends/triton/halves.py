@@ -33,7 +33,9 @@ def encode(
     levels: list[Tensor],
     unrounded: list[Tensor],
     kept: list[Tensor],
+    colors: Tensor | None = None,
 ) -> None:
+    """``colors`` stand for the encoder's conversion."""
     rest = tuple(kept[1 + bool(s.noise) :])
     room = Room(
         flags=(kept[0],) if kept else None,
@@ -43,7 +45,7 @@ def encode(
         levels=tuple(levels),
         unrounded=tuple(unrounded) or None,
     )
-    soft_encoded(image, tables, s, room)
+    soft_encoded(image, tables, s, room, colors)
 
 
 def encode_backward(gradients: list[Tensor], kept: list[Tensor], s: Settings, out: Tensor) -> None:
@@ -57,26 +59,35 @@ def decode_saved(out: Tensor, s: Settings, noisy: bool) -> list[Tensor]:
     return [*kept, *g.clips(out)[1:]] if noisy else kept
 
 
-def _clips(kept: list[Tensor]) -> tuple[Tensor, ...] | None:
+def clips_of(kept: list[Tensor]) -> tuple[Tensor, ...] | None:
     """As the kernels take them, who have those of the encoder's pixels first."""
     return (kept[2], *kept[2:]) if len(kept) > 2 else None
 
 
 def decode(
-    levels: list[Tensor], noise: list[Tensor], tables: Tensor, s: Settings, out: Tensor, kept: list[Tensor]
+    levels: list[Tensor],
+    noise: list[Tensor],
+    tables: Tensor,
+    s: Settings,
+    out: Tensor,
+    kept: list[Tensor],
+    planes: tuple[Tensor, ...] | None = None,
+    colors: Tensor | None = None,
 ) -> None:
+    """An image; in ``planes``, if given, those that it is made of. ``colors`` stand for the conversion."""
     g = grid(out.shape, s)
-    mcus, planes = g.per_program(out.device), g.planes(out, torch.float32)
+    mcus = g.per_program(out.device)
+    planes = g.planes(out, torch.float32) if planes is None else planes
     spreads = g.spreads(out) if noise else None
-    flagged, clips = tuple(kept[:2]) or None, _clips(kept)
+    flagged, clips = tuple(kept[:2]) or None, clips_of(kept)
     launch(
         "soft.soft_decode_kernel", g.batch * g.programs(out.device), out,
         tuple(levels), tuple(noise) or None, soft_tables(tables, g.channels), planes, spreads, flagged, clips,
         g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v, LEAK=s.clip_slope, N=mcus,
         LONG=g.is_long(), num_warps=warps(mcus),
     )  # fmt: skip
-    soft_imaged(planes, out, s, spreads, flagged, clips)
+    soft_imaged(planes, out, s, spreads, flagged, clips, colors=colors)
 
 
 def decode_backward(gradient: Tensor, kept: list[Tensor], s: Settings, out: list[Tensor]) -> None:
-    decode_gradient(gradient, tuple(kept[:2]), _clips(kept), s, out)
+    decode_gradient(gradient, tuple(kept[:2]), clips_of(kept), s, out)

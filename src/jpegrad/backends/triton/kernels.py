@@ -131,8 +131,8 @@ def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Te
         return _soft(image, tables, s, out, flags, kept)
     planes, seen = grid(image.shape, s).planes(image, torch.uint8), _seen(image)
     coefficients = kept or None
-    _encoded(image, tables, s, planes, seen, flags, coefficients)
-    _imaged(planes, out, s, flags, image, seen)
+    encoded(image, tables, s, planes, seen, flags, coefficients)
+    imaged(planes, out, s, flags, image, seen)
 
 
 def _soft(
@@ -147,12 +147,17 @@ def _soft(
     soft_imaged(planes, out, s, spreads, flags, clips, image, seen)
 
 
+def encoder_range(image: Tensor, s: Settings) -> tuple[str, float, float]:
+    """The RANGE of kernels that read grey levels of the exact forward."""
+    return value_range(image.dtype, s.low, s.high), s.low, 255 / (s.high - s.low)
+
+
 def _seen(image: Tensor) -> Tensor | None:
     """Room for a note per image that it has a NaN, which bytes have not."""
     return None if image.dtype is torch.uint8 else image.new_zeros(image.shape[0], dtype=torch.int32)
 
 
-def _encoded(
+def encoded(
     image: Tensor,
     tables: Tensor,
     s: Settings,
@@ -162,31 +167,36 @@ def _encoded(
     coefficients: Tensors | None = None,
     levels: Tensors | None = None,
     unrounded: Tensors | None = None,
+    colors: Tensor | None = None,
 ) -> None:
+    """The exact encoder, for whatever there is room; ``colors`` stand for its conversion."""
     g = grid(image.shape, s)
     mcus = g.per_program(image.device)
     launch(
         "forward.encode_kernel", g.batch * g.programs(image.device), image,
-        image, image.stride(), _tables(tables, g.channels), planes, seen, flags, coefficients, levels, unrounded,
-        g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v,
+        image, image.stride(), _tables(tables, g.channels), colors, planes, seen, flags, coefficients, levels,
+        unrounded, g.height, g.width, CHANNELS=g.channels, H=s.h, V=s.v,
         COLOR=fixed_rows(s.forward_matrix, s.forward_bias),
-        RANGE=(value_range(image.dtype, s.low, s.high), s.low, 255 / (s.high - s.low)),
+        RANGE=encoder_range(image, s),
         ALIGNED=g.width % (8 * s.h) == 0, N=mcus, LONG=g.is_long(image), num_warps=warps(mcus),
+        colored=colors is not None,
     )  # fmt: skip
 
 
-def _imaged(
+def imaged(
     planes: Tensors,
     out: Tensor,
     s: Settings,
     flags: Tensors | None,
     image: Tensor | None = None,
     seen: Tensor | None = None,
+    colors: Tensor | None = None,
 ) -> None:
+    """Decoded planes to an image; ``colors`` stand for the decoder's conversion."""
     g = grid(out.shape, s)
     programs, rows, columns = g.tile()
     launch(
-        "forward.image_kernel", programs, out, planes, out, flags and flags[0],
+        "forward.image_kernel", programs, out, planes, colors, out, flags and flags[0],
         image, (out if image is None else image).stride(), seen, g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, FANCY=g.fancy, INVERSE=fixed_rows(s.inverse_matrix, s.inverse_bias),
         RANGE=(value_range(out.dtype, s.low, s.high), s.low, s.high - s.low), ROWS=rows, COLUMNS=columns,
@@ -236,22 +246,32 @@ def encode(
     flags: Tensor | None,
 ) -> None:
     pixels = None if flags is None else (flags,)
-    _encoded(image, tables, s, flags=pixels, levels=tuple(levels), unrounded=tuple(unrounded) or None)
+    encoded(image, tables, s, flags=pixels, levels=tuple(levels), unrounded=tuple(unrounded) or None)
 
 
 def encode_backward(gradients: list[Tensor], flags: Tensor, s: Settings, out: Tensor) -> None:
     encode_gradient(gradients, flags, None, s, out)
 
 
-def decode(levels: list[Tensor], tables: Tensor, s: Settings, out: Tensor, flags: list[Tensor]) -> None:
+def decode(
+    levels: list[Tensor],
+    tables: Tensor,
+    s: Settings,
+    out: Tensor,
+    flags: list[Tensor],
+    planes: Tensors | None = None,
+    colors: Tensor | None = None,
+) -> None:
+    """An image; in ``planes``, if given, those that it is made of. ``colors`` stand for the conversion."""
     g = grid(out.shape, s)
-    planes, mcus, kept = g.planes(out, torch.uint8), g.per_program(out.device), tuple(flags) or None
+    mcus, kept = g.per_program(out.device), tuple(flags) or None
+    planes = g.planes(out, torch.uint8) if planes is None else planes
     launch(
         "forward.decode_kernel", g.batch * g.programs(out.device), out,
         tuple(levels), _tables(tables, g.channels), planes, kept, g.height, g.width,
         CHANNELS=g.channels, H=s.h, V=s.v, N=mcus, LONG=g.is_long(), num_warps=warps(mcus),
     )  # fmt: skip
-    _imaged(planes, out, s, kept)
+    imaged(planes, out, s, kept, colors=colors)
 
 
 def decode_backward(gradient: Tensor, flags: list[Tensor], s: Settings, out: list[Tensor]) -> None:

@@ -139,12 +139,18 @@ def value_range(dtype: torch.dtype, low: float, high: float) -> str:
     """How grey levels come from and go to a type: the kernels' RANGE."""
     if dtype is torch.uint8:
         return "bytes"
-    return {(0.0, 1.0): "unit", (0.0, 255.0): "grey"}.get((low, high), "real")
+    return {(0.0, 1.0): "unit", (-1.0, 1.0): "signed", (0.0, 255.0): "grey"}.get((low, high), "real")
 
 
-def fuses(file: str) -> bool:
-    """Whether a file's kernels may multiply and add at once, and round once."""
-    return file != "forward"
+def compiler_options(kernel: str, colored: bool = False) -> dict[str, Any]:
+    """What the compiler is told of a kernel, named ``file.function``; ``colored`` if tensors give its conversion."""
+    # In the exact forward multiplication and addition stay apart: fused, they would move ties.
+    options: dict[str, Any] = {"enable_fp_fusion": not kernel.startswith("forward.")}
+    large = kernel == "soft.soft_kernel" or (kernel == "forward.encode_kernel" and colored)
+    if large and torch.version.hip is None:
+        # Left to itself NVIDIA's assembler spills before it has used all registers.
+        options["maxnreg"] = 255
+    return options
 
 
 @functools.cache
@@ -165,6 +171,7 @@ def launch(
     like: Tensor,
     *args: Any,
     num_warps: int = 4,
+    colored: bool = False,
     **constants: Any,
 ) -> None:
     """Run a kernel, named ``file.function``, on the device of ``like``."""
@@ -179,5 +186,4 @@ def launch(
     file, _, function = kernel.partition(".")
     run = getattr(importlib.import_module(f"jpegrad.backends.triton.{file}"), function)
     with torch.cuda.device(like.device) if on_cuda else contextlib.nullcontext():
-        # In the exact forward multiplication and addition stay apart: fused, they would move ties.
-        run[grid](*args, **constants, num_warps=num_warps, enable_fp_fusion=fuses(file))
+        run[grid](*args, **constants, num_warps=num_warps, **compiler_options(kernel, colored))

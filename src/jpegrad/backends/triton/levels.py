@@ -1,4 +1,4 @@
-"""The Triton kernels on levels: counting what a scan of them takes."""
+"""The Triton kernels beside the codec's: counting what a scan of levels takes, and tables of qualities."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jpegrad.backends.triton.kernels import installed
 from jpegrad.backends.triton.launch import launch
+from jpegrad.backends.triton.qualities import scaled
 from jpegrad.sampling import ceil_div
 from jpegrad.tables import ZIGZAG
 
@@ -102,7 +103,11 @@ def scan_bytes(levels: list[Tensor], book: Tensor, height: int, width: int, samp
     return (total + padding >> 3) + (words.view(torch.uint8) == 255).sum(1)
 
 
-LEVELS: dict[str, Callable[..., Any]] = {"scan_counts": scan_counts, "scan_bytes": scan_bytes}
+LEVELS: dict[str, Callable[..., Any]] = {
+    "scan_counts": scan_counts,
+    "scan_bytes": scan_bytes,
+    "annex_k": scaled,
+}
 
 
 def level_kernels(tensor: Tensor) -> Mapping[str, Callable[..., Any]]:

@@ -13,6 +13,7 @@ from jpegrad.backends.triton.blocks import (
     blocks_of,
     channel,
     chroma_block,
+    color_of,
     fdct,
     idct,
     load_level,
@@ -22,6 +23,7 @@ from jpegrad.backends.triton.blocks import (
     part,
     pixel_places,
     row_places,
+    store_unconverted,
     store_undefined,
     table_row,
     tables_of,
@@ -126,7 +128,7 @@ def _grey(pointer, mask, noise, RANGE: tl.constexpr, LEAK: tl.constexpr):
 
 
 @triton.jit
-def _pixels(
+def pixels_of(
     image, strides, y, x, mask, noise, clips, pixel, area,
     CHANNELS: tl.constexpr, RANGE: tl.constexpr, LEAK: tl.constexpr,
 ):  # fmt: skip
@@ -147,14 +149,49 @@ def _pixels(
 
 
 @triton.jit
-def _mixed(rgb, ROWS: tl.constexpr, ROW: tl.constexpr):
+def _mixed(rgb, ROWS, ROW: tl.constexpr):
     return (
         ROWS[4 * ROW] * rgb[0] + ROWS[4 * ROW + 1] * rgb[1] + ROWS[4 * ROW + 2] * rgb[2] + ROWS[4 * ROW + 3]
     )
 
 
 @triton.jit
-def _squared(rgb, ROWS: tl.constexpr, ROW: tl.constexpr):
+def _rows(color, BACK: tl.constexpr):
+    """Rows of a conversion that tensors give, of samples to those around 0 or of these ``BACK``."""
+    found = ()
+    for i in tl.static_range(3):
+        a, b, c = color[3 * i], color[3 * i + 1], color[3 * i + 2]
+        bias = color[9 + i] - 128.0
+        if BACK:
+            bias = a * (128.0 - color[9]) + b * (128.0 - color[10]) + c * (128.0 - color[11])
+        found += (a.to(tl.float32), b.to(tl.float32), c.to(tl.float32), bias.to(tl.float32))
+    return found
+
+
+@triton.jit
+def _averaged(variance, N: tl.constexpr):
+    """As ``Component.averaged_variance``."""
+    return (variance + 1.0 / 12) * (1.0 / N) + (1.0 - 1.0 / (N * N)) / 12
+
+
+@triton.jit
+def _noise_of(noise, color, H: tl.constexpr, V: tl.constexpr):
+    """The noise with the variances of the components' coefficients, by the gains of a conversion of tensors."""
+    if noise is None:
+        return None
+    elif color is None:
+        return noise
+    else:
+        found = (noise[0], noise[1])
+        for i in tl.static_range(3):
+            gain = color[3 * i] * color[3 * i] + color[3 * i + 1] * color[3 * i + 1]
+            gain = (gain + color[3 * i + 2] * color[3 * i + 2]).to(tl.float32)
+            found += (_averaged(gain * noise[1], 1 if i == 0 else H * V),)
+        return found
+
+
+@triton.jit
+def _squared(rgb, ROWS, ROW: tl.constexpr):
     """What variances of the channels add to a plane's."""
     found = ROWS[4 * ROW] * ROWS[4 * ROW] * rgb[0] + ROWS[4 * ROW + 1] * ROWS[4 * ROW + 1] * rgb[1]
     return found + ROWS[4 * ROW + 2] * ROWS[4 * ROW + 2] * rgb[2]
@@ -255,8 +292,8 @@ def _store_chroma(out, slope, acts, planes, flags, clips, plane, at, valid):
 
 @triton.jit(do_not_specialize=["height"])
 def soft_kernel(
-    image, strides, tables, parameters, noise, planes, spreads, seen, flags, clips, slopes, factors, levels, ratios,
-    height, width,
+    image, strides, tables, colors, parameters, noise, planes, spreads, seen, flags, clips, slopes, factors, levels,
+    ratios, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, COLOR: tl.constexpr, RANGE: tl.constexpr,
     LEAK: tl.constexpr, RECORD: tl.constexpr, ALIGNED: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
@@ -265,10 +302,15 @@ def soft_kernel(
     ``noise`` has the deviation of a pixel as its clamp sees it, the variance of a pixel, and that of each component's
     coefficients, or is None for sharp clamps. ``spreads`` are then the variances of each block's decoded samples, and
     ``clips`` the slopes of the clamps of pixels, Y, and Cb and Cr, written where a flag is set. ``seen`` becomes 1 for
-    an image with a NaN. ``ratios`` get the coefficients in steps.
+    an image with a NaN. ``ratios`` get the coefficients in steps. ``colors`` stand for COLOR.
     """
     b, mcu = mcu_places(height, width, H, V, N, LONG)
-    valid = mcu[2]
+    valid, color = mcu[2], color_of(colors, b)
+    if colors is None:
+        mix: tl.constexpr = COLOR
+    else:
+        mix = _rows(color, False)
+    noise = _noise_of(noise, color, H, V)
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
     area = wide_product(b, height, width)
     image += b * strides[0]
@@ -277,12 +319,12 @@ def soft_kernel(
         column = x if ALIGNED else tl.minimum(x, width - 1)
         row = tl.minimum(y, height - 1)
         pixel = (y * width + x, valid & (y < height) & (x < width))
-        pixels, flag, undefined, losses = _pixels(
+        pixels, flag, undefined, losses = pixels_of(
             image, strides, row, column, valid, noise, part(clips, 0, b * CHANNELS * area), pixel, area,
             CHANNELS, RANGE, LEAK,
         )  # fmt: skip
-        sample = _mixed(pixels, COLOR, 0) if CHANNELS == 3 else pixels[0] - 128.0
-        lost = _squared(losses, COLOR, 0) if CHANNELS == 3 else losses[0]
+        sample = _mixed(pixels, mix, 0) if CHANNELS == 3 else pixels[0] - 128.0
+        lost = _squared(losses, mix, 0) if CHANNELS == 3 else losses[0]
         values, variance = _quantised(
             sample, lost, _base(noise, 0), tables_of(tables, 0, b), parameters[0],
             blocks_of(slopes, 0, b, height, width, H, V), blocks_of(factors, 0, b, height, width, H, V),
@@ -312,13 +354,13 @@ def soft_kernel(
             row = tl.minimum(tl.minimum(y, tl.cdiv(height, V) - 1) * V + k // H, height - 1)
             column = x * H + k % H
             column = column if ALIGNED else tl.minimum(column, width - 1)
-            rgb, _flag, _undefined, losses = _pixels(
+            rgb, _flag, _undefined, losses = pixels_of(
                 image, strides, row, column, valid, noise, None, None, area, CHANNELS, RANGE, LEAK
             )
-            cb += _mixed(rgb, COLOR, 1)
-            cr += _mixed(rgb, COLOR, 2)
-            lost_cb += _squared(losses, COLOR, 1)
-            lost_cr += _squared(losses, COLOR, 2)
+            cb += _mixed(rgb, mix, 1)
+            cr += _mixed(rgb, mix, 2)
+            lost_cb += _squared(losses, mix, 1)
+            lost_cr += _squared(losses, mix, 2)
         # Of libjpeg's rounding of the mean what is left on average; it alternates along a row of pairs.
         share: tl.constexpr = 1.0 / (H * V)
         bias = (x % 2).to(tl.float32) - 0.5 if H == 2 else (0.5 if H * V > 1 else 0.0)
@@ -390,9 +432,7 @@ def soft_decode_kernel(
 
 
 @triton.jit
-def _upsampled(
-    plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr
-):
+def upsampled(plane, y, x, height, width, pitch, mask, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr):
     near_y, far_y = near(y, tl.cdiv(height, V), V, FANCY)
     near_x, far_x = near(x, tl.cdiv(width, H), H, FANCY)
     near_row, far_row = near_y * pitch, far_y * pitch
@@ -409,16 +449,21 @@ def _upsampled(
 
 @triton.jit(do_not_specialize=["height"])
 def soft_image_kernel(
-    planes, spreads, out, flags, clips, image, strides, seen, height, width,
+    planes, spreads, colors, out, flags, clips, image, strides, seen, height, width,
     CHANNELS: tl.constexpr, H: tl.constexpr, V: tl.constexpr, FANCY: tl.constexpr, INVERSE: tl.constexpr,
     RANGE: tl.constexpr, LEAK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """Decoded planes to an image: chroma upsampling, colour, clamp, range. ``out`` is contiguous.
 
     ``spreads`` are the variances of each block's samples, which smooth the clamp; its slopes go to ``clips``.
+    ``colors`` stand for INVERSE.
     """
     b, y, x, mask = pixel_places(height, width, ROWS, COLUMNS, LONG)
-    area = wide_product(b, height, width)
+    area, color = wide_product(b, height, width), color_of(colors, b)
+    if colors is None:
+        mix: tl.constexpr = INVERSE
+    else:
+        mix = _rows(color, True)
     at = y * width + x
     out += b * CHANNELS * area
     rows, columns = tl.cdiv(height, 8 * V) * 8, tl.cdiv(width, 8 * H) * 8
@@ -429,8 +474,8 @@ def soft_image_kernel(
     else:
         plane = wide_product(b, rows, columns)
         chroma = planes[1] + 2 * b * plane
-        cb = _upsampled(chroma, y, x, height, width, columns, mask, H, V, FANCY)
-        cr = _upsampled(chroma + plane, y, x, height, width, columns, mask, H, V, FANCY)
+        cb = upsampled(chroma, y, x, height, width, columns, mask, H, V, FANCY)
+        cr = upsampled(chroma + plane, y, x, height, width, columns, mask, H, V, FANCY)
         if flags is not None:
             flag = tl.load(flags + b * area + at, mask=mask, other=0).to(tl.int32)
         if spreads is not None:
@@ -444,11 +489,11 @@ def soft_image_kernel(
                 tl.load(other + mcus, mask=mask, other=0.0),
             )
         for i in tl.static_range(3):
-            mixed = _mixed((sample, cb, cr), INVERSE, i)
+            mixed = _mixed((sample, cb, cr), mix, i)
             if spreads is None:
                 value, slope, acts = _clamp(mixed, None, None, None, LEAK)
             else:
-                variance = tl.maximum(_squared(spread, INVERSE, i), 0.04)
+                variance = tl.maximum(_squared(spread, mix, i), 0.04)
                 deviation = tl.sqrt(variance)
                 some = any_of(_nearest(mixed) < 6.0 * deviation)
                 value, slope, acts = _clamp(mixed, deviation, some, any_of(_is_far(variance)), LEAK)
@@ -459,5 +504,7 @@ def soft_image_kernel(
             tl.store(out + i * area + at, value * RANGE[1] + RANGE[0], mask=mask)
         if flags is not None:
             tl.store(flags + b * area + at, flag.to(flags.dtype.element_ty), mask=mask)
+        if color is not None:
+            store_unconverted(out, at, area, color, mask)
     if seen is not None:
         store_undefined(image, strides, seen, out, at, b, y, x, area, mask, CHANNELS)
