@@ -78,6 +78,23 @@ def test_the_share_of_coded_images_rises(ramp: float) -> None:
         assert coded[:4] == [train.BATCH] * 4
 
 
+def test_the_share_may_rise_with_the_bits_that_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+
+    def count(image: torch.Tensor, quality: torch.Tensor, progress: float) -> torch.Tensor:
+        counts.append(len(image))
+        return image
+
+    monkeypatch.setattr(train, "right", lambda logits, bits: torch.full((1,), 50.0))
+    train.train(WATERMARK, count, 40, math.inf, 1e-3, [0])
+    assert not counts
+    monkeypatch.setattr(train, "right", lambda logits, bits: torch.full((1,), 100.0))
+    train.train(WATERMARK, count, 90, math.inf, 1e-3, [0])
+    # The running mean reaches 90 % after 80 steps: 1 − 0.98^80 = 0.8.
+    assert counts[-8:] == [train.BATCH] * 8
+    assert 0.3 < sum(counts) / (90 * train.BATCH) < 0.7
+
+
 @pytest.mark.parametrize(
     "task",
     [pytest.param(task, marks=[] if task == "watermark" else pytest.mark.slow) for task in learners.TASKS],
@@ -147,6 +164,24 @@ def test_the_exact_value_may_carry_another_gradient() -> None:
         if name.startswith("exact"):
             assert torch.equal(coded, pillow(x, QUALITY))
     assert torch.equal(*gradients)
+
+
+def test_a_width_may_follow_the_quality() -> None:
+    x, q = images(), torch.tensor([30.0, 50.0, 50.0])
+    one = train.by_quality("soft", 0.1)(x, q, 0.0)
+    entries = jpegrad.tables.annex_k(q)[:, 0].double().mean((1, 2))
+    for i in range(3):
+        width = float(2 ** ((2 * (0.1 * entries[i]).log2()).round() / 2))
+        assert 0.08 * float(entries[i]) < width < 0.12 * float(entries[i])
+        expected = train.fixed(forward="soft", sigma=width)(x[i : i + 1], q[i : i + 1], 0.0)
+        assert torch.equal(one[i : i + 1], expected)
+
+
+def test_a_gradient_may_be_that_of_two_qualities_or_none() -> None:
+    x = torch.ones(3, 1, 1, 1, requires_grad=True)
+    both = train.at_other_qualities(lambda image, quality, progress: image * quality[:, None, None, None])
+    assert both(x, QUALITY, 0.0).flatten().tolist() == [50, 40, 60]
+    assert not train.unseen(both)(x, QUALITY, 0.0).requires_grad
 
 
 def test_turns_are_taken_image_by_image() -> None:
