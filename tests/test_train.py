@@ -215,9 +215,10 @@ def test_tables_rank_the_better_rate_of_each(tmp_path: Path) -> None:
             made = record(errors[error] * (seed + 1), None if name == "reich_ste" else 7 + seed)
             results.add(train.key_of("watermark", 600, 0.5, name, rate, seed), made)
     text = train.tables(results)
-    best, reference = text.splitlines()[-2:]
+    best, reference = text.split("\n\n")[1].splitlines()[-2:]
     assert best.split(" | ")[0] == "| exact, σ 2" and best.endswith("| 1.50 | 0.25 [0.25, 0.25] | 2 | 8 |")
     assert reference.endswith("| 6.00 | 1.00 [1.00, 1.00] | 2 | no |")
+    assert text.splitlines()[-2:] == ["| reich_ste | 6.00 (!) | 12.00 |", "| exact, σ 2 | 3.00 | 1.50 (!) |"]
     figures.train(results, tmp_path / "train.png")
     assert (tmp_path / "train.png").stat().st_size > 1000
 

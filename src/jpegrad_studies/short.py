@@ -51,6 +51,9 @@ TRAINED = {
     "exact, σ 6": "jpegrad, σ 6",
     "soft, σ 6": "jpegrad, soft, σ 6",
     "soft, σ 12 to 1": "jpegrad, soft, σ 12 to 1",
+    "exact value, gradient of soft σ 6": "jpegrad, gradient of soft σ 6",
+    "exact value, gradient of soft σ 12, slope 1 from 50 % on": "jpegrad, the same σ 12, then slope 1",
+    "half real files without gradient, half soft σ 6": "jpegrad, half files, half soft σ 6",
     "reich_ste": "Diff-JPEG, STE",
     "reich_soft": "Diff-JPEG, soft",
     "kornia": "kornia",
@@ -120,7 +123,10 @@ SHORT: dict[str, tuple[Cut, ...]] = {
         Cut(title, "error, %", {name: name for name in FILES}, TRAINED)
         for title in (
             "Watermark, 600 steps, coded share rising over 50 %",
+            "Watermark, 600 steps, coded share rising over 80 %",
+            "Watermark, 600 steps, coded share rising with the bits that are right",
             "Watermark, 600 steps, all coded from the start",
+            "Watermark, 1800 steps, coded share rising over 50 %",
             "Convolving watermark, 800 steps, coded share rising over 50 %",
         )
     ),

@@ -2,7 +2,7 @@
 
     jpegrad bench train [--contestants NAME …] [--seeds N] [--ramps SHARE …]
 
-Every contestant has the same networks, pictures, curriculum and number of steps, and the better of two learning rates,
+Every contestant has the same networks, pictures, curriculum and number of steps, and the best of three learning rates,
 chosen on other crops than it is judged on. A record is one training: it is never made twice.
 """
 
@@ -12,7 +12,7 @@ import argparse
 import copy
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from jpegrad_studies.common import (
 from jpegrad_studies.learners import BITS, JUDGED, SIDE, TASKS, Task, crops, right
 
 BATCH = 16
-RATES = (3e-3, 1e-3)
+RATES = (6e-3, 3e-3, 1.5e-3)
 HELD_OUT = ("caps", "coast")
 PLATEAU = 60.0
 """Bits right in per cent, running mean, that a network has to pass."""
@@ -315,27 +315,35 @@ def run(options: argparse.Namespace) -> Results:
     return results
 
 
+Rates = dict[float, dict[int, Record]]
 Group = dict[str, dict[int, Record]]
 
 
-def grouped(results: Results) -> dict[tuple[str, int, float], Group]:
-    """Records by task, steps and ramp; then by contestant, at the better of its rates, and seed."""
-    found: dict[tuple[str, int, float], dict[str, dict[float, dict[int, Record]]]] = {}
+def by_rate(results: Results) -> dict[tuple[str, int, float], dict[str, Rates]]:
+    """Records by task, steps and ramp; then by contestant, rate and seed."""
+    found: dict[tuple[str, int, float], dict[str, Rates]] = {}
     for key, record in results.cells.items():
         task, steps, ramp, name, rate, seed = key.split("/")
         rates = found.setdefault((task, int(steps), float(ramp)), {}).setdefault(name, {})
         rates.setdefault(float(rate), {})[int(seed)] = record
     order = list(TASKS)
-    return {
-        key: {name: _best(rates.values()) for name, rates in group.items()}
-        for key, group in sorted(found.items(), key=lambda one: (order.index(one[0][0]), *one[0][1:]))
-    }
+    return dict(sorted(found.items(), key=lambda one: (order.index(one[0][0]), *one[0][1:])))
 
 
-def _best(rates: Collection[dict[int, Record]]) -> dict[int, Record]:
+def best(rates: Rates) -> float:
     """The rate with the fewest errors on other crops, by the seeds that all rates have."""
-    common = set.intersection(*map(set, rates))
-    return min(rates, key=lambda seeds: np.mean([seeds[i]["on other crops"] for i in common or seeds]))
+    common = set.intersection(*map(set, rates.values()))
+    return min(
+        rates, key=lambda rate: np.mean([rates[rate][i]["on other crops"] for i in common or rates[rate]])
+    )
+
+
+def grouped(results: Results) -> dict[tuple[str, int, float], Group]:
+    """The same, of each contestant at its best rate."""
+    return {
+        key: {name: rates[best(rates)] for name, rates in group.items()}
+        for key, group in by_rate(results).items()
+    }
 
 
 def overall(record: Record) -> float:
@@ -374,7 +382,7 @@ def share(logarithms: Sequence[float]) -> str:
 
 def tables(results: Results) -> str:
     """One per task, number of steps and ramp, the best contestant first."""
-    pieces = []
+    pieces, rated = [], by_rate(results)
     for (task, steps, ramp), group in grouped(results).items():
         settings = list(TASKS[task].settings)
         of_444 = [name for name in settings if name.startswith("4:4:4")]
@@ -394,7 +402,26 @@ def tables(results: Results) -> str:
         pieces.append(f"**{task.capitalize()}, {steps} steps, {curriculum(ramp)}**")
         header = ["error, %", *columns, "4:4:4", "all", f"all, times {REFERENCE}", "seeds", "left by step"]
         pieces.append(markdown(header, rows))
+        tuned = {name: rates for name, rates in rated[task, steps, ramp].items() if len(rates) > 1}
+        if tuned:
+            pieces.append(rate_table(tuned))
     return "\n\n".join(pieces)
+
+
+def rate_table(tuned: dict[str, Rates]) -> str:
+    """The mean error over all settings by learning rate; (!) is the one chosen by other crops."""
+    columns = sorted({rate for rates in tuned.values() for rate in rates})
+
+    def shown(rates: Rates, rate: float) -> str:
+        if rate not in rates:
+            return "–"
+        error = np.mean([*map(overall, rates[rate].values())])
+        return f"{error:.2f}" + " (!)" * (rate == best(rates))
+
+    header = ["all, by learning rate; (!) is chosen by other crops", *(f"{rate:g}" for rate in columns)]
+    return markdown(
+        header, [[name, *(shown(rates, rate) for rate in columns)] for name, rates in tuned.items()]
+    )
 
 
 def curriculum(ramp: float) -> str:
