@@ -223,6 +223,24 @@ def test_tables_rank_the_better_rate_of_each(tmp_path: Path) -> None:
     assert (tmp_path / "train.png").stat().st_size > 1000
 
 
+def test_curricula_with_a_rising_share_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    results = common.Results(tmp_path / "train.json", {})
+    settings = list(WATERMARK.settings)
+    worlds = {("exact, σ 2", 0.5): (1, 4), ("exact, σ 2", math.inf): (1, 1), ("soft, σ 2", 0.5): (9, 9)}
+    worlds |= {("reich_ste", ramp): (2, 2) for ramp in (0, 0.5, math.inf)} | {("exact, σ 2", 0): (99, 99)}
+    for (name, ramp), errors in worlds.items():
+        for seed, error in enumerate(errors):
+            made = {"errors": dict.fromkeys(settings, error), "on other crops": 1, "left the plateau": 7}
+            results.add(train.key_of("watermark", 600, ramp, name, 3e-3, seed), made)
+    text = train.over_curricula(results, "watermark")
+    assert "| all, % | over 50 %, 600 steps | with the bits that are right, 600 steps |" in text
+    # Seed 0: √(½ · ½); seed 1: √(2 · ½).
+    row, reference = text.splitlines()[-2:]
+    assert row.startswith("| exact, σ 2 | 2.50 | 1.00 | 0.71 [") and row.endswith("] | 3 of 4 |")
+    assert reference == "| reich_ste | 2.00 | 2.00 | 1.00 | – |"
+    assert train.over_curricula(results, "sandwich") == ""
+
+
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     path = tmp_path / "train.json"
     options = ["--contestants", "soft, σ 2", "--steps", "2", "--rates", "0.001", "--out", str(path)]

@@ -405,7 +405,44 @@ def tables(results: Results) -> str:
         tuned = {name: rates for name, rates in rated[task, steps, ramp].items() if len(rates) > 1}
         if tuned:
             pieces.append(rate_table(tuned))
-    return "\n\n".join(pieces)
+    return "\n\n".join(pieces + [table for task in TASKS if (table := over_curricula(results, task))])
+
+
+def over_curricula(results: Results, task: str) -> str:
+    """Against the reference, over the curricula with a rising share: a seed's value is its mean over them."""
+    groups = {
+        f"{curriculum(ramp)}, {steps} steps".removeprefix("coded share rising "): group
+        for (one, steps, ramp), group in grouped(results).items()
+        if one == task and ramp and REFERENCE in group
+    }
+    names = dict.fromkeys(name for group in groups.values() for name in group)
+    rows = []
+    for name in names:
+        found = [group.get(name, {}) for group in groups.values()]
+        met = [
+            {
+                i: math.log(overall(seeds[i]) / overall(group[REFERENCE][i]))
+                for i in seeds
+                if i in group[REFERENCE]
+            }
+            for seeds, group in zip(found, groups.values(), strict=True)
+            if seeds
+        ]
+        common = sorted(set.intersection(*map(set, met)))
+        if name == REFERENCE or len(met) < 2 or not common:
+            continue
+        every = [ratio for one in met for ratio in one.values()]
+        means = [float(np.mean([one[i] for one in met])) for i in common]
+        cells = [f"{np.mean([*map(overall, seeds.values())]):.2f}" if seeds else "–" for seeds in found]
+        fewer = f"{sum(ratio < 0 for ratio in every)} of {len(every)}"
+        rows.append([name, *cells, share(means), fewer, float(np.mean(means))])
+    if not rows:
+        return ""
+    header = ["all, %", *groups, f"times {REFERENCE}", "fewer errors in"]
+    rows.sort(key=lambda row: row[-1])
+    reference = [f"{np.mean([*map(overall, group[REFERENCE].values())]):.2f}" for group in groups.values()]
+    lines = [*(row[:-1] for row in rows), [REFERENCE, *reference, "1.00", "–"]]
+    return f"**{task.capitalize()}, over the curricula with a rising share**\n\n{markdown(header, lines)}"
 
 
 def rate_table(tuned: dict[str, Rates]) -> str:
