@@ -33,25 +33,25 @@ def test_as_an_augmentation_all_that_have_the_files_value_are_one() -> None:
     quality = torch.tensor([20.0, 41.0, 77.0, 90.0])
     for name in exact:
         assert torch.equal(everyone[name](images, quality, 0.5), everyone["fsa"](images, quality, 0.5))
-    records = [robust.train("augmented", everyone[name], 2, 0)["errors"] for name in ("fsa", "exact, σ 2")]
+    records = [robust.train(everyone[name], 2, 0)["errors"] for name in ("fsa", "exact, σ 2")]
     assert records[0] == records[1]
 
 
 def test_a_training_repeats_and_its_seed_counts() -> None:
     coder = train.contestants()["soft, σ 6"]
-    first, again, other = (robust.train("adversarial", coder, 2, seed)["errors"] for seed in (0, 0, 1))
+    first, again, other = (robust.train(coder, 2, seed)["errors"] for seed in (0, 0, 1))
     assert first == again != other
 
 
 @pytest.mark.slow
 def test_a_classifier_learns() -> None:
-    record = robust.train("augmented", train.contestants()["no JPEG in training"], 300, 0)
+    record = robust.train(train.contestants()["no JPEG in training"], 300, 0)
     assert record["errors"]["as they are"] < 10
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     path = tmp_path / "robust.json"
-    options = ["--steps", "1", "--seeds", "1", "--regimes", "augmented", "--out", str(path)]
+    options = ["--steps", "1", "--seeds", "1", "--out", str(path)]
     robust.main([*options, "--contestants", "fsa"])
     whole = path.read_text()
     robust.main([*options, "--contestants", "fsa"])
@@ -62,6 +62,6 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         "qualities": (20, 90), "held out": train.HELD_OUT, "judged": (16, 4),
     }  # fmt: skip
     results = common.Results(path, settings)
-    assert set(results.cells) == {"augmented/fsa/0", "augmented/soft, σ 6/0"}
+    assert set(results.cells) == {"fsa/0", "soft, σ 6/0"}
     text = robust.tables(results)
-    assert text.startswith("**Augmented**") and text.count("\n") == 5
+    assert text.count("\n") == 3 and "| fsa | 87.5 |" in text

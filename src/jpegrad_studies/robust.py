@@ -1,9 +1,9 @@
-"""A classifier made robust to JPEG: is a gradient needed beneath the augmentation, and which in adversarial training?
+"""A classifier made robust to JPEG: does it matter which codec it is trained behind?
 
     jpegrad bench robust [--contestants NAME …] [--seeds N]
 
-A small network tells which of eight weak gratings lies on a crop of a photograph. It is trained on crops as they are,
-on coded ones, or on attacked and coded ones; judged by files of held-out photographs, as they are and attacked.
+A small network tells which of eight weak gratings lies on a crop of a photograph. It is trained on crops as they are or
+on coded ones, and judged by files of held-out photographs, as they are and attacked. No gradient passes the codec.
 """
 
 from __future__ import annotations
@@ -41,10 +41,8 @@ ATTACKED = (50, 80)
 """Qualities of the attacked files."""
 SETTINGS: dict[str, Send] = {"as they are": lambda image: image.round(), **files((10, 20, 50, 90), (50,))}
 
-AUGMENTED = ("no JPEG in training", "fsa", "soft, σ 6", "reich_soft", "kornia")
-"""Where crops are coded and none is attacked no gradient passes the codec: all that have the file's value are one."""
-ADVERSARIAL = ("no JPEG in training", "fsa", "exact, σ 2", "soft, σ 6", "reich_ste")
-REGIMES = {"augmented": AUGMENTED, "adversarial": ADVERSARIAL}
+CODECS = ("no JPEG in training", "fsa", "soft, σ 6", "reich_soft", "kornia")
+"""No gradient passes the codec: all that have the file's value are one, here fsa."""
 ATTACKERS = ("exact, σ 2", "reich_ste")
 
 
@@ -86,8 +84,7 @@ def draw(pictures: Sequence[Tensor], count: int, generator: torch.Generator) -> 
     return gratings(crops(pictures, count, generator), classes, phase), classes
 
 
-def train(regime: str, coder: Coder, steps: int, seed: int) -> Record:
-    """Attacked crops move by one step of their gradient's sign, from a random start (Wong et al., ICLR 2020)."""
+def train(coder: Coder, steps: int, seed: int) -> Record:
     learned, held_out = photographs()
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -99,15 +96,8 @@ def train(regime: str, coder: Coder, steps: int, seed: int) -> Record:
     for step in range(steps):
         images, classes = draw(learned, BATCH, generator)
         quality = torch.randint(low, high + 1, (BATCH,), generator=generator).float()
-        progress = step / max(steps - 1, 1)
-        if regime == "adversarial":
-            moved = images + BUDGET * (2 * torch.rand(images.shape, generator=generator) - 1)
-            moved = moved.clamp(0, 255).requires_grad_()
-            loss = F.cross_entropy(network(coder(moved, quality, progress)), classes)
-            (gradient,) = torch.autograd.grad(loss, moved)
-            moved = moved.detach() + 1.25 * BUDGET * gradient.sign()
-            images = torch.clamp(moved, images - BUDGET, images + BUDGET).clamp(0, 255)
-        loss = F.cross_entropy(network(coder(images, quality, progress)), classes)
+        coded = coder(images, quality, step / max(steps - 1, 1))
+        loss = F.cross_entropy(network(coded), classes)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -142,15 +132,13 @@ def run(options: argparse.Namespace) -> Results:
     }  # fmt: skip
     results = Results(options.out, settings)
     wanted = {
-        f"{regime}/{name}/{seed}": (regime, name, seed)
-        for regime in options.regimes
+        f"{name}/{seed}": (name, seed)
         for seed in range(options.seeds)
-        for name in REGIMES[regime]
-        if name in (options.contestants or everyone)
+        for name in options.contestants or CODECS
     }
     for key in track(results.missing(wanted), description="robust"):
-        regime, name, seed = wanted[key]
-        results.add(key, train(regime, everyone[name], options.steps, seed))
+        name, seed = wanted[key]
+        results.add(key, train(everyone[name], options.steps, seed))
     return results
 
 
@@ -159,34 +147,24 @@ def mean(record: Record, names: Sequence[str]) -> float:
 
 
 def tables(results: Results) -> str:
-    """One per regime, the best under attack first."""
-    groups: dict[str, dict[str, list[Record]]] = {}
+    """The best on all files first."""
+    groups: dict[str, list[Record]] = {}
     for key, record in results.cells.items():
-        regime, name, _ = key.split("/")
-        groups.setdefault(regime, {}).setdefault(name, []).append(record)
+        groups.setdefault(key.split("/")[0], []).append(record)
     of_files = [name for name in SETTINGS if name != "as they are"]
-    of_attacks = [f"attacked, q {quality}" for quality in ATTACKED]
     columns = {
         "as they are": ["as they are"],
         **{name: [name] for name in of_files if name.startswith("4:2:0")},
         "all files": of_files,
-        **{name: [name] for name in of_attacks},
+        **{name: [name] for name in (f"attacked, q {quality}" for quality in ATTACKED)},
     }
-    pieces = []
-    for regime in [one for one in REGIMES if one in groups]:
-        rows = [
-            [
-                name,
-                *(spread([mean(one, names) for one in records]) for names in columns.values()),
-                len(records),
-            ]
-            for name, records in sorted(
-                groups[regime].items(),
-                key=lambda one: np.mean([mean(each, of_files) for each in one[1]]),
-            )
-        ]
-        pieces.append(f"**{regime.capitalize()}**\n\n" + markdown(["error, %", *columns, "seeds"], rows))
-    return "\n\n".join(pieces)
+    rows = [
+        [name, *(spread([mean(one, names) for one in records]) for names in columns.values()), len(records)]
+        for name, records in sorted(
+            groups.items(), key=lambda one: np.mean([mean(each, of_files) for each in one[1]])
+        )
+    ]
+    return markdown(["error, %", *columns, "seeds"], rows)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -197,10 +175,7 @@ def spread(values: Sequence[float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="jpegrad bench robust", description=__doc__)
-    parser.add_argument("--regimes", nargs="+", choices=list(REGIMES), default=list(REGIMES))
-    parser.add_argument(
-        "--contestants", nargs="+", choices=sorted({*AUGMENTED, *ADVERSARIAL}), metavar="NAME"
-    )
+    parser.add_argument("--contestants", nargs="+", choices=CODECS, metavar="NAME")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS / "robust.json", help="(default: %(default)s)")
