@@ -141,6 +141,7 @@ SHORT: dict[str, tuple[Cut, ...]] = {
                 "Watermark, 600 steps, all coded from the start",
                 "Watermark, 1800 steps, coded share rising over 50 %",
                 "Convolving watermark, 800 steps, coded share rising over 50 %",
+                "Convolving watermark, 800 steps, coded share rising with the bits that are right",
             )
         ),
     ),
