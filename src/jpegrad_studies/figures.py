@@ -155,8 +155,9 @@ def _train(groups: dict[tuple[str, int, float], Group], figure: Figure) -> None:
             axis.errorbar(
                 mean, place, xerr=None if math.isnan(half) else half, fmt="o", color=color, capsize=2
             )
-        axis.set_yticks(range(len(rows)), rows)
-        axis.set(xlim=(0, None), xlabel="error, %", title=f"{task}, {steps} steps\n{curriculum(ramp)}")
+        axis.set_yticks(range(len(rows)), rows, fontsize="small")
+        axis.set(xlim=(0, None), xlabel="error, %")
+        axis.set_title(f"{task}, {steps} steps\n{curriculum(ramp).removeprefix('coded ')}", fontsize="small")
         axis.grid(alpha=0.3)
 
 

@@ -52,7 +52,7 @@ TRAINED = {
     "soft, σ 6": "jpegrad, soft, σ 6",
     "soft, σ 12 to 1": "jpegrad, soft, σ 12 to 1",
     "exact value, gradient of soft σ 6": "jpegrad, gradient of soft σ 6",
-    "exact value, gradient of soft σ 12, slope 1 from 50 % on": "jpegrad, the same σ 12, then slope 1",
+    "exact value, gradient of soft σ 12, slope 1 from 50 % on": "jpegrad, σ 12, then slope 1",
     "half real files without gradient, half soft σ 6": "jpegrad, half files, half soft σ 6",
     "reich_ste": "Diff-JPEG, STE",
     "reich_soft": "Diff-JPEG, soft",
