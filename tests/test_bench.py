@@ -28,6 +28,7 @@ from jpegrad_studies import (
     paper,
     prefilter,
     recover,
+    robust,
     speed,
     studies,
     switching,
@@ -388,6 +389,7 @@ STUDIES = {
     "ablate": ablate.report,
     "recover": recover.report,
     "train": train.tables,
+    "robust": robust.tables,
     "conversion": conversion.report,
 }
 

@@ -78,6 +78,23 @@ def test_the_share_of_coded_images_rises(ramp: float) -> None:
         assert coded[:4] == [train.BATCH] * 4
 
 
+def test_the_share_may_rise_with_the_bits_that_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+
+    def count(image: torch.Tensor, quality: torch.Tensor, progress: float) -> torch.Tensor:
+        counts.append(len(image))
+        return image
+
+    monkeypatch.setattr(train, "right", lambda logits, bits: torch.full((1,), 50.0))
+    train.train(WATERMARK, count, 40, math.inf, 1e-3, [0])
+    assert not counts
+    monkeypatch.setattr(train, "right", lambda logits, bits: torch.full((1,), 100.0))
+    train.train(WATERMARK, count, 90, math.inf, 1e-3, [0])
+    # The running mean reaches 90 % after 80 steps: 1 − 0.98^80 = 0.8.
+    assert counts[-8:] == [train.BATCH] * 8
+    assert 0.3 < sum(counts) / (90 * train.BATCH) < 0.7
+
+
 @pytest.mark.parametrize(
     "task",
     [pytest.param(task, marks=[] if task == "watermark" else pytest.mark.slow) for task in learners.TASKS],
@@ -149,6 +166,24 @@ def test_the_exact_value_may_carry_another_gradient() -> None:
     assert torch.equal(*gradients)
 
 
+def test_a_width_may_follow_the_quality() -> None:
+    x, q = images(), torch.tensor([30.0, 50.0, 50.0])
+    one = train.by_quality("soft", 0.1)(x, q, 0.0)
+    entries = jpegrad.tables.annex_k(q)[:, 0].double().mean((1, 2))
+    for i in range(3):
+        width = float(2 ** ((2 * (0.1 * entries[i]).log2()).round() / 2))
+        assert 0.08 * float(entries[i]) < width < 0.12 * float(entries[i])
+        expected = train.fixed(forward="soft", sigma=width)(x[i : i + 1], q[i : i + 1], 0.0)
+        assert torch.equal(one[i : i + 1], expected)
+
+
+def test_a_gradient_may_be_that_of_two_qualities_or_none() -> None:
+    x = torch.ones(3, 1, 1, 1, requires_grad=True)
+    both = train.at_other_qualities(lambda image, quality, progress: image * quality[:, None, None, None])
+    assert both(x, QUALITY, 0.0).flatten().tolist() == [50, 40, 60]
+    assert not train.unseen(both)(x, QUALITY, 0.0).requires_grad
+
+
 def test_turns_are_taken_image_by_image() -> None:
     mixed = train.mixed(lambda x, q, p: x + q[:, None, None, None], lambda x, q, p: -x)
     x = torch.ones(3, 1, 1, 1)
@@ -180,11 +215,30 @@ def test_tables_rank_the_better_rate_of_each(tmp_path: Path) -> None:
             made = record(errors[error] * (seed + 1), None if name == "reich_ste" else 7 + seed)
             results.add(train.key_of("watermark", 600, 0.5, name, rate, seed), made)
     text = train.tables(results)
-    best, reference = text.splitlines()[-2:]
+    best, reference = text.split("\n\n")[1].splitlines()[-2:]
     assert best.split(" | ")[0] == "| exact, σ 2" and best.endswith("| 1.50 | 0.25 [0.25, 0.25] | 2 | 8 |")
     assert reference.endswith("| 6.00 | 1.00 [1.00, 1.00] | 2 | no |")
+    assert text.splitlines()[-2:] == ["| reich_ste | 6.00 (!) | 12.00 |", "| exact, σ 2 | 3.00 | 1.50 (!) |"]
     figures.train(results, tmp_path / "train.png")
     assert (tmp_path / "train.png").stat().st_size > 1000
+
+
+def test_curricula_with_a_rising_share_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    results = common.Results(tmp_path / "train.json", {})
+    settings = list(WATERMARK.settings)
+    worlds = {("exact, σ 2", 0.5): (1, 4), ("exact, σ 2", math.inf): (1, 1), ("soft, σ 2", 0.5): (9, 9)}
+    worlds |= {("reich_ste", ramp): (2, 2) for ramp in (0, 0.5, math.inf)} | {("exact, σ 2", 0): (99, 99)}
+    for (name, ramp), errors in worlds.items():
+        for seed, error in enumerate(errors):
+            made = {"errors": dict.fromkeys(settings, error), "on other crops": 1, "left the plateau": 7}
+            results.add(train.key_of("watermark", 600, ramp, name, 3e-3, seed), made)
+    text = train.over_curricula(results, "watermark")
+    assert "| all, % | over 50 %, 600 steps | with the bits that are right, 600 steps |" in text
+    # Seed 0: √(½ · ½); seed 1: √(2 · ½).
+    row, reference = text.splitlines()[-2:]
+    assert row.startswith("| exact, σ 2 | 2.50 | 1.00 | 0.71 [") and row.endswith("] | 3 of 4 |")
+    assert reference == "| reich_ste | 2.00 | 2.00 | 1.00 | – |"
+    assert train.over_curricula(results, "sandwich") == ""
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from jpegrad_studies.common import Results, bootstrap
+from jpegrad_studies.short import TRAINED
 
 if TYPE_CHECKING:
     from jpegrad_studies.train import Group
@@ -132,26 +133,31 @@ def train(results: Results, path: Path) -> None:
     from jpegrad_studies.train import grouped
 
     groups = grouped(results)
-    drawn(path, lambda figure: _train(groups, figure), (4.4 * len(groups), 4))
+    rows = -(-len(groups) // 3)
+    drawn(path, lambda figure: _train(groups, figure), (4.4 * min(len(groups), 3), 3.6 * rows))
 
 
 def _train(groups: dict[tuple[str, int, float], Group], figure: Figure) -> None:
     from jpegrad_studies.train import curriculum, interval, overall
 
-    axes = figure.subplots(1, len(groups), squeeze=False)
-    for axis, ((task, steps, ramp), group) in zip(axes[0], groups.items(), strict=True):
-        rows = {name: [overall(one) for one in seeds.values()] for name, seeds in group.items()}
+    columns = min(len(groups), 3)
+    axes = list(figure.subplots(-(-len(groups) // columns), columns, squeeze=False).flat)
+    for axis in axes[len(groups) :]:
+        axis.remove()
+    for axis, ((task, steps, ramp), group) in zip(axes, groups.items(), strict=False):
+        named = {label: group[name] for name, label in TRAINED.items() if name in group} or group
+        rows = {name: [overall(one) for one in seeds.values()] for name, seeds in named.items()}
         rows = dict(sorted(rows.items(), key=lambda one: -np.mean(one[1])))
         for place, (name, values) in enumerate(rows.items()):
-            # Their contestants carry the name of their approach, and ours what was chosen.
-            color = OURS if name.startswith(("exact", "soft")) else OTHERS[0]
+            color = OURS if name.startswith("jpegrad") else OTHERS[0]
             mean, half = interval(values)
             axis.plot(values, [place] * len(values), ".", color=GREY)
             axis.errorbar(
                 mean, place, xerr=None if math.isnan(half) else half, fmt="o", color=color, capsize=2
             )
-        axis.set_yticks(range(len(rows)), rows)
-        axis.set(xlim=(0, None), xlabel="error, %", title=f"{task}, {steps} steps\n{curriculum(ramp)}")
+        axis.set_yticks(range(len(rows)), rows, fontsize="small")
+        axis.set(xlim=(0, None), xlabel="error, %")
+        axis.set_title(f"{task}, {steps} steps\n{curriculum(ramp).removeprefix('coded ')}", fontsize="small")
         axis.grid(alpha=0.3)
 
 

@@ -46,6 +46,7 @@ STUDIES = {
         "--contestants NAME … --seeds 5",
         40,
     ),
+    "robust": Study(("--seeds", "1", "--steps", "100"), "--seeds 5", 10),
     "attack": Study(
         ("--qualities", "10", "50", "--approaches", *ATTACKED), "--labelled DIR --images 200", 500
     ),

@@ -51,6 +51,9 @@ TRAINED = {
     "exact, σ 6": "jpegrad, σ 6",
     "soft, σ 6": "jpegrad, soft, σ 6",
     "soft, σ 12 to 1": "jpegrad, soft, σ 12 to 1",
+    "exact value, gradient of soft σ 6": "jpegrad, gradient of soft σ 6",
+    "exact value, gradient of soft σ 12, slope 1 from 50 % on": "jpegrad, σ 12, then slope 1",
+    "half real files without gradient, half soft σ 6": "jpegrad, half files, half soft σ 6",
     "reich_ste": "Diff-JPEG, STE",
     "reich_soft": "Diff-JPEG, soft",
     "kornia": "kornia",
@@ -116,13 +119,31 @@ SHORT: dict[str, tuple[Cut, ...]] = {
         ),
         Cut("Networks", "approach", {"cost (%)": "cost (%)"}, RECOVERED),
     ),
-    "train": tuple(
-        Cut(title, "error, %", {name: name for name in FILES}, TRAINED)
-        for title in (
-            "Watermark, 600 steps, coded share rising over 50 %",
-            "Watermark, 600 steps, all coded from the start",
-            "Convolving watermark, 800 steps, coded share rising over 50 %",
-        )
+    "train": (
+        Cut(
+            "Watermark, over the curricula with a rising share",
+            "all, %",
+            {
+                **{name: name for name in ("over 50 %, 600 steps", "over 80 %, 600 steps")},
+                "with the bits that are right, 600 steps": "with the bits right, 600 steps",
+                "over 50 %, 1800 steps": "over 50 %, 1800 steps",
+                "times reich_ste": "times Diff-JPEG, STE",
+                "fewer errors in": "fewer errors in",
+            },
+            TRAINED,
+        ),
+        *(
+            Cut(title, "error, %", {name: name for name in FILES}, TRAINED)
+            for title in (
+                "Watermark, 600 steps, coded share rising over 50 %",
+                "Watermark, 600 steps, coded share rising over 80 %",
+                "Watermark, 600 steps, coded share rising with the bits that are right",
+                "Watermark, 600 steps, all coded from the start",
+                "Watermark, 1800 steps, coded share rising over 50 %",
+                "Convolving watermark, 800 steps, coded share rising over 50 %",
+                "Convolving watermark, 800 steps, coded share rising with the bits that are right",
+            )
+        ),
     ),
     "gradient": (
         Cut(

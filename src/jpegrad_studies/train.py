@@ -2,7 +2,7 @@
 
     jpegrad bench train [--contestants NAME …] [--seeds N] [--ramps SHARE …]
 
-Every contestant has the same networks, pictures, curriculum and number of steps, and the better of two learning rates,
+Every contestant has the same networks, pictures, curriculum and number of steps, and the best of three learning rates,
 chosen on other crops than it is judged on. A record is one training: it is never made twice.
 """
 
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+import jpegrad
 from jpegrad.surrogates import soft_round, straight_through
 from jpegrad_studies import figures
 from jpegrad_studies.common import (
@@ -38,7 +39,7 @@ from jpegrad_studies.common import (
 from jpegrad_studies.learners import BITS, JUDGED, SIDE, TASKS, Task, crops, right
 
 BATCH = 16
-RATES = (3e-3, 1e-3)
+RATES = (6e-3, 3e-3, 1.5e-3)
 HELD_OUT = ("caps", "coast")
 PLATEAU = 60.0
 """Bits right in per cent, running mean, that a network has to pass."""
@@ -55,7 +56,7 @@ def fixed(**options: Any) -> Coder:
 
 
 def narrowing(forward: str, first: float, last: float) -> Coder:
-    """A width that falls from first to last, in equal ratios."""
+    """A width that goes from first to last, in equal ratios."""
     return lambda image, quality, progress: codec(
         forward=forward, surrogate="gaussian", sigma=first * (last / first) ** progress
     )(image, quality)
@@ -69,6 +70,38 @@ def at_random(forward: str, low: float, high: float) -> Coder:
         return codec(forward=forward, surrogate="gaussian", sigma=sigma)(image, quality)
 
     return call
+
+
+def by_quality(forward: str, share: float) -> Coder:
+    """A width of this share of the luma table's mean entry, image by image, in powers of √2."""
+
+    def call(image: Tensor, quality: Tensor, progress: float) -> Tensor:
+        entries = jpegrad.tables.annex_k(quality)[:, 0].double().mean((-2, -1))
+        powers = (2 * (share * entries).log2()).round()
+        out = torch.empty_like(image)
+        for power in powers.unique().tolist():
+            of_it = powers == power
+            width = 2 ** (power / 2)
+            out[of_it] = codec(forward=forward, surrogate="gaussian", sigma=width)(
+                image[of_it], quality[of_it]
+            )
+        return out
+
+    return call
+
+
+def at_other_qualities(coder: Coder) -> Coder:
+    """The mean of what comes out at each image's quality and at that of the next image."""
+
+    def call(image: Tensor, quality: Tensor, progress: float) -> Tensor:
+        return (coder(image, quality, progress) + coder(image, quality.roll(1), progress)) / 2
+
+    return call
+
+
+def unseen(coder: Coder) -> Coder:
+    """No gradient: the network before learns nothing of it, the one behind does."""
+    return lambda image, quality, progress: coder(image.detach(), quality, progress)
 
 
 def in_turn(until: float, first: Coder, second: Coder) -> Coder:
@@ -110,6 +143,7 @@ def contestants() -> dict[str, Coder]:
         if "image" in one.differentiable and one.subsampling == "4:2:0"
     }
     slope_1, soft_6 = fixed(surrogate="identity"), fixed(forward="soft", sigma=6.0)
+    soft_12 = fixed(forward="soft", sigma=12.0)
     return {
         "no JPEG in training": lambda image, quality, progress: image,
         **published,
@@ -128,9 +162,17 @@ def contestants() -> dict[str, Coder]:
         "exact, σ 12 to 1": narrowing("exact", 12, 1),
         "exact value, gradient of soft σ 2": carried(fixed(forward="soft", sigma=2.0)),
         "exact value, gradient of soft σ 6": carried(soft_6),
-        "exact value, gradient of soft σ 12": carried(fixed(forward="soft", sigma=12.0)),
+        "exact value, gradient of soft σ 12": carried(soft_12),
+        "exact value, gradient of soft σ 12 to 1": carried(narrowing("soft", 12, 1)),
+        "exact value, gradient of soft σ 12, slope 1 from 50 % on": in_turn(0.5, carried(soft_12), slope_1),
+        "exact value, gradient of soft σ 6 at two qualities": carried(at_other_qualities(soft_6)),
+        "exact, σ 2 to 24": narrowing("exact", 2, 24),
+        "exact, σ by quality": by_quality("exact", 0.1),
+        "soft, σ by quality": by_quality("soft", 0.1),
         "half exact σ 12, half soft σ 6": mixed(fixed(sigma=12.0), soft_6),
         "half exact slope 1, half soft σ 2": mixed(slope_1, fixed(forward="soft", sigma=2.0)),
+        "half real files with identity, half soft σ 6": mixed(published["fsa"], soft_6),
+        "half real files without gradient, half soft σ 6": mixed(unseen(slope_1), soft_6),
     }
 
 
@@ -178,7 +220,10 @@ def initial(build: Callable[[], nn.Module], seeds: Sequence[int]) -> Together:
 def train(
     task: Task, coder: Coder, steps: int, ramp: float, rate: float, seeds: Sequence[int]
 ) -> list[Record]:
-    """One training per seed: the share of coded images rises from 0 to 1 over a share `ramp` of the steps."""
+    """One training per seed: the share of coded images rises from 0 to 1 over a share `ramp` of the steps.
+
+    If `ramp` is infinite, it rises with the bits that are right, from 0 at 50 % to 1 at 90 %, and never falls.
+    """
     learned, held_out = photographs()
     before, behind = initial(task.before, seeds), initial(task.behind, [seed + 1000 for seed in seeds])
     torch.manual_seed(seeds[0])
@@ -193,14 +238,18 @@ def train(
     left: list[int | None] = [None] * len(seeds)
     traces: list[list[float]] = [[] for _ in seeds]
     low, high = task.qualities
+    share = torch.zeros(len(seeds))
     for step in range(steps):
         progress = step / max(steps - 1, 1)
-        share = min(1.0, progress / ramp) if ramp else 1.0
+        if ramp == math.inf:
+            share = torch.maximum(share, (running - 50) / 40)
+        else:
+            share = torch.full_like(share, progress / ramp if ramp else 1.0)
         images = torch.stack([crops(learned, BATCH, generator) for generator in generators])
         drawn = torch.stack([torch.rand(BATCH, BITS + 2, generator=generator) for generator in generators])
         bits = (drawn[..., :BITS] < 0.5).float()
         quality = (low + (high - low + 1) * drawn[..., BITS]).floor()
-        coded = (drawn[..., BITS + 1] < share).flatten()
+        coded = (drawn[..., BITS + 1] < share[:, None]).flatten()
         sent = before(images, bits)
         if coded.any():
             at = time.process_time()
@@ -266,25 +315,35 @@ def run(options: argparse.Namespace) -> Results:
     return results
 
 
+Rates = dict[float, dict[int, Record]]
 Group = dict[str, dict[int, Record]]
 
 
-def grouped(results: Results) -> dict[tuple[str, int, float], Group]:
-    """Records by task, steps and ramp; then by contestant, at the better of its rates, and seed."""
-    found: dict[tuple[str, int, float], dict[str, dict[float, dict[int, Record]]]] = {}
+def by_rate(results: Results) -> dict[tuple[str, int, float], dict[str, Rates]]:
+    """Records by task, steps and ramp; then by contestant, rate and seed."""
+    found: dict[tuple[str, int, float], dict[str, Rates]] = {}
     for key, record in results.cells.items():
         task, steps, ramp, name, rate, seed = key.split("/")
         rates = found.setdefault((task, int(steps), float(ramp)), {}).setdefault(name, {})
         rates.setdefault(float(rate), {})[int(seed)] = record
     order = list(TASKS)
+    return dict(sorted(found.items(), key=lambda one: (order.index(one[0][0]), *one[0][1:])))
+
+
+def best(rates: Rates) -> float:
+    """The rate with the fewest errors on other crops, by the seeds that all rates have."""
+    common = set.intersection(*map(set, rates.values()))
+    return min(
+        rates, key=lambda rate: np.mean([rates[rate][i]["on other crops"] for i in common or rates[rate]])
+    )
+
+
+def grouped(results: Results) -> dict[tuple[str, int, float], Group]:
+    """The same, of each contestant at its best rate."""
     return {
-        key: {name: min(rates.values(), key=_on_other_crops) for name, rates in group.items()}
-        for key, group in sorted(found.items(), key=lambda one: (order.index(one[0][0]), *one[0][1:]))
+        key: {name: rates[best(rates)] for name, rates in group.items()}
+        for key, group in by_rate(results).items()
     }
-
-
-def _on_other_crops(seeds: dict[int, Record]) -> float:
-    return float(seeds[0]["on other crops"]) if 0 in seeds else math.inf
 
 
 def overall(record: Record) -> float:
@@ -323,7 +382,7 @@ def share(logarithms: Sequence[float]) -> str:
 
 def tables(results: Results) -> str:
     """One per task, number of steps and ramp, the best contestant first."""
-    pieces = []
+    pieces, rated = [], by_rate(results)
     for (task, steps, ramp), group in grouped(results).items():
         settings = list(TASKS[task].settings)
         of_444 = [name for name in settings if name.startswith("4:4:4")]
@@ -343,10 +402,68 @@ def tables(results: Results) -> str:
         pieces.append(f"**{task.capitalize()}, {steps} steps, {curriculum(ramp)}**")
         header = ["error, %", *columns, "4:4:4", "all", f"all, times {REFERENCE}", "seeds", "left by step"]
         pieces.append(markdown(header, rows))
-    return "\n\n".join(pieces)
+        tuned = {name: rates for name, rates in rated[task, steps, ramp].items() if len(rates) > 1}
+        if tuned:
+            pieces.append(rate_table(tuned))
+    return "\n\n".join(pieces + [table for task in TASKS if (table := over_curricula(results, task))])
+
+
+def over_curricula(results: Results, task: str) -> str:
+    """Against the reference, over the curricula with a rising share: a seed's value is its mean over them."""
+    groups = {
+        f"{curriculum(ramp)}, {steps} steps".removeprefix("coded share rising "): group
+        for (one, steps, ramp), group in grouped(results).items()
+        if one == task and ramp and REFERENCE in group
+    }
+    names = dict.fromkeys(name for group in groups.values() for name in group)
+    rows = []
+    for name in names:
+        found = [group.get(name, {}) for group in groups.values()]
+        met = [
+            {
+                i: math.log(overall(seeds[i]) / overall(group[REFERENCE][i]))
+                for i in seeds
+                if i in group[REFERENCE]
+            }
+            for seeds, group in zip(found, groups.values(), strict=True)
+            if seeds
+        ]
+        common = sorted(set.intersection(*map(set, met)))
+        if name == REFERENCE or len(met) < 2 or not common:
+            continue
+        every = [ratio for one in met for ratio in one.values()]
+        means = [float(np.mean([one[i] for one in met])) for i in common]
+        cells = [f"{np.mean([*map(overall, seeds.values())]):.2f}" if seeds else "–" for seeds in found]
+        fewer = f"{sum(ratio < 0 for ratio in every)} of {len(every)}"
+        rows.append([name, *cells, share(means), fewer, float(np.mean(means))])
+    if not rows:
+        return ""
+    header = ["all, %", *groups, f"times {REFERENCE}", "fewer errors in"]
+    rows.sort(key=lambda row: row[-1])
+    reference = [f"{np.mean([*map(overall, group[REFERENCE].values())]):.2f}" for group in groups.values()]
+    lines = [*(row[:-1] for row in rows), [REFERENCE, *reference, "1.00", "–"]]
+    return f"**{task.capitalize()}, over the curricula with a rising share**\n\n{markdown(header, lines)}"
+
+
+def rate_table(tuned: dict[str, Rates]) -> str:
+    """The mean error over all settings by learning rate; (!) is the one chosen by other crops."""
+    columns = sorted({rate for rates in tuned.values() for rate in rates})
+
+    def shown(rates: Rates, rate: float) -> str:
+        if rate not in rates:
+            return "–"
+        error = np.mean([*map(overall, rates[rate].values())])
+        return f"{error:.2f}" + " (!)" * (rate == best(rates))
+
+    header = ["all, by learning rate; (!) is chosen by other crops", *(f"{rate:g}" for rate in columns)]
+    return markdown(
+        header, [[name, *(shown(rates, rate) for rate in columns)] for name, rates in tuned.items()]
+    )
 
 
 def curriculum(ramp: float) -> str:
+    if ramp == math.inf:
+        return "coded share rising with the bits that are right"
     return f"coded share rising over {100 * ramp:g} %" if ramp else "all coded from the start"
 
 
@@ -357,9 +474,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rates", nargs="+", type=float, default=list(RATES))
-    parser.add_argument("--ramps", nargs="+", type=float, default=[0.5])
+    parser.add_argument(
+        "--ramps",
+        nargs="+",
+        type=float,
+        default=[0.5],
+        help="shares of the steps; inf: by the bits that are right",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "train.json", help="(default: %(default)s)")
     options = parser.parse_args(arguments)
+    silent = [task for task in options.tasks if not TASKS[task].tells]
+    if silent and math.inf in options.ramps:
+        parser.error(f"--ramps inf: {silent[0]} tells no bits")
     one_thread()
     results = run(options)
     finish("train", tables(results), options.out, lambda path: figures.train(results, path))
