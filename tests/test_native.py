@@ -50,15 +50,16 @@ def test_slope_one_needs_no_transform() -> None:
 
 
 @pytest.mark.slow
-def test_the_instruction_set_of_every_machine() -> None:
-    if os.environ.get("JPEGRAD_NATIVE") == "baseline":
-        pytest.skip("this is it")
+@pytest.mark.parametrize("kernel", ["avx2", "baseline"])
+def test_the_instruction_sets_of_other_machines(kernel: str) -> None:
+    if os.environ.get("JPEGRAD_NATIVE") in ("avx2", "baseline"):
+        pytest.skip("this is one")
     laws = [Path(__file__).with_name(f"test_{name}.py") for name in ("kernels", "kernel_gradients")]
     selected = "every_size or every_mode or value_ranges or levels_and_decoding or no_picture or colour"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, laws)]
     run = subprocess.run(
         [*command, "-k", f"native and ({selected})"],
-        env={**os.environ, "JPEGRAD_NATIVE": "baseline"},
+        env={**os.environ, "JPEGRAD_NATIVE": kernel},
         capture_output=True,
         text=True,
     )

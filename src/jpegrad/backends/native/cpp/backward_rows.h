@@ -135,6 +135,7 @@ static __attribute__((noinline)) void encode_adjoint_row(const float* luma, cons
             encode_clamped(luma + i, p, flags + i, numbers, outside.from(i), HALF, o);
             continue;
         }
+        for (int j = 0; j < 3; j++) will_write<HALF>(out[j] + i);
         F32 y = load<F32>(luma + i);
         store(r + i, mul_add(y, red, load<F32>(to_red + i)));
         store(g + i, mul_add(y, green, load<F32>(to_green + i)));

@@ -6,12 +6,17 @@
 #include "parallel.h"
 
 static const Kernel* choose() {
-    const char* wanted = std::getenv("JPEGRAD_NATIVE");
 #if defined(__x86_64__)
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (avx2 && !(wanted && std::strcmp(wanted, "baseline") == 0)) return &avx2_kernel;
+    const char* wanted = std::getenv("JPEGRAD_NATIVE");
+    auto is = [&](const Kernel& k) { return wanted && std::strcmp(wanted, k.name) == 0; };
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    // The first processors with AVX-512 lower their clock for it; those with VBMI do not.
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512vbmi");
+    if (avx512 && !is(avx2_kernel) && !is(baseline_kernel)) return &avx512_kernel;
+    if (avx2 && !is(baseline_kernel)) return &avx2_kernel;
 #endif
-    (void)wanted;
     return &baseline_kernel;
 }
 
@@ -19,6 +24,9 @@ static const Kernel& kernel() {
     static const Kernel* const chosen = choose();
     return *chosen;
 }
+
+// Of the metrics.
+static const Kernel& narrow_kernel() { return kernel().prepare_structure ? kernel() : avx2_kernel; }
 
 static int run(Run part, const Codec* codec, const Call* call) {
     int64_t total = call->batch * kernel().units(*codec);
@@ -50,17 +58,17 @@ EXPORT int jpegrad_decode_backward(const Codec* codec, const Call* call) {
     return run(kernel().decode_backward, codec, call);
 }
 EXPORT int jpegrad_prepare_structure(const void*, const Comparison* call) {
-    return run(kernel().prepare_structure, call);
+    return run(narrow_kernel().prepare_structure, call);
 }
 EXPORT int jpegrad_compare_structure(const void*, const Comparison* call) {
-    return run(kernel().compare_structure, call);
+    return run(narrow_kernel().compare_structure, call);
 }
 EXPORT int jpegrad_prepare_distance(const void*, const Comparison* call) {
-    return run(kernel().prepare_distance, call);
+    return run(narrow_kernel().prepare_distance, call);
 }
 EXPORT int jpegrad_compare_distance(const void*, const Comparison* call) {
-    return run(kernel().compare_distance, call);
+    return run(narrow_kernel().compare_distance, call);
 }
 EXPORT int jpegrad_differentiate_distance(const void*, const Comparison* call) {
-    return run(kernel().differentiate_distance, call);
+    return run(narrow_kernel().differentiate_distance, call);
 }

@@ -1,10 +1,12 @@
 // The kernel of one instruction set; the including file may say which in the words of target.h.
 #include "backward.h"
 #include "exact.h"
-#include "distance.h"
 #include "kernel.h"
 #include "soft.h"
+#if LANES <= 16
+#include "distance.h"
 #include "structure.h"
+#endif
 
 namespace NAMESPACE {
 
@@ -58,10 +60,12 @@ constexpr Kernel KERNEL = {
     run<StripAdjoint, &StripAdjoint::jpeg>,
     run<StripAdjoint, &StripAdjoint::encode>,
     run<StripAdjoint, &StripAdjoint::decode>,
+#if LANES <= 16
     prepare_structure,
     compare_structure,
     prepare_distance,
     compare_distance,
     differentiate_distance,
+#endif
 };
 }  // namespace NAMESPACE

@@ -140,7 +140,7 @@ class SoftCoder : Strips<float> {
         int64_t blocks = 0;
         for (int c = 0; c < layout.count; c++) blocks += Arena::cost(layout.component[c].groups * LANES, sizeof(float));
         if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)) + 4 * blocks +
-                                        Arena::cost(layout.component[0].blocks_x, sizeof(float)) * 6 +
+                                        Arena::cost(layout.component[0].blocks_x + 1, sizeof(float)) * 6 +
                                         Arena::cost(row_length(), sizeof(float)) * 3))
             return false;
         steps = arena.take<Steps>(3);
@@ -150,9 +150,9 @@ class SoftCoder : Strips<float> {
             for (float*& each : known.decoded[c]) each = arena.take<float>(count);
             known.deviation[c] = arena.take<float>(count);
         }
-        for (float*& each : spread) each = arena.take<float>(layout.component[0].blocks_x);
+        for (float*& each : spread) each = arena.take<float>(layout.component[0].blocks_x + 1);
         for (float*& each : lost)
-            zero(each = arena.take<float>(layout.component[0].blocks_x), layout.component[0].blocks_x);
+            zero(each = arena.take<float>(layout.component[0].blocks_x + 1), layout.component[0].blocks_x + 1);
         for (float*& each : levels) each = take_row(arena);
         return true;
     }
@@ -243,10 +243,10 @@ class SoftCoder : Strips<float> {
             F32 number = (F32)((I32)level & ~none), mean;
             if (any((I32)(number < 0) | (I32)(number > 255) | none)) watch.note(p);
             if (noise.exists) {
-                F32 slope, less = (F32)((I32)lost_variance(number, noise.root) & acts);
-                mean = smoothed_clamp(number, noise.deviation, leak, slope);
+                F32 slope, less = (F32)((I32)lost_variance(number, splatf(noise.root)) & acts);
+                mean = smoothed_clamp(number, splatf(noise.deviation), leak, slope);
                 for (int i = n; i < HALF; i++) less[i] = 0;
-                lost[c][x / 8] += total(less);
+                add_eights(lost[c], x, less);
                 if (x + n == layout.width) last_lost[c] = less[n - 1];
                 lost_in_row = true;
                 if (kept) store_part(kept + x, slope, n);
@@ -415,14 +415,14 @@ class SoftCoder : Strips<float> {
                 I32 acts;
                 F32 sample = load<F32>(p + x) + MIDDLE;
                 if (noise.exists) {
-                    const float deviation = deviations[x / 8];
+                    const F32 deviation = of_eight(deviations, x);
                     acts = near_bounds(sample, deviation);
                     if (!any(acts)) continue;
                     F32 slope, mean = smoothed_clamp(sample, deviation, leak, slope);
-                    store(p + x, (acts ? mean : sample) - MIDDLE);
+                    store_part(p + x, (acts ? mean : sample) - MIDDLE, 8 * k.blocks_x - x);
                     if (flags) store_part(slopes + x, slope, k.width - x);
                 } else {
-                    store(p + x, leaky_clamp(sample, leak, acts) - MIDDLE);
+                    store_part(p + x, leaky_clamp(sample, leak, acts) - MIDDLE, 8 * k.blocks_x - x);
                 }
                 if (flags && any(acts)) add_flags(flags + x, acts & (int)SAMPLE, k.width - x);
             }
@@ -480,10 +480,11 @@ class SoftCoder : Strips<float> {
         for (int i = 0; i < 3; i++) offset += (MIDDLE - codec.inverse_offset[i]) * inverse.at[3 * j + i];
         const float *first = rows[0], *second = rows[1], *third = rows[2];
         in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
+            will_write<HALF>(out + x);
             F32 level = mul_add(load<F32>(first + x), inverse.at[3 * j], offset);
             level = mul_add(load<F32>(second + x), inverse.at[3 * j + 1], level);
             level = mul_add(load<F32>(third + x), inverse.at[3 * j + 2], level);
-            const float deviation = noise.exists ? spread[j][x / 8] : 0, reach = REACH * deviation;
+            const F32 deviation = noise.exists ? of_eight(spread[j], x) : F32{}, reach = REACH * deviation;
             I32 acts = ~((I32)(level >= reach) & (I32)(level <= 255 - reach));
             if (any(acts)) {
                 if (noise.exists) {
