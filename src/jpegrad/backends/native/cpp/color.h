@@ -44,9 +44,9 @@ struct Levels {
     double level(float x) const { return ((double)x - low) * scale; }
 };
 
-// How a row of pixels is read: clamped; or as if it needed no clamp, which needs k.direct, and then `seen` tells whether
-// that was right: of LEVELS it has other bits than the lowest eight where one lies outside 0...255, of NUMBERS it has the
-// largest, as unsigned integers, of which negative numbers and NaN are the largest.
+// How a row of pixels is read: clamped; or as if it needed no clamp, which needs k.direct, and then `seen` tells
+// whether that was right: of LEVELS it has other bits than the lowest eight where one lies outside 0...255, of NUMBERS
+// it has the largest, as unsigned integers, of which negative numbers and NaN are the largest.
 enum Reading { CLAMPED, LEVELS, NUMBERS };
 template <Reading HOW> using As = std::integral_constant<Reading, HOW>;
 

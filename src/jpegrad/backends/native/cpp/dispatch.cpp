@@ -29,12 +29,15 @@ static const Kernel& kernel() {
 static const Kernel& narrow_kernel() { return kernel().prepare_structure ? kernel() : avx2_kernel; }
 
 static int run(Run part, const Codec* codec, const Call* call) {
-    int64_t total = call->batch * kernel().units(*codec);
-    return parallel(total, call->threads, [&](int64_t begin, int64_t end) { return part(*codec, *call, begin, end); });
+    // A piece that ends within an image computes the chroma beyond once more.
+    constexpr int64_t LEAST = 16;
+    const int64_t each = kernel().units(*codec), grain = each < 2 * LEAST ? each : LEAST;
+    return parallel(call->batch * each, call->threads, grain,
+                    [&](int64_t begin, int64_t end) { return part(*codec, *call, begin, end); });
 }
 
 static int run(Compare part, const Comparison* call) {
-    return parallel(call->batch, call->threads, [&](int64_t begin, int64_t end) { return part(*call, begin, end); });
+    return parallel(call->batch, call->threads, 1, [&](int64_t begin, int64_t end) { return part(*call, begin, end); });
 }
 
 EXPORT const char* jpegrad_kernel() { return kernel().name; }

@@ -150,7 +150,7 @@ class StripCoder : Strips<int16_t> {
     }
 
     int16_t* saved(int64_t b, int64_t s, int c) {
-        return call.coefficients ? call.coefficients + layout.saved(b, s, c) : nullptr;
+        return call.coefficients ? coefficients(call.coefficients, b, s, c) : nullptr;
     }
 
     template <bool SAVE> void code(int64_t b, int64_t s, int c) {

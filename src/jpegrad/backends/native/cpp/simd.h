@@ -251,14 +251,13 @@ INLINE void to_half(F32 x, uint16_t* p) {
 }
 
 // Which halves of a 16-bit mask have a bit set: bit 0 the lower one, bit 1 the upper one.
+#if X86 && LANES > 8
+INLINE int any_halves(I16 mask) {
 #if LANES == 32
-INLINE int any_halves(I16 mask) {
     const uint32_t bits = _mm512_test_epi16_mask((__m512i)mask, (__m512i)mask);
-    return (bits & 0xffff ? 1 : 0) | (bits >> 16 ? 2 : 0);
-}
-#elif X86 && LANES == 16
-INLINE int any_halves(I16 mask) {
+#else
     const uint32_t bits = (uint32_t)_mm256_movemask_epi8((__m256i)mask);
+#endif
     return (bits & 0xffff ? 1 : 0) | (bits >> 16 ? 2 : 0);
 }
 #else

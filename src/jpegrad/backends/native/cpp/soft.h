@@ -232,7 +232,7 @@ class SoftCoder : Strips<float> {
     __attribute__((noinline)) void read_levels(const float* pixels, int64_t b, int c, int64_t y, uint8_t* flags) {
         const F32 low = splatf((float)codec.low), factor = splatf(scale);
         const float reach = noise.exists ? REACH * noise.root : 0;
-        float* kept = flags ? clips.pixels + ((b * layout.count + c) * layout.height + y) * layout.width : nullptr;
+        float* kept = flags ? pixel_row(clips.pixels, b, layout.count, c, y) : nullptr;
         in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
             float tail[HALF];
             const float* p = readable(pixels + x, n, tail, (float)codec.low + MIDDLE / scale);
@@ -297,17 +297,17 @@ class SoftCoder : Strips<float> {
 
     template <int KIND> void code(int64_t b, int64_t s, int c, bool own) {
         const Component& k = layout.component[c];
-        const int64_t first = layout.saved(b, s, c);
+        const bool save = own && call.slopes, with_factors = save && call.factors;
+        float* all_slopes = save ? coefficients(call.slopes, b, s, c) : nullptr;
+        float* all_factors = with_factors ? coefficients(call.factors, b, s, c) : nullptr;
         clear_lanes_without_block(c, 0);
         for (int64_t g = 0; g < k.groups; g++) {
             float* p = samples[c] + g * 8 * LANES;
-            const int64_t at = first + g * 64 * LANES;
-            float* slopes = own && call.slopes ? call.slopes + at : nullptr;
-            float* factors = slopes && call.factors ? call.factors + at : nullptr;
-            if (factors)
-                code_group<KIND, true>(p, k.stride, c, s, g, slopes, factors);
+            const int64_t at = g * 64 * LANES;
+            if (with_factors)
+                code_group<KIND, true>(p, k.stride, c, s, g, all_slopes + at, all_factors + at);
             else
-                code_group<KIND, false>(p, k.stride, c, s, g, slopes, nullptr);
+                code_group<KIND, false>(p, k.stride, c, s, g, save ? all_slopes + at : nullptr, nullptr);
         }
     }
 
@@ -409,8 +409,8 @@ class SoftCoder : Strips<float> {
             if (save && in_image < k.height) flags = c ? chroma_flag_row(b, c, in_image) : flag_row(b, in_image);
             if (flags && c) __builtin_memset(flags, 0, (size_t)k.width);
             const float* deviations = known.deviation[c] + y / 8 * k.blocks_x;
-            float* slopes = !c ? clips.luma + (b * layout.height + in_image) * layout.width
-                               : clips.chroma + ((b * 2 + c - 1) * k.height + in_image) * k.width;
+            float* slopes = nullptr;
+            if (flags) slopes = c ? chroma_row(clips.chroma, b, c, in_image) : pixel_row(clips.luma, b, 1, 0, in_image);
             for (int64_t x = 0; x < k.width; x += HALF) {
                 I32 acts;
                 F32 sample = load<F32>(p + x) + MIDDLE;
@@ -475,7 +475,7 @@ class SoftCoder : Strips<float> {
             });
             return;
         }
-        float* slopes = clips.rgb + ((b * 3 + j) * layout.height + y) * layout.width;
+        float* slopes = flags ? pixel_row(clips.rgb, b, 3, j, y) : nullptr;
         F32 offset = F32{};
         for (int i = 0; i < 3; i++) offset += (MIDDLE - codec.inverse_offset[i]) * inverse.at[3 * j + i];
         const float *first = rows[0], *second = rows[1], *third = rows[2];
