@@ -128,7 +128,11 @@ MUTANTS = {
         "interleave(sum, F32{}, row + 2 * i)",
     ),
     "threads: strips that nobody codes": ("parallel.h", "weak(begin, end)", "weak(begin, end + 1)"),
-    "what is kept of the second image": ("strips.h", "kept_stride ? call.kept_stride :", "kept_stride ? 64 :"),
+    "what is kept of the second image": (
+        "strips.h",
+        "kept_stride ? call.kept_stride :",
+        "kept_stride ? 64 :",
+    ),
     "soft: last harmonic": ("soft_functions.h", "n <= 9", "n <= 8"),
     "chroma rounds with 32768": (
         "exact.h",

@@ -75,11 +75,12 @@ def table_fields(tables: Tensor) -> dict[str, Any]:
 
 
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
-    """One tensor of bytes with all of :func:`parts`: a row per image, each part from a multiple of 64 bytes on."""
+    """One tensor of bytes with all of :func:`parts`: a row per image, filled up to a multiple of 64."""
     batch, *shape = image.shape
     # The symbols of PyTorch's compiler are no keys.
     count = _bytes if all(type(n) is int for n in shape) else _bytes.__wrapped__
-    return [image.new_empty((batch, count(tuple(shape), s, with_tables)), dtype=torch.uint8)]
+    used = count(tuple(shape), s, with_tables)
+    return [image.new_empty((batch, 64 * ceil_div(used, 64)), dtype=torch.uint8)]
 
 
 @functools.lru_cache(256)
@@ -99,12 +100,12 @@ class Part(NamedTuple):
 def parts(shape: Sequence[int], s: Settings, with_tables: bool) -> tuple[Part, ...]:
     """What is kept of an image ``[C, H, W]``.
 
-    Flags of clamps; and for every coefficient its integer, or its slopes in the soft forward, unless the slope is 1.
-    Where the soft forward smooths its clamps, their slopes too: of pixels, of Y, of chroma and of RGB.
+    For every coefficient its integer, or its slopes in the soft forward, unless the slope is 1. Where the soft forward
+    smooths its clamps, their slopes too: of pixels, of Y, of chroma and of RGB. Last, which clamps acted.
     """
     channels, height, width = shape
     chroma = (channels - 1, ceil_div(height, s.v), ceil_div(width, s.h))
-    found = [Part("flags", torch.uint8, ((height, width),)), Part("chroma_flags", torch.uint8, (chroma,))]
+    found = []
     if s.soft:
         found.append(Part("slopes", torch.float32, (_saved(shape, s),)))
         if with_tables:
@@ -116,13 +117,13 @@ def parts(shape: Sequence[int], s: Settings, with_tables: bool) -> tuple[Part, .
             )
     elif with_tables or s.slope != "identity":
         found.append(Part("coefficients", torch.int16, (_saved(shape, s),)))
-    return tuple(found)
+    flags = Part("flags", torch.uint8, ((height, width),)), Part("chroma_flags", torch.uint8, (chroma,))
+    return (*found, *flags)
 
 
 def _sizes(found: tuple[Part, ...]) -> list[int]:
     """In bytes, of every pointer."""
-    each = ((math.prod(shape), part.dtype.itemsize) for part in found for shape in part.shapes)
-    return [64 * ceil_div(count * size, 64) for count, size in each]
+    return [math.prod(shape) * part.dtype.itemsize for part in found for shape in part.shapes]
 
 
 def _saved(shape: Sequence[int], s: Settings) -> tuple[int]:
@@ -147,17 +148,17 @@ def saved_fields(kept: Tensor, shape: Sequence[int], s: Settings) -> dict[str, A
     """Where the parts of what :func:`saved` gave room for lie, for images of a shape."""
     at, stride = kept.data_ptr(), kept.shape[1]
     fields: dict[str, Any] = {"kept_stride": stride}
-    for name, places in _offsets(tuple(shape[1:]), s, stride):
+    for name, places in _offsets(tuple(shape[1:]), s, stride)[0]:
         fields[name] = at + places[0] if len(places) == 1 else tuple(at + place for place in places)
     return fields
 
 
 @functools.lru_cache(256)
-def _offsets(shape: tuple[int, ...], s: Settings, stride: int) -> list[tuple[str, list[int]]]:
-    """The bytes before each part, by its field; ``stride`` tells with tables from without."""
-    (found,) = {x for x in (parts(shape, s, False), parts(shape, s, True)) if sum(_sizes(x)) == stride}
+def _offsets(shape: tuple[int, ...], s: Settings, stride: int) -> tuple[list[tuple[str, list[int]]], int]:
+    """The bytes before each part, by its field, and all that are used; ``stride`` tells with tables from without."""
+    found = parts(shape, s, stride >= _bytes(shape, s, True))
     places = itertools.accumulate(_sizes(found), initial=0)
-    return [(part.field, list(itertools.islice(places, len(part.shapes)))) for part in found]
+    return [(x.field, list(itertools.islice(places, len(x.shapes)))) for x in found], next(places)
 
 
 def flag_fields(flags: Sequence[Tensor]) -> dict[str, Any]:
@@ -166,7 +167,14 @@ def flag_fields(flags: Sequence[Tensor]) -> dict[str, Any]:
 
 
 def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
-    fields = saved_fields(saved[0], image.shape, s) if saved else {}
+    fields: dict[str, Any] = {}
+    if saved:
+        (kept,) = saved
+        fields = saved_fields(kept, image.shape, s)
+        used = _offsets(tuple(image.shape[1:]), s, kept.shape[1])[1]
+        if used < kept.shape[1]:
+            # Nothing is left as memory happens to be.
+            kept[:, used:].zero_()
     _read("soft" if s.soft else "jpeg", image, tables, s, output=abi.describe(out), **fields)
 
 

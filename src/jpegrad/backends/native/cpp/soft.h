@@ -210,22 +210,27 @@ class SoftCoder : Strips<float> {
             for (int c = 0; c < layout.count && flags && watch.undefined; c++)
                 for (int64_t x = 0; x < layout.width; x++)
                     if (pixels[c][x] != pixels[c][x]) flags[x] = UNDEFINED;
-            for (int64_t x = 0; x < layout.width; x += HALF) {
-                if (layout.count == 1) {
-                    store(out[0] + x, load<F32>(levels[0] + x) - MIDDLE);
-                    continue;
-                }
-                for (int i = 0; i < 3; i++) {
-                    F32 sum = splatf(codec.forward_offset[i] - MIDDLE);
-                    for (int j = 0; j < 3; j++) sum = mul_add(load<F32>(levels[j] + x), forward.at[3 * i + j], sum);
-                    store(out[i] + x, sum);
-                }
-            }
+            if (layout.count == 3) return to_samples(levels, layout.width, forward, codec.forward_offset, out);
+            for (int64_t x = 0; x < layout.width; x += HALF) store(out[0] + x, load<F32>(levels[0] + x) - MIDDLE);
         };
         auto downsample = [&](float* const in[2], int64_t n, float* out) {
             downsample_soft(in, layout.h, layout.v, n, out);
         };
         read_rows(s, convert, downsample);
+    }
+
+    static __attribute__((noinline)) void to_samples(const float* const levels[3], int64_t n, const Matrix& matrix,
+                                                     const float* offset, float* const out[3]) {
+        const Matrix m = matrix;
+        const F32 y0 = splatf(offset[0] - MIDDLE), cb0 = splatf(offset[1] - MIDDLE), cr0 = splatf(offset[2] - MIDDLE);
+        const float *red = levels[0], *green = levels[1], *blue = levels[2];
+        float *y = out[0], *cb = out[1], *cr = out[2];
+        for (int64_t x = 0; x < n; x += HALF) {
+            const F32 r = load<F32>(red + x), g = load<F32>(green + x), b = load<F32>(blue + x);
+            store(y + x, mul_add(b, m.at[2], mul_add(g, m.at[1], mul_add(r, m.at[0], y0))));
+            store(cb + x, mul_add(b, m.at[5], mul_add(g, m.at[4], mul_add(r, m.at[3], cb0))));
+            store(cr + x, mul_add(b, m.at[8], mul_add(g, m.at[7], mul_add(r, m.at[6], cr0))));
+        }
     }
 
     // Grey levels of one channel of a row, clamped or in the mean over their noise; flags, and what is kept.
