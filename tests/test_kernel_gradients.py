@@ -167,7 +167,8 @@ def test_memory_kept_for_the_backward_pass(kernel: Kernel, subsampling: str, sur
             kept[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
-    ((height, width),) = kernel.take([(128, 512)], [(32, 32)])
+    # Wide enough to fill the lanes of every instruction set.
+    ((height, width),) = kernel.take([(64, 1024)], [(32, 32)])
     image, entries = kernel.picture(1, 3, height, width).requires_grad_(), kernel.tables(50)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         kernel.backend.jpeg(image, entries, spec(subsampling, surrogate=surrogates.get(surrogate)))

@@ -8,8 +8,10 @@ With a build under AddressSanitizer and UndefinedBehaviorSanitizer (``tests/fuzz
 import argparse
 import contextlib
 import random
+from collections.abc import Sequence
 from ctypes import c_void_p
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +59,30 @@ def strided(image: Tensor) -> Tensor:
     return view.copy_(image)
 
 
+def guarded_parts(batch: int, parts: Sequence[kernels.Part]) -> tuple[list[Guarded], dict[str, Any]]:
+    """Memory for each part of what is kept, and the kernel's fields with it."""
+    guarded, fields = [], {}
+    for part in parts:
+        each = [
+            Guarded((batch, *s), part.dtype, random.choice((0, 1)) * part.dtype.itemsize) for s in part.shapes
+        ]
+        places = tuple(x.tensor.data_ptr() for x in each)
+        fields[part.field] = places[0] if len(places) == 1 else places
+        guarded += each
+    return guarded, fields
+
+
+def parts_of(kept: Tensor, parts: Sequence[kernels.Part]) -> list[Tensor]:
+    """The parts of what an operator keeps, as tensors of their own."""
+    found, begin = [], 0
+    for part in parts:
+        for shape in part.shapes:
+            size = torch.Size(shape).numel() * part.dtype.itemsize
+            found.append(kept[:, begin : begin + size].contiguous().view(part.dtype).view(len(kept), *shape))
+            begin += size
+    return found
+
+
 def one_round() -> None:
     """Forward and backward of one random call, against the same call on plain tensors."""
     batch, channels = random.choice((1, 1, 2, 3)), random.choice((3, 3, 1))
@@ -85,8 +111,8 @@ def one_round() -> None:
 
     expected, kept = torch.ops.jpegrad.native_jpeg(image, tables, settings, True, True)
     out = Guarded(image.shape, image.dtype, random.choice((0, 1, 3)) * image.dtype.itemsize)
-    guarded = [Guarded(tuple(x.shape), x.dtype, random.choice((0, 2))) for x in kept]
-    saving = kernels.saved_fields([each.tensor for each in guarded])
+    parts = kernels.parts(image.shape[1:], parse(settings), True)
+    guarded, saving = guarded_parts(batch, parts)
     moved, moved_gradient = strided(image), strided(gradient)
     for extra in ({}, saving):
         described = {"input": abi.describe(moved), "output": abi.describe(out.tensor)}
@@ -95,7 +121,9 @@ def one_round() -> None:
             each.check("forward")
         if not torch.equal(out.tensor, expected):
             raise RuntimeError("forward: another result in another place")
-    if not all(torch.equal(each.tensor, plain) for each, plain in zip(guarded, kept, strict=True)):
+    if not all(
+        torch.equal(each.tensor, plain) for each, plain in zip(guarded, parts_of(kept[0], parts), strict=True)
+    ):
         raise RuntimeError("forward: something else saved in another place")
     if as_bytes:
         return
@@ -143,18 +171,19 @@ def soft_round(
     """The soft forward and its backward pass of the same call."""
     with_tables = random.random() < 0.5
     expected, kept = torch.ops.jpegrad.native_jpeg(image, tables, settings, True, with_tables)
-    results = [expected, *kept]
-    guarded = [Guarded(tuple(x.shape), x.dtype, random.choice((0, 1)) * x.dtype.itemsize) for x in results]
-    out = guarded[0]
+    parts = kernels.parts(image.shape[1:], parse(settings), with_tables)
+    out = Guarded(image.shape, image.dtype, random.choice((0, 1)) * image.dtype.itemsize)
+    saved, fields = guarded_parts(len(image), parts)
+    results, guarded = [expected, *parts_of(kept[0], parts)], [out, *saved]
     k = kernels.codec(*image.shape[1:], 2, parse(settings))
-    fields = kernels.table_fields(tables) | kernels.saved_fields([each.tensor for each in guarded[1:]])
+    fields |= kernels.table_fields(tables)
     described = {"input": abi.describe(moved), "output": abi.describe(out.tensor)}
     abi.invoke("soft", k, len(image), **described, **fields)
     # The clamps' slopes are written where a flag is set, and the backward pass reads them there.
-    whole = len(results) - 4 * bool(parse(settings).noise)
-    for i, (each, plain) in enumerate(zip(guarded, results, strict=True)):
+    whole = [True, *(part.field != "clips" for part in parts for _ in part.shapes)]
+    for each, plain, is_whole in zip(guarded, results, whole, strict=True):
         each.check("soft")
-        if i < whole and not torch.equal(each.tensor, plain):
+        if is_whole and not torch.equal(each.tensor, plain):
             raise RuntimeError("soft: another result in another place")
 
     wanted, sums = torch.ops.jpegrad.native_jpeg_backward(gradient, tables, kept, settings, with_tables)

@@ -108,11 +108,11 @@ MUTANTS = {
     ),
     "soft: clamped pixels in a row": (
         "soft.h",
-        "lost[c][x / 8] += total(less)",
-        "lost[c][x / 8] += less[0]",
+        "add_eights(lost[c], x, less);",
+        "lost[c][x / 8] += less[0];",
     ),
     "soft: reach of the noise": ("noise.h", "REACH = 4.5f", "REACH = 2.5f"),
-    "soft: both bounds in reach": ("noise.h", "REACH * deviation < 127.5f", "REACH * deviation < 1000.0f"),
+    "soft: both bounds in reach": ("noise.h", "REACH * deviation >= 127.5f", "REACH * deviation >= 1000.0f"),
     "soft: the nearer bound": ("noise.h", "x < 127.5f ? above : 255 - above", "above"),
     "16 bits: ties": ("simd.h", "0xfff + (bits >> 13 & 1)", "0x1000"),
     "16 bits: small numbers": ("simd.h", "bits < 0x38800000 ? small : normal", "normal"),
@@ -122,7 +122,17 @@ MUTANTS = {
         "(uint16_t*)call.output.data + c",
     ),
     "adjoint: halves of a group": ("simd.h", "bits >> 16 ? 2 : 0", "bits >> 31 ? 2 : 0"),
-    "adjoint: every sample twice": ("simd.h", "4, 4, 5, 5, 6, 6, 7, 7", "4, 4, 5, 5, 6, 6, 6, 7"),
+    "adjoint: every sample twice": (
+        "backward_rows.h",
+        "double_each(sum, row + 2 * i)",
+        "interleave(sum, F32{}, row + 2 * i)",
+    ),
+    "threads: strips that nobody codes": ("parallel.h", "weak(begin, end)", "weak(begin, end + 1)"),
+    "what is kept of the second image": (
+        "strips.h",
+        "kept_stride ? call.kept_stride :",
+        "kept_stride ? 64 :",
+    ),
     "soft: last harmonic": ("soft_functions.h", "n <= 9", "n <= 8"),
     "chroma rounds with 32768": (
         "exact.h",
@@ -174,14 +184,14 @@ MUTANTS = {
     ),
     "numbers that look like levels": (
         "color.h",
-        "seen |= (I32)raised ^ (I32)splatf(MAGIC);",
-        "seen |= (I32)raised & ~(I32)splatf(MAGIC);",
+        "seen |= (U32)raised ^ (U32)splatf(MAGIC);",
+        "seen |= (U32)raised & ~(U32)splatf(MAGIC);",
     ),
-    "levels up to 511": ("color.h", "!any(seen & ~255)) return;", "!any(seen & ~511)) return;"),
+    "levels up to 511": ("color.h", "!any((I32)seen & ~255)) return;", "!any((I32)seen & ~511)) return;"),
     "a range from 0: the last number": (
         "color.h",
-        "return !any((I32)(largest >",
-        "return true || !any((I32)(largest >",
+        "if (!any((I32)(seen >",
+        "if (true || !any((I32)(seen >",
     ),
     "another range: its numbers": ("color.h", "return !any(~inside);", "return true;"),
     "values round half away": (
@@ -213,7 +223,7 @@ MUTANTS = {
     "adjoint: halo of the triangle": ("backward.h", "y = first - (halo && s > 0 ? 1 : 0)", "y = first"),
     "adjoint: clamp of chroma samples": (
         "backward.h",
-        "mask_row(chroma_flag_row(b, c, y), k.width, sample, out);",
+        "mask_row(chroma_flag_row(b, c, y), k.width, outside_chroma(b, c, y), out);",
         "",
     ),
     "adjoint: the last samples' clamp": (

@@ -11,7 +11,7 @@ compiler=${CXX:-g++}
     -fsanitize=address,undefined -fno-sanitize-recover=all -o "$build/native.so" src/jpegrad/backends/native/cpp/*.cpp
 asan=$("$compiler" -print-file-name=libasan.so)
 ubsan=$("$compiler" -print-file-name=libubsan.so)
-for kernel in best baseline; do
+for kernel in best avx2 baseline; do
     LD_PRELOAD="$asan $ubsan" ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 \
         JPEGRAD_NATIVE_LIBRARY="$build/native.so" JPEGRAD_NATIVE=$kernel PYTHONPATH=src \
         "${PYTHON:-python}" -m tests.fuzz.native --rounds "${1:-300}" --seed "${2:-0}"

@@ -144,7 +144,8 @@ class Fused:
         )
         if keep:
             return run(call, tables, *inputs)
-        return run(call, tables.detach(), *(x.detach() for x in inputs))
+        # A view takes its time.
+        return run(call, *(x.detach() if x.requires_grad else x for x in (tables, *inputs)))
 
     def _knows(self, spec: Spec) -> bool:
         slopes = (spec.surrogate.slope, spec.table_surrogate.slope)

@@ -3,7 +3,7 @@
 import ctypes
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import addressof, byref, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,6 +89,7 @@ class Call(ctypes.Structure):
         ("output", Image),
         ("tables", c_void_p),
         ("table_stride", c_int64),
+        ("kept_stride", c_int64),
         ("coefficients", c_void_p),
         ("slopes", c_void_p),
         ("factors", c_void_p),
@@ -267,6 +268,13 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
+@functools.cache
+def _function(name: str) -> Callable[[Any, Any], int]:
+    """``jpegrad_NAME``: to find it by its name takes longer than a call."""
+    found: Callable[[Any, Any], int] = getattr(library(), f"jpegrad_{name}")
+    return found
+
+
 def describe(image: Tensor) -> Image:
     """A tensor ``[B, C, H, W]`` of one of :data:`TYPES`, with any strides."""
     b, c, y, x = image.stride()
@@ -287,7 +295,8 @@ def invoke(name: str, codec: Codec, batch: int, **fields: object) -> int:
         MemoryError: there is no room for the working memory.
     """
     far = c_int64()
-    _run(name, codec, Call(batch=batch, far=addressof(far), **fields))
+    threads = _threads(batch * codec.height * codec.width)
+    _run(name, codec, Call(batch=batch, far=addressof(far), threads=threads, **fields))
     return far.value
 
 
@@ -297,7 +306,8 @@ def choose(codec: Codec, batch: int, **fields: object) -> None:
     Raises:
         MemoryError: there is no room for the working memory.
     """
-    _run("trellis", codec, Trellis(batch=batch, **fields))
+    threads = _threads(batch * codec.height * codec.width)
+    _run("trellis", codec, Trellis(batch=batch, threads=threads, **fields))
 
 
 def step_costs(**fields: Any) -> None:
@@ -323,7 +333,7 @@ def compare(name: str, image: Tensor, **fields: Any) -> None:
     batch, _, height, width = image.shape
     call = fill(Comparison, batch=batch, height=height, width=width, image=image.data_ptr(), **fields)
     call.threads = _threads(batch * height * width)
-    if getattr(library(), f"jpegrad_{name}")(None, byref(call)) != 0:
+    if _function(name)(None, byref(call)) != 0:
         raise MemoryError(f"jpegrad native {name}: no memory for an image of {height}×{width}")
 
 
@@ -332,6 +342,5 @@ def _threads(pixels: int) -> int:
 
 
 def _run(name: str, codec: Codec, call: Call | Trellis) -> None:
-    call.threads = _threads(call.batch * codec.height * codec.width)
-    if getattr(library(), f"jpegrad_{name}")(byref(codec), byref(call)) != 0:
+    if _function(name)(byref(codec), byref(call)) != 0:
         raise MemoryError(f"jpegrad native {name}: no memory for an image of {codec.height}×{codec.width}")

@@ -1,8 +1,10 @@
 """The native kernel as the six fills of :mod:`jpegrad.backends.fused.operators`: pointers and sizes for C++."""
 
 import functools
+import itertools
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,36 +75,64 @@ def table_fields(tables: Tensor) -> dict[str, Any]:
 
 
 def saved(image: Tensor, s: Settings, with_tables: bool) -> list[Tensor]:
-    """Flags; and for every coefficient its integer, or its slopes in the soft forward, unless the slope is 1.
+    """One tensor of bytes with all of :func:`parts`: a row per image, filled up to a multiple of 64."""
+    batch, *shape = image.shape
+    # The symbols of PyTorch's compiler are no keys.
+    count = _bytes if all(type(n) is int for n in shape) else _bytes.__wrapped__
+    used = count(tuple(shape), s, with_tables)
+    return [image.new_empty((batch, 64 * ceil_div(used, 64)), dtype=torch.uint8)]
 
-    Where the soft forward smooths its clamps, their slopes too: of pixels, of Y, of chroma and of RGB.
+
+@functools.lru_cache(256)
+def _bytes(shape: tuple[int, ...], s: Settings, with_tables: bool) -> int:
+    return sum(_sizes(parts(shape, s, with_tables)))
+
+
+class Part(NamedTuple):
+    """Of what is kept for the backward pass: a field of the kernel's structure, with one pointer or several."""
+
+    field: str
+    dtype: torch.dtype
+    shapes: tuple[tuple[int, ...], ...]
+    """Of one image."""
+
+
+def parts(shape: Sequence[int], s: Settings, with_tables: bool) -> tuple[Part, ...]:
+    """What is kept of an image ``[C, H, W]``.
+
+    For every coefficient its integer, or its slopes in the soft forward, unless the slope is 1. Where the soft forward
+    smooths its clamps, their slopes too: of pixels, of Y, of chroma and of RGB. Last, which clamps acted.
     """
+    channels, height, width = shape
+    chroma = (channels - 1, ceil_div(height, s.v), ceil_div(width, s.h))
+    found = []
     if s.soft:
-        kept = [image.new_empty(_saved(image.shape, s), dtype=torch.float32) for _ in range(1 + with_tables)]
+        found.append(Part("slopes", torch.float32, (_saved(shape, s),)))
+        if with_tables:
+            found.append(Part("factors", torch.float32, (_saved(shape, s),)))
         if s.noise:
-            kept += _clips(image, s)
+            rgb = (channels if channels == 3 else 0, height, width)
+            found.append(
+                Part("clips", torch.float32, ((channels, height, width), (height, width), chroma, rgb))
+            )
     elif with_tables or s.slope != "identity":
-        kept = [image.new_empty(_saved(image.shape, s), dtype=torch.int16)]
-    else:
-        kept = []
-    return [*flags(image.shape, s, image), *kept]
+        found.append(Part("coefficients", torch.int16, (_saved(shape, s),)))
+    flags = Part("flags", torch.uint8, ((height, width),)), Part("chroma_flags", torch.uint8, (chroma,))
+    return (*found, *flags)
 
 
-def _clips(image: Tensor, s: Settings) -> list[Tensor]:
-    batch, channels, height, width = image.shape
-    chroma = (batch, channels - 1, ceil_div(height, s.v), ceil_div(width, s.h))
-    shapes = ((batch, channels, height, width), (batch, 1, height, width), chroma)
-    rgb = (batch, channels if channels == 3 else 0, height, width)
-    return [image.new_empty(shape, dtype=torch.float32) for shape in (*shapes, rgb)]
+def _sizes(found: tuple[Part, ...]) -> list[int]:
+    """In bytes, of every pointer."""
+    return [math.prod(shape) * part.dtype.itemsize for part in found for shape in part.shapes]
 
 
-def _saved(shape: torch.Size, s: Settings) -> tuple[int, int]:
-    """How many coefficients the kernel's layout holds per image: of a strip, groups of as many blocks as lanes."""
-    batch, channels, height, width = shape
+def _saved(shape: Sequence[int], s: Settings) -> tuple[int]:
+    """How many coefficients the kernel's layout holds: of a strip, groups of as many blocks as lanes."""
+    channels, height, width = shape
     lanes = int(abi.library().jpegrad_lanes())
     groups = ceil_div(s.v * ceil_div(width, 8), lanes)
     groups += (channels - 1) * ceil_div(ceil_div(width, 8 * s.h), lanes)
-    return batch, ceil_div(height, 8 * s.v) * groups * 64 * lanes
+    return (ceil_div(height, 8 * s.v) * groups * 64 * lanes,)
 
 
 def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,28 +144,45 @@ def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tens
     )
 
 
-def saved_fields(saved: list[Tensor]) -> dict[str, Any]:
-    """What :func:`saved` gave room for."""
-    pixels, chroma, *coefficients = saved
-    fields: dict[str, Any] = {"flags": pixels.data_ptr(), "chroma_flags": chroma.data_ptr()}
-    if coefficients and coefficients[0].dtype is torch.int16:
-        return fields | {"coefficients": coefficients[0].data_ptr()}
-    if len(coefficients) > 2:
-        fields["clips"] = abi.pointers(coefficients[-4:], 4)
-        coefficients = coefficients[:-4]
-    pairs = zip(("slopes", "factors"), coefficients, strict=False)
-    return fields | {name: each.data_ptr() for name, each in pairs}
+def saved_fields(kept: Tensor, shape: Sequence[int], s: Settings) -> dict[str, Any]:
+    """Where the parts of what :func:`saved` gave room for lie, for images of a shape."""
+    at, stride = kept.data_ptr(), kept.shape[1]
+    fields: dict[str, Any] = {"kept_stride": stride}
+    for name, places in _offsets(tuple(shape[1:]), s, stride)[0]:
+        fields[name] = at + places[0] if len(places) == 1 else tuple(at + place for place in places)
+    return fields
+
+
+@functools.lru_cache(256)
+def _offsets(shape: tuple[int, ...], s: Settings, stride: int) -> tuple[list[tuple[str, list[int]]], int]:
+    """The bytes before each part, by its field, and all that are used; ``stride`` tells with tables from without."""
+    found = parts(shape, s, stride >= _bytes(shape, s, True))
+    places = itertools.accumulate(_sizes(found), initial=0)
+    return [(x.field, list(itertools.islice(places, len(x.shapes)))) for x in found], next(places)
+
+
+def flag_fields(flags: Sequence[Tensor]) -> dict[str, Any]:
+    """Where :func:`flags` gave room."""
+    return {"flags": flags[0].data_ptr(), "chroma_flags": flags[1].data_ptr()}
 
 
 def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Tensor]) -> None:
-    fields = saved_fields(saved) if saved else {}
+    fields: dict[str, Any] = {}
+    if saved:
+        (kept,) = saved
+        fields = saved_fields(kept, image.shape, s)
+        used = _offsets(tuple(image.shape[1:]), s, kept.shape[1])[1]
+        if used < kept.shape[1]:
+            # Nothing is left as memory happens to be.
+            kept[:, used:].zero_()
     _read("soft" if s.soft else "jpeg", image, tables, s, output=abi.describe(out), **fields)
 
 
 def jpeg_backward(
     gradient: Tensor, tables: Tensor, saved: list[Tensor], s: Settings, out: Tensor, sums: Tensor | None
 ) -> None:
-    fields = saved_fields(saved) | {"input": abi.describe(gradient), "output": abi.describe(out)}
+    fields = saved_fields(saved[0], gradient.shape, s)
+    fields |= {"input": abi.describe(gradient), "output": abi.describe(out)}
     strips = None
     if sums is not None:
         strips = table_sums(gradient.shape, s, gradient)
@@ -174,10 +221,10 @@ def decode(levels: list[Tensor], tables: Tensor, s: Settings, out: Tensor, flags
     fields: dict[str, Any] = {"planes": abi.pointers(levels), "output": abi.describe(out)}
     if flags:
         flags[0].zero_()
-        fields |= saved_fields(flags)
+        fields |= flag_fields(flags)
     _invoke("decode", out.shape, tables, s, **fields)
 
 
 def decode_backward(gradient: Tensor, flags: list[Tensor], s: Settings, out: list[Tensor]) -> None:
-    fields = saved_fields(flags) | {"planes": abi.pointers(out), "input": abi.describe(gradient)}
+    fields = flag_fields(flags) | {"planes": abi.pointers(out), "input": abi.describe(gradient)}
     _invoke("decode_backward", gradient.shape, None, s, **fields)

@@ -43,6 +43,7 @@ struct Call {
     Image output;                      // decoded image, or the gradient of the image
     const double* tables;              // [batch or 1, table_count, 64]
     int64_t table_stride;              // 0 if all images share them
+    int64_t kept_stride;               // bytes between what is saved of two images; 0: none lie between
     int16_t* coefficients;             // saved for the backward pass, kernel layout
     float* slopes;                     // saved by the soft forward, same layout: of its rounding
     float* factors;                    // the same: derivative of a dequantized coefficient to its table entry

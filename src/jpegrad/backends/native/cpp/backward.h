@@ -177,15 +177,16 @@ class StripAdjoint : Strip<float> {
         }
     }
 
-    // What the clamps of a row of `width` let through; of several planes, that of the first.
-    Outside outside(const float* kept, int64_t row, int64_t width, int64_t plane = 0) const {
-        return {codec.clip_slope, clips.pixels ? kept + row * width : nullptr, plane};
-    }
+    // What the clamps of a row let through; of several planes, that of the first.
     Outside outside_pixels(const float* kept, int64_t b, int64_t y) const {
-        return outside(kept, b * layout.count * layout.height + y, layout.width, layout.height * layout.width);
+        return {codec.clip_slope, kept ? pixel_row(kept, b, layout.count, 0, y) : nullptr,
+                layout.height * layout.width};
     }
     Outside outside_luma(int64_t b, int64_t y) const {
-        return outside(clips.luma, b * layout.height + y, layout.width);
+        return {codec.clip_slope, clips.luma ? pixel_row(clips.luma, b, 1, 0, y) : nullptr, 0};
+    }
+    Outside outside_chroma(int64_t b, int c, int64_t y) const {
+        return {codec.clip_slope, clips.chroma ? chroma_row(clips.chroma, b, c, y) : nullptr, 0};
     }
 
     const float* input_row(int64_t b, int c, int64_t y) {
@@ -254,8 +255,7 @@ class StripAdjoint : Strip<float> {
                 gather_rows<4>(c, y, out);
             else if (layout.h != 1)
                 gather_rows<1>(c, y, out);
-            const Outside sample = outside(clips.chroma, (b * 2 + c - 1) * k.height + y, k.width);
-            mask_row(chroma_flag_row(b, c, y), k.width, sample, out);
+            mask_row(chroma_flag_row(b, c, y), k.width, outside_chroma(b, c, y), out);
             zero(out, k.width, columns);
         }
     }
@@ -285,7 +285,7 @@ class StripAdjoint : Strip<float> {
 
     template <int KIND> void through_quantizer(int64_t b, int64_t s, int c, bool tables, TableSums& sums) {
         const Component& k = layout.component[c];
-        const int16_t* saved = call.coefficients + layout.saved(b, s, c);
+        const int16_t* saved = coefficients(call.coefficients, b, s, c);
         for (int64_t g = 0; g < k.groups; g++) {
             float* p = samples[c] + g * 8 * LANES;
             const int16_t* group = saved + g * 64 * LANES;
@@ -300,12 +300,13 @@ class StripAdjoint : Strip<float> {
     // The soft forward has saved its slopes.
     void through_rounding(int64_t b, int64_t s, int c, bool tables, TableSums& sums) {
         const Component& k = layout.component[c];
-        const int64_t first = layout.saved(b, s, c);
+        const float* slopes = coefficients(call.slopes, b, s, c);
+        const float* factors = tables ? coefficients(call.factors, b, s, c) : nullptr;
         for (int64_t g = 0; g < k.groups; g++) {
-            const int64_t at = first + g * 64 * LANES;
+            const int64_t at = g * 64 * LANES;
             float* p = samples[c] + g * 8 * LANES;
-            tables ? adjoint_group<true>(p, k.stride, call.slopes + at, call.factors + at, sums)
-                   : adjoint_group<false>(p, k.stride, call.slopes + at, nullptr, sums);
+            tables ? adjoint_group<true>(p, k.stride, slopes + at, factors + at, sums)
+                   : adjoint_group<false>(p, k.stride, slopes + at, nullptr, sums);
         }
     }
 

@@ -30,9 +30,10 @@ struct Outside {
     Outside from(int64_t i) const { return {leak, kept ? kept + i : nullptr, plane}; }
     float at(int64_t i) const { return kept ? kept[i] : leak; }
     INLINE_MEMBER F32 of(int c, int64_t n) const {
-        float tail[HALF];
         if (!kept) return splatf(leak);
-        return n >= HALF ? load<F32>(kept + c * plane) : load<F32>(readable(kept + c * plane, (int)n, tail, 0.0f));
+        const float* p = kept + c * plane;
+        float tail[HALF];
+        return load<F32>(n >= HALF ? p : readable(p, (int)n, tail, 0.0f));
     }
 };
 
@@ -135,6 +136,7 @@ static __attribute__((noinline)) void encode_adjoint_row(const float* luma, cons
             encode_clamped(luma + i, p, flags + i, numbers, outside.from(i), HALF, o);
             continue;
         }
+        for (int j = 0; j < 3; j++) will_write<HALF>(out[j] + i);
         F32 y = load<F32>(luma + i);
         store(r + i, mul_add(y, red, load<F32>(to_red + i)));
         store(g + i, mul_add(y, green, load<F32>(to_green + i)));

@@ -44,12 +44,20 @@ struct Levels {
     double level(float x) const { return ((double)x - low) * scale; }
 };
 
-// Grey levels of HALF pixels as floating-point integers. Without CLAMP, which needs k.direct, only where they lie in
-// 0...255; elsewhere `seen` gets other bits than the lowest eight.
-template <bool CLAMP> INLINE F32 read_levels(const float* p, const Levels& k, I32& seen) {
-    if (!CLAMP) {
+// How a row of pixels is read: clamped; or as if it needed no clamp, which needs k.direct, and then `seen` tells
+// whether that was right: of LEVELS it has other bits than the lowest eight where one lies outside 0...255, of NUMBERS
+// it has the largest, as unsigned integers, of which negative numbers and NaN are the largest.
+enum Reading { CLAMPED, LEVELS, NUMBERS };
+template <Reading HOW> using As = std::integral_constant<Reading, HOW>;
+
+// Grey levels of HALF pixels as floating-point integers.
+template <Reading HOW> INLINE F32 read_levels(const float* p, const Levels& k, U32& seen) {
+    if (HOW != CLAMPED) {
         F32 raised = mul_add(load<F32>(p), k.factor, splatf(MAGIC));
-        seen |= (I32)raised ^ (I32)splatf(MAGIC);
+        if (HOW == LEVELS)
+            seen |= (U32)raised ^ (U32)splatf(MAGIC);
+        else
+            seen = load<U32>(p) > seen ? load<U32>(p) : seen;
         return raised - MAGIC;
     }
     if (k.direct) {
@@ -67,20 +75,10 @@ template <bool CLAMP> INLINE F32 read_levels(const float* p, const Levels& k, I3
     return levels;
 }
 
-template <bool CLAMP> INLINE F32 read_levels(const uint8_t* p, const Levels&, I32&) { return to_float(load_bytes(p)); }
+template <Reading> INLINE F32 read_levels(const uint8_t* p, const Levels&, U32&) { return to_float(load_bytes(p)); }
 
-// Whether the clamp acts on none of `n` numbers. May say no of a row with -0.
+// Whether the clamp acts on none of `n` numbers.
 static bool row_is_inside(const float* x, int64_t n, const Levels& k) {
-    if (k.direct) {
-        // As unsigned integers, negative numbers and NaN are the largest.
-        U32 largest = {};
-        in_vectors<HALF>(n, [&](int64_t i, auto count) {
-            float tail[HALF];
-            U32 bits = load<U32>(readable(x + i, count, tail, 0.0f));
-            largest = bits > largest ? bits : largest;
-        });
-        return !any((I32)(largest > (U32)splatf(k.last)));
-    }
     I32 inside = splat32(-1);
     in_vectors<HALF>(n, [&](int64_t i, auto count) {
         float tail[HALF];
@@ -148,32 +146,29 @@ struct Planes {
     int16_t* row[3];
 };
 
-// Reads a row of pixels by convert(clamp, seen), and writes its flags, if there are any.
+// Reads a row of pixels by convert(how, seen), and writes its flags, if there are any.
 template <class Convert>
 INLINE void read_row(const float* const x[], int channels, int64_t n, const Levels& k, uint8_t* flags,
                      const Convert& convert) {
-    I32 seen = {};
+    U32 seen = {};
+    if (flags) __builtin_memset(flags, 0, (size_t)n);
+    if (k.direct && flags) {
+        convert(As<NUMBERS>(), seen);
+        if (!any((I32)(seen > (U32)splatf(k.last)))) return;
+    } else if (k.direct) {
+        convert(As<LEVELS>(), seen);
+        if (!any((I32)seen & ~255)) return;
+    }
+    convert(As<CLAMPED>(), seen);
     bool inside = true;
-    auto look = [&] {
-        for (int c = 0; c < channels; c++) inside = inside && row_is_inside(x[c], n, k);
-    };
-    if (flags) {
-        __builtin_memset(flags, 0, (size_t)n);
-        look();
-    }
-    if (k.direct && inside) {
-        convert(std::false_type(), seen);
-        if (flags || !any(seen & ~255)) return;
-    }
-    convert(std::true_type(), seen);
-    if (!flags) look();
+    for (int c = 0; c < channels; c++) inside = inside && row_is_inside(x[c], n, k);
     if (!inside) note_row(x, channels, n, k, flags);
 }
 
 template <class Convert>
 INLINE void read_row(const uint8_t* const[], int, int64_t n, const Levels&, uint8_t* flags, const Convert& convert) {
-    I32 seen;
-    convert(std::true_type(), seen);
+    U32 seen;
+    convert(As<CLAMPED>(), seen);
     if (flags) __builtin_memset(flags, 0, (size_t)n);
 }
 
@@ -181,7 +176,7 @@ INLINE void read_row(const uint8_t* const[], int, int64_t n, const Levels&, uint
 template <bool REAL, class T>
 static void encode_row(const T* const x[3], int64_t n, const Levels& k, const ForwardColor& color, const Planes& out,
                        uint8_t* flags) {
-    read_row(x, 3, n, k, flags, [&](auto clamp, I32& seen) {
+    read_row(x, 3, n, k, flags, [&](auto how, U32& seen) {
         in_vectors<LANES>(n, [&](int64_t i, auto count) {
             T tail[3][LANES];
             const T* p[3];
@@ -189,7 +184,7 @@ static void encode_row(const T* const x[3], int64_t n, const Levels& k, const Fo
             I32 parts[3][2];
             for (int half = 0; half < 2; half++) {
                 F32 rgb[3];
-                for (int c = 0; c < 3; c++) rgb[c] = read_levels<decltype(clamp)::value>(p[c] + half * HALF, k, seen);
+                for (int c = 0; c < 3; c++) rgb[c] = read_levels<how>(p[c] + half * HALF, k, seen);
                 for (int c = 0; c < 3; c++) parts[c][half] = mix<REAL>(color.rows[c], rgb[0], rgb[1], rgb[2]);
             }
             for (int c = 0; c < 3; c++) store(out.row[c] + i, clamp_sample(narrow(parts[c][0], parts[c][1])));
@@ -199,12 +194,12 @@ static void encode_row(const T* const x[3], int64_t n, const Levels& k, const Fo
 
 template <class T>
 static void encode_gray_row(const T* x, int64_t n, const Levels& k, int16_t* out, uint8_t* flags) {
-    read_row(&x, 1, n, k, flags, [&](auto clamp, I32& seen) {
+    read_row(&x, 1, n, k, flags, [&](auto how, U32& seen) {
         in_vectors<LANES>(n, [&](int64_t i, auto count) {
             T tail[LANES];
             const T* p = readable(x + i, count, tail, (T)0);
-            F32 lo = read_levels<decltype(clamp)::value>(p, k, seen);
-            F32 hi = read_levels<decltype(clamp)::value>(p + HALF, k, seen);
+            F32 lo = read_levels<how>(p, k, seen);
+            F32 hi = read_levels<how>(p + HALF, k, seen);
             store(out + i, narrow(to_int(lo), to_int(hi)));
         });
     });
@@ -305,7 +300,10 @@ static void decode_row(const Codec& c, const int16_t* const s[3], int64_t n, con
     in_vectors<LANES>(n, [&](int64_t i, auto count) {
         T tail[3][LANES], *p[3];
         uint8_t tail_flags[LANES], *flag = nullptr;
-        for (int j = 0; j < 3; j++) p[j] = writable(x[j] + i, count, tail[j]);
+        for (int j = 0; j < 3; j++) {
+            p[j] = writable(x[j] + i, count, tail[j]);
+            will_write<LANES>(x[j] + i);
+        }
         if (SAVE) flag = readable(flags + i, count, tail_flags, (uint8_t)0);
         decode_pixels<SAVE, IS_JFIF>(c, s, i, values, p, flag);
         for (int j = 0; j < 3; j++) write_back(x[j] + i, count, tail[j]);

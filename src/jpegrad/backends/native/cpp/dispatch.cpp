@@ -6,12 +6,17 @@
 #include "parallel.h"
 
 static const Kernel* choose() {
-    const char* wanted = std::getenv("JPEGRAD_NATIVE");
 #if defined(__x86_64__)
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (avx2 && !(wanted && std::strcmp(wanted, "baseline") == 0)) return &avx2_kernel;
+    const char* wanted = std::getenv("JPEGRAD_NATIVE");
+    auto is = [&](const Kernel& k) { return wanted && std::strcmp(wanted, k.name) == 0; };
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    // The first processors with AVX-512 lower their clock for it; those with VBMI do not.
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512vbmi");
+    if (avx512 && !is(avx2_kernel) && !is(baseline_kernel)) return &avx512_kernel;
+    if (avx2 && !is(baseline_kernel)) return &avx2_kernel;
 #endif
-    (void)wanted;
     return &baseline_kernel;
 }
 
@@ -20,13 +25,19 @@ static const Kernel& kernel() {
     return *chosen;
 }
 
+// Of the metrics.
+static const Kernel& narrow_kernel() { return kernel().prepare_structure ? kernel() : avx2_kernel; }
+
 static int run(Run part, const Codec* codec, const Call* call) {
-    int64_t total = call->batch * kernel().units(*codec);
-    return parallel(total, call->threads, [&](int64_t begin, int64_t end) { return part(*codec, *call, begin, end); });
+    // A piece that ends within an image computes the chroma beyond once more.
+    constexpr int64_t LEAST = 16;
+    const int64_t each = kernel().units(*codec), grain = each < 2 * LEAST ? each : LEAST;
+    return parallel(call->batch * each, call->threads, grain,
+                    [&](int64_t begin, int64_t end) { return part(*codec, *call, begin, end); });
 }
 
 static int run(Compare part, const Comparison* call) {
-    return parallel(call->batch, call->threads, [&](int64_t begin, int64_t end) { return part(*call, begin, end); });
+    return parallel(call->batch, call->threads, 1, [&](int64_t begin, int64_t end) { return part(*call, begin, end); });
 }
 
 EXPORT const char* jpegrad_kernel() { return kernel().name; }
@@ -50,17 +61,17 @@ EXPORT int jpegrad_decode_backward(const Codec* codec, const Call* call) {
     return run(kernel().decode_backward, codec, call);
 }
 EXPORT int jpegrad_prepare_structure(const void*, const Comparison* call) {
-    return run(kernel().prepare_structure, call);
+    return run(narrow_kernel().prepare_structure, call);
 }
 EXPORT int jpegrad_compare_structure(const void*, const Comparison* call) {
-    return run(kernel().compare_structure, call);
+    return run(narrow_kernel().compare_structure, call);
 }
 EXPORT int jpegrad_prepare_distance(const void*, const Comparison* call) {
-    return run(kernel().prepare_distance, call);
+    return run(narrow_kernel().prepare_distance, call);
 }
 EXPORT int jpegrad_compare_distance(const void*, const Comparison* call) {
-    return run(kernel().compare_distance, call);
+    return run(narrow_kernel().compare_distance, call);
 }
 EXPORT int jpegrad_compare_similarity(const void*, const Comparison* call) {
-    return run(kernel().compare_similarity, call);
+    return run(narrow_kernel().compare_similarity, call);
 }

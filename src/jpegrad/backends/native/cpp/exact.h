@@ -150,7 +150,7 @@ class StripCoder : Strips<int16_t> {
     }
 
     int16_t* saved(int64_t b, int64_t s, int c) {
-        return call.coefficients ? call.coefficients + layout.saved(b, s, c) : nullptr;
+        return call.coefficients ? coefficients(call.coefficients, b, s, c) : nullptr;
     }
 
     template <bool SAVE> void code(int64_t b, int64_t s, int c) {
@@ -240,7 +240,7 @@ class StripCoder : Strips<int16_t> {
     // A block for the 16-bit transform. Returns whether that is exact: integers whose columns sum to at most 2950, so
     // that pass 1 stays in 2^14.
     static bool dequantize(const float* level, const float* step, int16_t* out) {
-        constexpr int PARTS = 8 / HALF;
+        constexpr int PARTS = HALF < 8 ? 8 / HALF : 1;
         F32 column[PARTS] = {};
         I32 other = {};
         for (int i = 0; i < 64; i += LANES) {
@@ -253,6 +253,9 @@ class StripCoder : Strips<int16_t> {
             }
             store(out + i, narrow(product[0], product[1]));
         }
+#if LANES == 32
+        column[0] += (F32)_mm512_shuffle_f32x4(column[0], column[0], 0x4E);
+#endif
         for (F32 sum : column) other |= ~(I32)(sum <= 2950);
         return !any(other);
     }

@@ -54,7 +54,13 @@ INLINE void load_row(const float* row, int part, F32 x[8]) {
     for (int side = 0; side < 8; side += 4)
         for (int i = 0; i < 4; i++) {
             const float* p = row + 8 * block_of_lane(part * HALF + i) + side;
-#if LANES == 16
+#if LANES == 32
+            __m512 four = _mm512_castps128_ps512(_mm_loadu_ps(p));
+            four = _mm512_insertf32x4(four, _mm_loadu_ps(row + 8 * block_of_lane(part * HALF + i + 4) + side), 1);
+            four = _mm512_insertf32x4(four, _mm_loadu_ps(row + 8 * block_of_lane(part * HALF + i + 8) + side), 2);
+            x[side + i] =
+                _mm512_insertf32x4(four, _mm_loadu_ps(row + 8 * block_of_lane(part * HALF + i + 12) + side), 3);
+#elif LANES == 16
             x[side + i] = _mm256_loadu2_m128(row + 8 * block_of_lane(part * HALF + i + 4) + side, p);
 #else
             x[side + i] = load<F32>(p);
@@ -72,7 +78,12 @@ INLINE void store_row(float* row, int part, const F32 columns[8]) {
     for (int side = 0; side < 8; side += 4)
         for (int i = 0; i < 4; i++) {
             float* p = row + 8 * block_of_lane(part * HALF + i) + side;
-#if LANES == 16
+#if LANES == 32
+            _mm_storeu_ps(p, _mm512_castps512_ps128(x[side + i]));
+            _mm_storeu_ps(row + 8 * block_of_lane(part * HALF + i + 4) + side, _mm512_extractf32x4_ps(x[side + i], 1));
+            _mm_storeu_ps(row + 8 * block_of_lane(part * HALF + i + 8) + side, _mm512_extractf32x4_ps(x[side + i], 2));
+            _mm_storeu_ps(row + 8 * block_of_lane(part * HALF + i + 12) + side, _mm512_extractf32x4_ps(x[side + i], 3));
+#elif LANES == 16
             _mm256_storeu2_m128(row + 8 * block_of_lane(part * HALF + i + 4) + side, p, x[side + i]);
 #else
             store(p, x[side + i]);

@@ -57,10 +57,9 @@ struct Layout {
         return y % 8 * k.stride + y / 8 * k.blocks_x * 8;
     }
     int64_t rows() const { return 8 * v; }
-    // Where what is saved of a component's coefficients in strip s of image b begins.
-    int64_t saved(int64_t b, int64_t s, int c) const {
-        return ((b * strips + s) * groups + component[c].first_group) * 64 * LANES;
-    }
+    // Where what is saved of a component's coefficients in strip s of an image begins; and how many it saves.
+    int64_t saved(int64_t s, int c) const { return (s * groups + component[c].first_group) * 64 * LANES; }
+    int64_t saved() const { return strips * groups * 64 * LANES; }
     bool chroma_needs_neighbours() const { return v == 2 && triangle; }
 };
 

@@ -11,8 +11,10 @@ struct Kernel {
     int lanes;
     int64_t (*units)(const Codec&);  // per image
     Run jpeg, soft, encode, decode, jpeg_backward, encode_backward, decode_backward;
+    // The metrics have no code of 32 lanes.
     Compare prepare_structure, compare_structure, prepare_distance, compare_distance, compare_similarity;
 };
 
 extern const Kernel baseline_kernel;
 extern const Kernel avx2_kernel;
+extern const Kernel avx512_kernel;

@@ -1,11 +1,13 @@
 // The kernel of one instruction set; the including file may say which in the words of target.h.
 #include "backward.h"
 #include "exact.h"
-#include "distance.h"
 #include "kernel.h"
-#include "similarity.h"
 #include "soft.h"
+#if LANES <= 16
+#include "distance.h"
+#include "similarity.h"
 #include "structure.h"
+#endif
 
 namespace NAMESPACE {
 
@@ -59,10 +61,12 @@ constexpr Kernel KERNEL = {
     run<StripAdjoint, &StripAdjoint::jpeg>,
     run<StripAdjoint, &StripAdjoint::encode>,
     run<StripAdjoint, &StripAdjoint::decode>,
+#if LANES <= 16
     prepare_structure,
     compare_structure,
     prepare_distance,
     compare_distance,
     compare_similarity,
+#endif
 };
 }  // namespace NAMESPACE

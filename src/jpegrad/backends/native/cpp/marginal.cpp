@@ -35,7 +35,7 @@ void one_block(const float* levels, const float* lower, const uint8_t* where, co
 }  // namespace
 
 EXPORT int jpegrad_step_costs(const void*, const StepCosts* c) {
-    return parallel(c->blocks, c->threads, [&](int64_t begin, int64_t end) {
+    return parallel(c->blocks, c->threads, 256, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) {
             const float* table = c->bits + i * c->tables / c->blocks * 64 * SIZES;
             one_block(c->levels + 64 * i, c->lower + 64 * i, c->where + 64 * i, (const float (*)[SIZES])table,

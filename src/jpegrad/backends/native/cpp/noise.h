@@ -8,7 +8,7 @@ namespace NAMESPACE {
 constexpr float QUIET = 0.04f;  // the least variance of a decoded sample
 constexpr float REACH = 4.5f;   // deviations beyond which a clamp moves a grey level by less than 10^-6 of one
 
-INLINE I32 near_bounds(F32 x, float deviation) {
+INLINE I32 near_bounds(F32 x, F32 deviation) {
     return (I32)(x < REACH * deviation) | (I32)(x > 255 - REACH * deviation);
 }
 
@@ -25,14 +25,14 @@ struct Bound {
 };
 
 // Whether noise that reaches one bound is out of reach of the other.
-INLINE bool reaches_one(float deviation) { return REACH * deviation < 127.5f; }
+INLINE bool reaches_one(F32 deviation) { return !any((I32)(REACH * deviation >= 127.5f)); }
 
 // How far inside of the nearer bound.
 INLINE F32 depth(F32 x) { return 127.5f - absolute(x - 127.5f); }
 
 // E[clamp(x + noise)] to 0...255, and its slope, which is the probability that the clamp does not act.
-INLINE F32 smoothed_clamp(F32 x, float deviation, float leak, F32& slope) {
-    const float inverse = 1 / deviation;
+INLINE F32 smoothed_clamp(F32 x, F32 deviation, float leak, F32& slope) {
+    const F32 inverse = 1 / deviation;
     F32 mean;
     if (__builtin_expect(reaches_one(deviation), 1)) {
         const F32 inside = depth(x);
@@ -52,8 +52,8 @@ INLINE F32 smoothed_clamp(F32 x, float deviation, float leak, F32& slope) {
 }
 
 // By how much the clamp lessens the variance of x + noise.
-INLINE F32 lost_variance(F32 x, float deviation) {
-    const float inverse = 1 / deviation;
+INLINE F32 lost_variance(F32 x, F32 deviation) {
+    const F32 inverse = 1 / deviation;
     auto within = [](F32 z) { return minf(maxf(z, splatf(-9)), splatf(9)); };
     F32 to_low = within((reaches_one(deviation) ? depth(x) : x) * inverse);
     const Bound low(to_low);
@@ -74,6 +74,23 @@ struct Clips {
 
     explicit Clips(float* const each[4]) : pixels(each[0]), luma(each[1]), chroma(each[2]), rgb(each[3]) {}
 };
+
+// Of numbers that stand for eight samples each, those of the samples from `x` on.
+INLINE F32 of_eight(const float* numbers, int64_t x) {
+    F32 found = splatf(numbers[x / 8]);
+    for (int i = 8; i < HALF; i++) found[i] = numbers[x / 8 + 1];
+    return found;
+}
+
+// Adds the sums of every eight samples from `x` on.
+INLINE void add_eights(float* sums, int64_t x, F32 samples) {
+#if LANES == 32
+    sums[x / 8] += _mm512_mask_reduce_add_ps(0xff, samples);
+    sums[x / 8 + 1] += _mm512_mask_reduce_add_ps(0xff00, samples);
+#else
+    sums[x / 8] += total(samples);
+#endif
+}
 
 // What there is of a vector.
 INLINE void store_part(float* p, F32 x, int64_t n) {

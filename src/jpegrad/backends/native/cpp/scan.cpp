@@ -148,7 +148,7 @@ template <class Sink> void code_scan(Sink& sink, const Codec& c, const Call& cal
 
 EXPORT int jpegrad_scan_bytes(const Codec* codec, const Call* call) {
     const int tables = codec->channels == 1 ? 2 : 4;
-    return parallel(call->batch, call->threads, [&](int64_t begin, int64_t end) {
+    return parallel(call->batch, call->threads, 1, [&](int64_t begin, int64_t end) {
         for (int64_t image = begin; image < end; image++) {
             Measure measure = {(const int32_t (*)[256][2])call->book + image * call->book_stride * tables, {}};
             code_scan(measure, *codec, *call, image);
@@ -160,7 +160,7 @@ EXPORT int jpegrad_scan_bytes(const Codec* codec, const Call* call) {
 
 EXPORT int jpegrad_scan_counts(const Codec* codec, const Call* call) {
     const int tables = codec->channels == 1 ? 2 : 4;
-    return parallel(call->batch, call->threads, [&](int64_t begin, int64_t end) {
+    return parallel(call->batch, call->threads, 1, [&](int64_t begin, int64_t end) {
         for (int64_t image = begin; image < end; image++) {
             Histogram histogram = {(int64_t (*)[256])call->counts + image * tables};
             std::memset(histogram.counts, 0, sizeof(int64_t) * 256 * (size_t)tables);

@@ -1,5 +1,5 @@
 // Fixed arrays of lanes: 16-bit vectors of LANES elements, 32-bit vectors of half as many.
-// LANES is 8 (SSE2, NEON, anything) or 16 (AVX2).
+// LANES is 8 (SSE2, NEON, anything), 16 (AVX2) or 32 (AVX-512).
 #pragma once
 #include "target.h"
 
@@ -54,6 +54,12 @@ template <class T, int N> INLINE void write_back(T* p, int count, const T (&copy
     __builtin_memcpy(p, copy, (size_t)count * sizeof(T));
 }
 
+// Asks for the memory that a row will soon be written to: it comes while there is other work.
+template <int N, class T> INLINE void will_write(T* p) {
+    constexpr int AHEAD = 1024, LINE = 64;
+    for (int i = 0; i < N * (int)sizeof(T); i += LINE) __builtin_prefetch((const char*)p + AHEAD + i, 1);
+}
+
 INLINE I16 splat16(int x) { return I16{} + (int16_t)x; }
 INLINE I32 splat32(int x) { return I32{} + x; }
 INLINE F32 splatf(float x) { return F32{} + x; }
@@ -80,7 +86,10 @@ struct Pair {
 };
 
 #if X86
-#if LANES == 16
+#if LANES == 32
+#define MM(name) _mm512_##name
+#define AS_INT(x) ((__m512i)(x))
+#elif LANES == 16
 #define MM(name) _mm256_##name
 #define AS_INT(x) ((__m256i)(x))
 #else
@@ -146,8 +155,8 @@ INLINE Pair operator+(Pair a, int b) { return {a.lo + b, a.hi + b}; }
 INLINE Pair operator>>(Pair a, int n) { return {a.lo >> n, a.hi >> n}; }
 
 // a * b + c; one rounding where the instruction set fuses, so only for sums that are exact or need no exactness.
-#if X86 && LANES == 16
-INLINE F32 mul_add(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
+#if X86 && LANES > 8
+INLINE F32 mul_add(F32 a, F32 b, F32 c) { return MM(fmadd_ps)(a, b, c); }
 constexpr bool FUSED = true;
 #elif defined(__aarch64__)
 INLINE F32 mul_add(F32 a, F32 b, F32 c) { return vfmaq_f32(c, a, b); }
@@ -172,7 +181,9 @@ struct Flushed {
 
 INLINE F32 to_float(I32 a) { return __builtin_convertvector(a, F32); }
 
-#if X86 && LANES == 16
+#if LANES == 32
+INLINE bool any(I32 mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
+#elif X86 && LANES == 16
 INLINE bool any(I32 mask) { return !_mm256_testz_si256((__m256i)mask, (__m256i)mask); }
 #elif X86
 INLINE bool any(I32 mask) { return _mm_movemask_epi8(_mm_cmpeq_epi32((__m128i)mask, _mm_setzero_si128())) != 0xFFFF; }
@@ -181,9 +192,13 @@ INLINE bool any(I32 mask) { return (mask[0] | mask[1] | mask[2] | mask[3]) != 0;
 #endif
 
 // 1 / a, to a few units in float32's last place.
-#if X86 && LANES == 16
+#if X86 && LANES > 8
 INLINE F32 reciprocal(F32 a) {
+#if LANES == 32
+    F32 guess = _mm512_rcp14_ps(a);
+#else
     F32 guess = _mm256_rcp_ps(a);
+#endif
     return guess + guess * (1 - a * guess);
 }
 #else
@@ -191,7 +206,9 @@ INLINE F32 reciprocal(F32 a) { return 1 / a; }
 #endif
 
 // The sum of all elements.
-#if X86 && LANES == 16
+#if LANES == 32
+INLINE float total(F32 a) { return _mm512_reduce_add_ps(a); }
+#elif X86 && LANES == 16
 INLINE float total(F32 a) {
     __m128 four = _mm256_castps256_ps128(a) + _mm256_extractf128_ps(a, 1), two = four + _mm_movehl_ps(four, four);
     return two[0] + two[1];
@@ -234,9 +251,13 @@ INLINE void to_half(F32 x, uint16_t* p) {
 }
 
 // Which halves of a 16-bit mask have a bit set: bit 0 the lower one, bit 1 the upper one.
-#if X86 && LANES == 16
+#if X86 && LANES > 8
 INLINE int any_halves(I16 mask) {
+#if LANES == 32
+    const uint32_t bits = _mm512_test_epi16_mask((__m512i)mask, (__m512i)mask);
+#else
     const uint32_t bits = (uint32_t)_mm256_movemask_epi8((__m256i)mask);
+#endif
     return (bits & 0xffff ? 1 : 0) | (bits >> 16 ? 2 : 0);
 }
 #else
@@ -248,14 +269,36 @@ INLINE int any_halves(I16 mask) {
 #endif
 
 // The bytes of HALF flags as one number.
+#if LANES == 32
+typedef unsigned __int128 Flags;
+constexpr Flags flags_of(int bits) { return (Flags)(0x0101010101010101u * (uint64_t)bits) * ((Flags)1 << 64 | 1); }
+#else
 typedef std::conditional_t<HALF == 8, uint64_t, uint32_t> Flags;
 constexpr Flags flags_of(int bits) { return (Flags)(0x0101010101010101u * (uint64_t)bits); }
+#endif
 
 // Raster order: the element of index i stays at index i.
 struct Halves {
     I32 lo, hi;
 };
-#if X86 && LANES == 16
+#if LANES == 32
+INLINE Halves widen(I16 a) {
+    return {(I32)_mm512_cvtepi16_epi32(_mm512_castsi512_si256((__m512i)a)),
+            (I32)_mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64((__m512i)a, 1))};
+}
+INLINE I16 narrow(I32 lo, I32 hi) {
+    return (I16)_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
+                                         _mm512_packs_epi32((__m512i)lo, (__m512i)hi));
+}
+INLINE U8 to_bytes(I16 a) { return (U8)_mm512_cvtepi16_epi8((__m512i)a); }
+INLINE I16 from_bytes(U8 a) { return (I16)_mm512_cvtepu8_epi16((__m256i)a); }
+// Alternately one of a, one of b.
+INLINE void interleave(I16 a, I16 b, int16_t* out) {
+    __m512i lo = (__m512i)unpack_lo16(a, b), hi = (__m512i)unpack_hi16(a, b);
+    store(out, _mm512_permutex2var_epi64(lo, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), hi));
+    store(out + LANES, _mm512_permutex2var_epi64(lo, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), hi));
+}
+#elif X86 && LANES == 16
 INLINE Halves widen(I16 a) {
     return {(I32)_mm256_cvtepi16_epi32(_mm256_castsi256_si128((__m256i)a)),
             (I32)_mm256_cvtepi16_epi32(_mm256_extracti128_si256((__m256i)a, 1))};
@@ -320,7 +363,28 @@ INLINE void transpose4(F32 x[4]) {
 }
 
 // Elements 0, 2, 4... and 1, 3, 5... of 2 * HALF floats; and back.
-#if X86 && LANES == 16
+#if LANES == 32
+INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
+    const __m512i first = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    even = _mm512_permutex2var_ps(a, first, b);
+    odd = _mm512_permutex2var_ps(a, _mm512_or_si512(first, _mm512_set1_epi32(1)), b);
+}
+// Each element one place on, the last of `before` comes in first; or one back, the first of `after` comes in last.
+INLINE F32 shifted_right(F32 before, F32 a) { return (F32)_mm512_alignr_epi32((__m512i)a, (__m512i)before, 15); }
+INLINE F32 shifted_left(F32 a, F32 after) { return (F32)_mm512_alignr_epi32((__m512i)after, (__m512i)a, 1); }
+INLINE void interleave(F32 a, F32 b, float* out) {
+    const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    store(out, _mm512_permutex2var_ps(a, first, b));
+    store(out + HALF, _mm512_permutex2var_ps(a, _mm512_add_epi32(first, _mm512_set1_epi32(8)), b));
+}
+// Every element twice.
+INLINE void double_each(F32 x, float* out) {
+    const __m512i first = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    store(out, _mm512_permutexvar_ps(first, x));
+    store(out + HALF, _mm512_permutexvar_ps(_mm512_or_si512(first, _mm512_set1_epi32(8)), x));
+}
+INLINE I32 load_bytes(const uint8_t* p) { return (I32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+#elif X86 && LANES == 16
 INLINE void split_pairs(F32 a, F32 b, F32& even, F32& odd) {
     auto turn = [](__m256 x) { return (F32)_mm256_permute4x64_pd((__m256d)x, 0xD8); };
     even = turn(_mm256_shuffle_ps(a, b, 0x88));

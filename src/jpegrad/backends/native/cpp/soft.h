@@ -140,7 +140,7 @@ class SoftCoder : Strips<float> {
         int64_t blocks = 0;
         for (int c = 0; c < layout.count; c++) blocks += Arena::cost(layout.component[c].groups * LANES, sizeof(float));
         if (!Strips::reserve(arena, Arena::cost(3, sizeof(Steps)) + 4 * blocks +
-                                        Arena::cost(layout.component[0].blocks_x, sizeof(float)) * 6 +
+                                        Arena::cost(layout.component[0].blocks_x + 1, sizeof(float)) * 6 +
                                         Arena::cost(row_length(), sizeof(float)) * 3))
             return false;
         steps = arena.take<Steps>(3);
@@ -150,9 +150,9 @@ class SoftCoder : Strips<float> {
             for (float*& each : known.decoded[c]) each = arena.take<float>(count);
             known.deviation[c] = arena.take<float>(count);
         }
-        for (float*& each : spread) each = arena.take<float>(layout.component[0].blocks_x);
+        for (float*& each : spread) each = arena.take<float>(layout.component[0].blocks_x + 1);
         for (float*& each : lost)
-            zero(each = arena.take<float>(layout.component[0].blocks_x), layout.component[0].blocks_x);
+            zero(each = arena.take<float>(layout.component[0].blocks_x + 1), layout.component[0].blocks_x + 1);
         for (float*& each : levels) each = take_row(arena);
         return true;
     }
@@ -210,17 +210,8 @@ class SoftCoder : Strips<float> {
             for (int c = 0; c < layout.count && flags && watch.undefined; c++)
                 for (int64_t x = 0; x < layout.width; x++)
                     if (pixels[c][x] != pixels[c][x]) flags[x] = UNDEFINED;
-            for (int64_t x = 0; x < layout.width; x += HALF) {
-                if (layout.count == 1) {
-                    store(out[0] + x, load<F32>(levels[0] + x) - MIDDLE);
-                    continue;
-                }
-                for (int i = 0; i < 3; i++) {
-                    F32 sum = splatf(codec.forward_offset[i] - MIDDLE);
-                    for (int j = 0; j < 3; j++) sum = mul_add(load<F32>(levels[j] + x), forward.at[3 * i + j], sum);
-                    store(out[i] + x, sum);
-                }
-            }
+            if (layout.count == 3) return to_samples(levels, layout.width, forward, codec.forward_offset, out);
+            for (int64_t x = 0; x < layout.width; x += HALF) store(out[0] + x, load<F32>(levels[0] + x) - MIDDLE);
         };
         auto downsample = [&](float* const in[2], int64_t n, float* out) {
             downsample_soft(in, layout.h, layout.v, n, out);
@@ -228,11 +219,25 @@ class SoftCoder : Strips<float> {
         read_rows(s, convert, downsample);
     }
 
+    static __attribute__((noinline)) void to_samples(const float* const levels[3], int64_t n, const Matrix& matrix,
+                                                     const float* offset, float* const out[3]) {
+        const Matrix m = matrix;
+        const F32 y0 = splatf(offset[0] - MIDDLE), cb0 = splatf(offset[1] - MIDDLE), cr0 = splatf(offset[2] - MIDDLE);
+        const float *red = levels[0], *green = levels[1], *blue = levels[2];
+        float *y = out[0], *cb = out[1], *cr = out[2];
+        for (int64_t x = 0; x < n; x += HALF) {
+            const F32 r = load<F32>(red + x), g = load<F32>(green + x), b = load<F32>(blue + x);
+            store(y + x, mul_add(b, m.at[2], mul_add(g, m.at[1], mul_add(r, m.at[0], y0))));
+            store(cb + x, mul_add(b, m.at[5], mul_add(g, m.at[4], mul_add(r, m.at[3], cb0))));
+            store(cr + x, mul_add(b, m.at[8], mul_add(g, m.at[7], mul_add(r, m.at[6], cr0))));
+        }
+    }
+
     // Grey levels of one channel of a row, clamped or in the mean over their noise; flags, and what is kept.
     __attribute__((noinline)) void read_levels(const float* pixels, int64_t b, int c, int64_t y, uint8_t* flags) {
         const F32 low = splatf((float)codec.low), factor = splatf(scale);
         const float reach = noise.exists ? REACH * noise.root : 0;
-        float* kept = flags ? clips.pixels + ((b * layout.count + c) * layout.height + y) * layout.width : nullptr;
+        float* kept = flags ? pixel_row(clips.pixels, b, layout.count, c, y) : nullptr;
         in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
             float tail[HALF];
             const float* p = readable(pixels + x, n, tail, (float)codec.low + MIDDLE / scale);
@@ -243,10 +248,10 @@ class SoftCoder : Strips<float> {
             F32 number = (F32)((I32)level & ~none), mean;
             if (any((I32)(number < 0) | (I32)(number > 255) | none)) watch.note(p);
             if (noise.exists) {
-                F32 slope, less = (F32)((I32)lost_variance(number, noise.root) & acts);
-                mean = smoothed_clamp(number, noise.deviation, leak, slope);
+                F32 slope, less = (F32)((I32)lost_variance(number, splatf(noise.root)) & acts);
+                mean = smoothed_clamp(number, splatf(noise.deviation), leak, slope);
                 for (int i = n; i < HALF; i++) less[i] = 0;
-                lost[c][x / 8] += total(less);
+                add_eights(lost[c], x, less);
                 if (x + n == layout.width) last_lost[c] = less[n - 1];
                 lost_in_row = true;
                 if (kept) store_part(kept + x, slope, n);
@@ -297,17 +302,17 @@ class SoftCoder : Strips<float> {
 
     template <int KIND> void code(int64_t b, int64_t s, int c, bool own) {
         const Component& k = layout.component[c];
-        const int64_t first = layout.saved(b, s, c);
+        const bool save = own && call.slopes, with_factors = save && call.factors;
+        float* all_slopes = save ? coefficients(call.slopes, b, s, c) : nullptr;
+        float* all_factors = with_factors ? coefficients(call.factors, b, s, c) : nullptr;
         clear_lanes_without_block(c, 0);
         for (int64_t g = 0; g < k.groups; g++) {
             float* p = samples[c] + g * 8 * LANES;
-            const int64_t at = first + g * 64 * LANES;
-            float* slopes = own && call.slopes ? call.slopes + at : nullptr;
-            float* factors = slopes && call.factors ? call.factors + at : nullptr;
-            if (factors)
-                code_group<KIND, true>(p, k.stride, c, s, g, slopes, factors);
+            const int64_t at = g * 64 * LANES;
+            if (with_factors)
+                code_group<KIND, true>(p, k.stride, c, s, g, all_slopes + at, all_factors + at);
             else
-                code_group<KIND, false>(p, k.stride, c, s, g, slopes, nullptr);
+                code_group<KIND, false>(p, k.stride, c, s, g, save ? all_slopes + at : nullptr, nullptr);
         }
     }
 
@@ -409,20 +414,20 @@ class SoftCoder : Strips<float> {
             if (save && in_image < k.height) flags = c ? chroma_flag_row(b, c, in_image) : flag_row(b, in_image);
             if (flags && c) __builtin_memset(flags, 0, (size_t)k.width);
             const float* deviations = known.deviation[c] + y / 8 * k.blocks_x;
-            float* slopes = !c ? clips.luma + (b * layout.height + in_image) * layout.width
-                               : clips.chroma + ((b * 2 + c - 1) * k.height + in_image) * k.width;
+            float* slopes = nullptr;
+            if (flags) slopes = c ? chroma_row(clips.chroma, b, c, in_image) : pixel_row(clips.luma, b, 1, 0, in_image);
             for (int64_t x = 0; x < k.width; x += HALF) {
                 I32 acts;
                 F32 sample = load<F32>(p + x) + MIDDLE;
                 if (noise.exists) {
-                    const float deviation = deviations[x / 8];
+                    const F32 deviation = of_eight(deviations, x);
                     acts = near_bounds(sample, deviation);
                     if (!any(acts)) continue;
                     F32 slope, mean = smoothed_clamp(sample, deviation, leak, slope);
-                    store(p + x, (acts ? mean : sample) - MIDDLE);
+                    store_part(p + x, (acts ? mean : sample) - MIDDLE, 8 * k.blocks_x - x);
                     if (flags) store_part(slopes + x, slope, k.width - x);
                 } else {
-                    store(p + x, leaky_clamp(sample, leak, acts) - MIDDLE);
+                    store_part(p + x, leaky_clamp(sample, leak, acts) - MIDDLE, 8 * k.blocks_x - x);
                 }
                 if (flags && any(acts)) add_flags(flags + x, acts & (int)SAMPLE, k.width - x);
             }
@@ -475,15 +480,16 @@ class SoftCoder : Strips<float> {
             });
             return;
         }
-        float* slopes = clips.rgb + ((b * 3 + j) * layout.height + y) * layout.width;
+        float* slopes = flags ? pixel_row(clips.rgb, b, 3, j, y) : nullptr;
         F32 offset = F32{};
         for (int i = 0; i < 3; i++) offset += (MIDDLE - codec.inverse_offset[i]) * inverse.at[3 * j + i];
         const float *first = rows[0], *second = rows[1], *third = rows[2];
         in_vectors<HALF>(layout.width, [&](int64_t x, auto n) {
+            will_write<HALF>(out + x);
             F32 level = mul_add(load<F32>(first + x), inverse.at[3 * j], offset);
             level = mul_add(load<F32>(second + x), inverse.at[3 * j + 1], level);
             level = mul_add(load<F32>(third + x), inverse.at[3 * j + 2], level);
-            const float deviation = noise.exists ? spread[j][x / 8] : 0, reach = REACH * deviation;
+            const F32 deviation = noise.exists ? of_eight(spread[j], x) : F32{}, reach = REACH * deviation;
             I32 acts = ~((I32)(level >= reach) & (I32)(level <= 255 - reach));
             if (any(acts)) {
                 if (noise.exists) {

@@ -103,14 +103,25 @@ template <class S> class Strip {
 
     S* row(int c, int64_t y) { return samples[c] + layout.row(c, y); }
 
-    uint8_t* flag_row(int64_t b, int64_t y) {
-        return call.flags ? call.flags + (b * layout.height + y) * layout.width : nullptr;
+    // What is saved of image b: there are `count` numbers of each.
+    template <class T> T* of_image(T* saved, int64_t b, int64_t count) const {
+        return (T*)((char*)saved + b * (call.kept_stride ? call.kept_stride : count * (int64_t)sizeof(T)));
+    }
+    // Row y of one of `planes` of an image.
+    template <class T> T* pixel_row(T* saved, int64_t b, int planes, int plane, int64_t y) const {
+        const int64_t size = layout.height * layout.width;
+        return of_image(saved, b, planes * size) + plane * size + y * layout.width;
+    }
+    template <class T> T* chroma_row(T* saved, int64_t b, int c, int64_t y) const {
+        const Component& k = layout.component[c];
+        return of_image(saved, b, 2 * k.height * k.width) + ((c - 1) * k.height + y) * k.width;
+    }
+    template <class T> T* coefficients(T* saved, int64_t b, int64_t s, int c) const {
+        return of_image(saved, b, layout.saved()) + layout.saved(s, c);
     }
 
-    uint8_t* chroma_flag_row(int64_t b, int c, int64_t y) {
-        const Component& k = layout.component[c];
-        return call.chroma_flags + ((b * 2 + c - 1) * k.height + y) * k.width;
-    }
+    uint8_t* flag_row(int64_t b, int64_t y) { return call.flags ? pixel_row(call.flags, b, 1, 0, y) : nullptr; }
+    uint8_t* chroma_flag_row(int64_t b, int c, int64_t y) { return chroma_row(call.chroma_flags, b, c, y); }
 };
 
 // A coder's strips: from pixel rows, and in order to pixel rows.

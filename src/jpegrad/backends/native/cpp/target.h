@@ -13,7 +13,7 @@
 #define NAME "baseline"
 #endif
 
-#if defined(__x86_64__) && (LANES == 16 || !defined(JPEGRAD_PLAIN))
+#if defined(__x86_64__) && (LANES > 8 || !defined(JPEGRAD_PLAIN))
 #include <immintrin.h>
 #define X86 1
 #else

@@ -190,7 +190,7 @@ template <class T> int run(const Codec& codec, const Trellis& call) {
     const int64_t rows_y = ceil_div(codec.height, 8),
                   rows_c = codec.channels == 1 ? 0 : ceil_div(codec.height, 8 * codec.v);
     const int64_t rows = rows_y + 2 * rows_c;
-    const int failed = parallel(call.batch * rows, call.threads, [&](int64_t begin, int64_t end) {
+    const int failed = parallel(call.batch * rows, call.threads, 4, [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++) {
             const int64_t row = at % rows, i = row < rows_y ? 0 : row < rows_y + rows_c ? 1 : 2;
             const int64_t y = i == 0 ? row : (row - rows_y) % rows_c;
@@ -200,7 +200,7 @@ template <class T> int run(const Codec& codec, const Trellis& call) {
         return true;
     });
     if (failed) return failed;
-    return parallel(call.batch * codec.channels, call.threads, [&](int64_t begin, int64_t end) {
+    return parallel(call.batch * codec.channels, call.threads, 1, [&](int64_t begin, int64_t end) {
         for (int64_t at = begin; at < end; at++)
             if (!choose_dc(component<T>(codec, call, at / codec.channels, (int)(at % codec.channels)))) return false;
         return true;
