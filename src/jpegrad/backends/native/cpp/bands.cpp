@@ -39,7 +39,7 @@ EXPORT int jpegrad_count_band(const void*, const BandCall* c) {
 }
 
 EXPORT int jpegrad_band_bits(const void*, const BandCall* c) {
-    return parallel(c->blocks, c->threads, [&](int64_t begin, int64_t end) {
+    return parallel(c->blocks, c->threads, 256, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) {
             double bits = 0;
             const int rest = each_level(c->levels + 64 * i, c->first, c->last,
