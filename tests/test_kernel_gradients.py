@@ -67,6 +67,14 @@ def test_gradients_in_every_mode(kernel: Kernel, mode: str, path: str) -> None:
         compare_gradients(kernel, image, entries, chosen, path == "levels")
 
 
+@law(fast=False)
+def test_no_numbers_with_a_surrogate_of_your_own(kernel: Kernel) -> None:
+    image = kernel.picture(1, 3, 9, 12)
+    image[0, 1, 3, 4] = torch.nan
+    found = compare_gradients(kernel, image, kernel.tables(50), spec("4:4:4", surrogate=OWN))
+    assert found[0].isnan().sum() == 3
+
+
 @law("mode", MODES, few=["4:2:0"])
 def test_plain_upsampling_in_every_mode(kernel: Kernel, mode: str) -> None:
     plain = jpegrad.Decoder(upsampling="replicate")

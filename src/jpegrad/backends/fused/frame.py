@@ -12,6 +12,7 @@ from jpegrad.backends.fused.autograd import HALF, Call, run
 from jpegrad.backends.fused.operators import Kernels, register
 from jpegrad.backends.fused.settings import known, settings_of
 from jpegrad.compiling import constant
+from jpegrad.inputs import marked
 from jpegrad.spec import Spec
 
 _GREY = (0.0, 255.0)
@@ -52,6 +53,8 @@ class Fused:
             both = self._run("encode", spec, size, keep, entries, x)
             levels = both[: len(both) // 2]
             (out,) = self._run("decode", spec, size, keep, entries, *levels)
+            # Levels have no NaN.
+            out = marked(out, x)
         else:
             (out,) = self._run("jpeg", spec, size, keep, entries, x)
         if grey:
