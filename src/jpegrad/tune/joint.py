@@ -222,7 +222,9 @@ class Descent:
         file, entries = self.file, spread(self.file.coefficients)
         moved = tuple(self._shaken(n) for n in file.coefficients.levels)
         _, changes = self._slope(replace(file.coefficients, levels=moved))
-        for step, n, q, d, g in zip(moved, file.coefficients.levels, entries, changes, file.slope, strict=True):
+        for step, n, q, d, g in zip(
+            moved, file.coefficients.levels, entries, changes, file.slope, strict=True
+        ):
             step.sub_(n).mul_(q)
             d.sub_(g)
         new = tuple(fit_weights(e, d) for e, d in zip(moved, changes, strict=True))
@@ -277,7 +279,8 @@ class Descent:
         c = self.file.coefficients
         parts = zip(c.levels, spread(c), self.file.slope, weights, self.image, self.targets, strict=True)
         return tuple(
-            own + (t + FOLLOW * (n * q - g / (2 * w.each) - t) - own).clamp(-q, q) for n, q, g, w, own, t in parts
+            own + (t + FOLLOW * (n * q - g / (2 * w.each) - t) - own).clamp(-q, q)
+            for n, q, g, w, own, t in parts
         )
 
     def _trial(self, weights: tuple[Weights, ...], multiplier: float, tables: Tensor) -> Coefficients:

@@ -122,7 +122,11 @@ class Structure:
         """SSIM, and its contrast · structure part alone, at each scale: two tensors ``[scales, B]``."""
         whole, part = [], []
         kernel = None
-        if image.dtype is torch.float32 and is_plain(image) and not (torch.is_grad_enabled() and image.requires_grad):
+        if (
+            image.dtype is torch.float32
+            and is_plain(image)
+            and not (torch.is_grad_enabled() and image.requires_grad)
+        ):
             kernel = backends.kernel("similarity", image)
         for scale, original in enumerate(self.pyramid):
             image = F.avg_pool2d(image, 2) if scale else image

@@ -32,7 +32,7 @@ static int run(Compare part, const Comparison* call) {
 EXPORT const char* jpegrad_kernel() { return kernel().name; }
 EXPORT int jpegrad_lanes() { return kernel().lanes; }
 EXPORT int64_t jpegrad_sizeof(int what) {
-    const int64_t sizes[] = {sizeof(Codec), sizeof(Call),      sizeof(Trellis),   sizeof(StepCosts),
+    const int64_t sizes[] = {sizeof(Codec), sizeof(Call),      sizeof(Trellis),    sizeof(StepCosts),
                              sizeof(Scan),  sizeof(CodedScan), sizeof(Comparison), sizeof(BandCall)};
     return sizes[what];
 }

@@ -462,9 +462,8 @@ class Distance {
                 const float* original = P::of(o);
                 const Edges& with = P::edges(d);
                 float* to = edges + index * n;
-                rows.each(weighted, separated, o.rows, [&](int64_t i, int64_t j) {
-                    store(to + i, with(at(original + j), P::of(b, n, i)));
-                });
+                rows.each(weighted, separated, o.rows,
+                          [&](int64_t i, int64_t j) { store(to + i, with(at(original + j), P::of(b, n, i))); });
                 return true;
             });
             weighted = separated;
@@ -496,7 +495,8 @@ class Distance {
                 each_vector(rows.size.stride, [&](int64_t x) { store(map + x, square_root(at(from + x))); });
                 if (HALF) {
                     for (int64_t to = 2 * y; to < 2 * y + 2 && to < whole.height; to++)
-                        for (int64_t x = 0; x < whole.width; x++) out[to * whole.width + x] += COARSE_SHARE * map[x / 2];
+                        for (int64_t x = 0; x < whole.width; x++)
+                            out[to * whole.width + x] += COARSE_SHARE * map[x / 2];
                 } else {
                     for (int64_t x = 0; x < whole.width; x++) out[y * whole.width + x] = d.fine_share() * map[x];
                 }
@@ -658,26 +658,26 @@ class Distance {
             const Bands& b = map.b;
             const float offset = ACTIVITY_SCALE * ACTIVITY_OFFSET;
             rows.each(first, last, [&](int64_t i) {
-                    F32 raw = raw_activity(b, n, i);
-                    F32 common = at(to_activity + i) * (0.5f * ACTIVITY_SCALE) / square_root(ACTIVITY_SCALE * raw + offset);
-                    common = raw > 0 ? common / raw : splatf(0);
-                    F32 x = common * 6.25f * (finest(b, 0, n, i) + high(b, 0, n, i));
-                    F32 y = common * 0.16f * (finest(b, 1, n, i) + high(b, 1, n, i));
-                    F32 to_finest_x = at(finest_slope + i) + x, to_high_x = at(high_slope + i) + x;
-                    F32 to_finest_y = at(finest_slope + n + i) + y, to_high_y = at(high_slope + n + i) + y;
+                F32 raw = raw_activity(b, n, i);
+                F32 common = at(to_activity + i) * (0.5f * ACTIVITY_SCALE) / square_root(ACTIVITY_SCALE * raw + offset);
+                common = raw > 0 ? common / raw : splatf(0);
+                F32 x = common * 6.25f * (finest(b, 0, n, i) + high(b, 0, n, i));
+                F32 y = common * 0.16f * (finest(b, 1, n, i) + high(b, 1, n, i));
+                F32 to_finest_x = at(finest_slope + i) + x, to_high_x = at(high_slope + i) + x;
+                F32 to_finest_y = at(finest_slope + n + i) + y, to_high_y = at(high_slope + n + i) + y;
 
-                    F32 blurred = at(b.blurred + i), sharp = at(b.high + i);
-                    F32 fine = to_finest_x * without_small_slope(sharp - blurred, FINEST_X);
-                    store(high_slope + i, fine);
-                    store(below + i, to_high_x * without_small_slope(blurred, HIGH_X) - fine);
+                F32 blurred = at(b.blurred + i), sharp = at(b.high + i);
+                F32 fine = to_finest_x * without_small_slope(sharp - blurred, FINEST_X);
+                store(high_slope + i, fine);
+                store(below + i, to_high_x * without_small_slope(blurred, HIGH_X) - fine);
 
-                    blurred = at(b.blurred + n + i);
-                    sharp = at(b.high + n + i);
-                    F32 limited = compressed(blurred, HIGH_LIMIT);
-                    fine = to_finest_y * FINEST_SCALE * compressed_slope(sharp - limited, FINEST_LIMIT);
-                    store(high_slope + n + i, fine);
-                    F32 to_limited = to_high_y * HIGH_SCALE * with_large_small_slope(HIGH_SCALE * limited, HIGH_Y) - fine;
-                    store(below + n + i, to_limited * compressed_slope(blurred, HIGH_LIMIT));
+                blurred = at(b.blurred + n + i);
+                sharp = at(b.high + n + i);
+                F32 limited = compressed(blurred, HIGH_LIMIT);
+                fine = to_finest_y * FINEST_SCALE * compressed_slope(sharp - limited, FINEST_LIMIT);
+                store(high_slope + n + i, fine);
+                F32 to_limited = to_high_y * HIGH_SCALE * with_large_small_slope(HIGH_SCALE * limited, HIGH_Y) - fine;
+                store(below + n + i, to_limited * compressed_slope(blurred, HIGH_LIMIT));
             });
         }
 
@@ -685,24 +685,24 @@ class Distance {
         void respond(int64_t first, int64_t last) const {
             const Bands& b = map.b;
             rows.each(first, last, [&](int64_t i) {
-                    F32 x = at(high_slope + i) + at(low + i), y = at(high_slope + n + i) + at(low + n + i);
-                    F32 to_response[3] = {x + y, y - x, at(high_slope + 2 * n + i) + at(low + 2 * n + i)};
-                    F32 adapted[3], absorbed[3], to_light[3], to_adapted[3];
-                    absorb(b.adapted, n, i, adapted);
-                    absorb(b.light, n, i, absorbed);
-                    for (int c = 0; c < 3; c++) {
-                        F32 sensitive = sensitivity(adapted[c]);
-                        to_response[c] = absorbed[c] * sensitive < (c < 2 ? BIAS : BIAS_B) ? splatf(0) : to_response[c];
-                        F32 steep = (GAIN / (adapted[c] + SHIFT) - sensitive) / adapted[c];
-                        to_adapted[c] = to_response[c] * absorbed[c] * steep;
-                        to_response[c] = to_response[c] * sensitive;
-                    }
-                    absorb_adjoint(to_response, to_light);
-                    absorb_adjoint(to_adapted, adapted);
-                    for (int c = 0; c < 3; c++) {
-                        store(high_slope + c * n + i, to_light[c]);
-                        store(low + c * n + i, adapted[c]);
-                    }
+                F32 x = at(high_slope + i) + at(low + i), y = at(high_slope + n + i) + at(low + n + i);
+                F32 to_response[3] = {x + y, y - x, at(high_slope + 2 * n + i) + at(low + 2 * n + i)};
+                F32 adapted[3], absorbed[3], to_light[3], to_adapted[3];
+                absorb(b.adapted, n, i, adapted);
+                absorb(b.light, n, i, absorbed);
+                for (int c = 0; c < 3; c++) {
+                    F32 sensitive = sensitivity(adapted[c]);
+                    to_response[c] = absorbed[c] * sensitive < (c < 2 ? BIAS : BIAS_B) ? splatf(0) : to_response[c];
+                    F32 steep = (GAIN / (adapted[c] + SHIFT) - sensitive) / adapted[c];
+                    to_adapted[c] = to_response[c] * absorbed[c] * steep;
+                    to_response[c] = to_response[c] * sensitive;
+                }
+                absorb_adjoint(to_response, to_light);
+                absorb_adjoint(to_adapted, adapted);
+                for (int c = 0; c < 3; c++) {
+                    store(high_slope + c * n + i, to_light[c]);
+                    store(low + c * n + i, adapted[c]);
+                }
             });
         }
 

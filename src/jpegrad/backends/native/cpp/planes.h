@@ -189,7 +189,9 @@ struct Rows {
         }
     }
     // How far a filter gets whose input has come to row `end`.
-    int64_t behind(int64_t end, int64_t reach) const { return end == size.height ? end : end < reach ? 0 : end - reach; }
+    int64_t behind(int64_t end, int64_t reach) const {
+        return end == size.height ? end : end < reach ? 0 : end - reach;
+    }
 };
 
 enum Border { ZERO, MIRROR, WEIGHTED };

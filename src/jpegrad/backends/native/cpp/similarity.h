@@ -58,7 +58,8 @@ class Similarity {
         F32 sums[2] = {};
         for (int64_t x = 0; x < width; x += HALF) {
             F32 a = at(p + x), b = at(p + n + x), aa = a * a, bb = b * b, ab = a * b;
-            F32 structure = (2.0f * (at(p + 4 * n + x) - ab) + C2) / (at(p + 2 * n + x) - aa + (at(p + 3 * n + x) - bb) + C2);
+            F32 structure =
+                (2.0f * (at(p + 4 * n + x) - ab) + C2) / (at(p + 2 * n + x) - aa + (at(p + 3 * n + x) - bb) + C2);
             F32 both = structure * (2.0f * ab + C1) / (aa + bb + C1);
             for (int i = 0; i < HALF; i++)
                 if (x + i < REACH || x + i >= width - REACH) structure[i] = both[i] = 0;

@@ -36,9 +36,13 @@ class Structure {
       public:
         const Picture picture;
 
-        static int64_t samples(const Structure& s) { return 3 * (s.offset[s.scales] - s.offset[1]) + 2 * s.size(0).stride; }
+        static int64_t samples(const Structure& s) {
+            return 3 * (s.offset[s.scales] - s.offset[1]) + 2 * s.size(0).stride;
+        }
         Pyramid(const Structure& s_, const void* samples, bool bytes, int64_t image, Room& room)
-            : s(s_), below(room.take(3 * (s_.offset[s_.scales] - s_.offset[1]))), picture(samples, bytes, s_.size(0), image) {
+            : s(s_),
+              below(room.take(3 * (s_.offset[s_.scales] - s_.offset[1]))),
+              picture(samples, bytes, s_.size(0), image) {
             const Size whole = s.size(0);
             float *top = room.take(whole.stride), *bottom = room.take(whole.stride);
             for (int c = 0; c < 3 && s.scales > 1; c++)
@@ -262,8 +266,8 @@ class Structure {
         static int64_t samples(const Structure& s, const Rows& r) {
             return own(s, r) + 3 * r.size.stride + 18 * r.plane() + 2 * decltype(forth)::samples(r.size, 9);
         }
-        Way(const Structure& s_, int64_t image_, int scale_, const Pyramid& light_, const Pyramid& others_, const Rows& r,
-            Room& room_)
+        Way(const Structure& s_, int64_t image_, int scale_, const Pyramid& light_, const Pyramid& others_,
+            const Rows& r, Room& room_)
             : s(s_),
               image(image_),
               scale(scale_),
@@ -332,9 +336,9 @@ class Structure {
       private:
         INLINE_MEMBER Errors errors_at(int c, int64_t i, int64_t j) const {
             const int64_t m = original.rows.plane();
-            return errors(at(original.xyb + c * m + j), at(original.mean + c * m + j), at(original.activity + c * m + j),
-                          at(difference + c * n + i), at(filtered(c, 0) + i), at(filtered(c, 1) + i),
-                          at(filtered(c, 2) + i));
+            return errors(at(original.xyb + c * m + j), at(original.mean + c * m + j),
+                          at(original.activity + c * m + j), at(difference + c * n + i), at(filtered(c, 0) + i),
+                          at(filtered(c, 1) + i), at(filtered(c, 2) + i));
         }
 
         void advance(int64_t end) {
