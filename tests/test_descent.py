@@ -3,9 +3,12 @@
 import base64
 import io
 import itertools
+import math
+import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,18 +21,23 @@ from torch import Tensor
 
 import jpegrad
 from jpegrad import metrics, tune
+from jpegrad.backends import native
+from jpegrad.backends.native import levels as native_levels
 from jpegrad.codec import Coefficients
 from jpegrad.entropy.script import spectral_selection
-from jpegrad.rate.bands import banded_bits, bands, moved, put_back
-from jpegrad.rate.blocks import block_bits
+from jpegrad.rate.bands import _count_band, banded_bits, bands, moved, put_back
+from jpegrad.rate.blocks import WHOLE, Band, _band_bits, block_bits
 from jpegrad.spec import Subsampling
 from jpegrad.tune.joint import Descent
 from jpegrad.tune.levels import banded_trellis
-from jpegrad.tune.metrics import get
+from jpegrad.tune.metrics import Structure, get
 from jpegrad.tune.objective import ImageObjective, SharedObjective
 
 torch.set_num_threads(1)
 UPPER = bands(0)[1]
+needs_kernel = pytest.mark.skipif(bool(native.missing()), reason="the native kernel is not built")
+BOUNDS = {"mse": 78.0, "perceptual": 104.0}
+"""Bytes per pixel of a descent."""
 
 
 @pytest.fixture
@@ -265,3 +273,71 @@ def test_wrong_calls(crop: Tensor, options: dict[str, object], message: str) -> 
 def test_wrong_scores(judge: str, value: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tune.Score(judge, value)
+
+
+MEMORY = """
+import sys, torch, jpegrad
+torch.set_num_threads(1)
+side, metric = int(sys.argv[1]), sys.argv[2]
+coarse = torch.rand(1, 3, side // 16, side // 16, generator=torch.Generator().manual_seed(0))
+image = torch.nn.functional.interpolate(coarse, scale_factor=16, mode="bicubic").clamp(0, 1)[0]
+noise = torch.rand(3, side, side, generator=torch.Generator().manual_seed(1))
+image = (230 * image + 25 * noise).to(torch.uint8)
+del noise
+
+def memory(name):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
+
+# What a first call loads is no picture's.
+jpegrad.tune.compress(image[:, :64, :64], metric=metric, steps=1, progressive=True)
+with open("/proc/self/clear_refs", "w") as peak:
+    peak.write("5")
+before = memory("VmRSS")
+jpegrad.tune.compress(image, metric=metric, steps=2, progressive=True)
+print((memory("VmHWM") - before) / side**2)
+"""
+
+
+@needs_kernel
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@pytest.mark.parametrize(("metric", "most"), BOUNDS.items())
+def test_memory(metric: str, most: float) -> None:
+    """Bytes per pixel that a call takes beyond what was there, at its height."""
+    # Every large block is given back as soon as it is free, so that the figure is that of the blocks in use.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-c", MEMORY, "800", metric]
+    found = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
+    assert float(found.stdout) < most
+
+
+@needs_kernel
+@pytest.mark.parametrize("band", [*bands(0), WHOLE])
+def test_the_kernel_counts_and_prices_bands(band: Band) -> None:
+    random = torch.Generator().manual_seed(2)
+    levels = torch.randn(7, 9, 8, 8, generator=random)
+    levels = (levels * torch.rand(7, 9, 1, 1, generator=random) ** 8 * 2000).round()
+    levels[0, 0] = 0.0
+    levels[0, 1], levels[0, 2, 7, 7], levels[0, 3, 3, 3] = 5.0, 1.0, math.nan
+    blocks = levels.flatten(0, 1).flatten(1)
+    for found, expected in zip(
+        native_levels.count_band(blocks, *band), _count_band(blocks, *band), strict=True
+    ):
+        assert torch.equal(found, expected)
+    prices = torch.rand(64, 12, generator=random, dtype=torch.float64)
+    assert torch.allclose(
+        native_levels.band_bits(blocks, *band, prices), _band_bits(blocks, *band, prices), rtol=1e-12
+    )
+
+
+@needs_kernel
+@pytest.mark.parametrize("size", [(11, 11), (12, 40), (67, 35), (130, 21)])
+def test_the_kernel_has_the_similarity_of_the_formula(size: tuple[int, int]) -> None:
+    random = torch.Generator().manual_seed(3)
+    original = torch.rand(2, 3, *size, generator=random)
+    image = (original + 0.1 * torch.rand(original.shape, generator=random)).clamp(max=1)
+    structure = Structure(original, 1)
+    found = structure.similarities(image)
+    exact = Structure(original.double(), 1).similarities(image.double())
+    for one, other in zip(found, exact, strict=True):
+        assert torch.allclose(one.double(), other, atol=2e-6)

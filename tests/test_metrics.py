@@ -18,6 +18,7 @@ from torch import Tensor
 import jpegrad
 from jpegrad import notice
 from jpegrad.backends import native
+from jpegrad.backends.native import metrics as native_metrics
 from jpegrad.metrics import SSIMULACRA2, Butteraugli, Perceptual
 from jpegrad.metrics import butteraugli as butteraugli_module
 from jpegrad.metrics.comparison import halvings
@@ -100,7 +101,7 @@ def test_the_official_figures_in_pytorch(picture: str, quality: int) -> None:
 
 @needs_kernel
 @by_name
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (15, 23), (17, 16), (33, 65), (9, 520)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (15, 23), (17, 16), (33, 65), (9, 520), (301, 41)])
 def test_the_kernel_is_the_formula(
     metric: Any, height: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +125,47 @@ def test_the_kernel_is_the_formula(
 
 
 @needs_kernel
+@needs_kernel
+@by_name
+@pytest.mark.parametrize(("height", "width"), [(8, 9), (40, 33), (107, 24), (301, 41)])
+def test_without_the_planes_of_the_original_nothing_changes(
+    metric: Any, height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, image = pair(height, width, batch=2)
+
+    def values() -> tuple[Tensor, Tensor]:
+        x = image.clone().requires_grad_()
+        losses = metric(original).loss(x)
+        return losses.detach(), torch.autograd.grad(losses.sum(), x)[0]
+
+    expected, slopes = values()
+    monkeypatch.setattr(native_metrics, "KEPT", 0)
+    found, again = values()
+    assert torch.equal(found, expected)
+    assert torch.allclose(again, slopes, rtol=0, atol=1e-6 * float(slopes.abs().max()))
+
+
+@by_name
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_slopes_of_bytes(metric: Any, backend: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPEGRAD_BACKEND", backend)
+    original, image = ((255 * x[:, :channels]).round().to(torch.uint8) for x in pair(49, 35, batch=2))
+    compared = metric(original)
+    loss, gradient = compared.slope(image)
+    x = (image.float() / 255).requires_grad_()
+    expected = compared.loss(x)
+    (slopes,) = torch.autograd.grad(expected.sum(), x)
+    assert torch.allclose(loss, expected, rtol=1e-6)
+    assert gradient.shape == image.shape
+    assert torch.allclose(gradient, slopes, rtol=0, atol=1e-6 * float(slopes.abs().max()))
+    one = metric(original[0]).slope(image[0])
+    assert one[0].shape == () and one[1].shape == image[0].shape
+    assert torch.allclose(one[0], loss[0], rtol=1e-6)
+    with pytest.raises(TypeError, match="image: expected uint8"):
+        compared.slope(x.detach())
+
+
 def test_threads_and_batches_change_nothing() -> None:
     original, image = pair(96, 131, batch=6)
     for metric in (SSIMULACRA2, Butteraugli):

@@ -96,7 +96,7 @@ class Comparison(ABC):
         return slope(self.shape, image, self.add_slope)
 
     def add_slope(self, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
-        """The losses ``[B]`` of bytes ``[B, 3, H, W]``; ``scale`` ``[B]`` times their gradients are added to ``gradient``."""
+        """The losses ``[B]`` of bytes ``[B, 3, H, W]``; their gradients times ``scale`` ``[B]`` are added."""
         if self._native is not None:
             found: Tensor = self._native.losses(picture, gradient, scale)
             return found

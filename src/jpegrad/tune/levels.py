@@ -22,7 +22,8 @@ from jpegrad.entropy.huffman import DEFAULT, code_book
 from jpegrad.entropy.scan import check_huffman, optimal_tables, scan_counts
 from jpegrad.entropy.symbols import MAX_AC, huffman_slots, mcu_grid, scan_order, size_category
 from jpegrad.home import at_home
-from jpegrad.rate.bands import WHOLE, band_costs, bands, moved, put_back
+from jpegrad.rate.bands import band_costs, bands, moved, put_back
+from jpegrad.rate.blocks import WHOLE
 from jpegrad.rate.marginal import costs_of
 from jpegrad.sampling import luma_factors, ratios
 from jpegrad.spec import Color, check_broadcast, conversion, resolve_color, table_index
