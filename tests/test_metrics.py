@@ -230,25 +230,6 @@ def test_the_original_has_no_error_and_no_slope(metric: Any, photograph: Callabl
     assert all(float(value) == scores[name] for name, value in compared.report(x).items())
 
 
-@pytest.mark.usefixtures("either")
-@pytest.mark.parametrize("shape", [(3, 33, 72), (2, 3, 130, 17), (1, 20, 41), (3, 8, 9)])
-@by_name
-def test_the_slope_of_bytes_is_the_gradient(metric: Any, shape: tuple[int, ...]) -> None:
-    original, image = (
-        x[..., : shape[-3], :, :] for x in pair(*shape[-2:], batch=2 if len(shape) == 4 else 1)
-    )
-    original, image = ((255 * x.reshape(shape)).round().to(torch.uint8) for x in (original, image))
-    compared = metric(original)
-    loss, found = compared.slope(image)
-    x = (image / 255).requires_grad_()
-    expected = compared.loss(x)
-    torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=0.0)
-    (gradient,) = torch.autograd.grad(expected.sum(), x)
-    assert (found - gradient).norm() < 1e-5 * gradient.norm()
-    with pytest.raises(TypeError, match=r"image: expected uint8, got torch.float32"):
-        compared.slope(x)
-
-
 @by_name
 def test_worse_files_have_higher_losses(metric: Any, photograph: Callable[[str], Tensor]) -> None:
     original = photograph("coast")[:, :96, :96]
