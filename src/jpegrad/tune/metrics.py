@@ -21,7 +21,9 @@ from jpegrad.surrogates import leaky_clamp
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
 
 Distortion = Callable[[Tensor], Tensor]
-"""A distortion to one original: reconstruction [1, C, H, W] in [0, 1] → a number, the lower the better."""
+"""A distortion to one original: reconstruction [1, C, H, W] in [0, 1] → a number, the lower the better.
+
+One with a method ``slope`` as :meth:`jpegrad.metrics.SSIMULACRA2.slope` is asked that in place of a graph."""
 
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of MS-SSIM from the finest to the coarsest scale."""
