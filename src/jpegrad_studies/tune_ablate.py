@@ -41,9 +41,12 @@ QUALITY = 75
 METRICS = ("perceptual", "mse")
 
 
-def _one_weight(error: Tensor, slope: Tensor) -> Tensor:
+def _one_weight(error: Tensor, slope: Tensor) -> joint.Weights:
     """The mean of :func:`jpegrad.tune.joint.fit_weights` for all frequencies and blocks."""
-    return torch.full_like(error, float(fit_weights(error, slope).mean()))
+    found = fit_weights(error, slope)
+    return joint.Weights(
+        torch.full_like(found.frequency, float(found.each.mean())), torch.ones_like(found.block)
+    )
 
 
 def _all_blocks(descent: joint.Descent, trial: joint.File, multiplier: float) -> list[Tensor]:
