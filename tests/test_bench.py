@@ -33,6 +33,7 @@ from jpegrad_studies import (
     studies,
     switching,
     train,
+    tune_ablate,
 )
 from jpegrad_studies.baselines.fsa import pillow
 from jpegrad_studies.recover import annealed, descend
@@ -359,6 +360,15 @@ def test_every_study_takes_its_options_as_arguments(capsys: pytest.CaptureFixtur
         with pytest.raises(SystemExit, match=r"^0$"):
             module.main(["--help"])
         assert f"usage: jpegrad bench {study} " in capsys.readouterr().out
+
+
+def test_what_the_ablation_leaves_out_makes_other_files(photograph) -> None:  # type: ignore[no-untyped-def]
+    image = photograph("coast")[:, :64, :96].contiguous()
+    alike = set(tune_ablate.VARIANTS) - {tune_ablate.WHOLE}
+    for metric in tune_ablate.METRICS:
+        whole = tune_ablate.cell(image, metric, tune_ablate.WHOLE, 3)
+        alike &= {name for name in alike if tune_ablate.cell(image, metric, name, 3) == whole}
+    assert not alike
 
 
 @pytest.mark.slow
