@@ -178,6 +178,21 @@ def test_second_derivatives_are_the_references(kernel: Kernel, path: str) -> Non
         close(a, b, 5 * tolerance(path))
 
 
+@native_only
+def test_second_derivatives_of_coded_bytes(kernel: Kernel) -> None:
+    image, tables = inside(kernel)
+    as_bytes = (255 * image).round().to(torch.uint8)
+
+    def second(backend: Any) -> Tensor:
+        entries = tables.clone().requires_grad_()
+        levels, unrounded = backend.encode(as_bytes, entries, spec("4:2:0"))
+        total = sum(x.square().sum() for x in levels) + unrounded[0].cos().sum()
+        (first,) = torch.autograd.grad(total, entries, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), entries)[0]
+
+    close(second(kernel.backend), second(reference), 5 * tolerance("exact"))
+
+
 @law("path", ["exact", "soft"], [])
 def test_second_derivatives_within_transforms(kernel: Kernel, path: str) -> None:
     image, tables = inside(kernel)

@@ -4,7 +4,6 @@ A backward pass is a kernel's, and has itself a derivative: the reference's, com
 have the images' dimension first, so that ``vmap`` is a larger batch.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -234,7 +233,9 @@ def _plain_jpeg(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]
 
 
 def _plain_encode(call: Call, tables: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-    levels, unrounded = reference.encode(image.float(), tables, call.spec)
+    # Bytes are none of the value range.
+    image = image if image.dtype is torch.uint8 else image.float()
+    levels, unrounded = reference.encode(image, tables, call.spec)
     return *levels, *(unrounded or ())
 
 
@@ -266,22 +267,30 @@ def _second(
     cotangents: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
     """The derivative of the reference's backward pass: to ``tables``, ``inputs`` and ``gradients``."""
-    plain = functools.partial(OPERATIONS[call.operation].plain, call)
-    given = [gradient for gradient in gradients if gradient is not None]
+    plain = OPERATIONS[call.operation].plain
+    moves = [x.is_floating_point() for x in inputs]
+    moving, given = [x for x in inputs if x.is_floating_point()], [g for g in gradients if g is not None]
+
+    def results_of(tables: Tensor, *moving: Tensor) -> tuple[Tensor, ...]:
+        """Bytes have no derivative: they stay."""
+        moved = iter(moving)
+        return plain(call, tables, *(next(moved) if moves[i] else x for i, x in enumerate(inputs)))
 
     def first(tables: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        inputs, rest = tensors[: call.inputs], iter(tensors[call.inputs :])
+        rest = iter(tensors[len(moving) :])
         each = adjoints.table_per_image(tables, call.channels, inputs[0].shape[0])
-        results, pull = torch.func.vjp(plain, each, *inputs)[:2]
+        results, pull = torch.func.vjp(results_of, each, *tensors[: len(moving)])[:2]
         found: tuple[Tensor, ...] = pull(
             _filled([g if g is None else next(rest) for g in gradients], results)
         )
         return found
 
-    pulled, pull_again = torch.func.vjp(first, tables, *inputs, *given)[:2]
-    found: list[Tensor] = list(pull_again(_filled(cotangents, pulled)))
-    rest = iter(found[1 + call.inputs :])
-    return [*found[: 1 + call.inputs], *(g if g is None else next(rest) for g in gradients)]
+    pulled, pull_again = torch.func.vjp(first, tables, *moving, *given)[:2]
+    wanted = [g for g, taken in zip(cotangents, [True, *moves], strict=True) if taken]
+    to_tables, *found = pull_again(_filled(wanted, pulled))
+    to_moving, rest = iter(found[: len(moving)]), iter(found[len(moving) :])
+    to_inputs = [next(to_moving) if move else None for move in moves]
+    return [to_tables, *to_inputs, *(g if g is None else next(rest) for g in gradients)]
 
 
 def _filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> tuple[Tensor, ...]:
