@@ -85,8 +85,10 @@ def words(*columns: str, title: str | None = None) -> Table:
 
 
 def numbers(*columns: str, first: str | None = None) -> Table:
-    """A table of numbers, under names that may wrap, beside a first column of words."""
-    table = words(*([] if first is None else [first]))
+    """A table of numbers, under names that may wrap, beside a first column of names, each on a line."""
+    table = words()
+    if first is not None:
+        table.add_column(first, no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table

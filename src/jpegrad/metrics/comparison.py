@@ -126,7 +126,8 @@ class Comparison(ABC):
         blocks are, too.
         """
         image, original = _clamped(self._rgb(image)), _clamped(self._original())
-        return self._like_input(_squares_of_areas(_quarters(image - original.to(image))))
+        areas = _areas(_chroma_of_quarters(image - original.to(image)))
+        return self._like_input(areas.square().mean((-3, -2, -1)))
 
     def add_squared_error_slope(self, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
         """As :meth:`add_slope` of :meth:`squared_error`."""
@@ -146,15 +147,20 @@ class Comparison(ABC):
             rgb(image, UNIT) - rgb(original, UNIT).clamp(0.0, 1.0)
             for image, original in zip(*parts, strict=True)
         )
-        leaf = torch.cat([_quarters(strip) for strip in strips], 2).requires_grad_()
-        with torch.enable_grad():
-            losses = _squares_of_areas(leaf)
-            (slopes,) = torch.autograd.grad(losses.sum(), leaf)
-        slopes *= (scale / 16)[:, None, None, None]
-        height, width = (4 * side for side in slopes.shape[-2:])
-        inside = gradient[..., :height, :width].unflatten(-1, (-1, 4)).unflatten(-3, (-1, 4))
-        inside += slopes[..., :, None, :, None]
-        return losses.detach()
+        chroma = torch.cat([_chroma_of_quarters(strip) for strip in strips], 2)
+        areas = _areas(chroma)
+        losses = areas.square().mean((-3, -2, -1))
+        # Each area is the mean of 8 × 8 pixels.
+        areas *= (2 / 64 / areas[0].numel() * scale)[:, None, None, None]
+        chroma.zero_()
+        for rows in (chroma[..., 1:, :], chroma[..., :-1, :]):
+            rows[..., 1:] += areas
+            rows[..., :-1] += areas
+        for slope, out in zip(chroma.split(ROWS // 4, 2), gradient.split(ROWS, 2), strict=False):
+            height, width = (4 * side for side in slope.shape[-2:])
+            inside = out[..., :height, :width].unflatten(-1, (-1, 4)).unflatten(-3, (-1, 4))
+            inside += mixed(CHROMA.T, slope)[..., :, None, :, None]
+        return losses
 
     def _original(self) -> Tensor:
         """sRGB in 0…1, ``[B, 3, H, W]``."""
@@ -197,19 +203,17 @@ def _clamped(picture: Tensor) -> Tensor:
     return leaky_clamp(picture, 0.0, 1.0)
 
 
-def _quarters(error: Tensor) -> Tensor:
-    """The means of 4 × 4 pixels, ``[B, 3, H // 4, W // 4]``."""
+def _chroma_of_quarters(error: Tensor) -> Tensor:
+    """The chroma of the means of 4 × 4 pixels, ``[B, 2, H // 4, W // 4]``."""
     height, width = (side // 4 for side in error.shape[-2:])
     whole = error[..., : 4 * height, : 4 * width]
-    return whole.unflatten(-1, (width, 4)).unflatten(-3, (height, 4)).mean((-3, -1))
+    return mixed(CHROMA, whole.unflatten(-1, (width, 4)).unflatten(-3, (height, 4)).mean((-3, -1)))
 
 
-def _squares_of_areas(quarters: Tensor) -> Tensor:
-    """The mean square of the chroma of 2 × 2 neighbours, ``[B]``."""
-    chroma = mixed(CHROMA, quarters)
-    pairs = chroma[..., 1:, :] + chroma[..., :-1, :]
-    areas = (pairs[..., 1:] + pairs[..., :-1]) / 4
-    return areas.square().mean((-3, -2, -1))
+def _areas(quarters: Tensor) -> Tensor:
+    """The means of 2 × 2 neighbours."""
+    pairs = quarters[..., 1:, :] + quarters[..., :-1, :]
+    return (pairs[..., 1:] + pairs[..., :-1]) / 4
 
 
 def check_picture(argument: str, picture: Tensor) -> None:
@@ -306,7 +310,7 @@ def halvings(size: tuple[int, int], most: int) -> list[tuple[int, int]]:
 
 
 def mixed(matrix: Tensor, planes: Tensor) -> Tensor:
-    """Each pixel of ``[B, 3, H, W]`` times a matrix ``[N, 3]``."""
+    """Each pixel of ``[B, M, H, W]`` times a matrix ``[N, M]``."""
     return (matrix.to(planes) @ planes.flatten(2)).unflatten(-1, planes.shape[-2:])
 
 

@@ -95,7 +95,7 @@ class Loss:
 
     Example:
         >>> import jpegrad, torch
-        >>> jpegrad.tune.compress(torch.rand(3, 32, 32), target=Loss(0.07), steps=1).loss <= 0.07
+        >>> jpegrad.tune.compress(torch.rand(3, 32, 32), metric="mse", target=Loss(0.07), steps=1).loss <= 0.07
         True
     """
 
