@@ -248,3 +248,18 @@ def test_the_instruction_sets_of_other_machines(kernel: str) -> None:
         command, env={**os.environ, "JPEGRAD_NATIVE": kernel}, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout[-3000:]
+
+
+@pytest.mark.parametrize("size", [(16, 264), (40, 136), (33, 257)])
+def test_what_was_coded_before_changes_nothing(size: tuple[int, int]) -> None:
+    def coded(height: int, width: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(width)
+        x = (1.2 * torch.rand(1, 3, height, width, generator=generator) - 0.1).requires_grad_()
+        out = jpegrad.jpeg(x, quality=5, subsampling="4:2:2", forward="soft", backend="native")
+        return out.detach(), torch.autograd.grad(out.square().sum(), x)[0]
+
+    first = coded(*size)
+    for other in ((16, 1000), (48, 700), (64, 2000)):
+        coded(*other)
+    for found, expected in zip(coded(*size), first, strict=True):
+        assert torch.equal(found, expected)

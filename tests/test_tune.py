@@ -572,6 +572,19 @@ def test_pictures_too_small_for_the_eye(metric: str) -> None:
     assert tune.compress(torch.rand(3, 8, 9), metric=metric, steps=1).size > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("copies", [1, 4])
+def test_similarity_with_and_without_a_gradient(photo: Tensor, dtype: torch.dtype, copies: int) -> None:
+    original = photo[None, :, :180, :190].to(dtype) / 255
+    image = (original + 0.05 * torch.rand(original.shape)).clamp(0, 1).float().repeat(copies, 1, 1, 1)
+    structure = metrics.Structure(original, 5)
+    for found, expected in zip(
+        structure.similarities(image), structure.similarities(image.clone().requires_grad_()), strict=True
+    ):
+        assert found.shape == expected.shape == (5, copies)
+        assert torch.allclose(found.double(), expected.detach().double(), rtol=1e-4)
+
+
 def test_what_cannot_be_measured(photo: Tensor) -> None:
     image = photo[:, :40, :40]
     for wrong in (image.float(), 8 * (image / 255) - 4):

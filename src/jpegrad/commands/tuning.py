@@ -224,11 +224,12 @@ def _compared(source: Picture, tuned: Tuned, target: Target, metric: str) -> lis
     original = _unit(image if image.dtype == torch.uint8 else (image * 255).round())
     qualities = Qualities(original)
     large = min(original.shape[-2:]) >= SMALLEST
-    # Butteraugli takes a second for a megapixel: too much beside a file that is made in ten.
+    wanted = target.judge if isinstance(target, Score) else None
+    # Beside a file for squared error, which takes five seconds for a megapixel, that of Butteraugli is too long.
     asked = [
         name
         for name in JUDGES
-        if large and (name == "ssimulacra2" or metric in ("butteraugli", "perceptual"))
+        if large and (name in ("ssimulacra2", wanted) or metric in ("butteraugli", "perceptual"))
     ]
     judges = {name: JUDGES[name](original) for name in asked}
 

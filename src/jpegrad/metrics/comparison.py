@@ -81,7 +81,7 @@ class Comparison(ABC):
     @without_autocast
     @torch.no_grad()
     def slope(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of a picture of bytes, and its gradient, in less memory than a graph takes.
+        """The loss of a picture of bytes, and its gradient; by kernels in less memory than a graph takes.
 
         Args:
             image: as of :meth:`loss`, uint8.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from jpegrad.codec import jpeg
 from jpegrad.metrics.butteraugli import Butteraugli
-from jpegrad.metrics.comparison import UNIT, slope
+from jpegrad.metrics.comparison import UNIT, slope, without_autocast
 from jpegrad.metrics.ssimulacra2 import SSIMULACRA2
 from jpegrad.spec import Range
 
@@ -72,6 +72,7 @@ class Perceptual:
         first, second, third, fourth = (factor * loss for factor, loss in parts)
         return first + second + third + fourth
 
+    @without_autocast
     @torch.no_grad()
     def slope(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of a picture of bytes, and its gradient: see :meth:`SSIMULACRA2.slope`."""

@@ -242,7 +242,7 @@ def learn_image_tables(
             files together, a loss for their mean. Values as in :func:`compress`. Pictures of a folder that cannot be
             opened, or are too small for the metric, are left out with a warning.
         metric, target, subsampling, base, steps, rate, table_surrogate, value_range, progress: as in :func:`compress`
-            with ``choose_levels=False``.
+            with ``choose_levels=False``, but for the default metric.
 
     Returns:
         ``[..., 2, 8, 8]`` or ``[2, 8, 8]``, integers 1…255, for ``jpegrad.jpeg(images, tables=…)``.

@@ -124,13 +124,7 @@ class Structure:
     def similarities(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """SSIM, and its contrast · structure part alone, at each scale: two tensors ``[scales, B]``."""
         whole, part = [], []
-        kernel = None
-        if (
-            image.dtype is torch.float32
-            and is_plain(image)
-            and not (torch.is_grad_enabled() and image.requires_grad)
-        ):
-            kernel = backends.kernel("similarity", image)
+        kernel = self._kernel(image)
         for scale, original in enumerate(self.pyramid):
             image = F.avg_pool2d(image, 2) if scale else image
             if kernel is not None:
@@ -146,6 +140,14 @@ class Structure:
             whole.append((luminance * structure).mean((1, 2, 3)))
             part.append(structure.mean((1, 2, 3)))
         return torch.stack(whole), torch.stack(part)
+
+    def _kernel(self, image: Tensor) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """A backend's kernel, which has no gradient, for pairs of float32."""
+        if (torch.is_grad_enabled() and image.requires_grad) or image.shape != self.pyramid[0].shape:
+            return None
+        if not all(x.dtype is torch.float32 and is_plain(x) for x in (image, self.pyramid[0])):
+            return None
+        return backends.kernel("similarity", image)
 
     def _moments(self, scale: int) -> tuple[Tensor, Tensor]:
         """Mean and variance of the original, computed when they are first needed."""
@@ -180,15 +182,27 @@ def _dissimilarity(original: Tensor) -> Distortion:
     return lambda reconstruction: 1 - similarity(reconstruction)
 
 
-def _by_eye(judge: Callable[[Tensor], Distortion], name: str) -> Callable[[Tensor], Distortion]:
-    def against(original: Tensor) -> Distortion:
-        if min(original.shape[-2:]) < comparison.SMALLEST:
-            raise Unusable(
-                f"images: expected sides of at least {comparison.SMALLEST} for {name}, got {list(original.shape[-2:])}"
-            )
-        return judge(original)
+@dataclass(frozen=True)
+class _ByEye:
+    """A judge of :mod:`jpegrad.metrics` as ``against``: a picture that is too small for it is :class:`Unusable`."""
 
-    return against
+    judge: type[SSIMULACRA2] | type[Butteraugli] | type[Perceptual]
+    name: str
+
+    def __call__(self, original: Tensor) -> Distortion:
+        return self.judge(self._large(original))
+
+    def of_bytes(self, original: Tensor) -> Distortion:
+        """To an original in bytes, which stays where it is."""
+        return self.judge.of_bytes(self._large(original))
+
+    def _large(self, original: Tensor) -> Tensor:
+        least, sides = comparison.SMALLEST, list(original.shape[-2:])
+        if min(sides) < least:
+            raise Unusable(
+                f"images: expected sides of at least {least} for {self.name}, got {sides}; 'mse' takes any"
+            )
+        return original
 
 
 def mix(weight: float = 0.35) -> Metric:
@@ -341,11 +355,11 @@ ALL = {
         Metric("mse", _SquaredError, "mean squared error of all channels", 1.0),
         Metric("ms-ssim", _dissimilarity, "1 − MS-SSIM of all channels: Wang, Simoncelli, Bovik, 2003", 1.0),
         mix(),
-        Metric("ssimulacra2", _by_eye(SSIMULACRA2, "SSIMULACRA2"), "jpegrad.metrics.SSIMULACRA2"),
-        Metric("butteraugli", _by_eye(Butteraugli, "Butteraugli"), "jpegrad.metrics.Butteraugli"),
+        Metric("ssimulacra2", _ByEye(SSIMULACRA2, "SSIMULACRA2"), "jpegrad.metrics.SSIMULACRA2"),
+        Metric("butteraugli", _ByEye(Butteraugli, "Butteraugli"), "jpegrad.metrics.Butteraugli"),
         Metric(
             "perceptual",
-            _by_eye(Perceptual, "SSIMULACRA2 and Butteraugli"),
+            _ByEye(Perceptual, "SSIMULACRA2 and Butteraugli"),
             "jpegrad.metrics.Perceptual with shares of " + ", ".join(map(str, SHARES)),
         ),
     )

@@ -146,7 +146,7 @@ class ImageObjective:
         leaves = tuple(x.detach().float().requires_grad_() for x in coefficients.levels)
         coefficients = replace(coefficients, levels=leaves)
         by_bytes = getattr(self.distortion, "slope", None)
-        if by_bytes is None:
+        if not callable(by_bytes):
             loss = self.loss(coefficients)
             slopes = torch.autograd.grad(loss, leaves)
         else:

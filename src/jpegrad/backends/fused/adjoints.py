@@ -18,7 +18,8 @@ def batch(image: Tensor) -> Tensor:
 
 def bounded(levels: Tensor) -> Tensor:
     """Levels of 16 bits, NaN as 0, as the kernels take them; with the gradient of the clamp, which they have not."""
-    if is_eager(levels) and levels.numel():
+    # To look at numbers of a device would be to wait for it.
+    if levels.device.type == "cpu" and is_eager(levels) and levels.numel():
         low, high = levels.detach().aminmax()
         # Then there is nothing to clamp, and no copy to keep.
         if low >= -32768 and high <= 32767:

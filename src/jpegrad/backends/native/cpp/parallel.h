@@ -73,7 +73,7 @@ template <class Fn> int parallel(int64_t total, int threads, int64_t grain, cons
     auto work = std::make_shared<Work<Fn>>(total, count, grain, fn);
     try {
         for (int64_t i = 1; i < count; i++) std::thread([work] { work->help(); }).detach();
-    } catch (const std::system_error&) {
+    } catch (...) {
         // No thread to be had: this one does the rest.
     }
     work->run();

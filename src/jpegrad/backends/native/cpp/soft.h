@@ -466,6 +466,8 @@ class SoftCoder : Strips<float> {
                 for (int c = 0; c < 3; c++) variance += variances[c][8 * i >> shift[c]] * noise.inverse[3 * j + c];
                 spread[j][i] = quiet_root(variance);
             }
+        // Vectors of two blocks read one beyond the last.
+        for (float* each : spread) each[layout.component[0].blocks_x] = each[layout.component[0].blocks_x - 1];
     }
 
     // One channel of a row of pixels.
