@@ -13,10 +13,10 @@ from torch import Tensor
 
 from jpegrad.backends import reference
 from jpegrad.backends.fused import adjoints
-from jpegrad.backends.fused.autograd import OPERATIONS, Call, Operation, operator_of, read, run
+from jpegrad.backends.fused.autograd import OPERATIONS, Call, Operation, operator_of, read
 from jpegrad.backends.fused.frame import Fused
 from jpegrad.backends.fused.operators import Kernels, Operator, planes, register
-from jpegrad.backends.fused.settings import Settings, parse, settings_of
+from jpegrad.backends.fused.settings import Settings, parse
 from jpegrad.home import constants
 from jpegrad.inputs import marked
 from jpegrad.spec import Color, Spec, components, conversion
@@ -96,11 +96,6 @@ class Colored(Fused):
         plain = replace(spec, color=None) if of_tensors(spec.color) else spec
         return super().unsupported(operation, image, plain)
 
-    def jpeg(self, image: Tensor, tables: Tensor, spec: Spec) -> Tensor:
-        """Encode and decode ``[..., C, H, W]``; ``tables`` as ``spec.resolve_tables`` gives them."""
-        out = super().jpeg(image, tables, spec)
-        return marked(out, image) if of_tensors(spec.color) else out
-
     def _run(
         self,
         operation: str,
@@ -111,9 +106,12 @@ class Colored(Fused):
         *inputs: Tensor,
         dtype: torch.dtype = torch.float32,
         noisy: bool = False,
+        **other: Any,
     ) -> tuple[Tensor, ...]:
         if not of_tensors(spec.color):
-            return super()._run(operation, spec, size, keep, tables, *inputs, dtype=dtype, noisy=noisy)
+            return super()._run(
+                operation, spec, size, keep, tables, *inputs, dtype=dtype, noisy=noisy, **other
+            )
         if operation == "decode":
             keep = keep or (dtype is not torch.uint8 and adjoints.needs_gradient(*_tensors(spec)))
             colors = _colors(spec, inputs[0])[1]
@@ -129,10 +127,12 @@ class Colored(Fused):
         # Whatever is made by numbers that are none is none.
         back = back + (0 * there.detach()).sum(-1, keepdim=True)
         levels, spreads = both[:3], (x.detach() for x in noise)
-        out = torch.uint8 if as_bytes else torch.float32
-        return self._half(
-            "decode", spec, size, keep, tables, *levels, *spreads, back, dtype=out, noisy=bool(noise)
+        given = torch.uint8 if as_bytes else torch.float32
+        (out,) = self._half(
+            "decode", spec, size, keep, tables, *levels, *spreads, back, dtype=given, noisy=bool(noise)
         )
+        # Levels have no NaN.
+        return (marked(out, image),)
 
     def _half(
         self,
@@ -145,24 +145,10 @@ class Colored(Fused):
         dtype: torch.dtype = torch.float32,
         noisy: bool,
     ) -> tuple[Tensor, ...]:
-        plain = replace(spec, color=None)
-        call = Half(
-            operation=f"colored_{operation}",
-            backend=self._name,
-            settings=settings_of(plain, 3, self._kernels),
-            spec=plain,
-            channels=3,
-            size=(size[0], size[1]),
-            dtype=dtype,
-            keep=keep,
-            to_inputs=adjoints.needs_gradient(*inputs),
-            to_tables=adjoints.needs_gradient(tables),
-            noisy=noisy,
-            half=operation in self._kernels.HALF,
+        name, plain = f"colored_{operation}", replace(spec, color=None)
+        return super()._run(
+            name, plain, size, keep, tables, *inputs, dtype=dtype, noisy=noisy, kind=Half, channels=3
         )
-        if keep:
-            return run(call, tables, *inputs)
-        return run(call, tables.detach(), *(x.detach() for x in inputs))
 
 
 def _tensors(spec: Spec) -> list[Tensor]:

@@ -129,9 +129,12 @@ class Fused:
         *inputs: Tensor,
         dtype: torch.dtype = torch.float32,
         noisy: bool = False,
+        kind: type[Call] = Call,
+        channels: int | None = None,
     ) -> tuple[Tensor, ...]:
-        channels = len(inputs) // (1 + noisy) if operation == "decode" else constant(inputs[0].shape[1])
-        call = Call(
+        if channels is None:
+            channels = len(inputs) // (1 + noisy) if operation == "decode" else constant(inputs[0].shape[1])
+        call = kind(
             operation=operation,
             backend=self._name,
             settings=settings_of(spec, channels, self._kernels),

@@ -40,7 +40,7 @@ from jpegrad.compiling import constant_result
 from jpegrad.spec import Spec
 
 NAME = "triton"
-HALF = ("jpeg", "encode", "decode")
+HALF = ("jpeg", "encode", "decode", "colored_encode", "colored_decode")
 soft_halves = halves
 # Triton 3.3 has tuples, but in constants only under its interpreter.
 OLDEST, OLDEST_INTERPRETED = (3, 4), (3, 3)
