@@ -163,17 +163,21 @@ def _register(kernels: Kernels, operator: Operator) -> None:
 
 def operator(name: str, *tensors: Tensor) -> Callable[..., Any]:
     """``torch.ops.jpegrad.NAME``; what it runs, where nobody listens to PyTorch's dispatcher, which takes its time."""
-    if (
-        torch.compiler.is_compiling()
-        or any(map(_is_special, tensors))
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._autograd._profiler_enabled()
-    ):
+    if is_watched(*tensors) or torch._C._autograd._profiler_enabled():
         found: Callable[..., Any] = getattr(torch.ops.jpegrad, name)
         return found
     return _RUNS[name]
+
+
+def is_watched(*tensors: Tensor) -> bool:
+    """Whether a compiler, a tracer, a transform or a mode is to see every operation on tensors."""
+    return (
+        torch.compiler.is_compiling()
+        or any(map(_is_special, tensors))
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._get_tracing_state() is not None
+    )
 
 
 def _is_special(x: Tensor) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jpegrad.backends.fused.operators import is_watched
 from jpegrad.backends.triton.launch import launch
 from jpegrad.home import constants
 from jpegrad.tables import ANNEX_K, annex_k
@@ -12,15 +13,7 @@ from jpegrad.tables import ANNEX_K, annex_k
 
 def scaled(quality: Tensor) -> Tensor:
     """:func:`jpegrad.tables.annex_k` in float64, with its gradient: ``[...]`` to ``[..., 2, 8, 8]``."""
-    watched = (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._is_tracing()
-        or torch.autograd.forward_ad._current_level >= 0
-        or type(quality) not in (Tensor, torch.nn.Parameter)
-    )
-    if watched:
+    if is_watched(quality) or torch.autograd.forward_ad._current_level >= 0:
         return annex_k(quality, dtype=torch.float64)
     found: Tensor = _Scaled.apply(quality)  # type: ignore[no-untyped-call]
     return found
