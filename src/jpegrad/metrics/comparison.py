@@ -2,8 +2,8 @@
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from jpegrad.spec import JFIF, Range, check_channels, check_value_range
 UNIT = (0.0, 1.0)
 SMALLEST = 8
 """Shortest side for which the metrics are defined."""
+ROWS = 64
+"""Of a strip that is looked at at once."""
 CHROMA = torch.tensor(JFIF.matrix[1:], dtype=torch.float64)
 """Cb and Cr of red, green and blue."""
 Result = TypeVar("Result")
@@ -60,11 +62,6 @@ class Comparison(ABC):
         own = original.detach().clone() if copy else original.detach()
         self._kept = in_bytes(rgb(own, self.value_range, keep_bytes=True))
 
-    @classmethod
-    def of_bytes(cls, original: Tensor) -> Self:
-        """To an original in bytes, which stays where it is."""
-        return cls(original, copy=False)
-
     def __call__(self, image: Tensor) -> Tensor:
         """As :meth:`loss`."""
         return self.loss(image)
@@ -101,7 +98,7 @@ class Comparison(ABC):
             found: Tensor = self._native.losses(picture, gradient, scale)
             return found
         with torch.enable_grad():
-            leaf = (picture.float() / 255).requires_grad_()
+            leaf = unit(picture).requires_grad_()
             losses = self._losses(leaf)
             (slopes,) = torch.autograd.grad(losses.sum(), leaf)
         gradient.add_(slopes * scale[:, None, None, None])
@@ -131,23 +128,11 @@ class Comparison(ABC):
 
     def add_squared_error_slope(self, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
         """As :meth:`add_slope` of :meth:`squared_error`."""
-        sums = torch.zeros(len(picture), dtype=torch.float64, device=picture.device)
-        samples = picture[0].numel()
-        parts = (x.split(ROWS, 2) for x in (picture, self._kept, gradient))
-        for image, original, out in zip(*parts, strict=True):
-            error = rgb(image, UNIT) - rgb(original, UNIT).clamp(0.0, 1.0)
-            sums += error.square().sum((1, 2, 3), dtype=torch.float64)
-            out.add_(error * (2 / samples * scale)[:, None, None, None])
-        return (sums / samples).to(scale)
+        return add_squared_error_slope(self._kept, picture, gradient, scale)
 
     def add_chroma_error_slope(self, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
         """As :meth:`add_slope` of :meth:`chroma_error`."""
-        parts = (x.split(ROWS, 2) for x in (picture, self._kept))
-        strips = (
-            rgb(image, UNIT) - rgb(original, UNIT).clamp(0.0, 1.0)
-            for image, original in zip(*parts, strict=True)
-        )
-        chroma = torch.cat([_chroma_of_quarters(strip) for strip in strips], 2)
+        chroma = torch.cat([_chroma_of_quarters(error) for error in _errors(self._kept, picture)], 2)
         areas = _areas(chroma)
         losses = areas.square().mean((-3, -2, -1))
         # Each area is the mean of 8 × 8 pixels.
@@ -203,6 +188,22 @@ def _clamped(picture: Tensor) -> Tensor:
     return leaky_clamp(picture, 0.0, 1.0)
 
 
+def _errors(original: Tensor, picture: Tensor) -> Iterator[Tensor]:
+    """Of pictures ``[B, C, H, W]`` in bytes or 0…1, strip by strip."""
+    for image, kept in zip(picture.split(ROWS, 2), original.split(ROWS, 2), strict=True):
+        yield unit(image) - unit(kept).clamp(0.0, 1.0)
+
+
+def add_squared_error_slope(original: Tensor, picture: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
+    """The mean squared errors ``[B]`` of ``[B, C, H, W]``; their gradients times ``scale`` ``[B]`` are added."""
+    sums = torch.zeros(len(picture), dtype=torch.float64, device=picture.device)
+    samples = picture[0].numel()
+    for error, out in zip(_errors(original, picture), gradient.split(ROWS, 2), strict=True):
+        sums += error.square().sum((1, 2, 3), dtype=torch.float64)
+        out.add_(error * (2 / samples * scale)[:, None, None, None])
+    return (sums / samples).to(scale)
+
+
 def _chroma_of_quarters(error: Tensor) -> Tensor:
     """The chroma of the means of 4 × 4 pixels, ``[B, 2, H // 4, W // 4]``."""
     height, width = (side // 4 for side in error.shape[-2:])
@@ -237,11 +238,16 @@ def check_alike(image: Tensor, shape: torch.Size) -> None:
         raise ValueError(f"image: expected {list(shape)}, as the original, got {list(image.shape)}")
 
 
+def unit(picture: Tensor) -> Tensor:
+    """Bytes as numbers in 0…1, others as they are."""
+    return picture.float() / 255 if picture.dtype is torch.uint8 else picture
+
+
 def rgb(picture: Tensor, value_range: Range, *, keep_bytes: bool = False) -> Tensor:
     """sRGB in 0…1, ``[B, 3, H, W]``; float64 stays, and bytes if they may, all else becomes float32."""
     picture = bare(picture)
     if picture.dtype is torch.uint8:
-        picture = picture if keep_bytes else picture.float() / 255
+        picture = picture if keep_bytes else unit(picture)
     else:
         watch_range(picture, value_range)
         picture = picture if picture.dtype is torch.float64 else picture.float()
@@ -249,10 +255,6 @@ def rgb(picture: Tensor, value_range: Range, *, keep_bytes: bool = False) -> Ten
             low, high = bounds(value_range, picture, picture.dtype)
             picture = (picture - low) / (high - low)
     return picture.reshape(-1, *picture.shape[-3:]).expand(-1, 3, -1, -1)
-
-
-ROWS = 64
-"""Of a strip that is looked at at once."""
 
 
 def in_bytes(picture: Tensor) -> Tensor:

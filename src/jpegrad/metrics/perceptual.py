@@ -57,11 +57,6 @@ class Perceptual:
                 for share, loss, least in zip(SHARES, self._losses(anchor), LEAST, strict=True)
             ]
 
-    @classmethod
-    def of_bytes(cls, original: Tensor) -> "Perceptual":
-        """To an original in bytes, which stays where it is."""
-        return cls(original, copy=False)
-
     def __call__(self, image: Tensor) -> Tensor:
         """As :meth:`loss`."""
         return self.loss(image)

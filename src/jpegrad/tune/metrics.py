@@ -13,7 +13,7 @@ from jpegrad.codec import jpeg
 from jpegrad.home import at_home
 from jpegrad.inputs import shown
 from jpegrad.metrics import SSIMULACRA2, Butteraugli, Perceptual, comparison
-from jpegrad.metrics.comparison import ROWS, in_bytes
+from jpegrad.metrics.comparison import ROWS, add_squared_error_slope, in_bytes, unit
 from jpegrad.metrics.filters import inner, is_plain
 from jpegrad.metrics.perceptual import SHARES
 from jpegrad.spec import Range, check_value_range
@@ -75,31 +75,19 @@ class Metric:
 class _SquaredError:
     """The mean squared error to one original ``[1, C, H, W]``."""
 
+    takes_bytes = True
+
     def __init__(self, original: Tensor) -> None:
         self.original = in_bytes(original)
 
-    @classmethod
-    def of_bytes(cls, original: Tensor) -> "_SquaredError":
-        return cls(original)
-
     def __call__(self, reconstruction: Tensor) -> Tensor:
-        return (reconstruction - _unit(self.original)).square().mean()
+        return (reconstruction - unit(self.original)).square().mean()
 
     def slope(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`jpegrad.metrics.SSIMULACRA2.slope`."""
-        gradient = torch.empty(image.shape, device=image.device)
-        total = torch.zeros((), dtype=torch.float64, device=image.device)
-        for strip, original, out in zip(
-            *(x.split(ROWS, 2) for x in (image, self.original, gradient)), strict=True
-        ):
-            error = _unit(strip) - _unit(original)
-            total += error.square().sum(dtype=torch.float64)
-            torch.mul(error, 2 / image.numel(), out=out)
-        return (total / image.numel()).float(), gradient
-
-
-def _unit(picture: Tensor) -> Tensor:
-    return picture.float() / 255 if picture.dtype is torch.uint8 else picture
+        gradient = torch.zeros(image.shape, device=image.device)
+        one = torch.ones(1, device=image.device)
+        return add_squared_error_slope(self.original, image, gradient, one)[0], gradient
 
 
 class Structure:
@@ -186,23 +174,17 @@ def _dissimilarity(original: Tensor) -> Distortion:
 class _ByEye:
     """A judge of :mod:`jpegrad.metrics` as ``against``: a picture that is too small for it is :class:`Unusable`."""
 
+    takes_bytes = True
     judge: type[SSIMULACRA2] | type[Butteraugli] | type[Perceptual]
     name: str
 
     def __call__(self, original: Tensor) -> Distortion:
-        return self.judge(self._large(original))
-
-    def of_bytes(self, original: Tensor) -> Distortion:
-        """To an original in bytes, which stays where it is."""
-        return self.judge.of_bytes(self._large(original))
-
-    def _large(self, original: Tensor) -> Tensor:
         least, sides = comparison.SMALLEST, list(original.shape[-2:])
         if min(sides) < least:
             raise Unusable(
                 f"images: expected sides of at least {least} for {self.name}, got {sides}; 'mse' takes any"
             )
-        return original
+        return self.judge(original, copy=original.dtype is not torch.uint8)
 
 
 def mix(weight: float = 0.35) -> Metric:

@@ -15,7 +15,7 @@ from jpegrad.metrics.comparison import ROWS
 from jpegrad.rate import RateModel, bits
 from jpegrad.spec import Range, Subsampling, SurrogateName, check_channels, check_value_range
 from jpegrad.surrogates import Surrogate
-from jpegrad.tune.metrics import Distortion, Metric
+from jpegrad.tune.metrics import Metric
 from jpegrad.tune.samples import UNIT, check_one_image, in_unit_range
 
 NOISE = 0.05
@@ -91,11 +91,9 @@ class ImageObjective:
             low, _ = bounds(value_range, self.image, torch.float32)
             self.image = torch.where(self.image.isnan(), low, self.image.float())
         self.value_range = value_range
-        of_bytes = getattr(metric.against, "of_bytes", None)
-        if of_bytes is not None and self.image.dtype is torch.uint8:
-            self.distortion: Distortion = of_bytes(self.image[None])
-        else:
-            self.distortion = metric.against(self.original)
+        # Those of the library take bytes as they are, without a copy.
+        as_bytes = self.image.dtype is torch.uint8 and getattr(metric.against, "takes_bytes", False)
+        self.distortion = metric.against(self.image[None] if as_bytes else self.original)
         self.subsampling = subsampling
         self.rate = rate
         self.table_surrogate = table_surrogate
