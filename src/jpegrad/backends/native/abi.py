@@ -314,14 +314,14 @@ def step_costs(**fields: Any) -> None:
     """Cost one level more at every place of blocks."""
     call = StepCosts(**fields)
     call.threads = _threads(64 * call.blocks)
-    library().jpegrad_step_costs(None, byref(call))
+    _function("step_costs")(None, byref(call))
 
 
 def band(name: str, **fields: Any) -> None:
     """Count, or price, what a band of blocks sends."""
     call = fill(BandCall, **fields)
     call.threads = _threads(64 * call.blocks)
-    getattr(library(), f"jpegrad_{name}")(None, byref(call))
+    _function(name)(None, byref(call))
 
 
 def compare(name: str, image: Tensor, **fields: Any) -> None:

@@ -144,13 +144,14 @@ def flags(shape: Sequence[int], s: Settings, like: Tensor) -> tuple[Tensor, Tens
     )
 
 
-def saved_fields(kept: Tensor, shape: Sequence[int], s: Settings) -> dict[str, Any]:
-    """Where the parts of what :func:`saved` gave room for lie, for images of a shape."""
+def saved_fields(kept: Tensor, shape: Sequence[int], s: Settings) -> tuple[dict[str, Any], int]:
+    """Where the parts of what :func:`saved` gave room for lie, for images of a shape, and how many bytes they are."""
     at, stride = kept.data_ptr(), kept.shape[1]
     fields: dict[str, Any] = {"kept_stride": stride}
-    for name, places in _offsets(tuple(shape[1:]), s, stride)[0]:
+    offsets, used = _offsets(tuple(shape[1:]), s, stride)
+    for name, places in offsets:
         fields[name] = at + places[0] if len(places) == 1 else tuple(at + place for place in places)
-    return fields
+    return fields, used
 
 
 @functools.lru_cache(256)
@@ -170,8 +171,7 @@ def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Te
     fields: dict[str, Any] = {}
     if saved:
         (kept,) = saved
-        fields = saved_fields(kept, image.shape, s)
-        used = _offsets(tuple(image.shape[1:]), s, kept.shape[1])[1]
+        fields, used = saved_fields(kept, image.shape, s)
         if used < kept.shape[1]:
             # Nothing is left as memory happens to be.
             kept[:, used:].zero_()
@@ -181,7 +181,7 @@ def jpeg(image: Tensor, tables: Tensor, s: Settings, out: Tensor, saved: list[Te
 def jpeg_backward(
     gradient: Tensor, tables: Tensor, saved: list[Tensor], s: Settings, out: Tensor, sums: Tensor | None
 ) -> None:
-    fields = saved_fields(saved[0], gradient.shape, s)
+    fields, _ = saved_fields(saved[0], gradient.shape, s)
     fields |= {"input": abi.describe(gradient), "output": abi.describe(out)}
     strips = None
     if sums is not None:

@@ -856,17 +856,4 @@ class Distance {
         return total;
     }
 };
-
-static bool prepare_distance(const Comparison& call, int64_t begin, int64_t end) {
-    const Distance distance(call);
-    for (int64_t image = begin; image < end; image++)
-        if (!distance.prepare(image)) return false;
-    return true;
-}
-static bool compare_distance(const Comparison& call, int64_t begin, int64_t end) {
-    const Distance distance(call);
-    for (int64_t image = begin; image < end; image++)
-        if (!distance.compare(image)) return false;
-    return true;
-}
 }  // namespace NAMESPACE

@@ -50,6 +50,16 @@ static bool run(const Codec& codec, const Call& call, int64_t begin, int64_t end
     });
 }
 
+#if LANES <= 16
+template <class Metric, bool (Metric::*METHOD)(int64_t) const>
+static bool each_picture(const Comparison& call, int64_t begin, int64_t end) {
+    const Metric metric(call);
+    for (int64_t picture = begin; picture < end; picture++)
+        if (!(metric.*METHOD)(picture)) return false;
+    return true;
+}
+#endif
+
 constexpr Kernel KERNEL = {
     NAME,
     LANES,
@@ -62,11 +72,11 @@ constexpr Kernel KERNEL = {
     run<StripAdjoint, &StripAdjoint::encode>,
     run<StripAdjoint, &StripAdjoint::decode>,
 #if LANES <= 16
-    prepare_structure,
-    compare_structure,
-    prepare_distance,
-    compare_distance,
-    compare_similarity,
+    each_picture<Structure, &Structure::prepare>,
+    each_picture<Structure, &Structure::compare>,
+    each_picture<Distance, &Distance::prepare>,
+    each_picture<Distance, &Distance::compare>,
+    each_picture<Similarity, &Similarity::compare>,
 #endif
 };
 }  // namespace NAMESPACE

@@ -70,11 +70,4 @@ class Similarity {
         *part += (double)sum(sums[1]);
     }
 };
-
-static bool compare_similarity(const Comparison& call, int64_t begin, int64_t end) {
-    const Similarity similarity(call);
-    for (int64_t plane = begin; plane < end; plane++)
-        if (!similarity.compare(plane)) return false;
-    return true;
-}
 }  // namespace NAMESPACE

@@ -428,17 +428,4 @@ class Structure {
         }
     };
 };
-
-static bool prepare_structure(const Comparison& call, int64_t begin, int64_t end) {
-    const Structure structure(call);
-    for (int64_t image = begin; image < end; image++)
-        if (!structure.prepare(image)) return false;
-    return true;
-}
-static bool compare_structure(const Comparison& call, int64_t begin, int64_t end) {
-    const Structure structure(call);
-    for (int64_t image = begin; image < end; image++)
-        if (!structure.compare(image)) return false;
-    return true;
-}
 }  // namespace NAMESPACE
