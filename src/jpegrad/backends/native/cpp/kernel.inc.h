@@ -4,7 +4,7 @@
 #include "kernel.h"
 #include "soft.h"
 #if LANES <= 16
-#include "distance.h"
+#include "distance_gradient.h"
 #include "similarity.h"
 #include "structure.h"
 #endif
