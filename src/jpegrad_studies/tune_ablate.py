@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,11 +22,10 @@ import jpegrad
 from jpegrad import tune
 from jpegrad.entropy.script import spectral_selection
 from jpegrad.tune import joint
-from jpegrad.tune.joint import fit_weights
+from jpegrad.tune.joint import Descent, File, Parts, Weights, fit_weights
 from jpegrad_studies.common import (
     CHECKOUT,
     RESULTS,
-    ROOT,
     Results,
     bootstrap,
     load_images,
@@ -34,49 +33,33 @@ from jpegrad_studies.common import (
     publish,
     track,
 )
-from jpegrad_studies.tune_effort import gain
-
-PAGE = ROOT / "docs" / "tune.md"
-QUALITY = 75
-METRICS = ("perceptual", "mse")
+from jpegrad_studies.tune_effort import METRICS, PAGE, QUALITY, gain
 
 
-def _one_weight(error: Tensor, slope: Tensor) -> joint.Weights:
+def _one_weight(error: Tensor, slope: Tensor) -> Weights:
     """The mean of :func:`jpegrad.tune.joint.fit_weights` for all frequencies and blocks."""
     found = fit_weights(error, slope)
-    return joint.Weights(
-        torch.full_like(found.frequency, float(found.each.mean())), torch.ones_like(found.block)
-    )
+    return Weights(torch.full_like(found.frequency, float(found.each.mean())), torch.ones_like(found.block))
 
 
-def _all_blocks(descent: joint.Descent, trial: joint.File, multiplier: float) -> list[Tensor]:
+def _all_blocks(descent: Descent, trial: File, multiplier: float) -> list[Tensor]:
     return [torch.ones_like(k, dtype=torch.bool) for k in descent.caution]
 
 
-def _levels_alone(descent: joint.Descent, weights: joint.Parts, multiplier: float) -> None:
-    descent._change_levels(weights, multiplier)
-
-
-def _targets_stay(descent: joint.Descent, weights: joint.Parts) -> joint.Parts:
+def _targets_stay(descent: Descent, weights: tuple[Weights, ...]) -> Parts:
     return descent.targets
 
 
-def _unprepared(descent: joint.Descent) -> joint.Parts:
+def _unprepared(descent: Descent) -> Parts:
     return descent.image
 
 
-def _in_descent(name: str, method: Callable[..., Any]) -> Any:
-    return patch.object(joint.Descent, name, method)
-
-
-PATCHES: dict[str, Callable[[], Any]] = {
-    "no test by block: a trial is taken whole or not at all": lambda: _in_descent("_kept", _all_blocks),
-    "no weights from the probe: one for all blocks and frequencies": lambda: patch.object(
-        joint, "fit_weights", _one_weight
-    ),
-    "the targets stay at the image's own coefficients": lambda: _in_descent("_followed", _targets_stay),
-    "no descent on the unquantized coefficients before": lambda: _in_descent("_prepared", _unprepared),
-    "the tables stay as they begin": lambda: _in_descent("_change_tables", _levels_alone),
+PATCHES: dict[str, tuple[object, str, Callable[..., Any]]] = {
+    "no test by block: a trial is taken whole or not at all": (Descent, "_kept", _all_blocks),
+    "no weights from the probe: one for all blocks and frequencies": (joint, "fit_weights", _one_weight),
+    "the targets stay at the image's own coefficients": (Descent, "_followed", _targets_stay),
+    "no descent on the unquantized coefficients before": (Descent, "_prepared", _unprepared),
+    "the tables stay as they begin": (Descent, "_change_tables", Descent._change_levels),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "ordinary rounding: tables alone": {"choose_levels": False},
@@ -91,9 +74,7 @@ VARIANTS = (WHOLE, *PATCHES, *OPTIONS)
 
 def cell(image: Tensor, metric: str, variant: str, steps: int) -> dict[str, Any]:
     options: dict[str, Any] = {"progressive": True, **OPTIONS.get(variant, {})}
-    with ExitStack() as stack:
-        if variant in PATCHES:
-            stack.enter_context(PATCHES[variant]())
+    with patch.object(*PATCHES[variant]) if variant in PATCHES else nullcontext():
         made = tune.compress(image, metric=metric, target=tune.LikeQuality(QUALITY), steps=steps, **options)
     # Whatever the levels were chosen for, the file is a progressive one.
     coded = made.coefficients
